@@ -1,0 +1,2 @@
+//! The `ahoy` binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Finds and keeps paths.

@@ -1,0 +1,11 @@
+//! Noise-encrypted QUIC between two identities, and sessions that live on several connections.
+//!
+//! This crate moves bytes between two people's devices, and between a device and its supernodes. It knows
+//! priorities and deadlines, never a codec and never a candidate.
+//!
+//! Everything here takes its clock, its randomness and its sockets from a [`runtime::Runtime`], so that the
+//! simulator can run the shipped code in virtual time.
+
+pub mod identity;
+pub mod runtime;
+pub mod wire;
