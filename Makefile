@@ -1,0 +1,47 @@
+# make        opens the app           make demo   a spoken call between two peers, with its report
+# make test   all checks and tests    make help   the rest
+#
+# Each target installs what it needs on Debian and Ubuntu (see .ci/setup) and never waits for input.
+
+CARGO ?= cargo
+# The caller's target directory if there is one: checkouts can then share it.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+HEADLESS := --no-default-features --features voice
+
+.PHONY: run demo test check lint unit bench fuzz deny clean help
+
+run:
+	@.ci/setup window
+	$(CARGO) run --release -p ahoy
+
+demo:
+	@.ci/setup build
+	@$(CARGO) build --profile demo -p ahoy $(HEADLESS)
+	@$(TARGET)/demo/ahoy demo $(DEMO_FLAGS)
+
+test:
+	@.ci/setup test
+	@$(MAKE) --no-print-directory lint unit
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
+
+unit:
+	$(CARGO) test --locked --workspace
+
+bench:
+	@.ci/setup bench
+	$(CARGO) bench -p ahoy-tests --features rivals
+	$(CARGO) bench -p ahoy-media
+
+deny:
+	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny check bans licenses sources
+
+help:
+	@sed -n 's/^# \(.*\)/\1/p' Makefile | head -n 4
+	@echo "make lint, make unit   the two halves of make test"
+	@echo "make bench             speeds, beside quinn with TLS in the same run"
+	@echo "make deny              licences, sources and banned crates of the dependencies"
