@@ -1,1 +1,3 @@
-//! Finds and keeps paths.
+//! Finds and keeps paths between two devices: the supernode (server and client), the relay, candidates, ICE.
+
+pub mod supernode;

@@ -1,0 +1,641 @@
+//! What a node and a supernode say to each other over their Noise-QUIC connection.
+//!
+//! One request is one bidirectional stream: the request and FIN, the response and FIN. What the supernode has
+//! to say unasked ([`Push`]) comes on unidirectional streams, one message each. Message:
+//!
+//! ```text
+//!  0        1        2
+//! +--------+--------+----------------
+//! | version|  type  |  fields …
+//! +--------+--------+----------------
+//! ```
+//!
+//! Fields are those of [`ahoy_transport::wire`]. A supernode is nobody's friend: certificates, logs and seal
+//! keys pass through it as signed bytes, and whoever asked for them verifies them.
+
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
+
+use ahoy_transport::{
+    identity::{DeviceId, UserId},
+    wire::{Reader, WireError, Writer},
+};
+
+/// Version of every message here.
+pub const VERSION: u8 = 1;
+
+/// Largest message in bytes: an envelope and its header, or a full answer to a look-up.
+pub const MAX_MESSAGE: usize = 64 * 1024;
+/// Largest sealed envelope in bytes: the top size class of the sealed box.
+pub const MAX_ENVELOPE: usize = 20 * 1024;
+/// Largest certificate in bytes.
+pub const MAX_CERTIFICATE: usize = 1024;
+/// Largest device log in bytes. A person who adds and revokes a device a month fills it in about three years.
+pub const MAX_LOG: usize = 12 * 1024;
+/// Largest seal key record in bytes: an X-Wing public key (1216) with its signature.
+pub const MAX_SEAL_KEY: usize = 2048;
+/// Devices of one person that a look-up returns.
+pub const MAX_DEVICES: usize = 4;
+/// Longest TURN username, password, realm or nonce in bytes.
+const MAX_RELAY_TEXT: usize = 128;
+
+/// What a node asks a supernode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Be reachable here. Only on a connection whose handshake showed the device's certificate.
+    Register(Registration),
+    /// Which devices of this person are registered here?
+    Lookup {
+        /// The person.
+        user: UserId,
+    },
+    /// Hand an envelope to a device that is registered here.
+    Deliver {
+        /// The device.
+        to: DeviceId,
+        /// The registration that the sender looked up; another one is refused.
+        epoch: u64,
+        /// Sealed for the device; opaque here.
+        envelope: Vec<u8>,
+    },
+    /// Answer an [`Push::Incoming`]; goes back over the connection that delivered it.
+    Reply {
+        /// The delivery that is answered.
+        delivery: u64,
+        /// Encrypted for the sender; opaque here.
+        payload: Vec<u8>,
+    },
+    /// Credentials for the relay.
+    RelayGrant,
+}
+
+/// How a device is to be found.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// Drawn at random for each registration.
+    pub epoch: u64,
+    /// The device's certificate.
+    pub certificate: Vec<u8>,
+    /// The person's device log, so that a caller can see that the certificate still counts.
+    pub log: Vec<u8>,
+    /// The signed key that envelopes for this device are sealed to.
+    pub seal_key: Vec<u8>,
+}
+
+/// What a supernode answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Response {
+    /// The device is reachable here.
+    Registered {
+        /// Where the device's packets come from, as seen here.
+        observed: SocketAddr,
+        /// The supernode's clock, milliseconds since 1970.
+        now_millis: u64,
+        /// Credentials for the relay, if this supernode relays.
+        relay: Option<RelayGrant>,
+    },
+    /// The registered devices of the person asked for; none is a valid answer.
+    Devices(Vec<Registration>),
+    /// The envelope is on its way.
+    Delivered {
+        /// Names the delivery in replies.
+        delivery: u64,
+    },
+    /// The reply is on its way.
+    Replied,
+    /// Credentials for the relay.
+    Relay(RelayGrant),
+    /// The request is not done, and why.
+    Refused(Refusal),
+}
+
+/// Why a supernode did not do what was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The connection showed no certificate, or another device's.
+    #[error("registration needs a connection that proved the device's key")]
+    NotYours,
+    /// No such device is registered here.
+    #[error("no such device is registered here")]
+    UnknownDevice,
+    /// The device registered again since the look-up.
+    #[error("the device has registered again: look it up once more")]
+    WrongEpoch,
+    /// The delivery has been forgotten, or was never this device's.
+    #[error("no such delivery")]
+    UnknownDelivery,
+    /// A table is full.
+    #[error("this supernode is full")]
+    Full,
+    /// Too many requests from this connection.
+    #[error("too many requests: slow down")]
+    TooFast,
+    /// This supernode does not relay.
+    #[error("this supernode does not relay")]
+    NoRelay,
+    /// The request cannot be read.
+    #[error("the request cannot be read by this version")]
+    Malformed,
+}
+
+/// What a supernode says unasked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Push {
+    /// Somebody delivered an envelope for this device.
+    Incoming {
+        /// Names the delivery in [`Request::Reply`].
+        delivery: u64,
+        /// As the sender sealed it.
+        envelope: Vec<u8>,
+    },
+    /// The device answered a delivery of ours.
+    ReplyTo {
+        /// The delivery that was answered.
+        delivery: u64,
+        /// As the device encrypted it.
+        payload: Vec<u8>,
+    },
+    /// This supernode stops soon: register elsewhere.
+    Draining,
+}
+
+/// Long-term credentials for the TURN relay (RFC 8489 section 9.2), with a nonce so that the first Allocate
+/// takes one round trip.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RelayGrant {
+    /// Where the relay listens. An unspecified address means: where this supernode is reached.
+    pub server: SocketAddr,
+    /// Random for each grant.
+    pub username: String,
+    /// Random for each grant.
+    pub password: String,
+    /// The relay's realm.
+    pub realm: String,
+    /// A nonce that the relay accepts for now.
+    pub nonce: String,
+    /// Seconds until new credentials are needed.
+    pub lifetime_secs: u32,
+}
+
+impl fmt::Debug for RelayGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RelayGrant")
+            .field("server", &self.server)
+            .field("lifetime_secs", &self.lifetime_secs)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registration")
+            .field("epoch", &self.epoch)
+            .finish_non_exhaustive()
+    }
+}
+
+const REGISTER: u8 = 0x01;
+const LOOKUP: u8 = 0x02;
+const DELIVER: u8 = 0x03;
+const REPLY: u8 = 0x04;
+const RELAY_GRANT: u8 = 0x05;
+
+const REGISTERED: u8 = 0x41;
+const DEVICES: u8 = 0x42;
+const DELIVERED: u8 = 0x43;
+const REPLIED: u8 = 0x44;
+const RELAY: u8 = 0x45;
+const REFUSED: u8 = 0x4f;
+
+const INCOMING: u8 = 0x81;
+const REPLY_TO: u8 = 0x82;
+const DRAINING: u8 = 0x83;
+
+fn start(kind: u8) -> Vec<u8> {
+    vec![VERSION, kind]
+}
+
+fn open<'a>(bytes: &'a [u8]) -> Result<(u8, Reader<'a>), WireError> {
+    let mut reader = Reader::new(bytes);
+    match reader.u8()? {
+        VERSION => Ok((reader.u8()?, reader)),
+        version => Err(WireError::Version(version)),
+    }
+}
+
+impl Request {
+    /// The message's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Register(registration) => {
+                let mut out = start(REGISTER);
+                registration.encode_to(&mut out);
+                out
+            }
+            Self::Lookup { user } => {
+                let mut out = start(LOOKUP);
+                out.put_bytes(user.as_bytes());
+                out
+            }
+            Self::Deliver {
+                to,
+                epoch,
+                envelope,
+            } => {
+                let mut out = start(DELIVER);
+                out.put_bytes(to.as_bytes());
+                out.put_u64(*epoch);
+                out.put_var_bytes(envelope);
+                out
+            }
+            Self::Reply { delivery, payload } => {
+                let mut out = start(REPLY);
+                out.put_u64(*delivery);
+                out.put_var_bytes(payload);
+                out
+            }
+            Self::RelayGrant => start(RELAY_GRANT),
+        }
+    }
+
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// When it is not exactly one request of this version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        let (kind, mut reader) = open(bytes)?;
+        let request = match kind {
+            REGISTER => Self::Register(Registration::decode_from(&mut reader)?),
+            LOOKUP => Self::Lookup {
+                user: UserId(reader.array()?),
+            },
+            DELIVER => Self::Deliver {
+                to: DeviceId(reader.array()?),
+                epoch: reader.u64()?,
+                envelope: reader.var_bytes(MAX_ENVELOPE)?.to_vec(),
+            },
+            REPLY => Self::Reply {
+                delivery: reader.u64()?,
+                payload: reader.var_bytes(MAX_ENVELOPE)?.to_vec(),
+            },
+            RELAY_GRANT => Self::RelayGrant,
+            _ => return Err(WireError::Undefined),
+        };
+        reader.finish()?;
+        Ok(request)
+    }
+}
+
+impl Registration {
+    fn encode_to(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.epoch);
+        out.put_var_bytes(&self.certificate);
+        out.put_var_bytes(&self.log);
+        out.put_var_bytes(&self.seal_key);
+    }
+
+    fn decode_from(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        Ok(Self {
+            epoch: reader.u64()?,
+            certificate: reader.var_bytes(MAX_CERTIFICATE)?.to_vec(),
+            log: reader.var_bytes(MAX_LOG)?.to_vec(),
+            seal_key: reader.var_bytes(MAX_SEAL_KEY)?.to_vec(),
+        })
+    }
+}
+
+impl Response {
+    /// The message's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Registered {
+                observed,
+                now_millis,
+                relay,
+            } => {
+                let mut out = start(REGISTERED);
+                put_addr(&mut out, *observed);
+                out.put_u64(*now_millis);
+                out.put_u8(u8::from(relay.is_some()));
+                if let Some(grant) = relay {
+                    grant.encode_to(&mut out);
+                }
+                out
+            }
+            Self::Devices(devices) => {
+                let mut out = start(DEVICES);
+                out.put_varint(devices.len() as u64);
+                for device in devices {
+                    device.encode_to(&mut out);
+                }
+                out
+            }
+            Self::Delivered { delivery } => {
+                let mut out = start(DELIVERED);
+                out.put_u64(*delivery);
+                out
+            }
+            Self::Replied => start(REPLIED),
+            Self::Relay(grant) => {
+                let mut out = start(RELAY);
+                grant.encode_to(&mut out);
+                out
+            }
+            Self::Refused(refusal) => {
+                let mut out = start(REFUSED);
+                out.put_u8(refusal.code());
+                out
+            }
+        }
+    }
+
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// When it is not exactly one response of this version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        let (kind, mut reader) = open(bytes)?;
+        let response = match kind {
+            REGISTERED => Self::Registered {
+                observed: read_addr(&mut reader)?,
+                now_millis: reader.u64()?,
+                relay: match reader.u8()? {
+                    0 => None,
+                    1 => Some(RelayGrant::decode_from(&mut reader)?),
+                    _ => return Err(WireError::Undefined),
+                },
+            },
+            DEVICES => {
+                let count = usize::try_from(reader.varint()?).unwrap_or(usize::MAX);
+                if count > MAX_DEVICES {
+                    return Err(WireError::TooLong);
+                }
+                Self::Devices(
+                    (0..count)
+                        .map(|_| Registration::decode_from(&mut reader))
+                        .collect::<Result<_, _>>()?,
+                )
+            }
+            DELIVERED => Self::Delivered {
+                delivery: reader.u64()?,
+            },
+            REPLIED => Self::Replied,
+            RELAY => Self::Relay(RelayGrant::decode_from(&mut reader)?),
+            REFUSED => Self::Refused(Refusal::from_code(reader.u8()?)?),
+            _ => return Err(WireError::Undefined),
+        };
+        reader.finish()?;
+        Ok(response)
+    }
+}
+
+impl Push {
+    /// The message's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Incoming { delivery, envelope } => {
+                let mut out = start(INCOMING);
+                out.put_u64(*delivery);
+                out.put_var_bytes(envelope);
+                out
+            }
+            Self::ReplyTo { delivery, payload } => {
+                let mut out = start(REPLY_TO);
+                out.put_u64(*delivery);
+                out.put_var_bytes(payload);
+                out
+            }
+            Self::Draining => start(DRAINING),
+        }
+    }
+
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// When it is not exactly one push of this version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        let (kind, mut reader) = open(bytes)?;
+        let push = match kind {
+            INCOMING => Self::Incoming {
+                delivery: reader.u64()?,
+                envelope: reader.var_bytes(MAX_ENVELOPE)?.to_vec(),
+            },
+            REPLY_TO => Self::ReplyTo {
+                delivery: reader.u64()?,
+                payload: reader.var_bytes(MAX_ENVELOPE)?.to_vec(),
+            },
+            DRAINING => Self::Draining,
+            _ => return Err(WireError::Undefined),
+        };
+        reader.finish()?;
+        Ok(push)
+    }
+}
+
+impl Refusal {
+    const ALL: [Self; 8] = [
+        Self::NotYours,
+        Self::UnknownDevice,
+        Self::WrongEpoch,
+        Self::UnknownDelivery,
+        Self::Full,
+        Self::TooFast,
+        Self::NoRelay,
+        Self::Malformed,
+    ];
+
+    fn code(self) -> u8 {
+        match self {
+            Self::NotYours => 1,
+            Self::UnknownDevice => 2,
+            Self::WrongEpoch => 3,
+            Self::UnknownDelivery => 4,
+            Self::Full => 5,
+            Self::TooFast => 6,
+            Self::NoRelay => 7,
+            Self::Malformed => 8,
+        }
+    }
+
+    fn from_code(code: u8) -> Result<Self, WireError> {
+        Self::ALL
+            .into_iter()
+            .find(|refusal| refusal.code() == code)
+            .ok_or(WireError::Undefined)
+    }
+}
+
+impl RelayGrant {
+    fn encode_to(&self, out: &mut Vec<u8>) {
+        put_addr(out, self.server);
+        for text in [&self.username, &self.password, &self.realm, &self.nonce] {
+            out.put_var_bytes(text.as_bytes());
+        }
+        out.put_u32(self.lifetime_secs);
+    }
+
+    fn decode_from(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        let server = read_addr(reader)?;
+        let mut text = || {
+            let bytes = reader.var_bytes(MAX_RELAY_TEXT)?;
+            str::from_utf8(bytes)
+                .map(str::to_owned)
+                .map_err(|_not_utf8| WireError::Undefined)
+        };
+        Ok(Self {
+            server,
+            username: text()?,
+            password: text()?,
+            realm: text()?,
+            nonce: text()?,
+            lifetime_secs: reader.u32()?,
+        })
+    }
+}
+
+fn put_addr(out: &mut Vec<u8>, addr: SocketAddr) {
+    match addr.ip() {
+        IpAddr::V4(ip) => {
+            out.put_u8(4);
+            out.put_bytes(&ip.octets());
+        }
+        IpAddr::V6(ip) => {
+            out.put_u8(6);
+            out.put_bytes(&ip.octets());
+        }
+    }
+    out.put_u16(addr.port());
+}
+
+fn read_addr(reader: &mut Reader<'_>) -> Result<SocketAddr, WireError> {
+    let ip = match reader.u8()? {
+        4 => IpAddr::from(reader.array::<4>()?),
+        6 => IpAddr::from(reader.array::<16>()?),
+        _ => return Err(WireError::Undefined),
+    };
+    Ok(SocketAddr::new(ip, reader.u16()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    fn bytes(max: usize) -> impl Strategy<Value = Vec<u8>> {
+        vec(any::<u8>(), 0..max)
+    }
+
+    fn registration() -> impl Strategy<Value = Registration> {
+        (any::<u64>(), bytes(200), bytes(200), bytes(200)).prop_map(
+            |(epoch, certificate, log, seal_key)| Registration {
+                epoch,
+                certificate,
+                log,
+                seal_key,
+            },
+        )
+    }
+
+    fn grant() -> impl Strategy<Value = RelayGrant> {
+        (
+            any::<SocketAddr>(),
+            "[a-z]{0,20}",
+            "[a-z]{0,20}",
+            any::<u32>(),
+        )
+            .prop_map(|(server, username, password, lifetime_secs)| RelayGrant {
+                // A flow label or scope is local to a host and has no place on the wire.
+                server: SocketAddr::new(server.ip(), server.port()),
+                username,
+                password,
+                realm: "ahoy".into(),
+                nonce: "n".into(),
+                lifetime_secs,
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn requests_round_trip(
+            registration in registration(),
+            user: [u8; 32],
+            epoch: u64,
+            envelope in bytes(300),
+        ) {
+            for request in [
+                Request::Register(registration),
+                Request::Lookup { user: UserId(user) },
+                Request::Deliver { to: DeviceId(user), epoch, envelope: envelope.clone() },
+                Request::Reply { delivery: epoch, payload: envelope },
+                Request::RelayGrant,
+            ] {
+                prop_assert_eq!(Request::decode(&request.encode()), Ok(request));
+            }
+        }
+
+        #[test]
+        fn responses_and_pushes_round_trip(
+            devices in vec(registration(), 0..=MAX_DEVICES),
+            grant in grant(),
+            now_millis: u64,
+            payload in bytes(300),
+        ) {
+            for response in [
+                Response::Registered { observed: grant.server, now_millis, relay: Some(grant.clone()) },
+                Response::Registered { observed: grant.server, now_millis, relay: None },
+                Response::Devices(devices),
+                Response::Delivered { delivery: now_millis },
+                Response::Replied,
+                Response::Relay(grant),
+            ]
+            .into_iter()
+            .chain(Refusal::ALL.map(Response::Refused))
+            {
+                prop_assert_eq!(Response::decode(&response.encode()), Ok(response));
+            }
+            for push in [
+                Push::Incoming { delivery: now_millis, envelope: payload.clone() },
+                Push::ReplyTo { delivery: now_millis, payload },
+                Push::Draining,
+            ] {
+                prop_assert_eq!(Push::decode(&push.encode()), Ok(push));
+            }
+        }
+
+        #[test]
+        fn garbage_is_an_error_or_reads_back_as_itself(mut bytes in bytes(400), versioned: bool) {
+            if versioned && let Some(first) = bytes.first_mut() {
+                *first = VERSION;
+            }
+            if let Ok(request) = Request::decode(&bytes) {
+                prop_assert_eq!(Request::decode(&request.encode()), Ok(request));
+            }
+            if let Ok(response) = Response::decode(&bytes) {
+                prop_assert_eq!(Response::decode(&response.encode()), Ok(response));
+            }
+            if let Ok(push) = Push::decode(&bytes) {
+                prop_assert_eq!(Push::decode(&push.encode()), Ok(push));
+            }
+        }
+    }
+
+    #[test]
+    fn another_version_is_named() {
+        assert_eq!(Request::decode(&[9, LOOKUP]), Err(WireError::Version(9)));
+    }
+
+    #[test]
+    fn a_look_up_answer_with_too_many_devices_is_refused() {
+        let mut bytes = start(DEVICES);
+        bytes.put_varint(MAX_DEVICES as u64 + 1);
+        assert_eq!(Response::decode(&bytes), Err(WireError::TooLong));
+    }
+}
