@@ -49,7 +49,10 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`WireError::Truncated`] when fewer are left.
     pub fn bytes(&mut self, len: usize) -> Result<&'a [u8], WireError> {
-        let (head, rest) = self.rest.split_at_checked(len).ok_or(WireError::Truncated)?;
+        let (head, rest) = self
+            .rest
+            .split_at_checked(len)
+            .ok_or(WireError::Truncated)?;
         self.rest = rest;
         Ok(head)
     }
@@ -59,7 +62,10 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`WireError::Truncated`] when fewer are left.
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
-        let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(WireError::Truncated)?;
+        let (head, rest) = self
+            .rest
+            .split_first_chunk::<N>()
+            .ok_or(WireError::Truncated)?;
         self.rest = rest;
         Ok(*head)
     }
@@ -132,7 +138,11 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`WireError::TrailingBytes`] when bytes are left.
     pub fn finish(self) -> Result<(), WireError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(WireError::TrailingBytes) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(WireError::TrailingBytes)
+        }
     }
 }
 
