@@ -1,1 +1,3 @@
 //! Samples, codecs, jitter.
+
+pub mod audio;

@@ -1,0 +1,363 @@
+//! From a device's or a file's sample rate to ours and back, by a ratio that can be nudged while it runs.
+//!
+//! [`ToBlocks`] makes 48 kHz blocks out of what a microphone or a file gives; [`FromBlocks`] makes what a speaker
+//! wants out of 48 kHz blocks. Both are mono and allocate nothing after their construction.
+//!
+//! Two devices never agree on what 48 kHz is. The correction in parts per million says how much faster than its
+//! name the *device's* clock runs, as seen from ours.
+
+use rubato::{
+    Adjustable, Async, FixedAsync, Resampler, SincInterpolationParameters, WindowFunction,
+    audioadapter_buffers::direct::InterleavedSlice,
+};
+
+use super::{BLOCK_SAMPLES, Block, SAMPLE_RATE_HZ};
+
+/// Sample rates that are converted, in hertz: telephone speech to studio converters.
+pub const RATES_HZ: std::ops::RangeInclusive<u32> = 8_000..=384_000;
+
+/// The correction goes no further than this, in parts per million. Crystals are within 100; what lies beyond 1000
+/// is a device that does something else than run a little fast.
+pub const MAX_CORRECTION_PPM: f64 = 1000.0;
+
+/// Headroom over [`MAX_CORRECTION_PPM`] for rounding inside the ratio.
+const MAX_RELATIVE_RATIO: f64 = 1.0 + 2.0 * MAX_CORRECTION_PPM * 1e-6;
+
+/// A rate outside [`RATES_HZ`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a sample rate of {0} Hz is not supported: use 8000 to 384000 Hz")]
+pub struct RateError(pub u32);
+
+/// How much the filter may cost and delay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quality {
+    /// 64 taps: delays by 32 samples of the input, 0.7 ms at 48 kHz. For live sound.
+    Live,
+    /// 256 taps: keeps everything up to 96 % of the band, delays by 128 samples of the input. For files.
+    File,
+}
+
+impl Quality {
+    fn parameters(self) -> SincInterpolationParameters {
+        match self {
+            Self::Live => SincInterpolationParameters::new(64, WindowFunction::Blackman2),
+            Self::File => SincInterpolationParameters::new(256, WindowFunction::BlackmanHarris2),
+        }
+    }
+}
+
+fn build(
+    from_hz: u32,
+    to_hz: u32,
+    quality: Quality,
+    fixed: FixedAsync,
+) -> Result<Async<f32>, RateError> {
+    for rate in [from_hz, to_hz] {
+        if !RATES_HZ.contains(&rate) {
+            return Err(RateError(rate));
+        }
+    }
+    let ratio = f64::from(to_hz) / f64::from(from_hz);
+    Ok(Async::new_sinc(
+        ratio,
+        MAX_RELATIVE_RATIO,
+        &quality.parameters(),
+        BLOCK_SAMPLES,
+        1,
+        fixed,
+    )
+    .expect("the rates are in range, so the ratio is finite and positive"))
+}
+
+fn set_ratio(inner: &mut Async<f32>, relative: f64) {
+    inner
+        .set_resample_ratio_relative(relative, true)
+        .expect("the correction is clamped to what the resampler was built for");
+}
+
+/// The resampler steps before it looks, so its first output lies one step later than half the filter. To the
+/// nearest whole sample.
+fn delay_samples(inner: &Async<f32>, quality: Quality) -> usize {
+    let half_filter = quality.parameters().sinc_len as f64 / 2.0;
+    (half_filter * inner.resample_ratio() - 1.0)
+        .round()
+        .max(0.0) as usize
+}
+
+/// Makes 48 kHz blocks out of samples at another rate, or at nearly the same one.
+pub struct ToBlocks {
+    inner: Async<f32>,
+    quality: Quality,
+}
+
+impl ToBlocks {
+    /// Converts from `from_hz`, in [`RATES_HZ`].
+    ///
+    /// # Errors
+    /// The rate lies outside.
+    pub fn new(from_hz: u32, quality: Quality) -> Result<Self, RateError> {
+        Ok(Self {
+            inner: build(from_hz, SAMPLE_RATE_HZ, quality, FixedAsync::Output)?,
+            quality,
+        })
+    }
+
+    /// Input samples that the next [`Self::fill`] takes. Changes from block to block.
+    #[must_use]
+    pub fn input_samples(&self) -> usize {
+        self.inner.input_frames_next()
+    }
+
+    /// The most that [`Self::input_samples`] can ever be.
+    #[must_use]
+    pub fn max_input_samples(&self) -> usize {
+        self.inner.input_frames_max()
+    }
+
+    /// By how many 48 kHz samples the filter delays.
+    #[must_use]
+    pub fn delay_samples(&self) -> usize {
+        delay_samples(&self.inner, self.quality)
+    }
+
+    /// Output samples per input sample, correction included.
+    #[must_use]
+    pub fn ratio(&self) -> f64 {
+        self.inner.resample_ratio()
+    }
+
+    /// The device's clock runs `ppm` parts per million fast; clamped to [`MAX_CORRECTION_PPM`]. The ratio moves there
+    /// over the next block. Ask [`Self::input_samples`] afterwards.
+    pub fn set_correction_ppm(&mut self, ppm: f64) {
+        let ppm = ppm.clamp(-MAX_CORRECTION_PPM, MAX_CORRECTION_PPM);
+        set_ratio(&mut self.inner, 1.0 / (1.0 + ppm * 1e-6));
+    }
+
+    /// Turns exactly [`Self::input_samples`] samples into the next block. Missing ones count as silence, further
+    /// ones are not read.
+    pub fn fill(&mut self, input: &[f32], block: &mut Block) {
+        let indexing = (input.len() < self.input_samples()).then(|| rubato::Indexing {
+            partial_len: Some(input.len()),
+            ..rubato::Indexing::default()
+        });
+        let input = InterleavedSlice::new(input, 1, input.len()).expect("one channel, whole slice");
+        let mut output =
+            InterleavedSlice::new_mut(block, 1, BLOCK_SAMPLES).expect("one channel, one block");
+        self.inner
+            .process_into_buffer(&input, &mut output, indexing.as_ref())
+            .expect("the input is what was asked for or marked as partial, the output is a block");
+    }
+}
+
+impl std::fmt::Debug for ToBlocks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ToBlocks")
+            .field("ratio", &self.ratio())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes samples at another rate, or at nearly the same one, out of 48 kHz blocks.
+pub struct FromBlocks {
+    inner: Async<f32>,
+    quality: Quality,
+    output: Vec<f32>,
+}
+
+impl FromBlocks {
+    /// Converts to `to_hz`, in [`RATES_HZ`].
+    ///
+    /// # Errors
+    /// The rate lies outside.
+    pub fn new(to_hz: u32, quality: Quality) -> Result<Self, RateError> {
+        let inner = build(SAMPLE_RATE_HZ, to_hz, quality, FixedAsync::Input)?;
+        let output = vec![0.0; inner.output_frames_max()];
+        Ok(Self {
+            inner,
+            quality,
+            output,
+        })
+    }
+
+    /// The most that one block can become.
+    #[must_use]
+    pub fn max_output_samples(&self) -> usize {
+        self.inner.output_frames_max()
+    }
+
+    /// By how many output samples the filter delays.
+    #[must_use]
+    pub fn delay_samples(&self) -> usize {
+        delay_samples(&self.inner, self.quality)
+    }
+
+    /// Output samples per input sample, correction included.
+    #[must_use]
+    pub fn ratio(&self) -> f64 {
+        self.inner.resample_ratio()
+    }
+
+    /// The device's clock runs `ppm` parts per million fast; clamped to [`MAX_CORRECTION_PPM`]. The ratio moves there
+    /// over the next block.
+    pub fn set_correction_ppm(&mut self, ppm: f64) {
+        let ppm = ppm.clamp(-MAX_CORRECTION_PPM, MAX_CORRECTION_PPM);
+        set_ratio(&mut self.inner, 1.0 + ppm * 1e-6);
+    }
+
+    /// Converts one block. How many samples it becomes changes from block to block.
+    pub fn convert(&mut self, block: &Block) -> &[f32] {
+        let input = InterleavedSlice::new(block, 1, BLOCK_SAMPLES).expect("one channel, one block");
+        let frames = self.output.len();
+        let mut output =
+            InterleavedSlice::new_mut(&mut self.output, 1, frames).expect("one channel");
+        let (_, written) = self
+            .inner
+            .process_into_buffer(&input, &mut output, None)
+            .expect("the output has room for the most a block can become");
+        &self.output[..written]
+    }
+}
+
+impl std::fmt::Debug for FromBlocks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FromBlocks")
+            .field("ratio", &self.ratio())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::f64::consts::TAU;
+
+    use super::*;
+
+    fn sine(frequency_hz: f64, rate_hz: f64, samples: usize) -> Vec<f32> {
+        (0..samples)
+            .map(|n| (0.5 * (TAU * frequency_hz * n as f64 / rate_hz).sin()) as f32)
+            .collect()
+    }
+
+    /// Power of the best fitting sine of that frequency against what is left, in decibels.
+    fn sine_snr_db(samples: &[f32], frequency_hz: f64, rate_hz: f64) -> f64 {
+        let w = TAU * frequency_hz / rate_hz;
+        let (mut ss, mut sc, mut cc, mut xs, mut xc) = (0.0, 0.0, 0.0, 0.0, 0.0);
+        for (n, &x) in samples.iter().enumerate() {
+            let (s, c) = (w * n as f64).sin_cos();
+            ss += s * s;
+            sc += s * c;
+            cc += c * c;
+            xs += f64::from(x) * s;
+            xc += f64::from(x) * c;
+        }
+        let det = ss * cc - sc * sc;
+        let (a, b) = ((xs * cc - xc * sc) / det, (xc * ss - xs * sc) / det);
+        let (mut signal, mut noise) = (0.0, 0.0);
+        for (n, &x) in samples.iter().enumerate() {
+            let (s, c) = (w * n as f64).sin_cos();
+            let fit = a * s + b * c;
+            signal += fit * fit;
+            noise += (f64::from(x) - fit).powi(2);
+        }
+        10.0 * (signal / noise.max(1e-30)).log10()
+    }
+
+    fn to_blocks(resampler: &mut ToBlocks, input: &[f32]) -> Vec<f32> {
+        let (mut output, mut position, mut block) = (Vec::new(), 0, [0.0; BLOCK_SAMPLES]);
+        while position + resampler.input_samples() <= input.len() {
+            let wanted = resampler.input_samples();
+            resampler.fill(&input[position..position + wanted], &mut block);
+            position += wanted;
+            output.extend_from_slice(&block);
+        }
+        output
+    }
+
+    #[test]
+    fn a_sine_keeps_more_than_60_db_from_every_common_rate_and_back() {
+        for rate in [8_000, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000] {
+            for quality in [Quality::Live, Quality::File] {
+                let mut up = ToBlocks::new(rate, quality).unwrap();
+                let output = to_blocks(&mut up, &sine(1000.0, f64::from(rate), rate as usize));
+                assert!(output.len() > 45_000, "{rate} Hz: {} samples", output.len());
+                let snr = sine_snr_db(&output[4800..], 1000.0, 48_000.0);
+                assert!(snr > 60.0, "{rate} Hz {quality:?} to 48 kHz: {snr:.1} dB");
+
+                let mut down = FromBlocks::new(rate, quality).unwrap();
+                let mut output = Vec::new();
+                for block in sine(1000.0, 48_000.0, 48_000).as_chunks().0 {
+                    output.extend_from_slice(down.convert(block));
+                }
+                assert!(output.len().abs_diff(rate as usize) < 300);
+                let snr = sine_snr_db(&output[rate as usize / 10..], 1000.0, f64::from(rate));
+                assert!(snr > 60.0, "48 kHz to {rate} Hz {quality:?}: {snr:.1} dB");
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_lower_rate_cannot_hold_is_removed_instead_of_folded() {
+        let mut down = FromBlocks::new(16_000, Quality::Live).unwrap();
+        let mut output = Vec::new();
+        for block in sine(11_000.0, 48_000.0, 48_000).as_chunks().0 {
+            output.extend_from_slice(down.convert(block));
+        }
+        let peak = output[1600..].iter().fold(0.0f32, |m, s| m.max(s.abs()));
+        assert!(peak < 0.5e-3, "an 11 kHz tone left {peak} at 16 kHz");
+    }
+
+    #[test]
+    fn the_correction_changes_how_much_is_consumed_by_just_that() {
+        let mut resampler = ToBlocks::new(48_000, Quality::Live).unwrap();
+        resampler.set_correction_ppm(500.0);
+        let input = sine(1000.0, 48_024.0, 48_024 * 10);
+        let output = to_blocks(&mut resampler, &input);
+        // One block and the filter are still inside.
+        let consumed = input.len() - 480..=input.len();
+        let expected = (output.len() as f64 * 1.0005).round() as usize;
+        assert!(consumed.contains(&expected), "{expected} of {consumed:?}");
+        let snr = sine_snr_db(&output[48_000..96_000], 1000.0, 48_000.0);
+        assert!(
+            snr > 60.0,
+            "a device 500 ppm fast sounds right: {snr:.1} dB"
+        );
+    }
+
+    #[test]
+    fn the_delay_is_what_it_says_at_every_rate() {
+        for rate in [8_000, 16_000, 44_100, 48_000, 96_000] {
+            for quality in [Quality::Live, Quality::File] {
+                let mut up = ToBlocks::new(rate, quality).unwrap();
+                let input = sine(400.0, f64::from(rate), rate as usize / 2);
+                let output = &to_blocks(&mut up, &input)[up.delay_samples()..];
+                // Half a sample of slope, and a little.
+                for (n, expected) in (2000..20_000).zip(&sine(400.0, 48_000.0, 20_000)[2000..]) {
+                    assert!(
+                        (output[n] - expected).abs() < 0.5 * 0.0524 * 0.55,
+                        "{rate} Hz {quality:?}: sample {n} is {} instead of {expected}",
+                        output[n]
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rates_outside_the_range_are_refused() {
+        assert_eq!(ToBlocks::new(0, Quality::Live).unwrap_err(), RateError(0));
+        assert_eq!(
+            FromBlocks::new(400_000, Quality::File).unwrap_err(),
+            RateError(400_000)
+        );
+    }
+
+    #[test]
+    fn a_short_last_piece_counts_as_followed_by_silence() {
+        let mut resampler = ToBlocks::new(44_100, Quality::Live).unwrap();
+        let mut block = [9.0; BLOCK_SAMPLES];
+        for _ in 0..3 {
+            resampler.fill(&[], &mut block);
+        }
+        assert_eq!(block, [0.0; BLOCK_SAMPLES]);
+    }
+}

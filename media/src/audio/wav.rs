@@ -1,0 +1,466 @@
+//! WAV files: any common one as a source, 48 kHz mono 16-bit as a recording.
+//!
+//! Both stream: a file of hours costs no more memory than one of seconds.
+
+use std::{
+    fs::File,
+    io::{self, BufReader, BufWriter},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    BLOCK_SAMPLES, Block, SAMPLE_RATE_HZ, SILENCE,
+    resample::{Quality, RATES_HZ, ToBlocks},
+    sink::{AudioSink, SinkError},
+    source::{AudioSource, SourceState},
+};
+
+/// More channels than this is not sound from a room. They are mixed with equal weights.
+const MAX_CHANNELS: u16 = 32;
+
+/// After this many blocks a recording's header is brought up to date: what a kill can cost is one second.
+const FLUSH_BLOCKS: u32 = 100;
+
+/// A WAV file's sizes have 32 bits; stop short of them.
+const MAX_DATA_BYTES: u32 = u32::MAX - 1024;
+
+/// Why a WAV file cannot be played.
+#[derive(Debug, thiserror::Error)]
+pub enum WavError {
+    /// It cannot be opened or read.
+    #[error("cannot open {path}: {source}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// It is something else, or damaged.
+    #[error(
+        "{path} is not a WAV file ({reason}); convert it, for example with `ffmpeg -i {path} out.wav`"
+    )]
+    NotWav {
+        /// The file.
+        path: PathBuf,
+        /// What did not fit.
+        reason: String,
+    },
+    /// It is a WAV file of a kind that is not read: compressed, 8-bit float or the like.
+    #[error(
+        "{path} holds {what}; 8, 16, 24 or 32-bit PCM and 32-bit float are read: convert it, for example with \
+         `ffmpeg -i {path} -c:a pcm_s16le out.wav`"
+    )]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        what: String,
+    },
+    /// It has a header and no samples.
+    #[error("{path} holds no sound at all; choose another file")]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The recording cannot be created.
+    #[error(
+        "cannot create the recording {path}: {source}; choose a folder that exists and can be written"
+    )]
+    Create {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+impl WavError {
+    fn reading(path: &Path, error: hound::Error) -> Self {
+        let path = path.to_path_buf();
+        match error {
+            // A file that ends inside its header is an I/O error without a system code.
+            hound::Error::IoError(source) if source.kind() == io::ErrorKind::Other => {
+                Self::NotWav {
+                    path,
+                    reason: "it ends too early".into(),
+                }
+            }
+            hound::Error::IoError(source) => Self::Open { path, source },
+            hound::Error::FormatError(reason) => Self::NotWav {
+                path,
+                reason: reason.into(),
+            },
+            hound::Error::Unsupported => Self::Unsupported {
+                path,
+                what: "a compressed or unusual format".into(),
+            },
+            hound::Error::TooWide
+            | hound::Error::UnfinishedSample
+            | hound::Error::InvalidSampleFormat => Self::NotWav {
+                path,
+                reason: error.to_string(),
+            },
+        }
+    }
+}
+
+/// What happens at the end of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtEnd {
+    /// The source ends.
+    Stop,
+    /// It starts again from the beginning, without a gap.
+    Loop,
+}
+
+/// Plays a WAV file: any rate in [`RATES_HZ`], channels mixed to one, 8 to 32-bit PCM or 32-bit float.
+pub struct WavSource {
+    path: PathBuf,
+    reader: hound::WavReader<BufReader<File>>,
+    at_end: AtEnd,
+    /// Absent when the file already has our rate.
+    resampler: Option<ToBlocks>,
+    /// Mono samples at the file's rate.
+    input: Vec<f32>,
+    /// Resampled samples at the start that are only the filter's delay.
+    skip_samples: usize,
+    /// 48 kHz samples that are still to come before the end; `None` while that is not known.
+    remaining: Option<u64>,
+    /// 48 kHz samples waiting because the filter's delay was cut off a block.
+    pending: Vec<f32>,
+    given_samples: u64,
+    read_frames: u64,
+}
+
+impl WavSource {
+    /// Opens `path` and checks that it can be played.
+    ///
+    /// # Errors
+    /// [`WavError`] says what is wrong with it and what to do.
+    pub fn open(path: impl Into<PathBuf>, at_end: AtEnd) -> Result<Self, WavError> {
+        let path = path.into();
+        let reader =
+            hound::WavReader::open(&path).map_err(|error| WavError::reading(&path, error))?;
+        let spec = reader.spec();
+        let unsupported = |what: String| {
+            Err(WavError::Unsupported {
+                path: path.clone(),
+                what,
+            })
+        };
+        if spec.channels == 0 || spec.channels > MAX_CHANNELS {
+            return unsupported(format!("{} channels", spec.channels));
+        }
+        if !RATES_HZ.contains(&spec.sample_rate) {
+            return unsupported(format!("{} samples per second", spec.sample_rate));
+        }
+        match (spec.sample_format, spec.bits_per_sample) {
+            (hound::SampleFormat::Int, 8 | 16 | 24 | 32) | (hound::SampleFormat::Float, 32) => {}
+            (format, bits) => return unsupported(format!("{bits}-bit {format:?} samples")),
+        }
+        if reader.duration() == 0 {
+            return Err(WavError::Empty { path });
+        }
+        let resampler = (spec.sample_rate != SAMPLE_RATE_HZ).then(|| {
+            ToBlocks::new(spec.sample_rate, Quality::File).expect("the rate was checked above")
+        });
+        Ok(Self {
+            path,
+            reader,
+            at_end,
+            skip_samples: resampler.as_ref().map_or(0, ToBlocks::delay_samples),
+            resampler,
+            input: Vec::new(),
+            remaining: None,
+            pending: Vec::with_capacity(2 * BLOCK_SAMPLES),
+            given_samples: 0,
+            read_frames: 0,
+        })
+    }
+
+    /// How long the file plays once, in 48 kHz samples.
+    #[must_use]
+    pub fn len_samples(&self) -> u64 {
+        to_48k(
+            u64::from(self.reader.duration()),
+            self.reader.spec().sample_rate,
+        )
+    }
+
+    /// Reads up to `count` mono samples at the file's rate into `self.input`; fewer only at the end.
+    fn read(&mut self, count: usize) {
+        self.input.clear();
+        let mut rewound = false;
+        while self.input.len() < count {
+            let before = self.input.len();
+            self.read_once(count);
+            if self.input.len() > before {
+                rewound = false;
+            }
+            if self.input.len() == count {
+                break;
+            }
+            // The end. A rewind that yields nothing would go round for ever.
+            if self.at_end == AtEnd::Stop || rewound {
+                break;
+            }
+            if let Err(error) = self.reader.seek(0) {
+                tracing::warn!(path = %self.path.display(), %error, "cannot start the file again");
+                break;
+            }
+            rewound = true;
+        }
+        self.read_frames += self.input.len() as u64;
+    }
+
+    fn read_once(&mut self, count: usize) {
+        let spec = self.reader.spec();
+        let channels = usize::from(spec.channels);
+        let wanted = (count - self.input.len()) * channels;
+        // An integer of n bits lies in -2^(n-1)..2^(n-1).
+        let scale = match spec.sample_format {
+            hound::SampleFormat::Int => {
+                1.0 / (1u64 << (spec.bits_per_sample - 1)) as f32 / channels as f32
+            }
+            hound::SampleFormat::Float => 1.0 / channels as f32,
+        };
+        let input = &mut self.input;
+        let mut mixed = 0.0;
+        let mut take = |index: usize, sample: f32| {
+            // Files made by other programs hold NaN and infinities at times; the filter would never forget them.
+            mixed += if sample.is_finite() { sample } else { 0.0 };
+            if (index + 1).is_multiple_of(channels) {
+                input.push(mixed * scale);
+                mixed = 0.0;
+            }
+        };
+        // A file that is shorter than its header says plays to where it ends: recordings that were cut off
+        // look like that.
+        match spec.sample_format {
+            hound::SampleFormat::Int => {
+                let samples = self.reader.samples::<i32>().take(wanted);
+                for (index, sample) in samples.map_while(Result::ok).enumerate() {
+                    take(index, sample as f32);
+                }
+            }
+            hound::SampleFormat::Float => {
+                let samples = self.reader.samples::<f32>().take(wanted);
+                for (index, sample) in samples.map_while(Result::ok).enumerate() {
+                    take(index, sample);
+                }
+            }
+        }
+    }
+
+    /// Appends the next resampled block to `pending`.
+    fn resample_block(&mut self) {
+        let Some(resampler) = &self.resampler else {
+            return;
+        };
+        let wanted = resampler.input_samples();
+        if self.remaining.is_none() {
+            self.read(wanted);
+            if self.input.len() < wanted {
+                let whole = to_48k(self.read_frames, self.reader.spec().sample_rate);
+                self.remaining = Some(whole.saturating_sub(self.given_samples));
+            }
+        } else {
+            self.input.clear();
+        }
+        let mut block = SILENCE;
+        if let Some(resampler) = &mut self.resampler {
+            resampler.fill(&self.input, &mut block);
+        }
+        let skipped = self.skip_samples.min(block.len());
+        self.skip_samples -= skipped;
+        self.pending.extend_from_slice(&block[skipped..]);
+    }
+}
+
+/// `frames` at `rate_hz` in 48 kHz samples, rounded up.
+fn to_48k(frames: u64, rate_hz: u32) -> u64 {
+    (frames * u64::from(SAMPLE_RATE_HZ)).div_ceil(u64::from(rate_hz))
+}
+
+impl AudioSource for WavSource {
+    fn next_block(&mut self, block: &mut Block) -> SourceState {
+        *block = SILENCE;
+        if self.resampler.is_none() {
+            self.read(BLOCK_SAMPLES);
+            block[..self.input.len()].copy_from_slice(&self.input);
+            return if self.input.is_empty() {
+                SourceState::Ended
+            } else {
+                SourceState::Playing
+            };
+        }
+        if self.remaining == Some(0) {
+            return SourceState::Ended;
+        }
+        while self.pending.len() < BLOCK_SAMPLES {
+            self.resample_block();
+        }
+        let count = match self.remaining {
+            Some(remaining) => BLOCK_SAMPLES.min(usize::try_from(remaining).unwrap_or(usize::MAX)),
+            None => BLOCK_SAMPLES,
+        };
+        block[..count].copy_from_slice(&self.pending[..count]);
+        self.pending.drain(..BLOCK_SAMPLES);
+        self.given_samples += count as u64;
+        if let Some(remaining) = &mut self.remaining {
+            *remaining -= count as u64;
+        }
+        if count == 0 {
+            SourceState::Ended
+        } else {
+            SourceState::Playing
+        }
+    }
+}
+
+impl std::fmt::Debug for WavSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WavSource")
+            .field("path", &self.path)
+            .field("spec", &self.reader.spec())
+            .field("at_end", &self.at_end)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads a whole file as 48 kHz mono samples. For short files: it all goes to memory.
+///
+/// # Errors
+/// As [`WavSource::open`].
+pub fn read_all(path: impl Into<PathBuf>) -> Result<Vec<f32>, WavError> {
+    let mut source = WavSource::open(path, AtEnd::Stop)?;
+    let len = usize::try_from(source.len_samples()).unwrap_or(usize::MAX);
+    let mut samples = super::source::collect(&mut source, usize::MAX);
+    samples.truncate(len);
+    Ok(samples)
+}
+
+/// Records to a WAV file, 48 kHz mono 16-bit.
+///
+/// The header is brought up to date once a second, after the samples it speaks of: a file whose process was
+/// killed can be read up to there. Dropping the sink completes the file; [`AudioSink::finish`] does so too and
+/// tells of errors.
+pub struct WavSink {
+    path: PathBuf,
+    writer: hound::WavWriter<BufWriter<File>>,
+    unflushed_blocks: u32,
+}
+
+impl WavSink {
+    /// Creates `path`, or empties it.
+    ///
+    /// # Errors
+    /// [`WavError::Create`]
+    pub fn create(path: impl Into<PathBuf>) -> Result<Self, WavError> {
+        let path = path.into();
+        let spec = hound::WavSpec {
+            channels: 1,
+            sample_rate: SAMPLE_RATE_HZ,
+            bits_per_sample: 16,
+            sample_format: hound::SampleFormat::Int,
+        };
+        let mut sink = hound::WavWriter::create(&path, spec)
+            .map(|writer| Self {
+                path: path.clone(),
+                writer,
+                unflushed_blocks: 0,
+            })
+            .map_err(|error| WavError::Create {
+                path,
+                source: into_io(error),
+            })?;
+        // From the first moment on it is a WAV file, if an empty one.
+        sink.flush().map_err(|source| WavError::Create {
+            path: sink.path.clone(),
+            source,
+        })?;
+        Ok(sink)
+    }
+
+    /// Where it records to.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.unflushed_blocks = 0;
+        self.writer.flush().map_err(into_io)
+    }
+
+    fn write_error(&self, source: io::Error) -> SinkError {
+        SinkError::Write {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+fn into_io(error: hound::Error) -> io::Error {
+    match error {
+        hound::Error::IoError(error) => error,
+        hound::Error::FormatError(_)
+        | hound::Error::TooWide
+        | hound::Error::UnfinishedSample
+        | hound::Error::Unsupported
+        | hound::Error::InvalidSampleFormat => io::Error::other(error),
+    }
+}
+
+/// To the nearest of the 65535 symmetric steps; NaN becomes silence.
+fn to_i16(sample: f32) -> i16 {
+    (sample.clamp(-1.0, 1.0) * f32::from(i16::MAX)).round() as i16
+}
+
+impl AudioSink for WavSink {
+    fn write_block(&mut self, block: &Block) -> Result<(), SinkError> {
+        if self.writer.len().saturating_mul(2) >= MAX_DATA_BYTES {
+            return Err(SinkError::Full {
+                path: self.path.clone(),
+            });
+        }
+        let mut samples = self.writer.get_i16_writer(BLOCK_SAMPLES as u32);
+        for &sample in block {
+            samples.write_sample(to_i16(sample));
+        }
+        samples
+            .flush()
+            .map_err(|error| self.write_error(into_io(error)))?;
+        self.unflushed_blocks += 1;
+        if self.unflushed_blocks >= FLUSH_BLOCKS {
+            self.flush().map_err(|error| self.write_error(error))?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        self.flush().map_err(|error| self.write_error(error))
+    }
+}
+
+impl Drop for WavSink {
+    fn drop(&mut self) {
+        if self.unflushed_blocks > 0
+            && let Err(error) = self.flush()
+        {
+            tracing::warn!(path = %self.path.display(), %error, "the recording is incomplete");
+        }
+    }
+}
+
+impl std::fmt::Debug for WavSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WavSink")
+            .field("path", &self.path)
+            .field("samples", &self.writer.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
