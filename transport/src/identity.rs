@@ -3,8 +3,33 @@
 //! A [`UserId`] is a person's Ed25519 root key, a [`DeviceId`] the Ed25519 signing key of one of that
 //! person's devices, a [`NodeId`] the Ed25519 key of a node in its supernode role. All three are written in
 //! z-base-32 (52 characters).
+//!
+//! The secret halves are [`RootKey`], [`DeviceKeys`] and [`NodeKeys`]. A [`DeviceCertificate`] ties a device
+//! to a person, a [`SealKeyRecord`] publishes the key to which others seal what they leave at its homes.
+//! Secrets are wiped when dropped and never printed.
 
 use std::{fmt, str::FromStr};
+
+mod certificate;
+mod device;
+mod node;
+mod root;
+mod seal_key;
+mod signature;
+
+pub use certificate::{
+    CERTIFICATE_BACKDATE_MILLIS, CERTIFICATE_LIFETIME_MILLIS, CERTIFICATE_RENEWAL_MILLIS,
+    CertificateError, CertificateFields, DeviceCertificate, DeviceSet, Issuer, LogPosition,
+    MAX_CERTIFICATE_LEN, VerifiedDevice,
+};
+pub use device::DeviceKeys;
+pub use node::NodeKeys;
+pub use root::RootKey;
+pub use seal_key::{
+    MAX_SEAL_KEYS, SEAL_KEY_RECORD_LEN, SEAL_KEY_RECORD_LIFETIME_MILLIS, SEAL_KEY_RETENTION_MILLIS,
+    SEAL_KEY_ROTATION_MILLIS, SealKeyError, SealKeyRecord, SealKeyring, VerifiedSealKey,
+};
+pub use signature::{Domain, SIGNATURE_LEN, verify_signature};
 
 /// Length of every public key and identifier here, in bytes.
 pub const ID_LEN: usize = 32;

@@ -8,4 +8,5 @@
 
 pub mod identity;
 pub mod runtime;
+pub mod sealed;
 pub mod wire;
