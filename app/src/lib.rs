@@ -1,1 +1,3 @@
 //! The calling app.
+
+pub mod sim;

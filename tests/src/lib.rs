@@ -1,1 +1,4 @@
-//! Cross-crate tests.
+//! Cross-crate tests, and what they share: raw UDP and a QUIC without cryptography for tests of the network.
+
+pub mod plain_quic;
+pub mod udp;

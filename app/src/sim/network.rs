@@ -1,0 +1,895 @@
+//! Nodes, their addresses and sockets, and the way of a packet between them.
+//!
+//! A packet goes `socket -> uplink of its node -> core -> downlink of the destination -> socket`. The core is
+//! ideal: it routes by address and loses only what a fault tells it to. A pair override replaces both links.
+//! Address translators will stand between uplink and core: they see a packet where [`Network::arrived`] has
+//! it come out of an uplink, and may rewrite it before it is routed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt, io, mem,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{Arc, Mutex},
+    task::Waker,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use quinn::udp::{EcnCodepoint, Transmit};
+use rand_chacha::ChaCha20Rng;
+use sha2::{Digest, Sha256};
+
+use super::{
+    Event,
+    executor::{Executor, lock},
+    link::{Conditions, Offer, Pipe, Rate, Travel, WireSize},
+    seeded_rng,
+};
+
+/// Payload bytes that wait in a socket before more are dropped: the usual default of Linux.
+pub const RECEIVE_QUEUE_BYTES: usize = 212_992;
+
+/// What each datagram in a receive queue counts on top of its payload, as a kernel's buffer would.
+const RECEIVE_OVERHEAD_BYTES: usize = 256;
+
+const IPV4_AND_UDP_HEADER_BYTES: usize = 28;
+const IPV6_AND_UDP_HEADER_BYTES: usize = 48;
+
+/// Ports given out for port 0 (RFC 6335 section 6).
+const FIRST_DYNAMIC_PORT: u16 = 49_152;
+
+/// A machine in the simulated world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SimNode(pub(super) u32);
+
+impl SimNode {
+    pub(super) fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One direction of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LinkId {
+    /// From a node to the core.
+    Uplink(SimNode),
+    /// From the core to a node.
+    Downlink(SimNode),
+    /// From one node to another, in place of the uplink of the one and the downlink of the other.
+    Pair {
+        /// The sender.
+        from: SimNode,
+        /// The receiver.
+        to: SimNode,
+    },
+}
+
+/// Something that happens to the network at a given time.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fault {
+    /// The node's link loses its carrier: nothing in, nothing out, and its addresses are gone.
+    LinkDown(SimNode),
+    /// The carrier is back.
+    LinkUp(SimNode),
+    /// The node dies: its tasks and sockets are gone at once, without a farewell.
+    Kill(SimNode),
+    /// The node starts again, with nothing running but its boot program.
+    Restart(SimNode),
+    /// Packets in this direction vanish.
+    BlackHole {
+        /// The sender.
+        from: SimNode,
+        /// The receiver.
+        to: SimNode,
+    },
+    /// No packet passes between these two groups, in either direction.
+    Partition {
+        /// The nodes on one side.
+        left: Vec<SimNode>,
+        /// The nodes on the other side.
+        right: Vec<SimNode>,
+    },
+    /// Ends all black holes and partitions.
+    Heal,
+    /// New conditions for one direction of a link.
+    Conditions {
+        /// The direction.
+        link: LinkId,
+        /// What holds from now on.
+        conditions: Conditions,
+    },
+    /// A new rate for one direction of a link; the rest of its conditions stays.
+    Rate {
+        /// The direction.
+        link: LinkId,
+        /// What holds from now on.
+        rate: Option<Rate>,
+    },
+    /// The node moves to other addresses, as when it changes networks.
+    Addresses {
+        /// The node.
+        node: SimNode,
+        /// All its addresses from now on, without loopback.
+        addresses: Vec<IpAddr>,
+    },
+}
+
+/// Why a packet did not arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DropReason {
+    /// The source has no address that fits, or nobody has the destination address.
+    NoRoute,
+    /// The link of the sender or the receiver is down.
+    LinkDown,
+    /// A black hole or partition lies between the two.
+    Blocked,
+    /// Larger than the MTU.
+    TooBig,
+    /// The queue of a rate-limited link was full.
+    QueueFull,
+    /// Lost by the link.
+    Lost,
+    /// The receiving node is dead.
+    NodeDown,
+    /// No socket is bound to the destination.
+    NoSocket,
+    /// The socket's receive queue was full.
+    ReceiveQueueFull,
+}
+
+impl DropReason {
+    /// Stands for the reason in the trace hash.
+    fn code(self) -> u8 {
+        match self {
+            Self::NoRoute => 1,
+            Self::LinkDown => 2,
+            Self::Blocked => 3,
+            Self::TooBig => 4,
+            Self::QueueFull => 5,
+            Self::Lost => 6,
+            Self::NodeDown => 7,
+            Self::NoSocket => 8,
+            Self::ReceiveQueueFull => 9,
+        }
+    }
+}
+
+/// A packet that has come to its end: in a socket's queue, or nowhere.
+#[derive(Debug, Clone)]
+pub struct PacketEvent {
+    /// Time since the world began at which it arrived or was dropped.
+    pub at: Duration,
+    /// Time since the world began at which it was sent.
+    pub sent_at: Duration,
+    /// The sending node.
+    pub from: SimNode,
+    /// The node that has the destination address, if any has been found.
+    pub to: Option<SimNode>,
+    /// Source address.
+    pub src: SocketAddr,
+    /// Destination address.
+    pub dst: SocketAddr,
+    /// ECN mark (RFC 3168), passed on unchanged.
+    pub ecn: Option<EcnCodepoint>,
+    /// UDP payload.
+    pub contents: Bytes,
+    /// Whether this is the second copy of a duplicated packet.
+    pub duplicate: bool,
+    /// Why it was dropped; absent when it arrived.
+    pub dropped: Option<DropReason>,
+}
+
+/// Counters of the whole network, or of one node: what it sent, what became of that, what it received.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NetworkStats {
+    /// Datagrams that were sent; second copies do not count.
+    pub sent: u64,
+    /// UDP payload bytes that were sent.
+    pub sent_bytes: u64,
+    /// Datagrams that reached a socket's queue, second copies included.
+    pub delivered: u64,
+    /// UDP payload bytes that reached a socket's queue.
+    pub delivered_bytes: u64,
+    /// Second copies that a link made.
+    pub duplicated: u64,
+    /// Datagrams that did not arrive, by reason; counted at the node that sent them.
+    pub dropped: BTreeMap<DropReason, u64>,
+}
+
+impl NetworkStats {
+    /// Datagrams dropped for this reason.
+    pub fn dropped_by(&self, reason: DropReason) -> u64 {
+        self.dropped.get(&reason).copied().unwrap_or(0)
+    }
+}
+
+/// Digests of all that has happened on the network: equal for two runs exactly if they went alike.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TraceHash {
+    /// SHA-256 over the time, addresses, size, ECN mark and fate of every packet.
+    pub shape: [u8; 32],
+    /// The same, and the bytes of every packet.
+    pub bytes: [u8; 32],
+}
+
+impl fmt::Debug for TraceHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hex = |digest: &[u8; 32]| -> String {
+            digest[..8]
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect()
+        };
+        f.debug_struct("TraceHash")
+            .field("shape", &hex(&self.shape))
+            .field("bytes", &hex(&self.bytes))
+            .finish()
+    }
+}
+
+/// A datagram on its way.
+#[derive(Debug, Clone)]
+pub(super) struct Packet {
+    from: SimNode,
+    src: SocketAddr,
+    dst: SocketAddr,
+    ecn: Option<EcnCodepoint>,
+    contents: Bytes,
+    sent_at: Duration,
+    duplicate: bool,
+}
+
+impl WireSize for Packet {
+    fn wire_bytes(&self) -> usize {
+        let header = if self.dst.is_ipv4() {
+            IPV4_AND_UDP_HEADER_BYTES
+        } else {
+            IPV6_AND_UDP_HEADER_BYTES
+        };
+        self.contents.len() + header
+    }
+}
+
+/// Where a packet is when it next needs attention.
+#[derive(Debug)]
+pub(super) enum Hop {
+    /// At the far end of a link.
+    Link(LinkId),
+    /// At its own node, which it never left.
+    Local,
+}
+
+/// What a socket has received and nobody has read.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    pub(super) queue: VecDeque<Received>,
+    bytes: usize,
+    pub(super) waker: Option<Waker>,
+}
+
+impl Inbox {
+    pub(super) fn pop(&mut self) -> Option<Received> {
+        let received = self.queue.pop_front()?;
+        self.bytes -= received.contents.len() + RECEIVE_OVERHEAD_BYTES;
+        Some(received)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) src: SocketAddr,
+    pub(super) dst_ip: IpAddr,
+    pub(super) ecn: Option<EcnCodepoint>,
+    pub(super) contents: Bytes,
+}
+
+pub(super) type SharedInbox = Arc<Mutex<Inbox>>;
+
+/// A bound socket, as its node knows it.
+struct Binding {
+    id: u64,
+    addr: SocketAddr,
+    inbox: SharedInbox,
+}
+
+pub(super) struct Node {
+    pub(super) name: String,
+    addresses: Vec<IpAddr>,
+    pub(super) alive: bool,
+    /// How often the node was started before.
+    pub(super) incarnation: u64,
+    link_up: bool,
+    up: Pipe<Packet>,
+    down: Pipe<Packet>,
+    pub(super) clock_offset_millis: i64,
+    pub(super) rng: Arc<Mutex<ChaCha20Rng>>,
+    sockets: BTreeMap<u16, Vec<Binding>>,
+    next_port: u16,
+    stats: NetworkStats,
+}
+
+/// The whole network.
+pub(super) struct Network {
+    seed: u64,
+    nodes: Vec<Node>,
+    addresses: BTreeMap<IpAddr, SimNode>,
+    pairs: BTreeMap<(SimNode, SimNode), Pipe<Packet>>,
+    blocked: BTreeSet<(SimNode, SimNode)>,
+    stats: NetworkStats,
+    shape: Sha256,
+    bytes: Sha256,
+    next_socket: u64,
+    /// Whether anybody wants `ended`.
+    pub(super) observed: bool,
+    ended: Vec<PacketEvent>,
+}
+
+impl Network {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            nodes: Vec::new(),
+            addresses: BTreeMap::new(),
+            pairs: BTreeMap::new(),
+            blocked: BTreeSet::new(),
+            stats: NetworkStats::default(),
+            shape: Sha256::new(),
+            bytes: Sha256::new(),
+            next_socket: 0,
+            observed: false,
+            ended: Vec::new(),
+        }
+    }
+
+    pub(super) fn add_node(&mut self, name: &str, addresses: &[IpAddr]) -> SimNode {
+        let node = SimNode(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
+        let ideal = || Conditions::default();
+        self.nodes.push(Node {
+            name: name.to_owned(),
+            addresses: Vec::new(),
+            alive: true,
+            incarnation: 0,
+            link_up: true,
+            up: Pipe::new(
+                ideal(),
+                seeded_rng(self.seed, "uplink", [u64::from(node.0), 0]),
+            ),
+            down: Pipe::new(
+                ideal(),
+                seeded_rng(self.seed, "downlink", [u64::from(node.0), 0]),
+            ),
+            clock_offset_millis: 0,
+            rng: node_rng(self.seed, node, 0),
+            sockets: BTreeMap::new(),
+            next_port: FIRST_DYNAMIC_PORT,
+            stats: NetworkStats::default(),
+        });
+        self.set_addresses(node, addresses.to_vec());
+        node
+    }
+
+    pub(super) fn nodes(&self) -> impl Iterator<Item = SimNode> + use<> {
+        (0..u32::try_from(self.nodes.len()).unwrap_or(u32::MAX)).map(SimNode)
+    }
+
+    pub(super) fn node(&self, node: SimNode) -> &Node {
+        &self.nodes[node.index()]
+    }
+
+    pub(super) fn node_mut(&mut self, node: SimNode) -> &mut Node {
+        &mut self.nodes[node.index()]
+    }
+
+    pub(super) fn is_running(&self, node: SimNode, incarnation: u64) -> bool {
+        let node = self.node(node);
+        node.alive && node.incarnation == incarnation
+    }
+
+    /// # Panics
+    /// If another node has one of the addresses: a world without translators has no private ones.
+    pub(super) fn set_addresses(&mut self, node: SimNode, addresses: Vec<IpAddr>) {
+        self.addresses.retain(|_, owner| *owner != node);
+        for address in &addresses {
+            let taken = self.addresses.insert(*address, node);
+            assert!(taken.is_none(), "two nodes have the address {address}");
+        }
+        self.node_mut(node).addresses = addresses;
+    }
+
+    /// Addresses of interfaces that are up, loopback included.
+    pub(super) fn interface_addrs(&self, node: SimNode) -> Vec<IpAddr> {
+        let node = self.node(node);
+        let mut all = vec![Ipv4Addr::LOCALHOST.into()];
+        if node.addresses.iter().any(IpAddr::is_ipv6) {
+            all.push(Ipv6Addr::LOCALHOST.into());
+        }
+        if node.link_up {
+            all.extend(&node.addresses);
+        }
+        all
+    }
+
+    /// Takes a node off the network. The caller drops the inboxes with no lock held.
+    pub(super) fn kill(&mut self, node: SimNode) -> Vec<SharedInbox> {
+        let node = self.node_mut(node);
+        node.alive = false;
+        mem::take(&mut node.sockets)
+            .into_values()
+            .flatten()
+            .map(|binding| binding.inbox)
+            .collect()
+    }
+
+    /// Puts a dead node back on the network, with a new stream of randomness.
+    pub(super) fn restart(&mut self, node: SimNode) {
+        let seed = self.seed;
+        let state = self.node_mut(node);
+        state.alive = true;
+        state.incarnation += 1;
+        state.next_port = FIRST_DYNAMIC_PORT;
+        state.rng = node_rng(seed, node, state.incarnation);
+    }
+
+    // Links and faults.
+
+    /// The state of a link direction; a pair override comes into being when it is first named.
+    fn pipe(&mut self, link: LinkId) -> &mut Pipe<Packet> {
+        match link {
+            LinkId::Uplink(node) => &mut self.node_mut(node).up,
+            LinkId::Downlink(node) => &mut self.node_mut(node).down,
+            LinkId::Pair { from, to } => {
+                let seed = self.seed;
+                self.pairs.entry((from, to)).or_insert_with(|| {
+                    let rng = seeded_rng(seed, "pair", [from.0.into(), to.0.into()]);
+                    Pipe::new(Conditions::default(), rng)
+                })
+            }
+        }
+    }
+
+    pub(super) fn conditions(&mut self, link: LinkId) -> Conditions {
+        self.pipe(link).conditions().clone()
+    }
+
+    pub(super) fn queued_bytes(&mut self, link: LinkId) -> usize {
+        self.pipe(link).queued_bytes()
+    }
+
+    pub(super) fn set_conditions(
+        &mut self,
+        executor: &Executor,
+        link: LinkId,
+        conditions: Conditions,
+    ) {
+        let serve_at = self
+            .pipe(link)
+            .set_conditions(executor.elapsed(), conditions);
+        if let Some(at) = serve_at {
+            executor.schedule(at, Event::Served(link));
+        }
+    }
+
+    pub(super) fn set_link_up(&mut self, node: SimNode, up: bool) {
+        self.node_mut(node).link_up = up;
+    }
+
+    pub(super) fn block(&mut self, from: SimNode, to: SimNode) {
+        self.blocked.insert((from, to));
+    }
+
+    pub(super) fn heal(&mut self) {
+        self.blocked.clear();
+    }
+
+    // Sockets.
+
+    pub(super) fn bind(
+        &mut self,
+        node: SimNode,
+        mut addr: SocketAddr,
+    ) -> io::Result<(u64, SocketAddr, SharedInbox)> {
+        let id = self.next_socket;
+        let state = self.node_mut(node);
+        let ip = addr.ip();
+        if !ip.is_unspecified() && !ip.is_loopback() && !state.addresses.contains(&ip) {
+            return Err(io::ErrorKind::AddrNotAvailable.into());
+        }
+        if addr.port() == 0 {
+            addr.set_port(state.pick_port(ip)?);
+        } else if !state.is_free(addr.port(), ip) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        let inbox = SharedInbox::default();
+        state.sockets.entry(addr.port()).or_default().push(Binding {
+            id,
+            addr,
+            inbox: Arc::clone(&inbox),
+        });
+        self.next_socket += 1;
+        Ok((id, addr, inbox))
+    }
+
+    /// Forgets a socket. The caller holds another reference to its inbox.
+    pub(super) fn unbind(&mut self, node: SimNode, id: u64, port: u16) {
+        let sockets = &mut self.node_mut(node).sockets;
+        if let Some(bindings) = sockets.get_mut(&port) {
+            bindings.retain(|binding| binding.id != id);
+            if bindings.is_empty() {
+                sockets.remove(&port);
+            }
+        }
+    }
+
+    // The way of a packet.
+
+    /// Sends all segments of `transmit` from a socket of `node` that is bound to `local`.
+    pub(super) fn send(
+        &mut self,
+        executor: &Executor,
+        node: SimNode,
+        local: SocketAddr,
+        transmit: &Transmit<'_>,
+    ) {
+        let dst = canonical(transmit.destination);
+        let source = self.source_ip(node, local, transmit.src_ip, dst.ip());
+        let segment = transmit.segment_size.unwrap_or(transmit.contents.len());
+        // An empty datagram is one datagram, though it has no chunk.
+        let count = transmit.contents.len().div_ceil(segment.max(1)).max(1);
+        for index in 0..count {
+            let start = index * segment;
+            let end = (start + segment).min(transmit.contents.len());
+            let mut packet = Packet {
+                from: node,
+                src: SocketAddr::new(source.unwrap_or(local.ip()), local.port()),
+                dst,
+                ecn: transmit.ecn,
+                contents: Bytes::copy_from_slice(&transmit.contents[start..end]),
+                sent_at: executor.elapsed(),
+                duplicate: false,
+            };
+            packet.src = canonical(packet.src);
+            let bytes = packet.contents.len() as u64;
+            for stats in [&mut self.stats, &mut self.nodes[node.index()].stats] {
+                stats.sent += 1;
+                stats.sent_bytes += bytes;
+            }
+            self.depart(executor, packet, source.is_some());
+        }
+    }
+
+    /// The source address of a datagram; none when the node has no address that can reach `dst`.
+    fn source_ip(
+        &self,
+        node: SimNode,
+        local: SocketAddr,
+        wanted: Option<IpAddr>,
+        dst: IpAddr,
+    ) -> Option<IpAddr> {
+        let local_ip = local.ip();
+        if dst.is_ipv4() && local_ip.is_ipv6() && !local_ip.is_unspecified() {
+            return None;
+        }
+        if dst.is_ipv6() && local_ip.is_ipv4() {
+            return None;
+        }
+        let node = self.node(node);
+        let bound = (!local_ip.is_unspecified()).then_some(local_ip);
+        let wanted = wanted.map(|ip| ip.to_canonical());
+        if let Some(ip) = wanted
+            .filter(|ip| !ip.is_unspecified() && ip.is_ipv4() == dst.is_ipv4())
+            .or(bound)
+        {
+            return (ip.is_loopback() || node.addresses.contains(&ip)).then_some(ip);
+        }
+        if dst.is_loopback() {
+            return Some(dst);
+        }
+        node.addresses
+            .iter()
+            .copied()
+            .find(|ip| ip.is_ipv4() == dst.is_ipv4())
+    }
+
+    fn depart(&mut self, executor: &Executor, packet: Packet, has_source: bool) {
+        let from = packet.from;
+        if !has_source {
+            return self.drop_packet(executor, packet, None, DropReason::NoRoute);
+        }
+        let to = self.addresses.get(&packet.dst.ip()).copied();
+        if packet.dst.ip().is_loopback() || to == Some(from) {
+            executor.schedule(executor.elapsed(), Event::Arrived(Hop::Local, packet));
+            return;
+        }
+        if packet.src.ip().is_loopback() {
+            return self.drop_packet(executor, packet, to, DropReason::NoRoute);
+        }
+        if !self.node(from).link_up {
+            return self.drop_packet(executor, packet, to, DropReason::LinkDown);
+        }
+        let link = match to {
+            Some(to) if self.pairs.contains_key(&(from, to)) => {
+                if self.blocked.contains(&(from, to)) {
+                    return self.drop_packet(executor, packet, Some(to), DropReason::Blocked);
+                }
+                LinkId::Pair { from, to }
+            }
+            Some(_) | None => LinkId::Uplink(from),
+        };
+        self.enter(executor, link, packet, to);
+    }
+
+    fn enter(&mut self, executor: &Executor, link: LinkId, packet: Packet, to: Option<SimNode>) {
+        match self.pipe(link).offer(executor.elapsed(), packet) {
+            Offer::Travels(packet) => self.travel(executor, link, packet),
+            Offer::Waits(None) => {}
+            Offer::Waits(Some(at)) => {
+                executor.schedule(at, Event::Served(link));
+            }
+            Offer::QueueFull(packet) => {
+                self.drop_packet(executor, packet, to, DropReason::QueueFull);
+            }
+            Offer::TooBig(packet) => self.drop_packet(executor, packet, to, DropReason::TooBig),
+        }
+    }
+
+    /// The packet in front of a link's queue has been sent.
+    pub(super) fn served(&mut self, executor: &Executor, link: LinkId) {
+        let (packet, next) = self.pipe(link).serve(executor.elapsed());
+        if let Some(at) = next {
+            executor.schedule(at, Event::Served(link));
+        }
+        if let Some(packet) = packet {
+            self.travel(executor, link, packet);
+        }
+    }
+
+    fn travel(&mut self, executor: &Executor, link: LinkId, packet: Packet) {
+        match self.pipe(link).travel(executor.elapsed()) {
+            Travel::Lost => {
+                let to = self.addresses.get(&packet.dst.ip()).copied();
+                self.drop_packet(executor, packet, to, DropReason::Lost);
+            }
+            Travel::Arrives { at, duplicate_at } => {
+                if let Some(again) = duplicate_at {
+                    self.stats.duplicated += 1;
+                    self.nodes[packet.from.index()].stats.duplicated += 1;
+                    let copy = Packet {
+                        duplicate: true,
+                        ..packet.clone()
+                    };
+                    executor.schedule(again, Event::Arrived(Hop::Link(link), copy));
+                }
+                executor.schedule(at, Event::Arrived(Hop::Link(link), packet));
+            }
+        }
+    }
+
+    /// A packet has come to the end of a hop. Returns whom to wake.
+    pub(super) fn arrived(
+        &mut self,
+        executor: &Executor,
+        hop: &Hop,
+        packet: Packet,
+    ) -> Option<Waker> {
+        match hop {
+            Hop::Link(LinkId::Uplink(from)) => {
+                self.route(executor, *from, packet);
+                None
+            }
+            Hop::Link(LinkId::Downlink(to) | LinkId::Pair { to, .. }) => {
+                if self.node(*to).link_up {
+                    self.deliver(executor, *to, packet)
+                } else {
+                    self.drop_packet(executor, packet, Some(*to), DropReason::LinkDown);
+                    None
+                }
+            }
+            Hop::Local => {
+                let node = packet.from;
+                self.deliver(executor, node, packet)
+            }
+        }
+    }
+
+    /// The core: from an uplink to the downlink of whoever has the destination address now.
+    fn route(&mut self, executor: &Executor, from: SimNode, packet: Packet) {
+        let Some(to) = self.addresses.get(&packet.dst.ip()).copied() else {
+            return self.drop_packet(executor, packet, None, DropReason::NoRoute);
+        };
+        if self.blocked.contains(&(from, to)) {
+            return self.drop_packet(executor, packet, Some(to), DropReason::Blocked);
+        }
+        if !self.node(to).link_up {
+            return self.drop_packet(executor, packet, Some(to), DropReason::LinkDown);
+        }
+        self.enter(executor, LinkId::Downlink(to), packet, Some(to));
+    }
+
+    fn deliver(&mut self, executor: &Executor, to: SimNode, packet: Packet) -> Option<Waker> {
+        let node = self.node(to);
+        if !node.alive {
+            self.drop_packet(executor, packet, Some(to), DropReason::NodeDown);
+            return None;
+        }
+        let owns = packet.dst.ip().is_loopback() || node.addresses.contains(&packet.dst.ip());
+        let binding = node.socket_for(packet.dst).filter(|_| owns);
+        let Some((inbox, mapped)) =
+            binding.map(|binding| (Arc::clone(&binding.inbox), binding.addr.is_ipv6()))
+        else {
+            self.drop_packet(executor, packet, Some(to), DropReason::NoSocket);
+            return None;
+        };
+        let mut guard = lock(&inbox);
+        let bytes = packet.contents.len() + RECEIVE_OVERHEAD_BYTES;
+        if guard.bytes + bytes > RECEIVE_QUEUE_BYTES {
+            drop(guard);
+            self.drop_packet(executor, packet, Some(to), DropReason::ReceiveQueueFull);
+            return None;
+        }
+        guard.bytes += bytes;
+        guard.queue.push_back(Received {
+            src: as_seen(packet.src, mapped),
+            dst_ip: as_seen(packet.dst, mapped).ip(),
+            ecn: packet.ecn,
+            contents: packet.contents.clone(),
+        });
+        let waker = guard.waker.take();
+        drop(guard);
+        self.end(executor, packet, Some(to), None);
+        waker
+    }
+
+    fn drop_packet(
+        &mut self,
+        executor: &Executor,
+        packet: Packet,
+        to: Option<SimNode>,
+        reason: DropReason,
+    ) {
+        tracing::trace!(?reason, src = %packet.src, dst = %packet.dst, "simulated packet dropped");
+        self.end(executor, packet, to, Some(reason));
+    }
+
+    /// Writes down what became of a packet.
+    fn end(
+        &mut self,
+        executor: &Executor,
+        packet: Packet,
+        to: Option<SimNode>,
+        dropped: Option<DropReason>,
+    ) {
+        let at = executor.elapsed();
+        let bytes = packet.contents.len() as u64;
+        let node = match (dropped, to) {
+            (None, Some(to)) => to,
+            (Some(_), _) | (None, None) => packet.from,
+        };
+        for stats in [&mut self.stats, &mut self.nodes[node.index()].stats] {
+            match dropped {
+                Some(reason) => *stats.dropped.entry(reason).or_default() += 1,
+                None => {
+                    stats.delivered += 1;
+                    stats.delivered_bytes += bytes;
+                }
+            }
+        }
+
+        let mut line = [0; 8 + 2 * 18 + 8 + 2];
+        line[..8].copy_from_slice(
+            &u64::try_from(at.as_nanos())
+                .unwrap_or(u64::MAX)
+                .to_be_bytes(),
+        );
+        line[8..26].copy_from_slice(&address_bytes(packet.src));
+        line[26..44].copy_from_slice(&address_bytes(packet.dst));
+        line[44..52].copy_from_slice(&bytes.to_be_bytes());
+        line[52] = packet.ecn.map_or(0, |ecn| ecn as u8);
+        line[53] = dropped.map_or(0, DropReason::code);
+        self.shape.update(line);
+        self.bytes.update(line);
+        self.bytes.update(&packet.contents);
+
+        if self.observed {
+            self.ended.push(PacketEvent {
+                at,
+                sent_at: packet.sent_at,
+                from: packet.from,
+                to,
+                src: packet.src,
+                dst: packet.dst,
+                ecn: packet.ecn,
+                contents: packet.contents,
+                duplicate: packet.duplicate,
+                dropped,
+            });
+        }
+    }
+
+    /// What ended since the last call, for the observers.
+    pub(super) fn take_ended(&mut self) -> Vec<PacketEvent> {
+        mem::take(&mut self.ended)
+    }
+
+    pub(super) fn stats(&self) -> &NetworkStats {
+        &self.stats
+    }
+
+    pub(super) fn node_stats(&self, node: SimNode) -> &NetworkStats {
+        &self.node(node).stats
+    }
+
+    pub(super) fn trace_hash(&self) -> TraceHash {
+        TraceHash {
+            shape: self.shape.clone().finalize().into(),
+            bytes: self.bytes.clone().finalize().into(),
+        }
+    }
+}
+
+impl Node {
+    /// Whether a socket may be bound there: a wildcard collides with every address it covers.
+    fn is_free(&self, port: u16, ip: IpAddr) -> bool {
+        self.sockets.get(&port).is_none_or(|bindings| {
+            bindings.iter().all(|binding| {
+                let bound = binding.addr.ip();
+                bound != ip && !covers(bound, ip) && !covers(ip, bound)
+            })
+        })
+    }
+
+    fn pick_port(&mut self, ip: IpAddr) -> io::Result<u16> {
+        for _ in FIRST_DYNAMIC_PORT..=u16::MAX {
+            let port = self.next_port;
+            self.next_port = port.checked_add(1).unwrap_or(FIRST_DYNAMIC_PORT);
+            if self.is_free(port, ip) {
+                return Ok(port);
+            }
+        }
+        Err(io::ErrorKind::AddrInUse.into())
+    }
+
+    fn socket_for(&self, dst: SocketAddr) -> Option<&Binding> {
+        self.sockets.get(&dst.port())?.iter().find(|binding| {
+            let bound = binding.addr.ip();
+            bound == dst.ip() || covers(bound, dst.ip())
+        })
+    }
+}
+
+/// Whether `wildcard` is one, and receives for `ip`. The IPv6 wildcard receives IPv4 too, as on Linux.
+fn covers(wildcard: IpAddr, ip: IpAddr) -> bool {
+    wildcard.is_unspecified() && (wildcard.is_ipv6() || ip.is_ipv4())
+}
+
+/// Without the IPv4-mapped form (RFC 4291 section 2.5.5.2), in which an IPv6 socket speaks of IPv4.
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+/// How a socket sees an address: IPv4-mapped if it is an IPv6 socket.
+fn as_seen(addr: SocketAddr, ipv6_socket: bool) -> SocketAddr {
+    match addr.ip() {
+        IpAddr::V4(ip) if ipv6_socket => SocketAddr::new(ip.to_ipv6_mapped().into(), addr.port()),
+        IpAddr::V4(_) | IpAddr::V6(_) => addr,
+    }
+}
+
+fn address_bytes(addr: SocketAddr) -> [u8; 18] {
+    let ip = match addr.ip() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    };
+    let mut bytes = [0; 18];
+    bytes[..16].copy_from_slice(&ip.octets());
+    bytes[16..].copy_from_slice(&addr.port().to_be_bytes());
+    bytes
+}
+
+fn node_rng(seed: u64, node: SimNode, incarnation: u64) -> Arc<Mutex<ChaCha20Rng>> {
+    let rng = seeded_rng(seed, "node", [node.0.into(), incarnation]);
+    Arc::new(Mutex::new(rng))
+}
