@@ -7,6 +7,7 @@
 //! simulator can run the shipped code in virtual time.
 
 pub mod identity;
+pub mod noise;
 pub mod runtime;
 pub mod sealed;
 pub mod wire;
