@@ -28,6 +28,10 @@ lint:
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
 
+fuzz:
+	@for target in $$(ls tests/fuzz/fuzz_targets | sed "s/.rs$$//"); do \
+		(cd tests && cargo +nightly fuzz run $$target -- -max_total_time=$(or $(FUZZ_SECONDS),60)) || exit 1; done
+
 unit:
 	$(CARGO) test --locked --workspace
 
