@@ -1,0 +1,721 @@
+//! One UDP port for STUN, TURN and QUIC.
+//!
+//! [`MuxSocket`] stands between quinn and the real socket. Every received datagram, one by one also when the
+//! kernel hands them over in trains (GRO), goes one of three ways:
+//!
+//! ```text
+//!             +--------------------+  QUIC that passes the filter        +-------+
+//!  socket --> | MuxSocket::poll_recv| ---------------------------------> | quinn |
+//!             +--------------------+  ChannelData of a relay route: data |       |
+//!                |                    from the route's synthetic address +-------+
+//!                | STUN, and ChannelData of clients that our own relay serves
+//!                v
+//!             recv_other (bounded queue)
+//! ```
+//!
+//! quinn knows relayed peers by synthetic IPv6 addresses ([`RelayRoute`]); what it sends there leaves as
+//! ChannelData. All addresses that quinn sees are IPv6, so that one endpoint reaches IPv4 hosts, IPv6 hosts and
+//! relayed peers; addresses in this interface are the usual ones.
+//!
+//! An address that cannot be reached looks like loss, never like an I/O error: quinn would give up the whole
+//! connection, and with a wrong first datagram from the network even the endpoint.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    fmt,
+    io::{self, IoSliceMut},
+    net::{IpAddr, SocketAddr, SocketAddrV6},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use quinn::{
+    AsyncUdpSocket, UdpPoller,
+    udp::{EcnCodepoint, RecvMeta, Transmit},
+};
+use tokio::sync::Notify;
+
+use crate::{
+    demux::{CHANNEL_HEADER_LEN, Kind, channel_header, classify, parse_channel_data},
+    runtime::Runtime,
+};
+
+mod cid;
+mod filter;
+mod routes;
+
+pub use cid::{CONNECTION_ID_LEN, ConnectionIds};
+pub use filter::MAX_ADMITTED;
+use filter::{Filter, Refusal};
+use routes::RelayRoutes;
+pub use routes::{MAX_RELAY_ROUTES, RelayRoute, is_relay_address};
+
+/// Datagrams that wait for [`MuxSocket::recv_other`] on a peer: some tens of milliseconds of a busy ICE agent
+/// and TURN client.
+pub const PEER_OTHER_QUEUE: usize = 256;
+
+/// The same on a supernode, whose relay may take its traffic from here.
+pub const SUPERNODE_OTHER_QUEUE: usize = 4096;
+
+/// Most addresses from which ChannelData is accepted for our own relay.
+pub const MAX_CHANNEL_SOURCES: usize = 1 << 16;
+
+/// A bounded table has no room left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the table is full")]
+pub struct TableFull;
+
+/// Settings of a [`MuxSocket`].
+#[derive(Debug, Clone, Copy)]
+pub struct MuxConfig {
+    /// The one QUIC version that passes.
+    pub version: u32,
+    /// Whether QUIC is let in only from admitted addresses and relay routes.
+    pub admission: bool,
+    /// Whether an Initial with a token must come from a source that we sent a Retry.
+    pub retry_memory: bool,
+    /// Length of the queue behind [`MuxSocket::recv_other`].
+    pub other_queue: usize,
+}
+
+impl MuxConfig {
+    /// A device: silent, and closed to addresses that nobody vouched for.
+    #[must_use]
+    pub fn peer(version: u32) -> Self {
+        Self {
+            version,
+            admission: true,
+            retry_memory: true,
+            other_queue: PEER_OTHER_QUEUE,
+        }
+    }
+
+    /// A supernode: open to every address.
+    #[must_use]
+    pub fn supernode(version: u32) -> Self {
+        Self {
+            version,
+            admission: false,
+            retry_memory: false,
+            other_queue: SUPERNODE_OTHER_QUEUE,
+        }
+    }
+}
+
+/// A datagram that is not QUIC: STUN, or ChannelData for our own relay.
+#[derive(Debug, Clone)]
+pub struct OtherDatagram {
+    /// Who sent it. A relay route's address when it came through that route.
+    pub from: SocketAddr,
+    /// Its payload.
+    pub bytes: Bytes,
+    /// The local address it was sent to, where the system tells.
+    pub local: Option<IpAddr>,
+    /// When it was taken from the socket.
+    pub arrived: Instant,
+}
+
+/// Counters of a [`MuxSocket`] since it was made. They count UDP payloads; a train counts each of its datagrams.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MuxStats {
+    /// Datagrams taken from the socket.
+    pub received: u64,
+    /// Bytes of those.
+    pub received_bytes: u64,
+    /// Datagrams handed to QUIC, through relay routes included.
+    pub received_quic: u64,
+    /// Datagrams handed to QUIC that came through a relay route.
+    pub received_relayed: u64,
+    /// Datagrams queued for [`MuxSocket::recv_other`].
+    pub received_other: u64,
+    /// Datagrams given to the socket.
+    pub sent: u64,
+    /// Bytes of those, relay framing included.
+    pub sent_bytes: u64,
+    /// Datagrams of QUIC, through relay routes included.
+    pub sent_quic: u64,
+    /// Datagrams of QUIC that left through a relay route.
+    pub sent_relayed: u64,
+    /// Datagrams of [`MuxSocket::send_other`].
+    pub sent_other: u64,
+    /// What was dropped, by reason.
+    pub dropped: MuxDrops,
+}
+
+/// Datagrams that a [`MuxSocket`] dropped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MuxDrops {
+    /// QUIC from an address that nobody admitted.
+    pub not_admitted: u64,
+    /// QUIC of another version, Version Negotiation included.
+    pub foreign_version: u64,
+    /// QUIC with a destination connection id under 8 bytes.
+    pub short_connection_id: u64,
+    /// An Initial with a token from a source without a Retry of ours.
+    pub token_without_retry: u64,
+    /// A QUIC long header that ends early, or ChannelData whose length does not fit.
+    pub malformed: u64,
+    /// ChannelData on a channel without a relay route.
+    pub unknown_channel: u64,
+    /// STUN or ChannelData that found the queue full.
+    pub other_queue_full: u64,
+    /// Sent to a relay route that is gone, or to an IPv6 host from an IPv4 socket.
+    pub no_route: u64,
+    /// Refused by the operating system.
+    pub send_failed: u64,
+    /// [`MuxSocket::send_other`] while the socket's buffer was full.
+    pub send_blocked: u64,
+}
+
+/// The socket that quinn gets. See the [module](self).
+pub struct MuxSocket {
+    inner: Arc<dyn AsyncUdpSocket>,
+    runtime: Arc<dyn Runtime>,
+    local: SocketAddr,
+    other_queue: usize,
+    other_ready: Notify,
+    state: Mutex<State>,
+}
+
+struct State {
+    filter: Filter,
+    routes: RelayRoutes,
+    channel_sources: HashSet<SocketAddr>,
+    other: VecDeque<OtherDatagram>,
+    /// Datagrams of a train that could not stay in its buffer: another source or another size. Emptied before
+    /// the next read, so one read bounds it.
+    held: VecDeque<Held>,
+    stats: MuxStats,
+}
+
+struct Held {
+    from: SocketAddr,
+    ecn: Option<EcnCodepoint>,
+    dst_ip: Option<IpAddr>,
+    bytes: Vec<u8>,
+}
+
+/// Where one received datagram goes.
+enum Verdict {
+    /// To quinn: the last `len` of bytes from `skip` on, as if from `from`.
+    Quic {
+        from: SocketAddr,
+        skip: usize,
+        len: usize,
+    },
+    /// To the other queue, likewise.
+    Other {
+        from: SocketAddr,
+        skip: usize,
+        len: usize,
+    },
+    Drop,
+}
+
+impl MuxSocket {
+    /// Wraps `inner`.
+    ///
+    /// # Errors
+    /// When `inner` does not know its own address.
+    pub fn new(
+        runtime: Arc<dyn Runtime>,
+        inner: Arc<dyn AsyncUdpSocket>,
+        config: MuxConfig,
+    ) -> io::Result<Arc<Self>> {
+        let local = inner.local_addr()?;
+        Ok(Arc::new(Self {
+            inner,
+            runtime,
+            local,
+            other_queue: config.other_queue,
+            other_ready: Notify::new(),
+            state: Mutex::new(State {
+                filter: Filter::new(config.version, config.admission, config.retry_memory),
+                routes: RelayRoutes::default(),
+                channel_sources: HashSet::new(),
+                other: VecDeque::new(),
+                held: VecDeque::new(),
+                stats: MuxStats::default(),
+            }),
+        }))
+    }
+
+    /// The address the port is bound to.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        canonical(self.local)
+    }
+
+    /// Lets QUIC in from `address`. Counted: each call needs its own [`revoke`](Self::revoke).
+    ///
+    /// # Errors
+    /// When [`MAX_ADMITTED`] other addresses are admitted.
+    pub fn admit(&self, address: SocketAddr) -> Result<(), TableFull> {
+        self.lock().filter.admit(canonical(address))
+    }
+
+    /// Takes one [`admit`](Self::admit) back.
+    pub fn revoke(&self, address: SocketAddr) {
+        self.lock().filter.revoke(canonical(address));
+    }
+
+    /// Makes the peer behind a bound channel reachable; returns the address under which QUIC knows it. The same
+    /// server and channel keep their address.
+    ///
+    /// # Errors
+    /// When there are [`MAX_RELAY_ROUTES`].
+    pub fn add_relay_route(&self, route: RelayRoute) -> Result<SocketAddr, TableFull> {
+        self.lock().routes.add(RelayRoute {
+            server: canonical(route.server),
+            ..route
+        })
+    }
+
+    /// Forgets a route. What QUIC still sends there is dropped.
+    pub fn remove_relay_route(&self, address: SocketAddr) -> Option<RelayRoute> {
+        self.lock().routes.remove(address)
+    }
+
+    /// The route behind a synthetic address.
+    #[must_use]
+    pub fn relay_route(&self, address: SocketAddr) -> Option<RelayRoute> {
+        self.lock().routes.get(address)
+    }
+
+    /// For our own relay: hands ChannelData from `address`, which has an allocation, to
+    /// [`recv_other`](Self::recv_other).
+    ///
+    /// # Errors
+    /// When there are [`MAX_CHANNEL_SOURCES`].
+    pub fn add_channel_source(&self, address: SocketAddr) -> Result<(), TableFull> {
+        let mut state = self.lock();
+        if state.channel_sources.len() >= MAX_CHANNEL_SOURCES {
+            return Err(TableFull);
+        }
+        state.channel_sources.insert(canonical(address));
+        Ok(())
+    }
+
+    /// Takes [`add_channel_source`](Self::add_channel_source) back.
+    pub fn remove_channel_source(&self, address: SocketAddr) {
+        self.lock().channel_sources.remove(&canonical(address));
+    }
+
+    /// Sends a datagram that is not QUIC, or drops it when the socket is full: STUN retransmits. A relay route's
+    /// address works too.
+    pub fn send_other(&self, to: SocketAddr, bytes: &[u8]) {
+        let transmit = Transmit {
+            destination: to,
+            ecn: None,
+            contents: bytes,
+            segment_size: None,
+            src_ip: None,
+        };
+        let sent = self.send(&transmit);
+        let mut state = self.lock();
+        match sent {
+            Ok(Sent::Yes { .. }) => state.stats.sent_other += 1,
+            Ok(Sent::Dropped) => {}
+            Err(_would_block) => state.stats.dropped.send_blocked += 1,
+        }
+    }
+
+    /// The next datagram that is not QUIC. One task should ask.
+    pub async fn recv_other(&self) -> OtherDatagram {
+        loop {
+            if let Some(datagram) = self.lock().other.pop_front() {
+                return datagram;
+            }
+            self.other_ready.notified().await;
+        }
+    }
+
+    /// Counters so far.
+    #[must_use]
+    pub fn stats(&self) -> MuxStats {
+        self.lock().stats
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere does not make tables and counters wrong.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `address` as the inner socket wants it.
+    fn outward(&self, address: SocketAddr) -> Option<SocketAddr> {
+        let address = canonical(address);
+        match (self.local, address) {
+            (SocketAddr::V4(_), SocketAddr::V4(_)) => Some(address),
+            (SocketAddr::V4(_), SocketAddr::V6(_)) => None,
+            (SocketAddr::V6(_), _any) => Some(mapped(address)),
+        }
+    }
+
+    /// Sends `transmit`; the only error is that the socket is full.
+    fn send(&self, transmit: &Transmit<'_>) -> io::Result<Sent> {
+        let destination = canonical(transmit.destination);
+        let segment = transmit.segment_size.unwrap_or(transmit.contents.len());
+        let relayed = is_relay_address(destination);
+        if !relayed {
+            return self.send_as_is(transmit, destination);
+        }
+        let Some(route) = self.lock().routes.get(destination) else {
+            self.lock().stats.dropped.no_route += 1;
+            return Ok(Sent::Dropped);
+        };
+        let mut framed =
+            Vec::with_capacity(transmit.contents.len() + CHANNEL_HEADER_LEN * segments(transmit));
+        for data in transmit.contents.chunks(segment.max(1)) {
+            // quinn's datagrams end at 65 527 bytes.
+            let len = u16::try_from(data.len()).unwrap_or(u16::MAX);
+            framed.extend_from_slice(&channel_header(route.channel, len));
+            framed.extend_from_slice(data);
+        }
+        let framed = Transmit {
+            destination: route.server,
+            ecn: transmit.ecn,
+            contents: &framed,
+            segment_size: transmit.segment_size.map(|size| size + CHANNEL_HEADER_LEN),
+            // quinn cannot know which local address reaches the server.
+            src_ip: None,
+        };
+        let sent = self.send_as_is(&framed, route.server)?;
+        Ok(match sent {
+            Sent::Yes { .. } => Sent::Yes { relayed },
+            Sent::Dropped => Sent::Dropped,
+        })
+    }
+
+    fn send_as_is(&self, transmit: &Transmit<'_>, destination: SocketAddr) -> io::Result<Sent> {
+        let count = segments(transmit) as u64;
+        let Some(outward) = self.outward(destination) else {
+            self.lock().stats.dropped.no_route += count;
+            return Ok(Sent::Dropped);
+        };
+        let result = self.inner.try_send(&Transmit {
+            destination: outward,
+            ..transmit.clone()
+        });
+        let mut state = self.lock();
+        match result {
+            Ok(()) => {
+                state.stats.sent += count;
+                state.stats.sent_bytes += transmit.contents.len() as u64;
+                Ok(Sent::Yes { relayed: false })
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+            Err(error) => {
+                tracing::debug!(%error, "a datagram was refused by the system");
+                state.stats.dropped.send_failed += count;
+                Ok(Sent::Dropped)
+            }
+        }
+    }
+}
+
+/// What became of a transmit.
+#[derive(Debug, Clone, Copy)]
+enum Sent {
+    Yes { relayed: bool },
+    Dropped,
+}
+
+impl State {
+    fn judge(&mut self, now: Instant, datagram: &[u8], from: SocketAddr) -> Verdict {
+        let whole = datagram.len();
+        // Nobody on the network may pose as a relay route.
+        if is_relay_address(from) {
+            self.stats.dropped.not_admitted += 1;
+            return Verdict::Drop;
+        }
+        let is_server = self.routes.is_server(from);
+        let is_client = self.channel_sources.contains(&from);
+        match classify(datagram, is_server || is_client) {
+            Kind::Stun => Verdict::Other {
+                from,
+                skip: 0,
+                len: whole,
+            },
+            Kind::Quic => self.judge_quic(now, datagram, from, 0),
+            Kind::ChannelData if is_client => Verdict::Other {
+                from,
+                skip: 0,
+                len: whole,
+            },
+            Kind::ChannelData => {
+                let Some((channel, len)) = parse_channel_data(datagram) else {
+                    self.stats.dropped.malformed += 1;
+                    return Verdict::Drop;
+                };
+                let Some(address) = self.routes.address(from, channel) else {
+                    self.stats.dropped.unknown_channel += 1;
+                    return Verdict::Drop;
+                };
+                // The length was checked against the datagram.
+                let data = datagram
+                    .get(CHANNEL_HEADER_LEN..CHANNEL_HEADER_LEN + len)
+                    .unwrap_or_default();
+                match classify(data, false) {
+                    Kind::Stun => Verdict::Other {
+                        from: address,
+                        skip: CHANNEL_HEADER_LEN,
+                        len,
+                    },
+                    Kind::Quic | Kind::ChannelData => {
+                        self.judge_quic(now, data, address, CHANNEL_HEADER_LEN)
+                    }
+                }
+            }
+        }
+    }
+
+    fn judge_quic(&mut self, now: Instant, data: &[u8], from: SocketAddr, skip: usize) -> Verdict {
+        let Err(refusal) = self.filter.check(now, data, from) else {
+            return Verdict::Quic {
+                from,
+                skip,
+                len: data.len(),
+            };
+        };
+        let dropped = &mut self.stats.dropped;
+        match refusal {
+            Refusal::NotAdmitted => dropped.not_admitted += 1,
+            Refusal::ForeignVersion => dropped.foreign_version += 1,
+            Refusal::ShortConnectionId => dropped.short_connection_id += 1,
+            Refusal::TokenWithoutRetry => dropped.token_without_retry += 1,
+            Refusal::Malformed => dropped.malformed += 1,
+        }
+        tracing::trace!(?refusal, "datagram kept from QUIC");
+        Verdict::Drop
+    }
+
+    /// Sorts one received train in place; what quinn may have stays at the start of `buffer`.
+    fn sort(
+        &mut self,
+        now: Instant,
+        other_queue: usize,
+        buffer: &mut [u8],
+        meta: &mut RecvMeta,
+    ) -> bool {
+        let from = canonical(meta.addr);
+        let total = meta.len.min(buffer.len());
+        let stride = if meta.stride == 0 { total } else { meta.stride };
+        let mut train = Train::default();
+        let mut woke_other = false;
+        let mut start = 0;
+        while start < total {
+            let end = (start + stride).min(total);
+            let Some(datagram) = buffer.get(start..end) else {
+                break;
+            };
+            self.stats.received += 1;
+            self.stats.received_bytes += datagram.len() as u64;
+            match self.judge(now, datagram, from) {
+                Verdict::Quic {
+                    from: source,
+                    skip,
+                    len,
+                } => {
+                    self.stats.received_quic += 1;
+                    self.stats.received_relayed += u64::from(skip != 0);
+                    if train.takes(source, len) {
+                        buffer.copy_within(start + skip..start + skip + len, train.len);
+                        train.len += len;
+                    } else {
+                        self.held.push_back(Held {
+                            from: source,
+                            ecn: meta.ecn,
+                            dst_ip: meta.dst_ip,
+                            bytes: datagram.get(skip..skip + len).unwrap_or_default().to_vec(),
+                        });
+                    }
+                }
+                Verdict::Other {
+                    from: source,
+                    skip,
+                    len,
+                } => {
+                    if self.other.len() >= other_queue {
+                        self.stats.dropped.other_queue_full += 1;
+                    } else {
+                        self.stats.received_other += 1;
+                        woke_other = true;
+                        self.other.push_back(OtherDatagram {
+                            from: source,
+                            bytes: Bytes::copy_from_slice(
+                                datagram.get(skip..skip + len).unwrap_or_default(),
+                            ),
+                            local: meta.dst_ip,
+                            arrived: now,
+                        });
+                    }
+                }
+                Verdict::Drop => {}
+            }
+            start = end;
+        }
+        // quinn skips an empty buffer.
+        meta.len = train.len;
+        meta.stride = train.stride;
+        if let Some(source) = train.from {
+            meta.addr = mapped(source);
+        }
+        woke_other
+    }
+
+    /// Hands held datagrams over, one per buffer; returns how many.
+    fn release(&mut self, bufs: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> usize {
+        let mut count = 0;
+        for (buf, meta) in bufs.iter_mut().zip(metas) {
+            let Some(held) = self.held.pop_front() else {
+                break;
+            };
+            // It came out of a buffer of the same size.
+            let len = held.bytes.len().min(buf.len());
+            if let (Some(to), Some(bytes)) = (buf.get_mut(..len), held.bytes.get(..len)) {
+                to.copy_from_slice(bytes);
+            }
+            *meta = RecvMeta {
+                addr: mapped(held.from),
+                len,
+                stride: len,
+                ecn: held.ecn,
+                dst_ip: held.dst_ip,
+            };
+            count += 1;
+        }
+        count
+    }
+}
+
+/// The datagrams that stay in a receive buffer: one source, equal sizes, only the last may be shorter.
+#[derive(Debug, Default)]
+struct Train {
+    from: Option<SocketAddr>,
+    stride: usize,
+    len: usize,
+    closed: bool,
+}
+
+impl Train {
+    /// Whether a datagram of `len` bytes from `from` fits behind the ones taken; if so it is expected there.
+    fn takes(&mut self, from: SocketAddr, len: usize) -> bool {
+        if self.from.is_none() {
+            self.from = Some(from);
+            self.stride = len;
+            self.closed = len == 0;
+            return len > 0;
+        }
+        let fits = self.from == Some(from) && !self.closed && len > 0 && len <= self.stride;
+        self.closed |= fits && len < self.stride;
+        fits
+    }
+}
+
+impl AsyncUdpSocket for MuxSocket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Arc::clone(&self.inner).create_io_poller()
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let count = segments(transmit) as u64;
+        let sent = self.send(transmit)?;
+        let mut state = self.lock();
+        if let Sent::Yes { relayed } = sent {
+            state.stats.sent_quic += count;
+            state.stats.sent_relayed += if relayed { count } else { 0 };
+        }
+        let now = self.runtime.now();
+        state
+            .filter
+            .note_sent(now, transmit.contents, canonical(transmit.destination));
+        Ok(())
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let released = self.lock().release(bufs, metas);
+        if released > 0 {
+            return Poll::Ready(Ok(released));
+        }
+        let count = match self.inner.poll_recv(cx, bufs, metas) {
+            Poll::Ready(Ok(count)) => count,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => return Poll::Pending,
+        };
+        let now = self.runtime.now();
+        let mut state = self.lock();
+        let mut woke_other = false;
+        for (buf, meta) in bufs.iter_mut().zip(metas.iter_mut()).take(count) {
+            woke_other |= state.sort(now, self.other_queue, buf, meta);
+        }
+        drop(state);
+        if woke_other {
+            self.other_ready.notify_one();
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(mapped(self.local))
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.inner.max_transmit_segments()
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        self.inner.max_receive_segments()
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.inner.may_fragment()
+    }
+}
+
+impl fmt::Debug for MuxSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MuxSocket")
+            .field("local", &self.local)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `address` with an IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2) turned back into IPv4.
+#[must_use]
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(_) => address,
+        SocketAddr::V6(v6) => v6
+            .ip()
+            .to_ipv4_mapped()
+            .map_or(address, |ip| SocketAddr::from((ip, v6.port()))),
+    }
+}
+
+/// `address` as quinn and dual-stack sockets see it.
+fn mapped(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) => {
+            SocketAddr::V6(SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0))
+        }
+        SocketAddr::V6(_) => address,
+    }
+}
+
+/// How many datagrams a transmit carries.
+fn segments(transmit: &Transmit<'_>) -> usize {
+    transmit
+        .segment_size
+        .map_or(1, |size| transmit.contents.len().div_ceil(size.max(1)))
+}
+
+#[cfg(test)]
+mod tests;
