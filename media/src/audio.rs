@@ -4,9 +4,16 @@
 //! [`AudioSource`](source::AudioSource) is pulled and an [`AudioSink`](sink::AudioSink) is handed one block per
 //! tick of the caller's clock; neither has a clock or a thread of its own.
 
+pub mod capture;
+pub mod drift;
+mod pace;
+pub mod playout;
 pub mod resample;
+pub mod ring;
 pub mod sink;
 pub mod source;
+#[cfg(test)]
+mod testing;
 pub mod tone;
 pub mod wav;
 

@@ -230,36 +230,12 @@ impl std::fmt::Debug for FromBlocks {
 mod tests {
     use std::f64::consts::TAU;
 
-    use super::*;
+    use super::{super::testing::sine_snr_db, *};
 
     fn sine(frequency_hz: f64, rate_hz: f64, samples: usize) -> Vec<f32> {
         (0..samples)
             .map(|n| (0.5 * (TAU * frequency_hz * n as f64 / rate_hz).sin()) as f32)
             .collect()
-    }
-
-    /// Power of the best fitting sine of that frequency against what is left, in decibels.
-    fn sine_snr_db(samples: &[f32], frequency_hz: f64, rate_hz: f64) -> f64 {
-        let w = TAU * frequency_hz / rate_hz;
-        let (mut ss, mut sc, mut cc, mut xs, mut xc) = (0.0, 0.0, 0.0, 0.0, 0.0);
-        for (n, &x) in samples.iter().enumerate() {
-            let (s, c) = (w * n as f64).sin_cos();
-            ss += s * s;
-            sc += s * c;
-            cc += c * c;
-            xs += f64::from(x) * s;
-            xc += f64::from(x) * c;
-        }
-        let det = ss * cc - sc * sc;
-        let (a, b) = ((xs * cc - xc * sc) / det, (xc * ss - xs * sc) / det);
-        let (mut signal, mut noise) = (0.0, 0.0);
-        for (n, &x) in samples.iter().enumerate() {
-            let (s, c) = (w * n as f64).sin_cos();
-            let fit = a * s + b * c;
-            signal += fit * fit;
-            noise += (f64::from(x) - fit).powi(2);
-        }
-        10.0 * (signal / noise.max(1e-30)).log10()
     }
 
     fn to_blocks(resampler: &mut ToBlocks, input: &[f32]) -> Vec<f32> {

@@ -1,0 +1,186 @@
+//! From the microphone's ring to blocks on our clock.
+//!
+//! [`Capture`] is asked for a block every 10 ms, by a clock that is not the microphone's. It keeps just enough
+//! sound in the ring to survive the next late callback, and lets a [`DriftController`] follow the difference of
+//! the clocks. No thread and no clock of its own; [`CaptureWorker`] is the thread.
+
+use std::{sync::mpsc::Receiver, time::Duration};
+
+use super::{
+    BLOCK_DURATION, Block, SILENCE,
+    drift::DriftController,
+    pace::{self, MARGIN_START_MILLIS, Margin, RESYNC_MILLIS, Ticker, WorkerHandle},
+    resample::{Quality, RateError, ToBlocks},
+    ring::RingReader,
+};
+
+/// What happened on the way from the ring to blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CaptureStats {
+    /// Blocks given, silence included.
+    pub blocks: u64,
+    /// Blocks of silence because the device had nothing.
+    pub silent_blocks: u64,
+    /// Times that the ring ran empty while sound was flowing.
+    pub underruns: u64,
+    /// Times that sound was skipped because too much of it had gathered.
+    pub resyncs: u64,
+    /// How much faster than ours the device's clock runs, as far as that is known, in parts per million.
+    pub drift_ppm: f64,
+    /// Sound waiting in the ring before the last block was taken, in milliseconds.
+    pub waiting_millis: f64,
+}
+
+/// Makes blocks out of a microphone's ring, one per tick of our clock.
+#[derive(Debug)]
+pub struct Capture {
+    reader: RingReader,
+    resampler: ToBlocks,
+    drift: DriftController,
+    samples_per_milli: f64,
+    input: Vec<f32>,
+    margin: Margin,
+    flowing: bool,
+    stats: CaptureStats,
+}
+
+impl Capture {
+    /// Takes from `reader`, whose device runs at `rate_hz`.
+    ///
+    /// # Errors
+    /// The rate is not one that is converted.
+    pub fn new(
+        reader: RingReader,
+        rate_hz: u32,
+        drift: DriftController,
+    ) -> Result<Self, RateError> {
+        let resampler = ToBlocks::new(rate_hz, Quality::Live)?;
+        Ok(Self {
+            reader,
+            input: vec![0.0; resampler.max_input_samples()],
+            resampler,
+            drift,
+            samples_per_milli: f64::from(rate_hz) / 1000.0,
+            margin: Margin::new(MARGIN_START_MILLIS),
+            flowing: false,
+            stats: CaptureStats::default(),
+        })
+    }
+
+    /// What should wait in the ring just before a block is taken, in milliseconds: that block, what the device
+    /// brings at once, and the margin for its being late.
+    #[must_use]
+    pub fn target_millis(&self) -> f64 {
+        let callback = self.reader.watch().stats().largest_callback_samples as f64;
+        BLOCK_DURATION.as_secs_f64() * 1e3
+            + pace::expected_callback_millis(callback / self.samples_per_milli)
+            + self.margin.millis()
+    }
+
+    /// The next 10 ms at time `now` of the clock that the device's callbacks were told; silence when there is
+    /// nothing. To be called every 10 ms.
+    pub fn next_block(&mut self, now: Duration, block: &mut Block) {
+        self.stats.blocks += 1;
+        let target = self.target_millis();
+        let filled = self.reader.filled_samples() as f64 / self.samples_per_milli;
+        // What the device has recorded and not delivered yet is on its way all the same. Without this the level
+        // would saw between callbacks, slower and slower the closer the clocks are.
+        let under_way =
+            pace::since_callback_millis(self.reader.watch(), now, self.samples_per_milli);
+        self.stats.waiting_millis = filled + under_way;
+        if !self.flowing && filled + under_way < target {
+            self.give_silence(block);
+            return;
+        }
+        let excess = filled + under_way - target;
+        if !self.flowing || excess > RESYNC_MILLIS {
+            self.reader
+                .skip((excess * self.samples_per_milli).round() as usize);
+            self.stats.resyncs += u64::from(self.flowing);
+            self.flowing = true;
+            self.drift.forget_level();
+        } else {
+            self.drift.update(excess, BLOCK_DURATION);
+        }
+        self.stats.drift_ppm = self.drift.correction_ppm();
+        self.resampler.set_correction_ppm(self.stats.drift_ppm);
+
+        let wanted = self.resampler.input_samples();
+        let got = self.reader.read(&mut self.input[..wanted]);
+        self.resampler.fill(&self.input[..got], block);
+        if got < wanted {
+            self.stats.underruns += 1;
+            self.margin.grow();
+            self.flowing = false;
+            self.drift.forget_level();
+        } else {
+            self.margin.shrink(BLOCK_DURATION);
+        }
+    }
+
+    fn give_silence(&mut self, block: &mut Block) {
+        self.stats.silent_blocks += 1;
+        // What the filter still holds comes out first, so that sound ends softly.
+        self.resampler.fill(&[], block);
+    }
+
+    /// The counters now.
+    #[must_use]
+    pub fn stats(&self) -> CaptureStats {
+        self.stats
+    }
+}
+
+/// The thread that takes a block from the microphone every 10 ms and hands it on.
+#[derive(Debug)]
+pub struct CaptureWorker {
+    worker: WorkerHandle<CaptureStats>,
+}
+
+impl CaptureWorker {
+    /// Starts the thread. Each `Capture` that arrives by `captures` takes the place of the one before: a device that
+    /// was lost comes back with a new ring. Until the first comes, and while there is none, blocks are silent.
+    ///
+    /// `now` tells the time that the devices' callbacks are told. `on_block` runs on the thread every 10 ms and
+    /// must not block for longer than a few of them.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn start(
+        captures: Receiver<Option<Capture>>,
+        now: impl Fn() -> Duration + Send + 'static,
+        mut on_block: impl FnMut(&Block) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let mut capture: Option<Capture> = None;
+        let mut block = SILENCE;
+        let worker = WorkerHandle::start(
+            "ahoy-capture",
+            now,
+            move |ticker: &mut Ticker, now, stats| {
+                while let Ok(next) = captures.try_recv() {
+                    capture = next;
+                }
+                for _ in 0..ticker.due_blocks(now) {
+                    match &mut capture {
+                        Some(capture) => {
+                            capture.next_block(now, &mut block);
+                            *stats = capture.stats();
+                        }
+                        None => block = SILENCE,
+                    }
+                    on_block(&block);
+                }
+            },
+        )?;
+        Ok(Self { worker })
+    }
+
+    /// The counters of the device in use.
+    #[must_use]
+    pub fn stats(&self) -> CaptureStats {
+        self.worker.stats()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! From blocks on our clock to the speaker's ring.
+//!
+//! [`Playout`] is given a block every 10 ms, by a clock that is not the speaker's, and keeps the ring two to three
+//! blocks ahead of it. No thread and no clock of its own; [`PlayoutWorker`] is the thread, and it pulls: the
+//! network never pushes sound.
+
+use std::{sync::mpsc::Receiver, time::Duration};
+
+use super::{
+    BLOCK_DURATION, Block, SILENCE,
+    drift::DriftController,
+    pace::{self, MARGIN_START_MILLIS, Margin, RESYNC_MILLIS, Ticker, WorkerHandle},
+    resample::{FromBlocks, Quality, RateError},
+    ring::RingWriter,
+};
+
+/// What happened on the way from blocks to the ring.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PlayoutStats {
+    /// Blocks taken.
+    pub blocks: u64,
+    /// Blocks thrown away because the device does not take them.
+    pub discarded_blocks: u64,
+    /// Times that the device wanted sound and found too little.
+    pub underruns: u64,
+    /// Times that the ring was brought back to its level by silence or by throwing sound away.
+    pub resyncs: u64,
+    /// How much faster than ours the device's clock runs, as far as that is known, in parts per million.
+    pub drift_ppm: f64,
+    /// Sound waiting in the ring before the last block was added, in milliseconds.
+    pub waiting_millis: f64,
+}
+
+/// Puts blocks into a speaker's ring, one per tick of our clock.
+#[derive(Debug)]
+pub struct Playout {
+    writer: RingWriter,
+    resampler: FromBlocks,
+    drift: DriftController,
+    samples_per_milli: f64,
+    margin: Margin,
+    primed: bool,
+    missing_before: u64,
+    stats: PlayoutStats,
+}
+
+impl Playout {
+    /// Puts into `writer`, whose device runs at `rate_hz`.
+    ///
+    /// # Errors
+    /// The rate is not one that is converted.
+    pub fn new(
+        writer: RingWriter,
+        rate_hz: u32,
+        drift: DriftController,
+    ) -> Result<Self, RateError> {
+        Ok(Self {
+            writer,
+            resampler: FromBlocks::new(rate_hz, Quality::Live)?,
+            drift,
+            samples_per_milli: f64::from(rate_hz) / 1000.0,
+            margin: Margin::new(MARGIN_START_MILLIS),
+            primed: false,
+            missing_before: 0,
+            stats: PlayoutStats::default(),
+        })
+    }
+
+    /// What should wait in the ring just before a block is added, in milliseconds: what the device takes at once,
+    /// and the margin for our being late.
+    #[must_use]
+    pub fn target_millis(&self) -> f64 {
+        let callback = self.writer.watch().stats().largest_callback_samples as f64;
+        pace::expected_callback_millis(callback / self.samples_per_milli) + self.margin.millis()
+    }
+
+    /// Takes the next 10 ms at time `now` of the clock that the device's callbacks were told. To be called every
+    /// 10 ms.
+    pub fn play_block(&mut self, now: Duration, block: &Block) {
+        self.stats.blocks += 1;
+        if self.writer.watch().last_callback().is_none() {
+            // Nobody listens yet. What was put in now would only be old when somebody does.
+            return;
+        }
+        let missing = self.writer.watch().stats().missing_samples;
+        if missing > self.missing_before {
+            self.missing_before = missing;
+            self.stats.underruns += 1;
+            self.margin.grow();
+        } else {
+            self.margin.shrink(BLOCK_DURATION);
+        }
+        let filled = self.writer.filled_samples() as f64 / self.samples_per_milli;
+        // What the device took at its last call it has been playing since.
+        let played = pace::since_callback_millis(self.writer.watch(), now, self.samples_per_milli);
+        self.stats.waiting_millis = filled - played;
+        let excess = filled - played - self.target_millis();
+        if !self.primed || excess < -RESYNC_MILLIS {
+            // A gap is heard anyway. Silence here spares the jitter buffer from giving out its reserve at once.
+            let silence = (-excess * self.samples_per_milli).round().max(0.0) as usize;
+            self.writer.write(std::iter::repeat_n(0.0, silence));
+            if self.primed {
+                self.stats.resyncs += 1;
+            }
+            self.primed = true;
+            self.drift.forget_level();
+        } else if excess > RESYNC_MILLIS {
+            // The device has stalled, or is gone. The ring's reader alone could empty it.
+            self.stats.discarded_blocks += 1;
+            self.drift.forget_level();
+            return;
+        } else {
+            self.stats.drift_ppm = -self.drift.update(excess, BLOCK_DURATION);
+            self.resampler.set_correction_ppm(self.stats.drift_ppm);
+        }
+        let samples = self.resampler.convert(block);
+        self.writer.write(samples.iter().copied());
+    }
+
+    /// The counters now.
+    #[must_use]
+    pub fn stats(&self) -> PlayoutStats {
+        self.stats
+    }
+}
+
+/// The thread that pulls a block every 10 ms and brings it to the speaker.
+#[derive(Debug)]
+pub struct PlayoutWorker {
+    worker: WorkerHandle<PlayoutStats>,
+}
+
+impl PlayoutWorker {
+    /// Starts the thread. Each `Playout` that arrives by `playouts` takes the place of the one before: a device that
+    /// was lost comes back with a new ring. Blocks are pulled in any case, so that the jitter buffer keeps its pace
+    /// while there is no device.
+    ///
+    /// `now` tells the time that the devices' callbacks are told. `pull` runs on the thread every 10 ms, overwrites
+    /// the whole block, and must not block.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn start(
+        playouts: Receiver<Option<Playout>>,
+        now: impl Fn() -> Duration + Send + 'static,
+        mut pull: impl FnMut(&mut Block) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let mut playout: Option<Playout> = None;
+        let mut block = SILENCE;
+        let worker = WorkerHandle::start(
+            "ahoy-playout",
+            now,
+            move |ticker: &mut Ticker, now, stats| {
+                while let Ok(next) = playouts.try_recv() {
+                    playout = next;
+                }
+                for _ in 0..ticker.due_blocks(now) {
+                    pull(&mut block);
+                    if let Some(playout) = &mut playout {
+                        playout.play_block(now, &block);
+                        *stats = playout.stats();
+                    }
+                }
+            },
+        )?;
+        Ok(Self { worker })
+    }
+
+    /// The counters of the device in use.
+    #[must_use]
+    pub fn stats(&self) -> PlayoutStats {
+        self.worker.stats()
+    }
+}
+
+#[cfg(test)]
+mod tests;

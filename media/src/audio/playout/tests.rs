@@ -1,0 +1,178 @@
+use std::f64::consts::TAU;
+
+use super::{
+    super::{
+        BLOCK_SAMPLES,
+        ring::{RingReader, ring},
+        testing::{Jitter, worst_sine_snr_db},
+    },
+    *,
+};
+
+/// A speaker in virtual time. Its buffer of one callback hides its own lateness, as real ones do.
+struct Device {
+    rate_hz: f64,
+    callback_samples: usize,
+    lateness: Jitter,
+    played: u64,
+    next_call: f64,
+    heard: Vec<f32>,
+    hear_from: f64,
+}
+
+impl Device {
+    fn new(named_rate_hz: u32, drift_ppm: f64, callback_samples: usize, late_millis: f64) -> Self {
+        Self {
+            rate_hz: f64::from(named_rate_hz) * (1.0 + drift_ppm * 1e-6),
+            callback_samples,
+            lateness: Jitter::new(3, late_millis * 1e-3),
+            played: 0,
+            next_call: 0.05,
+            heard: Vec::new(),
+            hear_from: f64::INFINITY,
+        }
+    }
+
+    fn run(&mut self, now: f64, reader: &mut RingReader) {
+        while self.next_call <= now {
+            let mut samples = vec![0.0; self.callback_samples];
+            reader.read_to_device(
+                &mut samples,
+                1,
+                Duration::from_secs_f64(self.next_call),
+                |s| s,
+            );
+            if now >= self.hear_from {
+                self.heard.extend_from_slice(&samples);
+            }
+            self.played += samples.len() as u64;
+            self.next_call = 0.05 + self.played as f64 / self.rate_hz + self.lateness.next();
+        }
+    }
+}
+
+struct Outcome {
+    stats: PlayoutStats,
+    missing_samples: u64,
+    waiting_millis: (f64, f64),
+    heard: Vec<f32>,
+}
+
+/// Minutes of a 1 kHz tone given by our clock every 10 ms, up to 2 ms late.
+fn play(mut device: Device, named_rate_hz: u32, drift: DriftController, seconds: u32) -> Outcome {
+    device.hear_from = f64::from(seconds) - 30.0;
+    let (writer, mut reader) = ring(named_rate_hz);
+    let mut playout = Playout::new(writer, named_rate_hz, drift).unwrap();
+    let mut lateness = Jitter::new(5, 2e-3);
+    let (mut least, mut most) = (f64::MAX, f64::MIN);
+    // A whole number of periods fits into a block.
+    let block: Block =
+        std::array::from_fn(|n| (0.5 * (TAU * 1000.0 * n as f64 / 48_000.0).sin()) as f32);
+    for tick in 0..seconds * 100 {
+        let now = f64::from(tick) * 0.01 + lateness.next();
+        device.run(now, &mut reader);
+        playout.play_block(Duration::from_secs_f64(now), &block);
+        if tick > 200 {
+            let waiting = playout.stats().waiting_millis;
+            (least, most) = (least.min(waiting), most.max(waiting));
+        }
+    }
+    Outcome {
+        stats: playout.stats(),
+        missing_samples: reader.watch().stats().missing_samples,
+        waiting_millis: (least, most),
+        heard: device.heard,
+    }
+}
+
+#[test]
+fn ten_minutes_on_a_drifting_speaker_leave_no_gap_and_sound_right() {
+    for (drift_ppm, rate, callback, seconds) in [
+        (200.0, 48_000, 480, 600),
+        (-200.0, 48_000, 480, 600),
+        (-200.0, 44_100, 1024, 120),
+        (200.0, 16_000, 160, 120),
+    ] {
+        let device = Device::new(rate, drift_ppm, callback, 3.0);
+        let hz_at_device = f64::from(rate) * (1.0 + drift_ppm * 1e-6);
+        let outcome = play(device, rate, DriftController::new(), seconds);
+        let name = format!("{drift_ppm} ppm, {rate} Hz, {callback} at once");
+        let stats = outcome.stats;
+        assert_eq!(outcome.missing_samples, 0, "{name}: {stats:?}");
+        assert_eq!(
+            (stats.underruns, stats.discarded_blocks, stats.resyncs),
+            (0, 0, 0),
+            "{name}"
+        );
+        assert!(
+            (stats.drift_ppm - drift_ppm).abs() < 30.0,
+            "{name}: {stats:?}"
+        );
+        let (least, most) = outcome.waiting_millis;
+        let expected = (callback as f64 / f64::from(rate) * 1e3).max(2.0) + 8.0;
+        assert!(
+            least > 3.0 && most < expected + 7.0,
+            "{name}: {least}..{most} ms"
+        );
+        // The pitch is right by the true clock.
+        let snr = worst_sine_snr_db(&outcome.heard, 1000.0 * 48_000.0 / hz_at_device);
+        assert!(snr > 60.0, "{name}: {snr:.1} dB");
+    }
+}
+
+#[test]
+fn without_the_controller_the_same_speaker_glitches() {
+    for drift_ppm in [200.0, -200.0] {
+        let device = Device::new(48_000, drift_ppm, 480, 3.0);
+        let outcome = play(device, 48_000, DriftController::disabled(), 240);
+        let stats = outcome.stats;
+        assert!(
+            outcome.missing_samples + stats.resyncs + stats.discarded_blocks > 0,
+            "{drift_ppm}: {stats:?}"
+        );
+    }
+}
+
+#[test]
+fn a_stalled_speaker_gathers_no_more_than_its_ring_and_recovers() {
+    let (writer, mut reader) = ring(48_000);
+    let mut playout = Playout::new(writer, 48_000, DriftController::new()).unwrap();
+    let mut out = [0.0f32; BLOCK_SAMPLES];
+    for tick in 0..1000u64 {
+        let now = Duration::from_millis(10 * tick);
+        playout.play_block(now, &[0.5; BLOCK_SAMPLES]);
+        if !(300..600).contains(&tick) {
+            reader.read_to_device(&mut out, 1, now, |s| s);
+        }
+    }
+    let stats = playout.stats();
+    assert!(stats.discarded_blocks > 200, "{stats:?}");
+    assert!(
+        stats.waiting_millis < playout.target_millis() + RESYNC_MILLIS + 1.0,
+        "{stats:?}"
+    );
+    assert_eq!(stats.underruns, 0);
+}
+
+#[test]
+fn when_we_were_late_the_gap_is_made_up_with_silence_and_the_margin_grows() {
+    let (writer, mut reader) = ring(48_000);
+    let mut playout = Playout::new(writer, 48_000, DriftController::new()).unwrap();
+    let mut out = [0.0f32; BLOCK_SAMPLES];
+    let mut targets = Vec::new();
+    for tick in 0..200u64 {
+        let now = Duration::from_millis(10 * tick);
+        if !(50..60).contains(&tick) {
+            playout.play_block(now, &[0.5; BLOCK_SAMPLES]);
+        }
+        reader.read_to_device(&mut out, 1, now, |s| s);
+        targets.push(playout.target_millis());
+    }
+    let stats = playout.stats();
+    assert_eq!(stats.underruns, 1, "{stats:?}");
+    assert!(targets[199] > targets[40] + 2.0);
+    assert!(
+        out.iter().all(|s| (s - 0.5).abs() < 0.01),
+        "and sound is back"
+    );
+}
