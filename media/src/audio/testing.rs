@@ -55,9 +55,9 @@ pub(super) fn worst_sine_snr_db(samples: &[f32], frequency_hz: f64) -> f64 {
     samples
         .chunks_exact(960)
         .map(|window| {
-            (-2..=2)
+            (-5..=5)
                 .map(|k| {
-                    let frequency_hz = frequency_hz * (1.0 + f64::from(k) * 2e-5);
+                    let frequency_hz = frequency_hz * (1.0 + f64::from(k) * 1e-5);
                     sine_snr_db(window, frequency_hz, 48_000.0)
                 })
                 .fold(f64::NEG_INFINITY, f64::max)
