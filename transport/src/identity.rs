@@ -6,17 +6,20 @@
 //!
 //! The secret halves are [`RootKey`], [`DeviceKeys`] and [`NodeKeys`]. A [`DeviceCertificate`] ties a device
 //! to a person, a [`SealKeyRecord`] publishes the key to which others seal what they leave at its homes.
-//! Secrets are wiped when dropped and never printed.
+//! The [`log`] is where a person's devices are added and revoked. Secrets are wiped when dropped and never printed.
 
 use std::{fmt, str::FromStr};
 
+mod address;
 mod certificate;
 mod device;
+pub mod log;
 mod node;
 mod root;
 mod seal_key;
 mod signature;
 
+pub use address::{Host, HostError, MAX_NODE_ADDRESS_LEN, NodeAddress, NodeAddressError};
 pub use certificate::{
     CERTIFICATE_BACKDATE_MILLIS, CERTIFICATE_LIFETIME_MILLIS, CERTIFICATE_RENEWAL_MILLIS,
     CertificateError, CertificateFields, DeviceCertificate, DeviceSet, Issuer, LogPosition,
