@@ -1,0 +1,219 @@
+//! How calls end. Every ending has a name, a place in the report and a sentence.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use ahoy_transport::identity::{DeviceId, UserId};
+
+use super::{CallId, Direction};
+use crate::report::Outcome;
+
+/// Who did it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The person at this device.
+    Local,
+    /// The other side.
+    Remote,
+}
+
+/// Why nobody was asked to answer.
+///
+/// Being blocked is not among the reasons: it looks like [`Ending::NoAnswer`], on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unreachable {
+    /// No record of this person was found.
+    Unknown,
+    /// None of the person's devices is registered.
+    Offline,
+    /// The person's home has no room for the call now.
+    HomeBusy,
+    /// No path to the home, or none between the two devices.
+    NoRoute,
+}
+
+/// Why a running call was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LostReason {
+    /// All paths died and none came back in time.
+    Path,
+    /// The other device started anew, and called again.
+    PeerRestarted,
+}
+
+/// What broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The other device could not prove who it is.
+    Authentication,
+    /// The microphone, speaker, camera or codec failed, here or there.
+    Media,
+    /// The other side broke the protocol.
+    Protocol,
+    /// The session was up, but no media came before the time limit.
+    TimeLimit,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It was answered, heard, and hung up.
+    Completed {
+        /// Who hung up.
+        by: Side,
+    },
+    /// Somebody said no.
+    Declined {
+        /// Who said no. `Local` is this device.
+        by: Side,
+    },
+    /// The person called is in another call.
+    Busy,
+    /// It rang, or seemed to, until the time limit.
+    NoAnswer,
+    /// It was given up before anybody heard anything.
+    Cancelled {
+        /// Who gave up.
+        by: Side,
+    },
+    /// Another device of the person called took the call.
+    AnsweredElsewhere,
+    /// Another device of the person called declined it.
+    DeclinedElsewhere,
+    /// Nobody was asked to answer.
+    Unreachable(Unreachable),
+    /// It ran, and all paths died.
+    Lost(LostReason),
+    /// Something broke.
+    Failed(Failure),
+    /// Both called each other; the call goes on under the other id.
+    Merged {
+        /// The call that goes on.
+        into: CallId,
+    },
+}
+
+impl Ending {
+    /// The report's word for it.
+    #[must_use]
+    pub fn outcome(self) -> Outcome {
+        match self {
+            Self::Completed { .. } => Outcome::Completed,
+            Self::Declined { .. } | Self::DeclinedElsewhere => Outcome::Declined,
+            Self::Busy => Outcome::Busy,
+            Self::NoAnswer => Outcome::NoAnswer,
+            Self::Cancelled { .. } | Self::AnsweredElsewhere | Self::Merged { .. } => {
+                Outcome::Cancelled
+            }
+            Self::Unreachable(_) => Outcome::Unreachable,
+            Self::Lost(_) => Outcome::Lost,
+            Self::Failed(_) => Outcome::Failed,
+        }
+    }
+
+    /// Which of two devices' endings tells the caller more about the person called.
+    pub(super) fn rank(self) -> u8 {
+        match self {
+            Self::Declined { .. } | Self::DeclinedElsewhere => 6,
+            Self::Busy => 5,
+            Self::NoAnswer => 4,
+            Self::Failed(_) => 3,
+            Self::Unreachable(Unreachable::NoRoute | Unreachable::HomeBusy) => 2,
+            Self::Unreachable(Unreachable::Offline) => 1,
+            Self::Unreachable(Unreachable::Unknown)
+            | Self::Completed { .. }
+            | Self::Cancelled { .. }
+            | Self::AnsweredElsewhere
+            | Self::Lost(_)
+            | Self::Merged { .. } => 0,
+        }
+    }
+}
+
+impl fmt::Display for Ending {
+    /// The report's `reason`: a few plain words.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Completed { by: Side::Local } => "hung up here",
+            Self::Completed { by: Side::Remote } => "the other side hung up",
+            Self::Declined { by: Side::Local } => "declined here",
+            Self::Declined { by: Side::Remote } => "the other side declined",
+            Self::Busy => "in another call",
+            Self::NoAnswer => "nobody answered",
+            Self::Cancelled { by: Side::Local } => "cancelled here",
+            Self::Cancelled { by: Side::Remote } => "the other side cancelled",
+            Self::AnsweredElsewhere => "answered on another device",
+            Self::DeclinedElsewhere => "declined on another device",
+            Self::Unreachable(Unreachable::Unknown) => "no such person found",
+            Self::Unreachable(Unreachable::Offline) => "not online",
+            Self::Unreachable(Unreachable::HomeBusy) => "the other side's supernode is full",
+            Self::Unreachable(Unreachable::NoRoute) => "no route to the other side",
+            Self::Lost(LostReason::Path) => "the connection was lost",
+            Self::Lost(LostReason::PeerRestarted) => "the other side started anew",
+            Self::Failed(Failure::Authentication) => "the other side is not who it should be",
+            Self::Failed(Failure::Media) => "audio or video could not be set up",
+            Self::Failed(Failure::Protocol) => "the other side broke the protocol",
+            Self::Failed(Failure::TimeLimit) => "no media before the time limit",
+            Self::Merged { .. } => "both called at once",
+        })
+    }
+}
+
+/// When the steps of a call happened. Absent = it did not get so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeline {
+    /// The person placed it, or its offer came in.
+    pub started: Instant,
+    /// The devices of the person called are known.
+    pub found: Option<Instant>,
+    /// A device rings.
+    pub ringing: Option<Instant>,
+    /// The first session between the two devices is up.
+    pub connected: Option<Instant>,
+    /// It was accepted, here or there.
+    pub accepted: Option<Instant>,
+    /// The first sound from the other side was played.
+    pub first_audio: Option<Instant>,
+}
+
+impl Timeline {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            started: now,
+            found: None,
+            ringing: None,
+            connected: None,
+            accepted: None,
+            first_audio: None,
+        }
+    }
+
+    /// From acceptance to `end`; zero when nobody accepted.
+    #[must_use]
+    pub fn talked(&self, end: Instant) -> Duration {
+        self.accepted.map_or(Duration::ZERO, |accepted| {
+            end.saturating_duration_since(accepted)
+        })
+    }
+}
+
+/// A call that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndedCall {
+    /// Which.
+    pub call: CallId,
+    /// Whose idea it was.
+    pub direction: Direction,
+    /// The other person.
+    pub user: UserId,
+    /// The device it was talked with, or that ended it; absent when there was none.
+    pub participant: Option<DeviceId>,
+    /// How it ended.
+    pub ending: Ending,
+    /// When its steps happened.
+    pub timeline: Timeline,
+    /// When it ended.
+    pub ended: Instant,
+}

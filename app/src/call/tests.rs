@@ -1,0 +1,474 @@
+//! One machine, step by step.
+
+use super::*;
+use crate::signal::{
+    AudioCapabilities, CancelReason, DeclineReason, FrameDurations, HangUpReason,
+    MediaCapabilities, Signal,
+};
+use ahoy_transport::identity::{DeviceId, UserId};
+use std::time::{Duration, Instant};
+
+const PERSON: UserId = UserId([9; 32]);
+const PHONE: DeviceId = DeviceId([1; 32]);
+const LAPTOP: DeviceId = DeviceId([2; 32]);
+const CALL: CallId = CallId([5; 16]);
+const LOWER: CallId = CallId([4; 16]);
+const HIGHER: CallId = CallId([6; 16]);
+
+struct Bench {
+    calls: Calls,
+    now: Instant,
+}
+
+impl Bench {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "any origin of time will do; it does not move"
+    )]
+    fn new() -> Self {
+        Self {
+            calls: Calls::new(CallConfig::default()),
+            now: Instant::now(),
+        }
+    }
+
+    fn actions(&mut self) -> Vec<Action> {
+        std::iter::from_fn(|| self.calls.poll_action()).collect()
+    }
+
+    fn handle(&mut self, event: Event) -> Vec<Action> {
+        self.calls.handle(self.now, event);
+        self.actions()
+    }
+
+    fn wait(&mut self, seconds: u64) -> Vec<Action> {
+        self.now += Duration::from_secs(seconds);
+        self.calls.handle_timeout(self.now);
+        self.actions()
+    }
+
+    fn incoming(&mut self, call: CallId, device: DeviceId, user: UserId) -> Vec<Action> {
+        self.handle(Event::Incoming {
+            call,
+            from: Peer { device, user },
+            media: MediaCapabilities::default(),
+            alert: Alert::Audible,
+        })
+    }
+
+    fn signal(&mut self, call: CallId, from: DeviceId, signal: Signal) -> Vec<Action> {
+        self.handle(Event::Signal { call, from, signal })
+    }
+
+    fn session(&mut self, from: DeviceId, event: SessionEvent) -> Vec<Action> {
+        self.handle(Event::Session {
+            call: CALL,
+            participant: from,
+            event,
+        })
+    }
+
+    fn calling(devices: &[DeviceId]) -> Self {
+        let mut bench = Self::new();
+        bench.calls.place(bench.now, CALL, PERSON).unwrap();
+        bench.handle(Event::Found {
+            call: CALL,
+            devices: devices.to_vec(),
+        });
+        for device in devices {
+            bench.handle(Event::Delivered {
+                call: CALL,
+                participant: *device,
+            });
+        }
+        bench
+    }
+
+    fn talking() -> Self {
+        let mut bench = Self::calling(&[PHONE]);
+        bench.signal(CALL, PHONE, Signal::Ringing);
+        bench.session(PHONE, SessionEvent::Connected);
+        bench.signal(CALL, PHONE, accept());
+        bench.handle(Event::FirstAudio {
+            call: CALL,
+            participant: PHONE,
+        });
+        bench
+    }
+}
+
+fn accept() -> Signal {
+    Signal::Accept(MediaCapabilities::default())
+}
+
+fn ending(actions: &[Action]) -> Option<Ending> {
+    actions.iter().find_map(|action| {
+        if let Action::Ended(ended) = action {
+            Some(ended.ending)
+        } else {
+            None
+        }
+    })
+}
+
+fn sent(actions: &[Action]) -> Vec<(DeviceId, Signal)> {
+    let sent = actions.iter().filter_map(|action| {
+        if let Action::SendSignal { to, signal, .. } = action {
+            Some((*to, signal.clone()))
+        } else {
+            None
+        }
+    });
+    sent.collect()
+}
+
+fn opens_media(actions: &[Action]) -> bool {
+    actions
+        .iter()
+        .any(|action| matches!(action, Action::OpenMedia { .. }))
+}
+
+fn rings(actions: &[Action]) -> bool {
+    actions
+        .iter()
+        .any(|action| matches!(action, Action::StartRinging { .. }))
+}
+
+#[test]
+fn a_call_that_is_answered_opens_media_once_and_completes() {
+    let mut bench = Bench::calling(&[PHONE]);
+    let actions = bench.signal(CALL, PHONE, Signal::Ringing);
+    assert!(actions.contains(&Action::Changed {
+        call: CALL,
+        state: CallState::RingingThere
+    }));
+    assert!(!opens_media(&bench.session(PHONE, SessionEvent::Connected)));
+    bench.now += Duration::from_secs(3);
+    assert!(opens_media(&bench.signal(CALL, PHONE, accept())));
+    assert!(!opens_media(&bench.signal(CALL, PHONE, accept())));
+    bench.now += Duration::from_millis(40);
+    bench.handle(Event::FirstAudio {
+        call: CALL,
+        participant: PHONE,
+    });
+    assert_eq!(bench.calls.current().unwrap().state, CallState::Talking);
+    assert_eq!(bench.calls.poll_timeout(), None);
+    bench.now += Duration::from_secs(60);
+    let actions = bench.signal(CALL, PHONE, Signal::HangUp(HangUpReason::Person));
+    let Some(Action::Ended(ended)) = actions.last() else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(ended.ending, Ending::Completed { by: Side::Remote });
+    assert_eq!(
+        ended.timeline.talked(ended.ended),
+        Duration::from_millis(60_040)
+    );
+}
+
+#[test]
+fn a_blocked_caller_sees_what_an_unanswered_one_sees() {
+    // Delivered, and never a word: a device that blocks says nothing at all.
+    let mut silent = Bench::calling(&[PHONE]);
+    let mut rung = Bench::calling(&[PHONE]);
+    rung.signal(CALL, PHONE, Signal::Ringing);
+    assert_eq!(ending(&silent.wait(60)), Some(Ending::NoAnswer));
+    assert_eq!(ending(&rung.wait(60)), Some(Ending::NoAnswer));
+}
+
+#[test]
+fn the_most_telling_of_several_devices_answers_names_the_ending() {
+    let mut bench = Bench::calling(&[PHONE, LAPTOP]);
+    let refused = Event::Refused {
+        call: CALL,
+        participant: LAPTOP,
+        why: Unreachable::Offline,
+    };
+    assert_eq!(ending(&bench.handle(refused)), None);
+    assert_eq!(
+        ending(&bench.signal(CALL, PHONE, Signal::Busy)),
+        Some(Ending::Busy)
+    );
+}
+
+#[test]
+fn one_device_declines_for_the_person() {
+    let mut bench = Bench::calling(&[PHONE, LAPTOP]);
+    let actions = bench.signal(CALL, PHONE, Signal::Decline(DeclineReason::Person));
+    assert_eq!(
+        ending(&actions),
+        Some(Ending::Declined { by: Side::Remote })
+    );
+    let told = (LAPTOP, Signal::Cancel(CancelReason::DeclinedElsewhere));
+    assert_eq!(sent(&actions), [told]);
+}
+
+#[test]
+fn a_person_without_devices_is_offline() {
+    let mut bench = Bench::new();
+    bench.calls.place(bench.now, CALL, PERSON).unwrap();
+    let actions = bench.handle(Event::Found {
+        call: CALL,
+        devices: Vec::new(),
+    });
+    assert_eq!(
+        ending(&actions),
+        Some(Ending::Unreachable(Unreachable::Offline))
+    );
+}
+
+#[test]
+fn an_unanswered_look_up_ends_the_call_and_names_its_timer() {
+    let mut bench = Bench::new();
+    bench.calls.place(bench.now, CALL, PERSON).unwrap();
+    assert_eq!(
+        bench.calls.poll_timeout(),
+        Some((bench.now + Duration::from_secs(10), TimeoutReason::Lookup))
+    );
+    assert_eq!(
+        ending(&bench.wait(10)),
+        Some(Ending::Unreachable(Unreachable::NoRoute))
+    );
+}
+
+#[test]
+fn a_second_caller_hears_busy_and_is_remembered() {
+    let mut bench = Bench::talking();
+    let stranger = DeviceId([7; 32]);
+    let actions = bench.incoming(HIGHER, stranger, UserId([8; 32]));
+    assert_eq!(sent(&actions), [(stranger, Signal::Busy)]);
+    assert_eq!(ending(&actions), Some(Ending::Busy));
+    assert!(!rings(&actions));
+    assert_eq!(bench.calls.current().unwrap().call, CALL);
+}
+
+#[test]
+fn a_cancel_that_overtakes_its_offer_keeps_it_from_ringing() {
+    let mut bench = Bench::new();
+    bench.signal(CALL, PHONE, Signal::Cancel(CancelReason::Person));
+    let actions = bench.incoming(CALL, PHONE, PERSON);
+    assert!(!rings(&actions));
+    assert_eq!(
+        ending(&actions),
+        Some(Ending::Cancelled { by: Side::Remote })
+    );
+}
+
+#[test]
+fn somebody_elses_cancel_does_not_keep_an_offer_from_ringing() {
+    let mut bench = Bench::new();
+    bench.signal(CALL, LAPTOP, Signal::Cancel(CancelReason::Person));
+    assert!(rings(&bench.incoming(CALL, PHONE, PERSON)));
+    bench.signal(CALL, LAPTOP, Signal::Cancel(CancelReason::Person));
+    assert_eq!(bench.calls.current().unwrap().state, CallState::RingingHere);
+}
+
+#[test]
+fn an_offer_that_comes_by_two_homes_rings_once() {
+    let mut bench = Bench::new();
+    assert!(rings(&bench.incoming(CALL, PHONE, PERSON)));
+    assert!(!rings(&bench.incoming(CALL, PHONE, PERSON)));
+    bench.calls.decline(bench.now, CALL).unwrap();
+    bench.actions();
+    assert_eq!(bench.incoming(CALL, PHONE, PERSON), []);
+}
+
+#[test]
+fn of_crossing_calls_the_lower_survives_on_both_sides() {
+    // Theirs is lower: it is taken, ours ends.
+    let mut bench = Bench::calling(&[PHONE]);
+    let actions = bench.incoming(LOWER, PHONE, PERSON);
+    assert!(!rings(&actions) && opens_media(&actions));
+    assert_eq!(ending(&actions), Some(Ending::Merged { into: LOWER }));
+    assert_eq!(
+        sent(&actions),
+        [
+            (PHONE, Signal::Cancel(CancelReason::Merged)),
+            (PHONE, accept())
+        ]
+    );
+    // Ours is lower: theirs is left alone, their acceptance connects.
+    let mut bench = Bench::calling(&[PHONE]);
+    assert_eq!(bench.incoming(HIGHER, PHONE, PERSON), []);
+    assert!(opens_media(&bench.signal(CALL, PHONE, accept())));
+}
+
+#[test]
+fn a_crossing_call_is_taken_when_ours_cannot_be_delivered() {
+    let mut bench = Bench::calling(&[PHONE]);
+    bench.incoming(HIGHER, PHONE, PERSON);
+    let actions = bench.handle(Event::Refused {
+        call: CALL,
+        participant: PHONE,
+        why: Unreachable::Offline,
+    });
+    assert_eq!(ending(&actions), Some(Ending::Merged { into: HIGHER }));
+    assert!(opens_media(&actions));
+}
+
+#[test]
+fn calling_somebody_who_rings_here_accepts() {
+    let mut bench = Bench::new();
+    bench.incoming(CALL, PHONE, PERSON);
+    assert_eq!(bench.calls.place(bench.now, HIGHER, PERSON), Ok(CALL));
+    assert!(opens_media(&bench.actions()));
+}
+
+#[test]
+fn a_call_without_a_path_reconnects_or_is_lost() {
+    let mut bench = Bench::talking();
+    bench.session(PHONE, SessionEvent::Reconnecting);
+    let until = bench.now + Duration::from_secs(30);
+    assert_eq!(
+        bench.calls.current().unwrap().state,
+        CallState::Reconnecting { until }
+    );
+    bench.wait(29);
+    bench.session(PHONE, SessionEvent::Restored);
+    assert_eq!(bench.calls.current().unwrap().state, CallState::Talking);
+    bench.session(PHONE, SessionEvent::Reconnecting);
+    assert_eq!(
+        bench.calls.poll_timeout().unwrap().1,
+        TimeoutReason::Reconnect
+    );
+    assert_eq!(
+        ending(&bench.wait(30)),
+        Some(Ending::Lost(LostReason::Path))
+    );
+}
+
+#[test]
+fn a_device_that_lost_the_call_gets_back_into_it_without_ringing() {
+    let mut bench = Bench::talking();
+    bench.session(PHONE, SessionEvent::Reconnecting);
+    let actions = bench.incoming(HIGHER, PHONE, PERSON);
+    assert!(!rings(&actions) && opens_media(&actions));
+    assert_eq!(
+        ending(&actions),
+        Some(Ending::Lost(LostReason::PeerRestarted))
+    );
+    assert_eq!(bench.calls.current().unwrap().call, HIGHER);
+}
+
+#[test]
+fn acceptance_without_media_fails_and_says_what_was_missing() {
+    let mut no_path = Bench::calling(&[PHONE]);
+    no_path.signal(CALL, PHONE, accept());
+    assert_eq!(
+        ending(&no_path.wait(20)),
+        Some(Ending::Unreachable(Unreachable::NoRoute))
+    );
+    let mut no_media = Bench::calling(&[PHONE]);
+    no_media.session(PHONE, SessionEvent::Connected);
+    no_media.signal(CALL, PHONE, accept());
+    assert_eq!(
+        ending(&no_media.wait(20)),
+        Some(Ending::Failed(Failure::TimeLimit))
+    );
+}
+
+#[test]
+fn devices_without_a_common_codec_do_not_ring() {
+    let mut bench = Bench::new();
+    let media = MediaCapabilities {
+        audio: Some(AudioCapabilities {
+            frame_durations: FrameDurations::of(&[]),
+            ..AudioCapabilities::default()
+        }),
+    };
+    let actions = bench.handle(Event::Incoming {
+        call: CALL,
+        from: Peer {
+            device: PHONE,
+            user: PERSON,
+        },
+        media,
+        alert: Alert::Audible,
+    });
+    assert!(!rings(&actions));
+    assert_eq!(ending(&actions), Some(Ending::Failed(Failure::Media)));
+    let told = (PHONE, Signal::Decline(DeclineReason::Incompatible));
+    assert_eq!(sent(&actions), [told]);
+}
+
+#[test]
+fn an_impostor_is_told_apart_from_a_bad_network() {
+    let mut bench = Bench::calling(&[PHONE]);
+    let actions = bench.session(PHONE, SessionEvent::Ended(SessionEnd::Authentication));
+    assert_eq!(
+        ending(&actions),
+        Some(Ending::Failed(Failure::Authentication))
+    );
+}
+
+#[test]
+fn mute_set_while_it_rings_holds_from_the_first_moment() {
+    let mut bench = Bench::calling(&[PHONE]);
+    bench.calls.set_muted(CALL, true).unwrap();
+    bench.actions();
+    let actions = bench.signal(CALL, PHONE, accept());
+    let muted = actions
+        .iter()
+        .position(|action| matches!(action, Action::SetLocalMedia { muted: true, .. }));
+    let open = actions
+        .iter()
+        .position(|action| matches!(action, Action::OpenMedia { .. }));
+    assert!(muted.unwrap() < open.unwrap());
+}
+
+#[test]
+fn an_older_mute_state_does_not_undo_a_newer_one() {
+    let mut bench = Bench::talking();
+    let state = |revision, muted| Signal::MediaState {
+        revision,
+        muted,
+        held: false,
+    };
+    assert_eq!(bench.signal(CALL, PHONE, state(2, true)).len(), 1);
+    assert_eq!(bench.signal(CALL, PHONE, state(1, false)), []);
+    assert_eq!(bench.signal(CALL, PHONE, state(2, true)), []);
+}
+
+#[test]
+fn a_time_limit_counts_from_the_first_sound() {
+    let mut bench = Bench::calling(&[PHONE]);
+    bench.calls.config_mut().talk_limit = Some(Duration::from_secs(5));
+    bench.signal(CALL, PHONE, accept());
+    bench.wait(10);
+    bench.handle(Event::FirstAudio {
+        call: CALL,
+        participant: PHONE,
+    });
+    assert_eq!(
+        bench.calls.poll_timeout(),
+        Some((bench.now + Duration::from_secs(5), TimeoutReason::TalkLimit))
+    );
+    assert_eq!(
+        ending(&bench.wait(5)),
+        Some(Ending::Completed { by: Side::Local })
+    );
+}
+
+#[test]
+fn a_setup_limit_ends_a_call_that_nobody_takes() {
+    let mut bench = Bench::new();
+    bench.calls.config_mut().setup_limit = Some(Duration::from_secs(4));
+    bench.calls.place(bench.now, CALL, PERSON).unwrap();
+    bench.handle(Event::Found {
+        call: CALL,
+        devices: vec![PHONE],
+    });
+    bench.signal(CALL, PHONE, Signal::Ringing);
+    assert_eq!(ending(&bench.wait(4)), Some(Ending::NoAnswer));
+}
+
+#[test]
+fn a_flood_of_calls_and_cancels_stays_bounded() {
+    let mut bench = Bench::talking();
+    for number in 0..2000u32 {
+        let mut id = [0; 16];
+        id[..4].copy_from_slice(&number.to_be_bytes());
+        bench.signal(CallId(id), PHONE, Signal::Cancel(CancelReason::Person));
+        bench.incoming(CallId(id), LAPTOP, UserId([3; 32]));
+    }
+    assert!(bench.calls.remembered() <= 256 + 64);
+}

@@ -1,0 +1,193 @@
+//! What a device can send and play, and what two of them have in common.
+
+use ahoy_transport::wire::{Reader, WireError, Writer};
+
+/// Most kinds of media read from one list. Version 1 knows one; the rest is room for later ones.
+const MAX_KINDS: u8 = 16;
+/// Longest description of one kind, in bytes.
+const MAX_KIND_BYTES: usize = 64;
+const KIND_OPUS: u8 = 1;
+
+/// What a device can send and play. `None` = not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MediaCapabilities {
+    /// Voice, in Opus (RFC 6716).
+    pub audio: Option<AudioCapabilities>,
+}
+
+/// What a device can do with Opus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AudioCapabilities {
+    /// What it wants to receive at most, all redundancy included, in bits per second.
+    pub max_bitrate_bps: u32,
+    /// Frames it can receive.
+    pub frame_durations: FrameDurations,
+    /// What it can use against loss.
+    pub features: AudioFeatures,
+    /// Channels it can play: 1 or 2.
+    pub channels: u8,
+}
+
+/// A set of Opus frame durations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameDurations(u8);
+
+/// A set of ways to survive loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AudioFeatures(u16);
+
+/// What two devices have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MediaChoice {
+    /// Voice.
+    pub audio: AudioChoice,
+}
+
+/// How to send voice to the other side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AudioChoice {
+    /// Send at most this, in bits per second.
+    pub max_bitrate_bps: u32,
+    /// Send only these. Never empty.
+    pub frame_durations: FrameDurations,
+    /// Both sides know these.
+    pub features: AudioFeatures,
+    /// 1 or 2.
+    pub channels: u8,
+}
+
+impl Default for MediaCapabilities {
+    /// Voice as every device of this version can do it.
+    fn default() -> Self {
+        Self {
+            audio: Some(AudioCapabilities::default()),
+        }
+    }
+}
+
+impl Default for AudioCapabilities {
+    fn default() -> Self {
+        Self {
+            // The most Opus makes of one channel that anybody can hear.
+            max_bitrate_bps: 128_000,
+            frame_durations: FrameDurations::ALL,
+            features: AudioFeatures::IN_BAND_FEC,
+            channels: 1,
+        }
+    }
+}
+
+impl FrameDurations {
+    /// 10, 20, 40 and 60 ms.
+    pub const ALL: Self = Self(0b1111);
+    const MILLIS: [u16; 4] = [10, 20, 40, 60];
+
+    /// Those of the given durations, in milliseconds, that are known.
+    #[must_use]
+    pub fn of(millis: &[u16]) -> Self {
+        let bits = Self::MILLIS
+            .iter()
+            .zip(0..)
+            .filter(|(known, _)| millis.contains(known))
+            .fold(0, |bits, (_, shift)| bits | 1 << shift);
+        Self(bits)
+    }
+
+    /// Whether the set has this one.
+    #[must_use]
+    pub fn contains(self, millis: u16) -> bool {
+        self.iter().any(|known| known == millis)
+    }
+
+    /// All in the set, in milliseconds, shortest first.
+    pub fn iter(self) -> impl Iterator<Item = u16> {
+        let known = Self::MILLIS.into_iter().zip(0..);
+        known.filter_map(move |(millis, shift)| (self.0 & 1 << shift != 0).then_some(millis))
+    }
+
+    /// What to use when `wanted` is wished for, in milliseconds: itself, or else the nearest in the set, the
+    /// longer of two.
+    #[must_use]
+    pub fn nearest(self, wanted: u16) -> Option<u16> {
+        self.iter()
+            .min_by_key(|millis| (millis.abs_diff(wanted), u16::MAX - millis))
+    }
+}
+
+impl AudioFeatures {
+    /// None.
+    pub const NONE: Self = Self(0);
+    /// Opus in-band FEC (RFC 6716 section 2.1.7).
+    pub const IN_BAND_FEC: Self = Self(1);
+    /// Redundant copies of earlier frames (in the manner of RFC 2198).
+    pub const RED: Self = Self(2);
+    /// Opus deep redundancy.
+    pub const DRED: Self = Self(4);
+
+    /// Both sets together.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all of `other` is in the set.
+    #[must_use]
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl MediaCapabilities {
+    /// What to send to a device that can do `remote`. `None` when there is no voice in common.
+    #[must_use]
+    pub fn negotiate(&self, remote: &Self) -> Option<MediaChoice> {
+        let (ours, theirs) = (self.audio?, remote.audio?);
+        let frame_durations = FrameDurations(ours.frame_durations.0 & theirs.frame_durations.0);
+        let audio = AudioChoice {
+            max_bitrate_bps: ours.max_bitrate_bps.min(theirs.max_bitrate_bps),
+            frame_durations,
+            features: AudioFeatures(ours.features.0 & theirs.features.0),
+            channels: ours.channels.min(theirs.channels).clamp(1, 2),
+        };
+        // Opus cannot go lower (RFC 7587 section 6.1).
+        let usable = frame_durations.iter().next().is_some() && audio.max_bitrate_bps >= 6_000;
+        usable.then_some(MediaChoice { audio })
+    }
+
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u8(u8::from(self.audio.is_some()));
+        if let Some(audio) = self.audio {
+            let mut fields = Vec::with_capacity(8);
+            fields.put_u32(audio.max_bitrate_bps);
+            fields.put_u8(audio.frame_durations.0);
+            fields.put_u16(audio.features.0);
+            fields.put_u8(audio.channels);
+            out.put_u8(KIND_OPUS);
+            out.put_var_bytes(&fields);
+        }
+    }
+
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        let count = reader.u8()?;
+        if count > MAX_KINDS {
+            return Err(WireError::TooLong);
+        }
+        let mut audio = None;
+        for _ in 0..count {
+            let kind = reader.u8()?;
+            let mut fields = Reader::new(reader.var_bytes(MAX_KIND_BYTES)?);
+            if kind == KIND_OPUS {
+                let read = AudioCapabilities {
+                    max_bitrate_bps: fields.u32()?,
+                    frame_durations: FrameDurations(fields.u8()?),
+                    features: AudioFeatures(fields.u16()?),
+                    channels: fields.u8()?,
+                };
+                if audio.replace(read).is_some() {
+                    return Err(WireError::Undefined);
+                }
+            }
+        }
+        Ok(Self { audio })
+    }
+}
