@@ -21,21 +21,25 @@ const TAG_BYTES: usize = 16;
 const CONNECTION_ID_BYTES: usize = 8;
 const FINISHED: &[u8] = b"finished";
 
-/// An endpoint that connects and accepts.
-///
-/// # Errors
-/// Whatever the runtime answers to the bind.
-pub fn endpoint(runtime: &Arc<dyn Runtime>, addr: SocketAddr) -> io::Result<Endpoint> {
+/// An endpoint configuration that draws all its randomness from the runtime.
+pub fn seeded_config(runtime: &Arc<dyn Runtime>) -> EndpointConfig {
     let mut config = EndpointConfig::new(Arc::new(PlainKey));
     let generator = SeededIds(Arc::clone(runtime));
     config
         .rng_seed(Some(runtime.random_array()))
         .cid_generator(move || Box::new(generator.clone()))
         .grease_quic_bit(false);
-    let server = quinn::ServerConfig::new(Arc::new(Plain), Arc::new(PlainKey));
+    config
+}
+
+/// An endpoint that connects and accepts.
+///
+/// # Errors
+/// Whatever the runtime answers to the bind.
+pub fn endpoint(runtime: &Arc<dyn Runtime>, addr: SocketAddr) -> io::Result<Endpoint> {
     Endpoint::new_with_abstract_socket(
-        config,
-        Some(server),
+        seeded_config(runtime),
+        Some(server_config()),
         runtime.bind_udp(addr)?,
         Arc::clone(runtime) as Arc<dyn quinn::Runtime>,
     )
@@ -43,14 +47,34 @@ pub fn endpoint(runtime: &Arc<dyn Runtime>, addr: SocketAddr) -> io::Result<Endp
 
 /// What [`Endpoint::connect_with`] needs.
 pub fn client_config(runtime: &Arc<dyn Runtime>) -> quinn::ClientConfig {
-    let mut config = quinn::ClientConfig::new(Arc::new(Plain));
+    client_config_with(runtime, FinishedOrder::default())
+}
+
+/// As [`client_config`], with a choice of what to break.
+pub fn client_config_with(runtime: &Arc<dyn Runtime>, order: FinishedOrder) -> quinn::ClientConfig {
+    let mut config = quinn::ClientConfig::new(Arc::new(Plain(order)));
     let generator = SeededIds(Arc::clone(runtime));
     config.initial_dst_cid_provider(Arc::new(move || generator.clone().generate_cid()));
     config
 }
 
+/// What an accepting endpoint needs.
+pub fn server_config() -> quinn::ServerConfig {
+    quinn::ServerConfig::new(Arc::new(Plain::default()), Arc::new(PlainKey))
+}
+
 /// The error code of an orderly close.
 pub const DONE: VarInt = VarInt::from_u32(0);
+
+/// When a client says Finished.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum FinishedOrder {
+    /// After the server's, as TLS has it.
+    #[default]
+    AfterTheServer,
+    /// At once. The server then forgets its own Finished, and when that was lost the client waits for ever.
+    AtOnce,
+}
 
 #[derive(Clone)]
 struct SeededIds(Arc<dyn Runtime>);
@@ -69,7 +93,8 @@ impl ConnectionIdGenerator for SeededIds {
     }
 }
 
-struct Plain;
+#[derive(Default)]
+struct Plain(FinishedOrder);
 
 impl ClientConfig for Plain {
     fn start_session(
@@ -78,7 +103,7 @@ impl ClientConfig for Plain {
         _server_name: &str,
         params: &TransportParameters,
     ) -> Result<Box<dyn Session>, ConnectError> {
-        Ok(Box::new(PlainSession::new(Side::Client, params)))
+        Ok(Box::new(PlainSession::new(Side::Client, self.0, params)))
     }
 }
 
@@ -100,7 +125,7 @@ impl ServerConfig for Plain {
         _version: u32,
         params: &TransportParameters,
     ) -> Box<dyn Session> {
-        Box::new(PlainSession::new(Side::Server, params))
+        Box::new(PlainSession::new(Side::Server, self.0, params))
     }
 }
 
@@ -113,6 +138,8 @@ enum Next {
     AwaitHello,
     /// Server: parameters; both: handshake keys.
     HandshakeKeys,
+    /// Client only, and only where the order is broken.
+    FinishEarly,
     /// Client only: nothing before the server's Finished.
     AwaitFinished,
     /// Finished and the final keys.
@@ -122,6 +149,7 @@ enum Next {
 
 struct PlainSession {
     side: Side,
+    order: FinishedOrder,
     own_params: Vec<u8>,
     peer_params: Option<TransportParameters>,
     received: Vec<u8>,
@@ -130,11 +158,12 @@ struct PlainSession {
 }
 
 impl PlainSession {
-    fn new(side: Side, params: &TransportParameters) -> Self {
+    fn new(side: Side, order: FinishedOrder, params: &TransportParameters) -> Self {
         let mut own_params = Vec::new();
         params.write(&mut own_params);
         Self {
             side,
+            order,
             own_params,
             peer_params: None,
             received: Vec::new(),
@@ -219,16 +248,25 @@ impl Session for PlainSession {
                 None
             }
             Next::HandshakeKeys => {
-                if self.side == Side::Server {
-                    frame(&self.own_params, buf);
-                    self.next = Next::Finish;
-                } else {
-                    self.next = Next::AwaitFinished;
-                }
+                self.next = match (self.side, self.order) {
+                    (Side::Server, _) => {
+                        frame(&self.own_params, buf);
+                        Next::Finish
+                    }
+                    (Side::Client, FinishedOrder::AfterTheServer) => Next::AwaitFinished,
+                    (Side::Client, FinishedOrder::AtOnce) => Next::FinishEarly,
+                };
                 Some(keys(Level::Handshake))
             }
-            Next::Finish => {
+            Next::FinishEarly => {
                 frame(FINISHED, buf);
+                self.next = Next::AwaitFinished;
+                None
+            }
+            Next::Finish => {
+                if self.order == FinishedOrder::AfterTheServer {
+                    frame(FINISHED, buf);
+                }
                 self.next = Next::Nothing;
                 Some(keys(Level::Application))
             }
