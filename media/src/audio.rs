@@ -6,6 +6,8 @@
 
 pub mod capture;
 pub mod drift;
+pub mod neteq;
+pub mod opus;
 mod pace;
 pub mod playout;
 pub mod resample;
@@ -13,23 +15,12 @@ pub mod ring;
 pub mod sink;
 pub mod source;
 #[cfg(test)]
+pub(crate) mod test_signal;
+#[cfg(test)]
 mod testing;
 pub mod tone;
 pub mod wav;
 
-use std::time::Duration;
-
-/// Sample rate of everything between a device or file and the codec, in hertz.
-pub const SAMPLE_RATE_HZ: u32 = 48_000;
-
-/// Samples in one block.
-pub const BLOCK_SAMPLES: usize = 480;
-
-/// How long one block sounds.
-pub const BLOCK_DURATION: Duration = Duration::from_millis(10);
-
-/// 10 ms of 48 kHz mono samples, nominally in -1.0..=1.0.
-pub type Block = [f32; BLOCK_SAMPLES];
-
-/// A block of silence.
-pub const SILENCE: Block = [0.0; BLOCK_SAMPLES];
+pub use crate::time::{
+    BLOCK_DURATION, BLOCK_SAMPLES, Block, SAMPLE_RATE_HZ, SILENT_BLOCK as SILENCE,
+};

@@ -1,0 +1,688 @@
+//! The jitter buffer: packets come when the network likes, a block leaves every 10 ms.
+//!
+//! Named after the one in WebRTC, with whose vocabulary it agrees. Three things work together:
+//!
+//! * the **delay manager** learns from arrivals how long packets must wait so that hardly any comes too late;
+//! * the **playout** decodes the next frame when the speaker needs it. When the frame is missing, it takes
+//!   the coarse copy in the packet after it, else lets Opus invent a continuation, which fades to faint noise
+//!   after 200 ms. When the frame then comes after all, it is still played: what was invented in its place
+//!   becomes additional delay;
+//! * **time stretching** removes surplus delay (*accelerate*) or builds up missing delay (*pre-emptive
+//!   expand*) by whole pitch periods. Invented sound is never stretched.
+//!
+//! Time is an argument; nothing is allocated once the buffer exists. The *playout delay* of this module is
+//! local time minus the media time that plays: the same scale as the transit of a packet, so the two
+//! subtract to the time that a packet waits.
+
+mod delay_manager;
+mod packet_buffer;
+mod stats;
+mod stretch;
+mod sync_buffer;
+
+use std::time::{Duration, Instant};
+
+pub use self::stats::NetEqStats;
+use self::{
+    delay_manager::{DelayConfig, DelayManager},
+    packet_buffer::{Insert, PacketBuffer},
+    stats::DelayDistribution,
+    stretch::{Criteria, FADE, MAX_LAG, MIN_LAG},
+    sync_buffer::{Mix, Origin, SyncBuffer},
+};
+use crate::{
+    audio::opus::{MAX_PACKET_SAMPLES, OpusDecoder, OpusError, PacketInfo},
+    time::{
+        BLOCK_SAMPLES, Block, MediaTime, SAMPLES_PER_MILLI, SampleClock, duration_of, samples_in,
+    },
+};
+
+/// Invented sound is left as it is for so long: 100 ms. Longer, and it begins to buzz.
+const FADE_FROM_SAMPLES: usize = 4800;
+
+/// And after so long it has become faint noise: 200 ms.
+const FADE_UNTIL_SAMPLES: usize = 9600;
+
+/// A backlog that would add more delay than this is not played faster but cut: 400 ms.
+const MAX_SURPLUS_SAMPLES: i64 = 400 * SAMPLES_PER_MILLI;
+
+/// What is left of a backlog that is cut: 100 ms, which acceleration removes within half a second.
+const KEPT_SURPLUS_SAMPLES: i64 = 100 * SAMPLES_PER_MILLI;
+
+/// Surplus above which sound is accelerated as fast as it goes.
+const HURRY_SAMPLES: i64 = 60 * SAMPLES_PER_MILLI;
+
+/// Missing delay that is tolerated, so that a pull clock that wobbles does not make us stretch to and fro: 3 ms.
+const TOLERANCE_SAMPLES: i64 = 3 * SAMPLES_PER_MILLI;
+
+/// Pulls between two stretches when there is no hurry, and when there is.
+const CALM_INTERVAL: u32 = 4;
+const HURRIED_INTERVAL: u32 = 1;
+
+/// Similarity that makes a stretch inaudible, and one that makes it bearable when delay is the worse evil.
+const INAUDIBLE: f32 = 0.9;
+const BEARABLE: f32 = 0.6;
+
+/// A packet that claims to be this far from all others is not believed: 5 s.
+const IMPLAUSIBLE_SAMPLES: i64 = 5000 * SAMPLES_PER_MILLI;
+
+/// Unless so many come in a row: then the sender's clock has jumped.
+const IMPLAUSIBLE_IN_A_ROW: u32 = 5;
+
+/// Playout delays remembered; the least counts, since a device may pull several blocks at once.
+const LEVELS: usize = 4;
+
+/// Steps of one pull at most: a block of the shortest frames, twice.
+const MAX_STEPS: usize = 8;
+
+/// Amplitude of the noise in long gaps at most: -50 dBFS.
+const MAX_NOISE: f32 = 0.003;
+
+/// How to trade delay against damage. The switches exist to show what each part is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NetEqConfig {
+    /// Remove surplus delay by stretching.
+    pub accelerate: bool,
+    /// Build up missing delay by stretching.
+    pub preemptive_expand: bool,
+    /// Learn the target level; off, it stays at `start_delay`.
+    pub adaptive_target: bool,
+    /// Use the copies of lost frames in later packets, and wait for them when packets are lost.
+    pub fec: bool,
+    /// Target level before anything is known.
+    pub start_delay: Duration,
+    /// Least target level.
+    pub min_delay: Duration,
+    /// Greatest target level.
+    pub max_delay: Duration,
+}
+
+impl Default for NetEqConfig {
+    fn default() -> Self {
+        Self {
+            accelerate: true,
+            preemptive_expand: true,
+            adaptive_target: true,
+            fec: true,
+            start_delay: Duration::from_millis(20),
+            min_delay: Duration::ZERO,
+            max_delay: Duration::from_millis(800),
+        }
+    }
+}
+
+/// What a block consists of: the worst that is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AudioKind {
+    /// Nothing was received yet, or not long enough ago: silence.
+    Waiting,
+    /// Received sound.
+    Normal,
+    /// The sender said that it is silent.
+    Quiet,
+    /// Lost sound restored from a later packet.
+    Recovered,
+    /// Invented sound.
+    Concealed,
+    /// Faint noise, because nothing came for long.
+    ComfortNoise,
+}
+
+/// What was pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AudioInfo {
+    /// The worst in the block.
+    pub kind: AudioKind,
+    /// The sender's media time of the first sample; none while waiting.
+    pub time: Option<MediaTime>,
+}
+
+/// What became of an inserted packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inserted {
+    /// It will be played.
+    Accepted,
+    /// Its time is over.
+    Late,
+    /// It is malformed, implausible, or one of the same time is there.
+    Discarded,
+}
+
+/// The jitter buffer of one stream.
+#[derive(Debug)]
+pub struct NetEq {
+    config: NetEqConfig,
+    decoder: OpusDecoder,
+    clock: Option<SampleClock>,
+    packets: PacketBuffer,
+    delay: DelayManager,
+    sync: SyncBuffer,
+    playing: bool,
+    /// Media time after the last sample in `sync`.
+    end: MediaTime,
+    /// Media time after the last sample that came from a packet. Between this and `end` is invention.
+    received_end: MediaTime,
+    /// Samples invented since then.
+    invented: usize,
+    quiet: bool,
+    /// The next decoded sound does not continue the last.
+    rejoin: bool,
+    frame_span: i64,
+    copy_distance: i64,
+    levels: [i64; LEVELS],
+    since_stretch: u32,
+    implausible: u32,
+    noise: Noise,
+    scratch: Vec<f32>,
+    delays: DelayDistribution,
+    counters: NetEqStats,
+}
+
+impl NetEq {
+    /// An empty buffer.
+    ///
+    /// # Errors
+    /// [`OpusError::SetUp`] when the decoder cannot be made.
+    pub fn new(config: NetEqConfig) -> Result<Self, OpusError> {
+        let delay_config = DelayConfig {
+            adaptive: config.adaptive_target,
+            start: samples_in(config.start_delay).max(1),
+            min: samples_in(config.min_delay.min(config.max_delay)),
+            max: samples_in(config.max_delay),
+        };
+        Ok(Self {
+            config,
+            decoder: OpusDecoder::new()?,
+            clock: None,
+            packets: PacketBuffer::new(),
+            delay: DelayManager::new(delay_config),
+            sync: SyncBuffer::new(),
+            playing: false,
+            end: MediaTime(0),
+            received_end: MediaTime(0),
+            invented: 0,
+            quiet: false,
+            rejoin: false,
+            frame_span: 960,
+            copy_distance: 0,
+            levels: [i64::MAX; LEVELS],
+            since_stretch: 0,
+            implausible: 0,
+            noise: Noise::new(),
+            scratch: vec![0.0; MAX_PACKET_SAMPLES],
+            delays: DelayDistribution::new(),
+            counters: NetEqStats::default(),
+        })
+    }
+
+    /// The sender began anew: its media times have nothing to do with the earlier ones. Counters go on.
+    pub fn restart(&mut self) {
+        self.packets.clear();
+        self.delay.reset();
+        self.playing = false;
+        self.implausible = 0;
+    }
+
+    /// Counters and state. Losses and duplicates are the caller's to count: it sees the sequence numbers.
+    #[must_use]
+    pub fn stats(&self) -> NetEqStats {
+        NetEqStats {
+            buffer_delay_p50: self.delays.quantile(0.5),
+            buffer_delay_p95: self.delays.quantile(0.95),
+            target_level: duration_of(self.delay.target().cast_unsigned()),
+            ..self.counters
+        }
+    }
+
+    /// Takes a packet that arrived `now` and whose first sample is of `time`. The caller has removed
+    /// duplicates.
+    pub fn insert(&mut self, now: Instant, time: MediaTime, payload: &[u8]) -> Inserted {
+        let arrival = self
+            .clock
+            .get_or_insert_with(|| SampleClock::new(now))
+            .samples_at(now);
+        self.counters.packets_received += 1;
+        let Ok(info) = PacketInfo::parse(payload) else {
+            return self.discard();
+        };
+        if self.delay.distance(arrival, time) > IMPLAUSIBLE_SAMPLES {
+            self.implausible += 1;
+            if self.implausible < IMPLAUSIBLE_IN_A_ROW {
+                return self.discard();
+            }
+            self.restart();
+        }
+        self.implausible = 0;
+        let span = info.samples as i64;
+        self.delay.on_packet(arrival, time, span);
+        if self.playing && time.plus(span) <= self.received_end {
+            self.counters.packets_late += 1;
+            return Inserted::Late;
+        }
+        match self.packets.insert(time, arrival, info, payload) {
+            Insert::Stored => Inserted::Accepted,
+            Insert::Displaced => {
+                self.counters.packets_discarded += 1;
+                Inserted::Accepted
+            }
+            Insert::Refused => self.discard(),
+        }
+    }
+
+    fn discard(&mut self) -> Inserted {
+        self.counters.packets_discarded += 1;
+        Inserted::Discarded
+    }
+
+    /// Fills `out` with what plays now. Call every 10 ms.
+    pub fn pull(&mut self, now: Instant, out: &mut Block) -> AudioInfo {
+        let now = self.clock.map(|clock| clock.samples_at(now));
+        let Some(now) = now.filter(|now| self.playing || self.start(*now)) else {
+            out.fill(0.0);
+            return AudioInfo {
+                kind: AudioKind::Waiting,
+                time: None,
+            };
+        };
+        self.cut_backlog(now);
+        self.fill(now, BLOCK_SAMPLES);
+        self.stretch(now);
+        let time = self.playing_time();
+        let mix = self.sync.pull(out);
+        self.account(mix, out);
+        AudioInfo {
+            kind: kind_of(mix),
+            time: Some(time),
+        }
+    }
+
+    /// Begins when the first packet has waited long enough.
+    fn start(&mut self, now: i64) -> bool {
+        let (Some(wanted), Some(first)) = (self.delay.wanted(), self.packets.first()) else {
+            return false;
+        };
+        let level = now.saturating_sub(first.time.0);
+        if level < wanted {
+            return false;
+        }
+        self.playing = true;
+        self.received_end = first.time;
+        // What is left from before a restart plays first.
+        self.end = first.time;
+        self.levels = [i64::MAX; LEVELS];
+        self.invented = 0;
+        self.quiet = false;
+        self.rejoin = self.counters.rendered_samples > 0;
+        true
+    }
+
+    fn playing_time(&self) -> MediaTime {
+        self.end.plus(-(self.sync.future_len() as i64))
+    }
+
+    /// Drops the oldest waiting packets when playing them all would take the listener far behind.
+    fn cut_backlog(&mut self, now: i64) {
+        let Some(wanted) = self.delay.wanted() else {
+            return;
+        };
+        let played_from = now.saturating_add(self.sync.future_len() as i64);
+        let mut limit = MAX_SURPLUS_SAMPLES;
+        while let (Some(first), Some(last)) = (self.packets.first(), self.packets.end()) {
+            let surplus = played_from
+                .saturating_sub(first.time.0)
+                .saturating_sub(wanted);
+            if surplus.min(last.since(first.time)) <= limit {
+                break;
+            }
+            limit = KEPT_SURPLUS_SAMPLES;
+            self.packets.drop_first();
+            self.counters.packets_discarded += 1;
+        }
+        if limit == KEPT_SURPLUS_SAMPLES
+            && let Some(first) = self.packets.first()
+        {
+            let first = first.time;
+            if first > self.end {
+                self.moved_by(self.end.since(first));
+                self.end = first;
+                self.received_end = first;
+                self.rejoin = true;
+            }
+        }
+    }
+
+    /// Decodes or invents until `wanted` samples wait.
+    fn fill(&mut self, now: i64, wanted: usize) {
+        for _ in 0..MAX_STEPS {
+            if self.sync.future_len() >= wanted {
+                return;
+            }
+            self.step(now);
+        }
+    }
+
+    /// One frame, or a bit of invention in its place.
+    fn step(&mut self, now: i64) {
+        while let Some(first) = self.packets.first()
+            && first.end() <= self.received_end
+        {
+            self.packets.drop_first();
+            self.counters.packets_late += 1;
+        }
+        let Some(first) = self.packets.first() else {
+            return self.invent(BLOCK_SAMPLES);
+        };
+        let gap = first.time.since(self.end);
+        if gap <= 0 {
+            return self.decode(now);
+        }
+        let gap = usize::try_from(gap).unwrap_or(usize::MAX);
+        if self.config.fec && first.info.has_fec && gap <= first.info.frame_samples {
+            return self.recover(gap);
+        }
+        self.invent(gap.min(BLOCK_SAMPLES));
+    }
+
+    /// Decodes the first packet. It may begin in the past, where something was invented in its place: then
+    /// it plays all the same, and later.
+    fn decode(&mut self, now: i64) {
+        let Some(first) = self.packets.first() else {
+            return;
+        };
+        let (time, arrival, info) = (first.time, first.arrival, first.info);
+        let decoded = self.decoder.decode(first.payload(), &mut self.scratch);
+        self.packets.drop_first();
+        let Ok(len) = decoded else {
+            self.counters.packets_discarded += 1;
+            return self.invent(BLOCK_SAMPLES);
+        };
+        let from = time.max(self.received_end).min(self.end);
+        let skipped = usize::try_from(from.since(time))
+            .unwrap_or(usize::MAX)
+            .min(len);
+        let back = self.end.since(from);
+        self.on_frames_until(from);
+        if back > 0 {
+            self.moved_by(back);
+            self.end = from;
+            self.rejoin = true;
+        }
+        let waited = now
+            .saturating_add(self.sync.future_len() as i64)
+            .saturating_sub(arrival);
+        self.delays.record(waited, len as u64);
+        self.frame_span = info.samples as i64;
+        self.copy_distance = if info.has_fec && self.config.fec {
+            info.frame_samples as i64
+        } else {
+            0
+        };
+        self.delay
+            .on_frame(false, self.frame_span, self.copy_distance);
+        self.quiet = info.is_dtx;
+        let origin = if self.quiet {
+            Origin::Quiet
+        } else {
+            Origin::Decoded
+        };
+        self.append(skipped, len, origin, true);
+    }
+
+    /// Restores the `gap` before the first packet from the copy in it.
+    fn recover(&mut self, gap: usize) {
+        let Some(first) = self.packets.first() else {
+            return;
+        };
+        let (time, span) = (first.time, first.info.frame_samples);
+        let restored = self
+            .decoder
+            .decode_fec(first.payload(), &mut self.scratch[..span]);
+        if restored.is_err() {
+            self.counters.packets_discarded += 1;
+            self.packets.drop_first();
+            return self.invent(gap.min(BLOCK_SAMPLES));
+        }
+        self.on_frames_until(time);
+        self.counters.frames_recovered_fec += 1;
+        // The part that was invented before the copy arrived does not continue into the copy by itself.
+        self.rejoin |= gap < span;
+        self.append(span - gap, span, Origin::Recovered, false);
+    }
+
+    /// Sound between the last received and `time` did not come in time.
+    fn on_frames_until(&mut self, time: MediaTime) {
+        let missing = time.since(self.received_end) / self.frame_span.max(120);
+        if !self.quiet {
+            // More than a second says nothing that a second does not.
+            for _ in 0..missing.min(50) {
+                self.delay
+                    .on_frame(true, self.frame_span, self.copy_distance);
+            }
+        }
+    }
+
+    /// Appends `scratch[from..to]`, joined to what was there when it does not continue it.
+    fn append(&mut self, from: usize, to: usize, origin: Origin, bridged: bool) {
+        if std::mem::take(&mut self.rejoin) {
+            let mut bridge = [0.0; MAX_LAG];
+            let fresh = &mut self.scratch[from..to];
+            let inserted = stretch::join(self.sync.line().0, fresh, &mut bridge, bridged);
+            self.sync.push(&bridge[..inserted], Origin::Concealed);
+            self.moved_by(inserted as i64);
+        }
+        self.sync.push(&self.scratch[from..to], origin);
+        self.end = self.end.plus((to - from) as i64);
+        self.received_end = self.received_end.max(self.end);
+        self.invented = 0;
+    }
+
+    /// Appends `len` samples that nobody sent.
+    fn invent(&mut self, len: usize) {
+        let silent = self.invented >= FADE_UNTIL_SAMPLES && !self.quiet;
+        // Opus conceals in steps of 2.5 ms.
+        let asked = len.next_multiple_of(120);
+        let made = !silent && self.decoder.conceal(&mut self.scratch[..asked]).is_ok();
+        let samples = &mut self.scratch[..len];
+        if !made {
+            samples.fill(0.0);
+        }
+        let mut origin = if silent {
+            Origin::Noise
+        } else {
+            Origin::Concealed
+        };
+        if self.quiet {
+            origin = Origin::Quiet;
+        } else {
+            for (n, sample) in samples.iter_mut().enumerate() {
+                let beyond = (self.invented + n).saturating_sub(FADE_FROM_SAMPLES) as f32;
+                let fade =
+                    (1.0 - beyond / (FADE_UNTIL_SAMPLES - FADE_FROM_SAMPLES) as f32).max(0.0);
+                *sample = *sample * fade + self.noise.next() * (1.0 - fade);
+            }
+            self.rejoin |= silent;
+        }
+        self.invented = self.invented.saturating_add(len);
+        self.sync.push(&self.scratch[..len], origin);
+        self.end = self.end.plus(len as i64);
+    }
+
+    /// The playout delay changed by so much.
+    fn moved_by(&mut self, samples: i64) {
+        for level in &mut self.levels {
+            *level = level.saturating_add(samples);
+        }
+    }
+
+    /// Moves the playout delay towards the wanted one.
+    ///
+    /// A frame is needed at the pull in which what waits runs short. When it then begins in the middle of
+    /// the block, it waits longer than it must; so the aim is the least delay, not below the wanted one, at
+    /// which frames begin with a block.
+    fn stretch(&mut self, now: i64) {
+        let level = now.saturating_sub(self.playing_time().0);
+        self.levels.rotate_left(1);
+        self.levels[LEVELS - 1] = level;
+        self.since_stretch = self.since_stretch.saturating_add(1);
+        let Some(wanted) = self.delay.wanted() else {
+            return;
+        };
+        let natural = self.sync.natural_run();
+        if self.since_stretch < HURRIED_INTERVAL || natural < FADE + MAX_LAG {
+            return;
+        }
+        let block = BLOCK_SAMPLES as i64;
+        let level = self.levels.iter().copied().min().unwrap_or(level);
+        let begins = level - self.sync.future_len() as i64 % block;
+        let missing = wanted - begins;
+        if missing > TOLERANCE_SAMPLES && self.config.preemptive_expand {
+            self.expand(missing);
+            return;
+        }
+        let surplus = level - (wanted + (begins - wanted).rem_euclid(block));
+        if surplus >= MIN_LAG as i64 && self.config.accelerate {
+            // A delay that the packets on hand do not show is none: they are late, and will be needed.
+            let ahead = self
+                .packets
+                .end()
+                .unwrap_or(self.end)
+                .max(self.end)
+                .since(self.playing_time());
+            let spare = ahead - self.frame_span - self.delay.target() + block;
+            self.accelerate(now, surplus.min(spare));
+        }
+    }
+
+    fn criteria(&self, by: i64) -> Option<Criteria> {
+        let hurry = by >= HURRY_SAMPLES;
+        let interval = if hurry {
+            HURRIED_INTERVAL
+        } else {
+            CALM_INTERVAL
+        };
+        let silence = (self.noise.floor * 2.0).max(0.001).powi(2);
+        let correlation = if hurry { BEARABLE } else { INAUDIBLE };
+        (self.since_stretch >= interval).then_some(Criteria {
+            correlation,
+            silence,
+            max_lag: MAX_LAG,
+        })
+    }
+
+    fn expand(&mut self, missing: i64) {
+        let Some(criteria) = self
+            .criteria(missing)
+            .filter(|_| self.sync.room() >= MAX_LAG)
+        else {
+            return;
+        };
+        let (line, at) = self.sync.line_mut();
+        if let Some(lag) = stretch::expand(line, at, criteria) {
+            self.sync.resized(lag.cast_signed());
+            self.moved_by(lag as i64);
+            self.counters.expanded_samples += lag as u64;
+            self.since_stretch = 0;
+        }
+    }
+
+    fn accelerate(&mut self, now: i64, surplus: i64) {
+        let Some(criteria) = self.criteria(surplus) else {
+            return;
+        };
+        while self.sync.future_len() < BLOCK_SAMPLES + MAX_LAG
+            && self
+                .packets
+                .first()
+                .is_some_and(|first| first.time == self.end)
+        {
+            self.decode(now);
+        }
+        let left = self.sync.future_len().saturating_sub(BLOCK_SAMPLES);
+        let max_lag = left.min(usize::try_from(surplus).unwrap_or(0));
+        if self.sync.natural_run() == 0 {
+            return;
+        }
+        let (line, at) = self.sync.line_mut();
+        if let Some(lag) = stretch::accelerate(
+            line,
+            at,
+            Criteria {
+                max_lag,
+                ..criteria
+            },
+        ) {
+            self.sync.resized(-lag.cast_signed());
+            self.moved_by(-(lag as i64));
+            self.counters.accelerated_samples += lag as u64;
+            self.since_stretch = 0;
+        }
+    }
+
+    fn account(&mut self, mix: Mix, out: &Block) {
+        let counters = &mut self.counters;
+        counters.rendered_samples += BLOCK_SAMPLES as u64;
+        if mix.concealed == 0 {
+            counters.current_concealment_samples = 0;
+            if mix.recovered == 0 && mix.quiet == 0 {
+                self.noise.listen(out);
+            }
+            return;
+        }
+        if counters.current_concealment_samples == 0 {
+            counters.concealment_events += 1;
+        }
+        counters.concealed_samples += mix.concealed as u64;
+        counters.current_concealment_samples += mix.concealed as u64;
+        counters.longest_concealment_samples = counters
+            .longest_concealment_samples
+            .max(counters.current_concealment_samples);
+    }
+}
+
+fn kind_of(mix: Mix) -> AudioKind {
+    match mix {
+        Mix { noise: 1.., .. } => AudioKind::ComfortNoise,
+        Mix { concealed: 1.., .. } => AudioKind::Concealed,
+        Mix { recovered: 1.., .. } => AudioKind::Recovered,
+        Mix { quiet: 1.., .. } => AudioKind::Quiet,
+        Mix { .. } => AudioKind::Normal,
+    }
+}
+
+/// Faint noise, as loud as the quietest moments of the sender, so that a long gap does not sound like a
+/// dead line.
+#[derive(Debug)]
+struct Noise {
+    /// Root mean square of the quietest blocks lately.
+    floor: f32,
+    random: u32,
+    low: f32,
+}
+
+impl Noise {
+    fn new() -> Self {
+        Self {
+            floor: 0.0,
+            random: 0x2545_f491,
+            low: 0.0,
+        }
+    }
+
+    fn listen(&mut self, block: &Block) {
+        let level =
+            (block.iter().map(|sample| sample * sample).sum::<f32>() / BLOCK_SAMPLES as f32).sqrt();
+        // Rises by 8 dB in a second, so that speech does not pass for background.
+        self.floor = level.min(self.floor * 1.01 + 1e-6).min(MAX_NOISE);
+    }
+
+    fn next(&mut self) -> f32 {
+        self.random = self
+            .random
+            .wrapping_mul(1_664_525)
+            .wrapping_add(1_013_904_223);
+        let white = (self.random >> 8) as f32 / (1 << 23) as f32 - 1.0;
+        // One pole: less hiss. The factor keeps the level.
+        self.low = self.low * 0.8 + white * 0.2;
+        self.low * 5.2 * self.floor
+    }
+}

@@ -1,0 +1,579 @@
+//! Opus (RFC 6716), 48 kHz mono.
+//!
+//! The encoder is constant-bitrate unless told otherwise: packet sizes of variable-bitrate speech tell an
+//! eavesdropper what is said, whatever the cipher.
+
+use std::time::Duration;
+
+use crate::{
+    rate::{Bitrate, MAX_AUDIO_BITRATE, MIN_AUDIO_BITRATE},
+    time::{SAMPLE_RATE_HZ, duration_of},
+};
+
+/// Samples of the longest Opus packet: 120 ms (RFC 6716 section 3.2.5).
+pub const MAX_PACKET_SAMPLES: usize = 5760;
+
+/// Bytes of the largest packet that our encoder may make: 60 ms at the highest bitrate, and a little.
+pub const MAX_ENCODED_BYTES: usize = 1000;
+
+/// How much sound one packet of ours holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FrameDuration {
+    /// 10 ms, for low delay.
+    Ms10,
+    /// 20 ms, the default.
+    Ms20,
+    /// 40 ms, for thin links.
+    Ms40,
+    /// 60 ms, for the thinnest.
+    Ms60,
+}
+
+impl FrameDuration {
+    /// In 10 ms blocks.
+    #[must_use]
+    pub const fn blocks(self) -> usize {
+        match self {
+            Self::Ms10 => 1,
+            Self::Ms20 => 2,
+            Self::Ms40 => 4,
+            Self::Ms60 => 6,
+        }
+    }
+
+    /// In samples of 48 kHz.
+    #[must_use]
+    pub const fn samples(self) -> usize {
+        self.blocks() * crate::time::BLOCK_SAMPLES
+    }
+
+    /// As time.
+    #[must_use]
+    pub fn duration(self) -> Duration {
+        duration_of(self.samples() as u64)
+    }
+}
+
+/// Whether all packets have the same size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RateControl {
+    /// Every packet has the same size: an eavesdropper learns nothing from it. The default.
+    Constant,
+    /// A little better sound for the same bits, and sizes that leak what is said.
+    Variable,
+}
+
+/// How to encode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EncoderConfig {
+    /// Of the codec alone, without headers; clamped to 6..=128 kbit/s.
+    pub bitrate: Bitrate,
+    /// Sound per packet.
+    pub frame: FrameDuration,
+    /// Packet sizes.
+    pub rate_control: RateControl,
+    /// 0 (cheapest) to 10 (best).
+    pub complexity: u8,
+    /// Put a coarse copy of the previous frame into each packet, when Opus finds it worth the bits (RFC 6716
+    /// section 2.1.7). Takes effect only with a non-zero `expected_loss_percent`.
+    pub fec: bool,
+    /// 0..=100. Opus spends more on robustness as it rises.
+    pub expected_loss_percent: u8,
+    /// Send next to nothing in silence. Off by default: when somebody speaks is nobody's business.
+    pub dtx: bool,
+}
+
+impl Default for EncoderConfig {
+    fn default() -> Self {
+        Self {
+            bitrate: Bitrate::kbps(32),
+            frame: FrameDuration::Ms20,
+            rate_control: RateControl::Constant,
+            complexity: 10,
+            fec: false,
+            expected_loss_percent: 0,
+            dtx: false,
+        }
+    }
+}
+
+/// Why Opus refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpusError {
+    /// A codec state could not be made.
+    #[error("the Opus codec could not be set up: {0}")]
+    SetUp(String),
+    /// The encoder refused a setting or a frame: our mistake.
+    #[error("the Opus encoder failed: {0}")]
+    Encode(String),
+    /// The packet is no Opus packet, or a broken one.
+    #[error("the Opus packet is malformed")]
+    Malformed,
+    /// The frame handed over does not have the configured duration.
+    #[error("a frame of {got} samples was given where {want} were due")]
+    FrameSize {
+        /// Samples given.
+        got: usize,
+        /// Samples that the configuration asks for.
+        want: usize,
+    },
+}
+
+/// Encodes frames of one stream.
+#[derive(Debug)]
+pub struct OpusEncoder {
+    encoder: opus::Encoder,
+    config: EncoderConfig,
+}
+
+impl OpusEncoder {
+    /// An encoder that does what `config` says.
+    ///
+    /// # Errors
+    /// [`OpusError::SetUp`] when memory is short, [`OpusError::Encode`] when a setting is refused.
+    pub fn new(config: EncoderConfig) -> Result<Self, OpusError> {
+        let encoder = opus::Encoder::new(
+            SAMPLE_RATE_HZ,
+            opus::Channels::Mono,
+            opus::Application::Voip,
+        )
+        .map_err(|error| OpusError::SetUp(error.to_string()))?;
+        let mut this = Self { encoder, config };
+        this.configure(config)?;
+        Ok(this)
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn config(&self) -> EncoderConfig {
+        self.config
+    }
+
+    /// Changes the settings from the next frame on.
+    ///
+    /// # Errors
+    /// [`OpusError::Encode`] when a setting is refused.
+    pub fn configure(&mut self, mut config: EncoderConfig) -> Result<(), OpusError> {
+        config.bitrate = config.bitrate.clamp(MIN_AUDIO_BITRATE, MAX_AUDIO_BITRATE);
+        config.complexity = config.complexity.min(10);
+        config.expected_loss_percent = config.expected_loss_percent.min(100);
+        self.apply(config)
+            .map_err(|error| OpusError::Encode(error.to_string()))?;
+        self.config = config;
+        Ok(())
+    }
+
+    fn apply(&mut self, config: EncoderConfig) -> Result<(), opus::Error> {
+        let encoder = &mut self.encoder;
+        encoder.set_bitrate(opus::Bitrate::Bits(config.bitrate.bps().cast_signed()))?;
+        encoder.set_vbr(config.rate_control == RateControl::Variable)?;
+        encoder.set_complexity(i32::from(config.complexity))?;
+        encoder.set_signal(opus::Signal::Voice)?;
+        encoder.set_inband_fec(config.fec)?;
+        encoder.set_packet_loss_perc(i32::from(config.expected_loss_percent))?;
+        encoder.set_dtx(config.dtx)
+    }
+
+    /// Forgets all sound that went in before.
+    ///
+    /// # Errors
+    /// [`OpusError::Encode`] when Opus refuses.
+    pub fn reset(&mut self) -> Result<(), OpusError> {
+        self.encoder
+            .reset_state()
+            .map_err(|error| OpusError::Encode(error.to_string()))
+    }
+
+    /// The codec's own delay in samples: what it looks ahead.
+    #[must_use]
+    pub fn lookahead_samples(&mut self) -> usize {
+        self.encoder
+            .get_lookahead()
+            .ok()
+            .and_then(|samples| usize::try_from(samples).ok())
+            .unwrap_or(0)
+    }
+
+    /// Encodes one frame and returns the bytes written to `out`.
+    ///
+    /// # Errors
+    /// [`OpusError::FrameSize`] or [`OpusError::Encode`]: the caller's mistake.
+    pub fn encode(&mut self, frame: &[f32], out: &mut [u8]) -> Result<usize, OpusError> {
+        let want = self.config.frame.samples();
+        if frame.len() != want {
+            return Err(OpusError::FrameSize {
+                got: frame.len(),
+                want,
+            });
+        }
+        self.encoder
+            .encode_float(frame, out)
+            .map_err(|error| OpusError::Encode(error.to_string()))
+    }
+}
+
+/// Decodes packets of one stream, in order, and invents what is missing between them.
+#[derive(Debug)]
+pub struct OpusDecoder {
+    decoder: opus::Decoder,
+}
+
+impl OpusDecoder {
+    /// A decoder that has heard nothing.
+    ///
+    /// # Errors
+    /// [`OpusError::SetUp`] when memory is short.
+    pub fn new() -> Result<Self, OpusError> {
+        opus::Decoder::new(SAMPLE_RATE_HZ, opus::Channels::Mono)
+            .map(|decoder| Self { decoder })
+            .map_err(|error| OpusError::SetUp(error.to_string()))
+    }
+
+    /// Decodes `packet` to the front of `out` and returns the number of samples.
+    ///
+    /// # Errors
+    /// [`OpusError::Malformed`] when the bytes are no packet, or one longer than `out`.
+    pub fn decode(&mut self, packet: &[u8], out: &mut [f32]) -> Result<usize, OpusError> {
+        if packet.is_empty() {
+            return Err(OpusError::Malformed);
+        }
+        // The message adds nothing to "malformed", and would allocate.
+        self.decoder
+            .decode_float(packet, out, false)
+            .map_err(|_error| OpusError::Malformed)
+    }
+
+    /// Fills `missing` with the frame before `next`, from the copy that `next` carries. Without a copy, or
+    /// when `missing` is shorter than a frame, Opus conceals instead. A multiple of 2.5 ms.
+    ///
+    /// # Errors
+    /// [`OpusError::Malformed`] when the bytes are no packet.
+    pub fn decode_fec(&mut self, next: &[u8], missing: &mut [f32]) -> Result<usize, OpusError> {
+        if next.is_empty() {
+            return Err(OpusError::Malformed);
+        }
+        self.decoder
+            .decode_float(next, missing, true)
+            .map_err(|_error| OpusError::Malformed)
+    }
+
+    /// Fills `missing` with what could have followed. A multiple of 2.5 ms.
+    ///
+    /// # Errors
+    /// [`OpusError::Malformed`] when the length is not allowed.
+    pub fn conceal(&mut self, missing: &mut [f32]) -> Result<usize, OpusError> {
+        self.decoder
+            .decode_float(&[], missing, false)
+            .map_err(|_error| OpusError::Malformed)
+    }
+
+    /// Forgets everything.
+    ///
+    /// # Errors
+    /// [`OpusError::SetUp`] when Opus refuses.
+    pub fn reset(&mut self) -> Result<(), OpusError> {
+        self.decoder
+            .reset_state()
+            .map_err(|error| OpusError::SetUp(error.to_string()))
+    }
+}
+
+/// What the first bytes of an Opus packet say (RFC 6716 section 3), read without decoding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PacketInfo {
+    /// Samples in the whole packet, 120..=5760.
+    pub samples: usize,
+    /// Samples in each frame of it.
+    pub frame_samples: usize,
+    /// The packet holds a copy of the `frame_samples` before it.
+    pub has_fec: bool,
+    /// Nothing is in it: the sender is silent and will not send for a while.
+    pub is_dtx: bool,
+}
+
+impl PacketInfo {
+    /// Reads the table of contents, the frame lengths as far as the first frame, and its redundancy flag.
+    ///
+    /// # Errors
+    /// [`OpusError::Malformed`] when the packet ends early or is longer than 120 ms.
+    pub fn parse(packet: &[u8]) -> Result<Self, OpusError> {
+        let (&toc, rest) = packet.split_first().ok_or(OpusError::Malformed)?;
+        let config = toc >> 3;
+        // RFC 6716 table 2: SILK 10, 20, 40, 60 ms; hybrid 10, 20 ms; CELT 2.5, 5, 10, 20 ms.
+        let frame_samples = match config {
+            0..=11 => [480, 960, 1920, 2880][usize::from(config & 3)],
+            12..=15 => [480, 960][usize::from(config & 1)],
+            16.. => [120, 240, 480, 960][usize::from(config & 3)],
+        };
+        let (count, first_frame) = match toc & 3 {
+            0 => (1, rest),
+            1 => (2, rest),
+            2 => (2, skip_length(rest)?.1),
+            _ => first_of_many(rest)?,
+        };
+        let samples = frame_samples * count;
+        if count == 0 || samples > MAX_PACKET_SAMPLES {
+            return Err(OpusError::Malformed);
+        }
+        let stereo = toc & 4 != 0;
+        let has_fec = config < 16
+            && first_frame
+                .first()
+                .is_some_and(|byte| low_bitrate_flag(*byte, frame_samples, stereo));
+        Ok(Self {
+            samples,
+            frame_samples,
+            has_fec,
+            is_dtx: packet.len() <= 2,
+        })
+    }
+}
+
+/// RFC 6716 section 4.2.3: the range coder starts with one voice-activity bit per 20 ms, then the flag,
+/// then the same for the second channel; uncoded, so they are the first bits of the first byte.
+fn low_bitrate_flag(byte: u8, frame_samples: usize, stereo: bool) -> bool {
+    let parts = frame_samples.div_ceil(960);
+    let flag = |skipped: usize| byte >> (7 - skipped) & 1 != 0;
+    flag(parts) || (stereo && flag(2 * parts + 1))
+}
+
+/// RFC 6716 section 3.2.1: a length of one or two bytes.
+fn skip_length(bytes: &[u8]) -> Result<(usize, &[u8]), OpusError> {
+    match *bytes {
+        [short @ 0..=251, ref rest @ ..] => Ok((usize::from(short), rest)),
+        [first, second, ref rest @ ..] => Ok((usize::from(second) * 4 + usize::from(first), rest)),
+        [] | [_] => Err(OpusError::Malformed),
+    }
+}
+
+/// RFC 6716 section 3.2.5: frame count, padding, and lengths when the frames differ in size.
+fn first_of_many(bytes: &[u8]) -> Result<(usize, &[u8]), OpusError> {
+    let (&head, mut rest) = bytes.split_first().ok_or(OpusError::Malformed)?;
+    let count = usize::from(head & 0x3f);
+    let mut padding = 0;
+    if head & 0x40 != 0 {
+        loop {
+            let (&more, after) = rest.split_first().ok_or(OpusError::Malformed)?;
+            rest = after;
+            padding += if more == 255 { 254 } else { usize::from(more) };
+            if more != 255 {
+                break;
+            }
+        }
+    }
+    rest = rest
+        .get(
+            ..rest
+                .len()
+                .checked_sub(padding)
+                .ok_or(OpusError::Malformed)?,
+        )
+        .ok_or(OpusError::Malformed)?;
+    if head & 0x80 != 0 {
+        let mut first = None;
+        for _ in 1..count {
+            let (length, after) = skip_length(rest)?;
+            first = first.or(Some(length));
+            rest = after;
+        }
+        rest = rest
+            .get(..first.unwrap_or(rest.len()))
+            .ok_or(OpusError::Malformed)?;
+    }
+    Ok((count, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::audio::test_signal::{Speech, segmental_snr_db};
+
+    fn encode_all(config: EncoderConfig, signal: &[f32]) -> Vec<Vec<u8>> {
+        let mut encoder = OpusEncoder::new(config).unwrap();
+        let mut out = [0; MAX_ENCODED_BYTES];
+        let encode = |frame: &[f32]| {
+            let len = encoder.encode(frame, &mut out).unwrap();
+            out[..len].to_vec()
+        };
+        signal
+            .chunks_exact(config.frame.samples())
+            .map(encode)
+            .collect()
+    }
+
+    fn decode_all(packets: &[Vec<u8>]) -> Vec<f32> {
+        let mut decoder = OpusDecoder::new().unwrap();
+        let mut out = [0.0; MAX_PACKET_SAMPLES];
+        let mut all = Vec::new();
+        for packet in packets {
+            let len = decoder.decode(packet, &mut out).unwrap();
+            all.extend_from_slice(&out[..len]);
+        }
+        all
+    }
+
+    #[test]
+    fn speech_survives_the_codec_in_every_frame_duration() {
+        let speech = Speech::new(1).samples(96_000);
+        for frame in [
+            FrameDuration::Ms10,
+            FrameDuration::Ms20,
+            FrameDuration::Ms40,
+            FrameDuration::Ms60,
+        ] {
+            let config = EncoderConfig {
+                frame,
+                ..EncoderConfig::default()
+            };
+            let lookahead = OpusEncoder::new(config).unwrap().lookahead_samples();
+            let decoded = decode_all(&encode_all(config, &speech));
+            let snr = segmental_snr_db(&speech[..90_000], &decoded[lookahead..]);
+            assert!(snr > 4.0, "{frame:?}: {snr:.1} dB");
+        }
+    }
+
+    #[test]
+    fn constant_bitrate_gives_speech_and_silence_the_same_size() {
+        let mut signal = Speech::new(2).samples(96_000);
+        signal.resize(192_000, 0.0);
+        for kilobits in [6, 12, 24, 32, 64, 128] {
+            for fec in [false, true] {
+                for frame in [
+                    FrameDuration::Ms10,
+                    FrameDuration::Ms20,
+                    FrameDuration::Ms40,
+                    FrameDuration::Ms60,
+                ] {
+                    let bitrate = Bitrate::kbps(kilobits);
+                    let expected_loss_percent = if fec { 10 } else { 0 };
+                    let config = EncoderConfig {
+                        bitrate,
+                        fec,
+                        frame,
+                        expected_loss_percent,
+                        ..EncoderConfig::default()
+                    };
+                    let packets = encode_all(config, &signal);
+                    let want = bitrate.bps() as usize * frame.blocks() / 800;
+                    let sizes: std::collections::BTreeSet<_> =
+                        packets.iter().map(Vec::len).collect();
+                    assert_eq!(
+                        sizes.len(),
+                        1,
+                        "{kilobits} kbit/s {frame:?} fec {fec}: {sizes:?}"
+                    );
+                    assert!(
+                        sizes.iter().all(|size| size.abs_diff(want) <= 1),
+                        "{sizes:?}, not {want}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn variable_bitrate_tells_speech_from_silence() {
+        let mut signal = Speech::new(2).samples(48_000);
+        signal.resize(96_000, 0.0);
+        let config = EncoderConfig {
+            rate_control: RateControl::Variable,
+            ..EncoderConfig::default()
+        };
+        let packets = encode_all(config, &signal);
+        let bytes = |range: &[Vec<u8>]| range.iter().map(Vec::len).sum::<usize>() / range.len();
+        let (speech, silence) = (bytes(&packets[..40]), bytes(&packets[60..]));
+        assert!(
+            speech * 2 > silence * 3,
+            "{speech} bytes in speech, {silence} in silence"
+        );
+    }
+
+    #[test]
+    fn packet_info_agrees_with_libopus() {
+        let speech = Speech::new(3).samples(96_000);
+        for kilobits in [8, 16, 32, 96] {
+            for frame in [
+                FrameDuration::Ms10,
+                FrameDuration::Ms20,
+                FrameDuration::Ms40,
+                FrameDuration::Ms60,
+            ] {
+                for fec in [false, true] {
+                    let config = EncoderConfig {
+                        bitrate: Bitrate::kbps(kilobits),
+                        frame,
+                        fec,
+                        expected_loss_percent: if fec { 20 } else { 0 },
+                        ..EncoderConfig::default()
+                    };
+                    let mut copies = 0;
+                    for packet in encode_all(config, &speech) {
+                        let info = PacketInfo::parse(&packet).unwrap();
+                        assert_eq!(info.samples, frame.samples());
+                        assert_eq!(
+                            info.frame_samples,
+                            opus::packet::get_samples_per_frame(&packet, 48_000).unwrap()
+                        );
+                        copies += usize::from(info.has_fec);
+                    }
+                    assert!(fec || copies == 0, "{config:?}");
+                    if fec && kilobits >= 32 {
+                        assert!(copies > 20, "{copies} copies with {config:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_copy_in_the_next_packet_beats_concealment() {
+        let speech = Speech::new(4).samples(96_000);
+        let config = EncoderConfig {
+            fec: true,
+            expected_loss_percent: 20,
+            ..EncoderConfig::default()
+        };
+        let packets = encode_all(config, &speech);
+        let run = |use_fec: bool| {
+            let mut decoder = OpusDecoder::new().unwrap();
+            let mut all = Vec::new();
+            let mut out = [0.0; MAX_PACKET_SAMPLES];
+            for (n, packet) in packets.iter().enumerate() {
+                let len = match (n % 5 == 4 && n + 1 < packets.len(), use_fec) {
+                    (false, _) => decoder.decode(packet, &mut out),
+                    (true, true) => decoder.decode_fec(&packets[n + 1], &mut out[..960]),
+                    (true, false) => decoder.conceal(&mut out[..960]),
+                };
+                all.extend_from_slice(&out[..len.unwrap()]);
+            }
+            segmental_snr_db(&speech[..90_000], &all[312..])
+        };
+        let (with, without) = (run(true), run(false));
+        assert!(
+            with > without + 0.5,
+            "with {with:.1} dB, without {without:.1} dB"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_refused_or_bounded(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let theirs = opus::packet::parse(&bytes);
+            if let Ok(info) = PacketInfo::parse(&bytes) {
+                prop_assert!(info.samples >= 120 && info.samples <= MAX_PACKET_SAMPLES);
+            } else {
+                prop_assert!(theirs.is_err(), "libopus accepts what we refuse");
+            }
+            let mut decoder = OpusDecoder::new().unwrap();
+            let mut out = [0.0; MAX_PACKET_SAMPLES];
+            if let Ok(len) = decoder.decode(&bytes, &mut out) {
+                prop_assert_eq!(len, PacketInfo::parse(&bytes).unwrap().samples);
+            }
+            if let Ok(len) = decoder.decode_fec(&bytes, &mut out[..960]) {
+                prop_assert_eq!(len, 960);
+            }
+        }
+    }
+}

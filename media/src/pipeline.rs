@@ -1,0 +1,4 @@
+//! The whole way of a sound: blocks to packets, packets to blocks.
+
+pub mod recv;
+pub mod send;
