@@ -1,6 +1,126 @@
 //! The crypto session of our QUIC: a Noise handshake in place of TLS.
 //!
-//! [`client_config`] and [`server_config`] give quinn what it otherwise gets from rustls.
+//! [`client_config`] and [`server_config`] give quinn what it otherwise gets from rustls. This page is the
+//! specification: it should be enough for a second implementation, and for a cryptographer's review. The test
+//! `vectors` holds such a second implementation, written from straight HMAC calls with another ML-KEM and
+//! another ChaCha20-Poly1305, and `tests/vectors.txt` the bytes on which both agree.
+//!
+//! # Handshake
+//!
+//! Noise revision 34 with the hybrid forward secrecy extension (`hfs`), X25519, ML-KEM-768 (FIPS 203),
+//! ChaCha20-Poly1305 and SHA-256. The full name starts the transcript, so its spelling counts.
+//!
+//! | kind | name | message 1 | message 2 |
+//! |---|---|---|---|
+//! | 1 | `Noise_NKhfs_25519+MLKEM768_ChaChaPoly_SHA256` | `e, es, e1` | `e, ee, ekem1` |
+//! | 2 | `Noise_IKhfs_25519+MLKEM768_ChaChaPoly_SHA256` | `e, es, e1, s, ss` | `e, ee, ekem1, se` |
+//! | 3 | `Noise_IKhfs+psk0_25519+MLKEM768_ChaChaPoly_SHA256` | `psk, e, es, e1, s, ss` | `e, ee, ekem1, se` |
+//!
+//! `e1` sends an ML-KEM encapsulation key (1184 bytes) and `ekem1` a ciphertext (1088 bytes), both by
+//! EncryptAndHash, so the transcript covers them; `ekem1` then does MixKey of the shared secret. The pre-message
+//! is the server's static key. A DH result of zero and an encapsulation key that fails the modulus check of
+//! FIPS 203 section 7.2 end the handshake.
+//!
+//! ```text
+//! prologue  = varint length, label ("ahoy/1")
+//!           | u8 format version (1) | u32 QUIC version | u8 kind | u8 cipher (1 AES-256-GCM, 2 ChaCha20-Poly1305)
+//!           | varint length, context
+//! payload   = varint length, credential | QUIC transport parameters (RFC 9000 section 18)
+//! frame     = u16 length of the rest | u8 kind | body
+//! message 1 = frame(kind, noise message 1)                                    kinds 1 and 2
+//!           = frame(3, HMAC-SHA256(mac_key, prologue | noise message 1)[..16] | noise message 1)
+//! message 2 = frame(kind, noise message 2)
+//! Finished  = frame(0x20, verify_data)
+//! ```
+//!
+//! Integers are big-endian, varints are QUIC's (RFC 9000 section 16).
+//!
+//! ```text
+//! client                                                              server
+//!   Initial:   message 1                      ------------------>
+//!                                             <------------------     Initial:   message 2
+//!                                             <------------------     Handshake: server's Finished
+//!   Handshake: client's Finished              ------------------>
+//!   1-RTT                                     <----------------->     1-RTT
+//! ```
+//!
+//! The client answers only after it read the server's Finished. Noise needs no third message, but QUIC does: a
+//! side is connected when it processed a Handshake packet, and a server that has the client's Finished throws
+//! away its own Handshake data, which a client might still lack. Each frame ends its encryption level; a byte
+//! after it is an error. Kind 3 serves one message 1 only: once one verified, every other is refused before any
+//! computation, as is a wrong MAC.
+//!
+//! # Key schedule
+//!
+//! `Expand-Label(secret, label, context, length)` is that of RFC 8446 section 7.1 over HKDF-SHA256 (RFC 5869),
+//! with `"ahoy1 "` in the place of `"tls13 "`.
+//!
+//! ```text
+//! k1, k2 = Noise Split(), the initiator's first            h = handshake hash after message 2
+//! prk    = HKDF-Extract(salt = h, input = k1 | k2)
+//!
+//! "c hs", "s hs"    secrets of client's and server's Handshake packets     each = Expand-Label(prk, label, "", 32)
+//! "c ap", "s ap"    the same for 1-RTT packets, first key phase
+//! "c fin", "s fin"  keys of the Finished frames
+//! "exp"             exporter secret
+//!
+//! key, iv, hp       = Expand-Label(secret, "key" | "iv" | "hp", "", key length | 12 | key length)
+//! next key phase    = Expand-Label(secret, "ku", "", 32); hp stays             (RFC 9001 section 6)
+//! server verify_data = HMAC-SHA256("s fin", h)
+//! client verify_data = HMAC-SHA256("c fin", h | server verify_data)
+//! exported keying material
+//!                   = Expand-Label("exp", "exporter", SHA-256(u64 length of label | label | context), length)
+//! ```
+//!
+//! Packets are protected as in RFC 9001 section 5 with AES-256-GCM or ChaCha20-Poly1305. An AES key seals at most
+//! 2^23 packets before quinn updates it. Nothing can be exported before the other side's Finished was good.
+//!
+//! Initial packets (keys that everybody can compute, as in every QUIC version) use AES-128-GCM:
+//!
+//! ```text
+//! salt      = SHA-256("ahoy/1 initial salt")
+//! "client in", "server in" = Expand-Label(HKDF-Extract(salt, first destination id), label, u32 QUIC version, 32)
+//! Retry key, iv            = Expand-Label(HKDF-Extract(salt, "retry"), "retry key" | "retry iv", u32 version, 16 | 12)
+//! Retry tag = AES-128-GCM(key, iv, plaintext "", aad = u8 id length | original destination id | Retry packet)
+//! ```
+//!
+//! Secrets of connection n between two people, from the 32-byte session secret in the sealed offer
+//! ([`PeerSecrets::derive`]); `exporter0` is exported by connection 0, zeros and flag 0 without it:
+//!
+//! ```text
+//! prk = HKDF-Extract(salt = exporter0, input = session secret)
+//! psk, tag, mac_key = Expand-Label(prk, "psk" | "tag" | "mac", u8 flag | u32 n, 32 | 20 | 32)
+//! ```
+//!
+//! # Randomness
+//!
+//! A configuration is given 32 random bytes. Session i of it uses `Expand-Label(seed, "session", "", 32)` and
+//! replaces the seed by `Expand-Label(seed, "next seed", "", 32)`: the ephemeral keys of past sessions cannot be
+//! computed from a process's memory. Block i of a session's stream is `Expand-Label(session seed, stream, u64 i,
+//! 32)`: stream `"noise"` gives ephemeral key, then d and z of ML-KEM key generation; stream
+//! `"ml-kem encapsulation"` gives m.
+//!
+//! # What it gives, and what it does not
+//!
+//! * Secrecy of everything after message 1 holds if X25519 *or* ML-KEM holds, forward secret against theft of all
+//!   static keys. In kinds 1 and 2 authentication is classical: a quantum computer at the time of the call
+//!   can impersonate. In kind 3 it would also need the session secret.
+//! * Message 1 of kinds 1 and 2 can be replayed, costs the server its operations, and shows the client's identity
+//!   to whoever steals (or computes) the server's static key. Servers act on nothing before the handshake is
+//!   complete. Kind 3 closes all three by the session secret.
+//! * In kind 3 a sender without the secret costs one HMAC over at most [`MAX_FRAME_BYTES`] bytes and learns one
+//!   generic error code. quinn answers that much; silence towards strangers is the socket's task.
+//! * A sender who never completes a frame holds at most [`MAX_FRAME_BYTES`] bytes of a session but can keep it
+//!   for as long as it acknowledges: endpoints give handshakes a deadline.
+//! * There is no 0-RTT and no resumption.
+//! * Wiped on drop: static and ephemeral secrets, the KEM's key, psk and MAC key, seeds, every secret of the
+//!   schedule. Not wiped, because their owners do not: snow's chaining key and DH results, ring's expanded keys.
+//!
+//! # Departures
+//!
+//! * From RFC 9001: the handshake, labels, salt, Retry key; CRYPTO_ERROR carries 0x28 (`handshake_failure`) and an
+//!   empty reason whatever happened, and the reason stays in [`HandshakeWatch`].
+//! * From the HFS draft: ML-KEM-768 under the name `MLKEM768`. Modifiers are sorted: `hfs+psk0`.
 
 use std::{
     fmt,
@@ -337,7 +457,7 @@ pub struct ServerHandshake {
     pub cipher: DataCipher,
     /// Judges the client's key and credential.
     pub verifier: Arc<dyn VerifyPeer>,
-    /// Where failures and counters go. One of its own for each configuration with `peer`.
+    /// Where failures and counters go.
     pub watch: Arc<HandshakeWatch>,
     /// The QUIC version, [`QUIC_VERSION`] if in doubt; also goes into
     /// [`quinn_proto::EndpointConfig::supported_versions`].
@@ -445,5 +565,6 @@ pub fn server_config(handshake: ServerHandshake) -> Result<Arc<dyn ServerConfig>
             seeds: SeedRatchet::new(handshake.seed),
         },
         patterns: handshake.patterns,
+        used: AtomicBool::new(false),
     }))
 }

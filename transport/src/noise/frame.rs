@@ -142,7 +142,7 @@ mod tests {
             bytes.extend(&after);
             prop_assert_eq!(
                 parse_frame(&bytes),
-                Ok(Some(Frame { kind: kind, body: &body, consumed: end }))
+                Ok(Some(Frame { kind, body: &body, consumed: end }))
             );
             for cut in [0, 1, 2, end - 1] {
                 prop_assert_eq!(parse_frame(bytes.get(..cut).unwrap()), Ok(None));

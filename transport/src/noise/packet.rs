@@ -5,10 +5,10 @@ use quinn_proto::{
     ConnectionId, Side,
     crypto::{self, CryptoError, KeyPair, Keys},
 };
-use ring::aead;
+use ring::{aead, hkdf};
 use zeroize::Zeroizing;
 
-use super::schedule::{Directions, Secret, expand_array, expand_secret, extract};
+use super::schedule::{Directions, Secret, expand, expand_array, extract};
 
 /// Salt of the Initial secrets: SHA-256 of `ahoy/1 initial salt`.
 ///
@@ -31,6 +31,8 @@ const CHACHA_INTEGRITY_LIMIT: u64 = 1 << 36;
 /// Bytes of ciphertext that make the header protection mask, and of every AEAD tag here.
 const SAMPLE_BYTES: usize = 16;
 const TAG_BYTES: usize = 16;
+/// Longest key of any algorithm here.
+const MAX_KEY_BYTES: usize = 32;
 
 /// The AEAD of Handshake and 1-RTT packets. Both sides must have chosen the same: it is part of the prologue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -94,10 +96,10 @@ struct PacketKey {
 
 impl PacketKey {
     fn new(suite: Suite, secret: &Secret) -> Self {
-        let key = expand_secret::<32>(&secret.0, b"key", &[]);
+        let prk = secret.prk();
         Self {
-            key: aead_key(suite.aead, &key),
-            iv: expand_secret(&secret.0, b"iv", &[]),
+            key: aead_key(suite.aead, &prk, b"key", &[]),
+            iv: expand_array(&prk, b"iv", &[]),
             suite,
         }
     }
@@ -112,11 +114,19 @@ impl PacketKey {
     }
 }
 
-/// A key from the first bytes of `key`, as many as the algorithm takes.
-fn aead_key(algorithm: &'static aead::Algorithm, key: &[u8; 32]) -> aead::LessSafeKey {
-    aead::UnboundKey::new(algorithm, &key[..algorithm.key_len()])
+/// A packet key, as long as the algorithm asks for.
+fn aead_key(
+    algorithm: &'static aead::Algorithm,
+    prk: &hkdf::Prk,
+    label: &[u8],
+    context: &[u8],
+) -> aead::LessSafeKey {
+    let mut key = Zeroizing::new([0; MAX_KEY_BYTES]);
+    let key = &mut key[..algorithm.key_len()];
+    expand(prk, label, context, key).expect("a key is far below what HKDF gives");
+    aead::UnboundKey::new(algorithm, key)
         .map(aead::LessSafeKey::new)
-        .expect("no algorithm here takes more than 32 bytes, and each gets as many as it asks for")
+        .expect("the key is as long as the algorithm asks for")
 }
 
 impl crypto::PacketKey for PacketKey {
@@ -162,8 +172,9 @@ struct HeaderKey(aead::quic::HeaderProtectionKey);
 
 impl HeaderKey {
     fn new(suite: Suite, secret: &Secret) -> Self {
-        let key = expand_secret::<32>(&secret.0, b"hp", &[]);
-        let key = &key[..suite.header.key_len()];
+        let mut key = Zeroizing::new([0; MAX_KEY_BYTES]);
+        let key = &mut key[..suite.header.key_len()];
+        expand(&secret.prk(), b"hp", &[], key).expect("a key is far below what HKDF gives");
         Self(
             aead::quic::HeaderProtectionKey::new(suite.header, key)
                 .expect("the key is as long as the algorithm asks for"),
@@ -268,8 +279,8 @@ pub(super) fn initial_keys(version: u32, dst_cid: &ConnectionId, side: Side) -> 
 /// The tag at the end of a Retry packet, over the original destination id and the packet (RFC 9001 section 5.8).
 pub(super) fn retry_tag(version: u32, orig_dst_cid: &ConnectionId, packet: &[&[u8]]) -> [u8; 16] {
     let prk = extract(&INITIAL_SALT, b"retry");
-    let key = expand_array::<32>(&prk, b"retry key", &version.to_be_bytes());
-    let nonce = expand_array::<{ aead::NONCE_LEN }>(&prk, b"retry iv", &version.to_be_bytes());
+    let version = version.to_be_bytes();
+    let nonce = expand_array::<{ aead::NONCE_LEN }>(&prk, b"retry iv", &version);
     let mut pseudo_packet = Vec::new();
     pseudo_packet
         .push(u8::try_from(orig_dst_cid.len()).expect("a connection id has at most 20 bytes"));
@@ -277,7 +288,7 @@ pub(super) fn retry_tag(version: u32, orig_dst_cid: &ConnectionId, packet: &[&[u
     for part in packet {
         pseudo_packet.extend_from_slice(part);
     }
-    let tag = aead_key(&aead::AES_128_GCM, &key)
+    let tag = aead_key(&aead::AES_128_GCM, &prk, b"retry key", &version)
         .seal_in_place_separate_tag(
             aead::Nonce::assume_unique_for_key(*nonce),
             aead::Aad::from(&pseudo_packet),

@@ -26,6 +26,13 @@ impl fmt::Debug for Secret {
     }
 }
 
+impl Secret {
+    /// The secret as the key of further expansions.
+    pub(super) fn prk(&self) -> hkdf::Prk {
+        hkdf::Prk::new_less_safe(hkdf::HKDF_SHA256, &self.0)
+    }
+}
+
 /// Output length of an expansion, in the form ring asks for.
 struct OutputLength(usize);
 
@@ -185,6 +192,5 @@ pub(super) fn export(
     hash.update(&(label.len() as u64).to_be_bytes());
     hash.update(label);
     hash.update(context);
-    let prk = hkdf::Prk::new_less_safe(hkdf::HKDF_SHA256, &exporter.0);
-    expand(&prk, b"exporter", hash.finish().as_ref(), out)
+    expand(&exporter.prk(), b"exporter", hash.finish().as_ref(), out)
 }

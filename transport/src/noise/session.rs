@@ -10,7 +10,10 @@
 
 use std::{
     any::Any,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use quinn_proto::{
@@ -160,6 +163,8 @@ pub(super) struct ClientCrypto {
 pub(super) struct ServerCrypto {
     pub(super) common: Common,
     pub(super) patterns: Vec<Pattern>,
+    /// Psk pattern: message 1 came and verified; there is no second one.
+    pub(super) used: AtomicBool,
 }
 
 impl crypto::ClientConfig for ClientCrypto {
@@ -245,7 +250,7 @@ impl crypto::ServerConfig for ServerCrypto {
     }
 }
 
-enum Role {
+pub(super) enum Role {
     Client(Arc<ClientCrypto>),
     Server(Arc<ServerCrypto>),
 }
@@ -266,7 +271,7 @@ impl Role {
     }
 }
 
-enum State {
+pub(super) enum State {
     /// Client: message 1 is ready to be written.
     Greeting {
         noise: Box<HandshakeState>,
@@ -295,11 +300,11 @@ enum State {
     Failed,
 }
 
-struct NoiseSession {
+pub(super) struct NoiseSession {
     role: Role,
     state: State,
     /// CRYPTO data that does not make a frame yet; at most [`MAX_FRAME_BYTES`].
-    incoming: Vec<u8>,
+    pub(super) incoming: Vec<u8>,
     pattern: Option<Pattern>,
     peer: Option<PeerIdentity>,
     peer_params: Option<TransportParameters>,
@@ -310,7 +315,7 @@ struct NoiseSession {
 }
 
 impl NoiseSession {
-    fn new(role: Role, state: State) -> Self {
+    pub(super) fn new(role: Role, state: State) -> Self {
         Self {
             role,
             state,
@@ -324,7 +329,7 @@ impl NoiseSession {
     }
 
     /// Takes CRYPTO bytes; `true` when they completed the other side's message.
-    fn read(&mut self, mut bytes: &[u8]) -> Result<bool, HandshakeError> {
+    pub(super) fn read(&mut self, mut bytes: &[u8]) -> Result<bool, HandshakeError> {
         let mut identified = false;
         while !bytes.is_empty() {
             self.expects_bytes()?;
@@ -426,7 +431,7 @@ impl NoiseSession {
         // Everything up to here, and the MAC, costs less than one Diffie-Hellman operation.
         let message = match (pattern, &common.peer) {
             (Pattern::IkHfsPsk0, Some(secrets)) => {
-                if common.watch.message_1_verified() {
+                if config.used.load(Ordering::Acquire) {
                     return Err(HandshakeError::Replayed);
                 }
                 let (mac, message) = body
@@ -443,10 +448,15 @@ impl NoiseSession {
         let mut noise = common
             .noise(pattern, None)
             .map_err(HandshakeError::from_noise)?;
-        self.read_payload(&mut noise, pattern, message)?;
-        if pattern == Pattern::IkHfsPsk0 && common.watch.verified.swap(true, Ordering::AcqRel) {
-            return Err(HandshakeError::Replayed);
+        let opened = open(&mut noise, message)?;
+        // Used up from here on, whatever becomes of it: a copy would otherwise cost us these operations again.
+        if pattern == Pattern::IkHfsPsk0 {
+            common.watch.verified.store(true, Ordering::Release);
+            if config.used.swap(true, Ordering::AcqRel) {
+                return Err(HandshakeError::Replayed);
+            }
         }
+        self.judge(&noise, pattern, &opened)?;
         let mut reply = vec![0; MAX_FRAME_BYTES];
         let len = noise
             .write_message(payload, &mut reply)
@@ -467,25 +477,21 @@ impl NoiseSession {
         pattern: Pattern,
         body: &[u8],
     ) -> Result<State, HandshakeError> {
-        self.read_payload(&mut noise, pattern, body)?;
+        let opened = open(&mut noise, body)?;
+        self.judge(&noise, pattern, &opened)?;
         Ok(State::Handover {
             schedule: split(noise),
         })
     }
 
-    /// Reads the other side's Noise message and judges what it says about itself.
-    fn read_payload(
+    /// Judges what the other side's message says about it, and keeps it.
+    fn judge(
         &mut self,
-        noise: &mut HandshakeState,
+        noise: &HandshakeState,
         pattern: Pattern,
-        message: &[u8],
+        payload: &[u8],
     ) -> Result<(), HandshakeError> {
-        let mut payload = vec![0; message.len()];
-        let len = noise
-            .read_message(message, &mut payload)
-            .map_err(HandshakeError::from_noise)?;
-        payload.truncate(len);
-        let mut reader = Reader::new(&payload);
+        let mut reader = Reader::new(payload);
         let credential = reader
             .var_bytes(MAX_CREDENTIAL_BYTES)
             .map_err(|_malformed| HandshakeError::Payload)?;
@@ -512,6 +518,16 @@ impl NoiseSession {
         self.pattern = Some(pattern);
         Ok(())
     }
+}
+
+/// Reads a Noise message; gives its payload.
+fn open(noise: &mut HandshakeState, message: &[u8]) -> Result<Vec<u8>, HandshakeError> {
+    let mut payload = vec![0; message.len()];
+    let len = noise
+        .read_message(message, &mut payload)
+        .map_err(HandshakeError::from_noise)?;
+    payload.truncate(len);
+    Ok(payload)
 }
 
 /// Ends Noise: its two keys and its hash become our schedule.

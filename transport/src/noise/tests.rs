@@ -1,5 +1,11 @@
 //! Handshakes between quinn-proto endpoints in virtual time, and between sessions without any QUIC.
 
+mod altered;
 mod established;
 mod harness;
+mod kem;
+mod oracle;
 mod refused;
+mod stranger;
+mod vectors;
+mod wire;

@@ -9,15 +9,16 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{
-    ClientConfig, Connection, ConnectionError, ConnectionHandle, ConnectionId, DatagramEvent, Dir,
-    Endpoint, EndpointConfig, Event, Incoming, ServerConfig, StreamId, TransportConfig, crypto,
+    ClientConfig, Connection, ConnectionError, ConnectionHandle, ConnectionId,
+    ConnectionIdGenerator, DatagramEvent, Dir, Endpoint, EndpointConfig, Event, IdleTimeout,
+    Incoming, ServerConfig, StreamId, TransportConfig, crypto,
 };
 use x25519_dalek::{PublicKey, StaticSecret};
 
 use crate::noise::{
     ClientHandshake, DataCipher, PROLOGUE_LABEL, Pattern, PeerSecrets, Prologue, QUIC_VERSION,
-    Refusal, ServerHandshake, VerifiedPeer, VerifyPeer, client_config, reset_key, server_config,
-    token_key,
+    Refusal, ServerHandshake, TAG_BYTES, VerifiedPeer, VerifyPeer, client_config, reset_key,
+    server_config, token_key,
 };
 
 pub(super) const PATTERNS: [Pattern; 3] = [Pattern::NkHfs, Pattern::IkHfs, Pattern::IkHfsPsk0];
@@ -147,6 +148,23 @@ pub(super) const CLEAN: Link = Link {
     loss_percent: 0,
 };
 
+/// quinn's own generators draw from the operating system.
+struct SeededIds(Dice);
+
+impl ConnectionIdGenerator for SeededIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        ConnectionId::new(&self.0.roll().to_be_bytes())
+    }
+
+    fn cid_len(&self) -> usize {
+        8
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
+
 pub(super) struct Node {
     pub(super) endpoint: Endpoint,
     pub(super) addr: SocketAddr,
@@ -201,10 +219,11 @@ pub(super) struct Pair {
     pub(super) trace: Vec<Packet>,
 }
 
-pub(super) fn endpoint_config(version: u32, seed: u8) -> Arc<EndpointConfig> {
+fn endpoint_config(versions: Vec<u32>, seed: u8) -> Arc<EndpointConfig> {
     let mut config = EndpointConfig::new(reset_key(&[seed; 32]));
     config
-        .supported_versions(vec![version])
+        .supported_versions(versions)
+        .cid_generator(move || Box::new(SeededIds(Dice(seed.into()))))
         .grease_quic_bit(false)
         .rng_seed(Some([seed; 32]));
     Arc::new(config)
@@ -212,7 +231,10 @@ pub(super) fn endpoint_config(version: u32, seed: u8) -> Arc<EndpointConfig> {
 
 fn transport() -> Arc<TransportConfig> {
     let mut transport = TransportConfig::default();
+    // Long enough for what 40 % loss and doubling probe timeouts take.
+    let patience = IdleTimeout::try_from(Duration::from_secs(120)).unwrap();
     transport
+        .max_idle_timeout(Some(patience))
         .datagram_receive_buffer_size(Some(1 << 20))
         .mtu_discovery_config(None);
     Arc::new(transport)
@@ -234,11 +256,30 @@ pub(super) fn base() -> Instant {
 
 impl Pair {
     pub(super) fn new(server: ServerHandshake, link: Link, seed: u64) -> Self {
-        let version = server.quic_version;
+        let versions = vec![server.quic_version];
+        Self::with_all(server, versions.clone(), versions, link, seed)
+    }
+
+    /// A pair whose endpoints list these QUIC versions.
+    pub(super) fn with_versions(
+        server: ServerHandshake,
+        server_versions: Vec<u32>,
+        client_versions: Vec<u32>,
+    ) -> Self {
+        Self::with_all(server, server_versions, client_versions, CLEAN, 1)
+    }
+
+    fn with_all(
+        server: ServerHandshake,
+        server_versions: Vec<u32>,
+        client_versions: Vec<u32>,
+        link: Link,
+        seed: u64,
+    ) -> Self {
         let server_config = quic_server(server_config(server).unwrap());
-        let client = Endpoint::new(endpoint_config(version, 1), None, false, None);
+        let client = Endpoint::new(endpoint_config(client_versions, 1), None, false, None);
         let server = Endpoint::new(
-            endpoint_config(version, 2),
+            endpoint_config(server_versions, 2),
             Some(Arc::clone(&server_config)),
             false,
             None,
@@ -257,21 +298,28 @@ impl Pair {
         }
     }
 
-    pub(super) fn connect(&mut self, client: ClientHandshake) -> ConnectionHandle {
+    pub(super) fn connect(&mut self, client: ClientHandshake) {
         let version = client.quic_version;
         let tag = client.peer.as_ref().map(|peer| peer.tag);
-        let mut config = ClientConfig::new(client_config(client).unwrap());
+        self.connect_crypto(client_config(client).unwrap(), version, tag);
+    }
+
+    pub(super) fn connect_crypto(
+        &mut self,
+        crypto: Arc<dyn crypto::ClientConfig>,
+        version: u32,
+        tag: Option<[u8; TAG_BYTES]>,
+    ) {
+        let mut config = ClientConfig::new(crypto);
         config.version(version).transport_config(transport());
-        if let Some(tag) = tag {
-            config.initial_dst_cid_provider(Arc::new(move || ConnectionId::new(&tag)));
-        }
+        let tag = tag.unwrap_or([0xda; TAG_BYTES]);
+        config.initial_dst_cid_provider(Arc::new(move || ConnectionId::new(&tag)));
         let (handle, connection) = self
             .client
             .endpoint
             .connect(self.now, config, self.server.addr, "peer")
             .unwrap();
         self.client.connections.insert(handle.0, connection);
-        handle
     }
 
     pub(super) fn both_connected(&mut self) -> bool {

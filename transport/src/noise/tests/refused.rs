@@ -69,6 +69,23 @@ fn a_wrong_session_secret_costs_no_diffie_hellman() {
 }
 
 #[test]
+fn an_accepted_client_costs_its_diffie_hellman_and_two_public_keys() {
+    for (pattern, cost) in [
+        (Pattern::NkHfs, 4),
+        (Pattern::IkHfs, 6),
+        (Pattern::IkHfsPsk0, 6),
+    ] {
+        let answering = server(pattern);
+        let watch = Arc::clone(&answering.watch);
+        let mut pair = Pair::new(answering, CLEAN, 1);
+        pair.connect(client(pattern));
+        assert!(pair.run_until(Duration::from_secs(5), Pair::both_connected));
+        assert_eq!(watch.dh_operations(), cost, "{pattern:?}");
+        assert_eq!((watch.failures(), watch.last_failure()), (0, None));
+    }
+}
+
+#[test]
 fn a_wrong_psk_behind_a_good_mac_is_refused() {
     let mut dialling = client(Pattern::IkHfsPsk0);
     if let Some(peer) = &mut dialling.peer {
