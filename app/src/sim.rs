@@ -93,7 +93,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            time: Duration::from_secs(24 * 3600),
+            // Longer than any scenario, and still seconds to minutes of real time.
+            time: Duration::from_secs(2 * 3600),
             // Hours of a busy call: some 10^5 steps a minute.
             steps: 1_000_000_000,
             steps_per_instant: 1_000_000,
@@ -281,9 +282,9 @@ impl World {
         lock(&self.shared.network).set_conditions(&self.shared.executor, link, conditions);
     }
 
-    /// The conditions of one direction of a link.
-    pub fn conditions(&self, link: LinkId) -> Conditions {
-        lock(&self.shared.network).conditions(link)
+    /// The conditions of one direction of a link; none for a pair without an override.
+    pub fn conditions(&self, link: LinkId) -> Option<Conditions> {
+        lock(&self.shared.network).conditions(link).cloned()
     }
 
     /// Bytes of whole IP packets that wait for the rate of a link direction.
@@ -322,7 +323,7 @@ impl World {
             Fault::Rate { link, rate } => {
                 let conditions = Conditions {
                     rate,
-                    ..network.conditions(link)
+                    ..network.conditions(link).cloned().unwrap_or_default()
                 };
                 network.set_conditions(executor, link, conditions);
             }

@@ -126,6 +126,33 @@ fn quic_datagrams_are_echoed_between_two_nodes() {
     assert_eq!(echoed, 100);
 }
 
+/// Set for the process that the test below starts.
+const CHILD: &str = "AHOY_SIM_TEST_CHILD";
+
+#[test]
+fn another_process_gives_the_same_bytes() {
+    let hash = format!("{:?}", lossy_run(SEED));
+    if std::env::var_os(CHILD).is_some() {
+        eprintln!("{hash}");
+        return;
+    }
+    // Addresses in memory and the seeds of hash maps differ there.
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "another_process_gives_the_same_bytes",
+            "--nocapture",
+        ])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        printed.contains(&hash),
+        "{hash} (seed {SEED}), but {printed}"
+    );
+}
+
 fn lossy_run(seed: u64) -> (TraceHash, u32) {
     let (world, a, b) = two_nodes(
         seed,
@@ -541,6 +568,10 @@ fn a_pair_override_replaces_both_links_in_one_direction() {
         LinkId::Pair { from: a, to: b },
         Conditions::with_delay(ms(3)),
     );
+    assert_eq!(round_trip(&world, a, b), Some(ms(53)));
+    // Only looking at the other direction must not change it.
+    let back = LinkId::Pair { from: b, to: a };
+    assert_eq!(world.conditions(back), None);
     assert_eq!(round_trip(&world, a, b), Some(ms(53)));
 }
 

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use ahoy::sim::{Conditions, EPOCH_MILLIS, Loss, World};
+use ahoy::sim::{Conditions, EPOCH_MILLIS, Loss, TraceHash, World};
 use ahoy_tests::plain_quic::{self, FinishedOrder};
 use ahoy_transport::{
     identity::{CertificateFields, DeviceCertificate, DeviceKeys, LogPosition, RootKey, UserId},
@@ -180,7 +180,7 @@ fn endpoint(runtime: &Arc<dyn Runtime>, crypto: &dyn Crypto, local: SocketAddr) 
 
 /// `count` handshakes at `loss` in each direction, over 15 to 25 ms one way. Half of the packets sent back to
 /// back change places, so that half of the hybrid flights, two datagrams long, arrive the wrong way round.
-fn soak(seed: u64, loss: f64, count: u32, crypto: &Arc<dyn Crypto>) -> Tally {
+fn soak(seed: u64, loss: f64, count: u32, crypto: &Arc<dyn Crypto>) -> (Tally, TraceHash) {
     let world = World::new(seed);
     let client = world.add_node("client", &["10.0.0.1".parse().unwrap()]);
     let server = world.add_node("server", &["10.0.0.2".parse().unwrap()]);
@@ -237,7 +237,8 @@ fn soak(seed: u64, loss: f64, count: u32, crypto: &Arc<dyn Crypto>) -> Tally {
             tally.lock().unwrap().total() == count
         })
         .unwrap();
-    std::mem::take(&mut *tally.lock().unwrap())
+    let tally = std::mem::take(&mut *tally.lock().unwrap());
+    (tally, world.trace_hash())
 }
 
 fn report(name: &str, loss: f64, tally: &mut Tally) {
@@ -406,13 +407,23 @@ fn ten_thousand_handshakes_complete_or_name_their_error_under_loss_and_reorderin
         (2, 0.2, 0.99),
         (3, 0.4, 0.9),
     ] {
-        let mut tally = soak(SEED + level, loss, HANDSHAKES, &crypto);
+        let (mut tally, _) = soak(SEED + level, loss, HANDSHAKES, &crypto);
         report(Pattern::IkHfsPsk0.noise_name(), loss, &mut tally);
         assert_eq!(tally.total(), HANDSHAKES);
         assert_eq!(tally.count(&Outcome::Hung), 0, "seed {}", SEED + level);
         assert!(tally.completed() >= at_least, "seed {}", SEED + level);
     }
     eprintln!("took {:?}", start.elapsed());
+}
+
+#[test]
+fn the_shipped_handshake_repeats_byte_by_byte_with_the_same_seed() {
+    let run = |seed| {
+        let crypto: Arc<dyn Crypto> = Arc::new(NoiseCrypto::new());
+        soak(seed, 0.1, 50, &crypto).1
+    };
+    assert_eq!(run(SEED), run(SEED));
+    assert_ne!(run(SEED), run(SEED + 1));
 }
 
 // The same soak notices the mistake that it is there for.
@@ -442,7 +453,7 @@ fn a_client_that_finishes_before_the_server_fails_the_soak() {
     let loss = 0.2;
     let run = |order| {
         let crypto: Arc<dyn Crypto> = Arc::new(PlainCrypto(order));
-        let mut tally = soak(SEED, loss, 1_000, &crypto);
+        let (mut tally, _) = soak(SEED, loss, 1_000, &crypto);
         report(&format!("{order:?}"), loss, &mut tally);
         tally.completed()
     };

@@ -451,12 +451,21 @@ impl Network {
         }
     }
 
-    pub(super) fn conditions(&mut self, link: LinkId) -> Conditions {
-        self.pipe(link).conditions().clone()
+    /// As [`Self::pipe`], but a pair that has no override stays without.
+    fn existing_pipe(&self, link: LinkId) -> Option<&Pipe<Packet>> {
+        match link {
+            LinkId::Uplink(node) => Some(&self.node(node).up),
+            LinkId::Downlink(node) => Some(&self.node(node).down),
+            LinkId::Pair { from, to } => self.pairs.get(&(from, to)),
+        }
     }
 
-    pub(super) fn queued_bytes(&mut self, link: LinkId) -> usize {
-        self.pipe(link).queued_bytes()
+    pub(super) fn conditions(&self, link: LinkId) -> Option<&Conditions> {
+        self.existing_pipe(link).map(Pipe::conditions)
+    }
+
+    pub(super) fn queued_bytes(&self, link: LinkId) -> usize {
+        self.existing_pipe(link).map_or(0, Pipe::queued_bytes)
     }
 
     pub(super) fn set_conditions(
@@ -715,10 +724,15 @@ impl Network {
             self.drop_packet(executor, packet, Some(to), DropReason::NodeDown);
             return None;
         }
-        let owns = packet.dst.ip().is_loopback() || node.addresses.contains(&packet.dst.ip());
-        let binding = node.socket_for(packet.dst).filter(|_| owns);
-        let Some((inbox, mapped)) =
-            binding.map(|binding| (Arc::clone(&binding.inbox), binding.addr.is_ipv6()))
+        let dst_ip = packet.dst.ip();
+        if !dst_ip.is_loopback() && !node.addresses.contains(&dst_ip) {
+            // The node has moved while the packet was on its way.
+            self.drop_packet(executor, packet, Some(to), DropReason::NoRoute);
+            return None;
+        }
+        let Some((inbox, mapped)) = node
+            .socket_for(packet.dst)
+            .map(|binding| (Arc::clone(&binding.inbox), binding.addr.is_ipv6()))
         else {
             self.drop_packet(executor, packet, Some(to), DropReason::NoSocket);
             return None;
