@@ -1,6 +1,7 @@
 //! The calling app.
 
 pub mod call;
+pub mod control;
 pub mod report;
 pub mod signal;
 pub mod sim;

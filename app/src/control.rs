@@ -1,0 +1,365 @@
+//! Talking to the app that runs on a profile: one line of JSON each way, over a local socket.
+//!
+//! ```text
+//! -> {"id":1,"command":"status"}
+//! <- {"id":1,"ok":true,"result":{"protocol":1,…}}
+//! -> {"id":2,"command":"hang_up"}
+//! <- {"id":2,"ok":false,"error":{"code":"no_call","message":"there is no call"}}
+//! -> {"id":3,"command":"events"}
+//! <- {"id":3,"ok":true}
+//! <- {"event":"call","call":{…}}
+//! ```
+//!
+//! Answers come in the order of the requests; after `events`, happenings come between them. A line is UTF-8,
+//! ends with a line feed and has at most [`MAX_LINE_BYTES`]; `id` is optional and comes back as it was.
+//!
+//! The protocol and the splitting of lines are here and in [`codec`] and know no socket; the socket is in
+//! the file of each system. The engine implements [`ControlHandler`].
+
+use std::{fmt, path::PathBuf, sync::Arc, time::Instant};
+
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+
+use crate::call::{CallInfo, CallState, CommandError, Direction, EndedCall};
+
+pub mod codec;
+mod lock;
+#[cfg(unix)]
+mod unix;
+
+#[cfg(unix)]
+#[cfg(test)]
+mod tests;
+
+pub use lock::{InstanceLock, LockError};
+#[cfg(unix)]
+pub use unix::{ControlClient, ControlServer, socket_path};
+
+/// The version that `status` tells.
+pub const PROTOCOL: u32 = 1;
+/// Longest line in either direction. A status with every home and a call fits many times.
+pub const MAX_LINE_BYTES: usize = 64 * 1024;
+/// Clients at once: scripts, key bindings and a status bar, with room.
+pub const MAX_CLIENTS: usize = 16;
+/// Happenings kept for a client that reads slowly; older ones are counted and left out.
+pub const EVENT_BACKLOG: usize = 64;
+
+/// What a client asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Comes back in the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
+    /// What to do.
+    #[serde(flatten)]
+    pub command: Command,
+}
+
+/// What a running app can be told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// What is going on? Answered with a [`Status`].
+    Status,
+    /// Accept the call that rings.
+    Accept,
+    /// Decline the call that rings.
+    Decline,
+    /// End the call, whatever it is doing.
+    HangUp,
+    /// Mute the microphone.
+    Mute,
+    /// Unmute the microphone.
+    Unmute,
+    /// Mute or unmute, whichever it is not.
+    ToggleMute,
+    /// Push to talk: the key is down.
+    PttDown,
+    /// Push to talk: the key is up.
+    PttUp,
+    /// Put the other side on hold, or take it off again.
+    Hold {
+        /// On hold?
+        on: bool,
+    },
+    /// Do not disturb: calls come in without a sound.
+    Dnd {
+        /// Undisturbed?
+        on: bool,
+    },
+    /// Call a contact or a link.
+    Call {
+        /// A contact's name or an `ahoy:` link.
+        to: String,
+    },
+    /// Send happenings from now on. Answered by the server itself.
+    Events,
+}
+
+/// The answer to a [`Request`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Response {
+    /// As in the request; absent when the request could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
+    /// Whether it was done.
+    pub ok: bool,
+    /// What was asked for, if it was something to tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Box<Status>>,
+    /// Why it was not done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ControlError>,
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct ControlError {
+    /// For programs.
+    pub code: ErrorCode,
+    /// For people: one sentence.
+    pub message: String,
+}
+
+/// Why a command was not carried out, for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// The line was no request.
+    BadRequest,
+    /// There is no such call.
+    NoCall,
+    /// The call does not ring here.
+    NotRinging,
+    /// There is a call already.
+    InCall,
+    /// The name or link is not known.
+    UnknownContact,
+    /// Too many clients, or the app is shutting down.
+    Unavailable,
+}
+
+/// What is going on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// [`PROTOCOL`].
+    pub protocol: u32,
+    /// The person's link.
+    pub link: String,
+    /// Do not disturb.
+    pub dnd: bool,
+    /// Supernodes, and whether the device is registered there.
+    pub homes: Vec<HomeStatus>,
+    /// The call, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<CallStatus>,
+}
+
+/// One supernode.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HomeStatus {
+    /// Its link.
+    pub node: String,
+    /// Calls can come in through it.
+    pub registered: bool,
+}
+
+/// The running call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallStatus {
+    /// Its id.
+    pub id: String,
+    /// `incoming` or `outgoing`.
+    pub direction: String,
+    /// The other person's key.
+    pub user: String,
+    /// What the other person is called here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `looking_up`, `calling`, `ringing_there`, `ringing_here`, `connecting`, `talking`, `reconnecting`.
+    pub state: String,
+    /// While reconnecting: milliseconds until the call is given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gives_up_in_ms: Option<u64>,
+    /// The microphone is muted.
+    pub muted: bool,
+    /// The other side is on hold.
+    pub held: bool,
+    /// Since it was placed or came in.
+    pub age_ms: u64,
+}
+
+/// A happening.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum ControlEvent {
+    /// A call began or changed.
+    Call {
+        /// As it stands now.
+        call: CallStatus,
+    },
+    /// A call ended.
+    Ended {
+        /// Its id.
+        id: String,
+        /// The report's word.
+        outcome: String,
+        /// In a few words.
+        reason: String,
+        /// From acceptance to the end.
+        duration_ms: u64,
+    },
+    /// A home came or went.
+    Homes {
+        /// All of them.
+        homes: Vec<HomeStatus>,
+    },
+    /// The client was too slow.
+    Missed {
+        /// So many happenings were left out.
+        count: u64,
+    },
+}
+
+/// A line from the app: an answer or a happening.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Line {
+    /// An answer.
+    Response(Response),
+    /// A happening.
+    Event(ControlEvent),
+}
+
+/// The app behind the socket.
+pub trait ControlHandler: Send + Sync + 'static {
+    /// Carries a command out. `Some` for what there is to tell. Never called with [`Command::Events`].
+    fn handle(&self, command: Command) -> BoxFuture<'_, Result<Option<Status>, ControlError>>;
+
+    /// Happenings from now on. The channel holds [`EVENT_BACKLOG`].
+    fn subscribe(&self) -> broadcast::Receiver<ControlEvent>;
+}
+
+impl<H: ControlHandler + ?Sized> ControlHandler for Arc<H> {
+    fn handle(&self, command: Command) -> BoxFuture<'_, Result<Option<Status>, ControlError>> {
+        (**self).handle(command)
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<ControlEvent> {
+        (**self).subscribe()
+    }
+}
+
+/// Why the app on a profile could not be reached, or the socket not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlSocketError {
+    /// Nothing answers.
+    #[error("ahoy is not running on this profile: start `ahoy` or `ahoy answer` first")]
+    NotRunning,
+    /// The other end closed.
+    #[error("ahoy has closed the control socket")]
+    Closed,
+    /// The other end does not speak this protocol.
+    #[error("what answers on the control socket is not ahoy, or of another version")]
+    Protocol,
+    /// The socket is in nobody's folder but ours; somebody else stands behind it.
+    #[error("the control socket {0} belongs to another user: remove it")]
+    ForeignOwner(PathBuf),
+    /// The operating system refused.
+    #[error("control socket {path}: {error}")]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What it said.
+        error: std::io::Error,
+    },
+}
+
+impl ControlError {
+    /// An error with its sentence.
+    pub fn new(code: ErrorCode, message: impl fmt::Display) -> Self {
+        Self {
+            code,
+            message: message.to_string(),
+        }
+    }
+}
+
+impl From<CommandError> for ControlError {
+    fn from(error: CommandError) -> Self {
+        let code = match error {
+            CommandError::InCall => ErrorCode::InCall,
+            CommandError::NoCall => ErrorCode::NoCall,
+            CommandError::NotRinging => ErrorCode::NotRinging,
+        };
+        Self::new(code, error)
+    }
+}
+
+impl Response {
+    /// The answer to a request that was or was not carried out.
+    #[must_use]
+    pub fn new(id: Option<u64>, result: Result<Option<Status>, ControlError>) -> Self {
+        let (result, error) = match result {
+            Ok(status) => (status.map(Box::new), None),
+            Err(error) => (None, Some(error)),
+        };
+        Self {
+            id,
+            ok: error.is_none(),
+            result,
+            error,
+        }
+    }
+}
+
+impl CallStatus {
+    /// What a script sees of a call. `name` is what the other person is called here.
+    #[must_use]
+    pub fn new(info: &CallInfo, name: Option<String>, now: Instant) -> Self {
+        let (state, until) = match info.state {
+            CallState::LookingUp => ("looking_up", None),
+            CallState::Calling => ("calling", None),
+            CallState::RingingThere => ("ringing_there", None),
+            CallState::RingingHere => ("ringing_here", None),
+            CallState::Connecting => ("connecting", None),
+            CallState::Talking => ("talking", None),
+            CallState::Reconnecting { until } => ("reconnecting", Some(until)),
+        };
+        let millis = |from: Instant, to: Instant| {
+            let duration = to.saturating_duration_since(from);
+            u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+        };
+        Self {
+            id: info.call.to_string(),
+            direction: String::from(match info.direction {
+                Direction::Incoming => "incoming",
+                Direction::Outgoing => "outgoing",
+            }),
+            user: info.user.to_string(),
+            name,
+            state: String::from(state),
+            gives_up_in_ms: until.map(|until| millis(now, until)),
+            muted: info.muted,
+            held: info.held,
+            age_ms: millis(info.started, now),
+        }
+    }
+}
+
+impl ControlEvent {
+    /// The end of a call.
+    #[must_use]
+    pub fn ended(ended: &EndedCall) -> Self {
+        let talked = ended.timeline.talked(ended.ended);
+        Self::Ended {
+            id: ended.call.to_string(),
+            outcome: String::from(ended.ending.outcome().as_str()),
+            reason: ended.ending.to_string(),
+            duration_ms: u64::try_from(talked.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
