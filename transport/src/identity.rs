@@ -13,6 +13,7 @@ use std::{fmt, str::FromStr};
 mod address;
 mod certificate;
 mod device;
+mod invite;
 pub mod log;
 mod node;
 mod root;
@@ -26,6 +27,9 @@ pub use certificate::{
     MAX_CERTIFICATE_LEN, VerifiedDevice,
 };
 pub use device::DeviceKeys;
+pub use invite::{
+    Invite, InviteError, InviteId, InviteProof, MAX_INVITE_PROOF_LEN, MAX_INVITE_TEXT,
+};
 pub use node::NodeKeys;
 pub use root::RootKey;
 pub use seal_key::{

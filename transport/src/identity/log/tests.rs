@@ -382,8 +382,14 @@ fn the_bytes_stay_what_they_are() {
     assert_eq!(bytes[87..119], device(1).id().0);
     assert_eq!(bytes[119..151], device(1).noise_public());
     assert_eq!(bytes[151..153], [0, 0], "no name, signed by the root");
-    assert_eq!(z32::encode(&log.head().hash), "oi3sqizcdc4fdbf49xkpxcg6q8mympdmze5frzs91wmkecydjp8o");
-    assert_eq!(z32::encode(&Sha256::digest(&bytes)), "76rwnj6gr8h4ttbt8okfitf9n4e54gwxchyaxmpssrwabkimpijo");
+    assert_eq!(
+        z32::encode(&log.head().hash),
+        "oi3sqizcdc4fdbf49xkpxcg6q8mympdmze5frzs91wmkecydjp8o"
+    );
+    assert_eq!(
+        z32::encode(&Sha256::digest(&bytes)),
+        "76rwnj6gr8h4ttbt8okfitf9n4e54gwxchyaxmpssrwabkimpijo"
+    );
 }
 
 #[derive(Debug, Clone)]
