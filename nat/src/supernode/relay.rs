@@ -1,0 +1,1233 @@
+//! A standard TURN server (RFC 8489, 8656) over UDP, without sockets, clock or randomness of its own.
+//!
+//! [`Relay`] takes packets and time and gives packets, socket requests and a deadline. After each call of a
+//! `handle_…` method or of [`Relay::forward`], the caller drains [`Relay::poll_transmit`] and
+//! [`Relay::poll_event`] until both are empty, then waits for input or for [`Relay::poll_timeout`].
+//! [`server::RelayServer`] does so over real or simulated sockets.
+//!
+//! When both ends of a call have their allocation here, their packets never cross a relay socket: the
+//! channel number is rewritten in place, with both sides' permissions checked as if they did.
+//!
+//! Deliberate departures:
+//! - An allocation is found by the client's address alone, since there is one port: a client that reaches two
+//!   addresses of this host from one socket shares the allocation.
+//! - Permissions look at the port too wherever the policy names one ([`policy`]); RFC 8656 ignores it.
+//! - EVEN-PORT and RESERVATION-TOKEN get 508, DONT-FRAGMENT 420, ICMP is not relayed, TCP allocations are
+//!   refused with 442, ADDITIONAL-ADDRESS-FAMILY is ignored.
+
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::{RngCore, SeedableRng};
+use rtc_stun::{
+    attributes::{
+        ATTR_CHANNEL_NUMBER, ATTR_DATA, ATTR_EVEN_PORT, ATTR_LIFETIME, ATTR_MESSAGE_INTEGRITY,
+        ATTR_NONCE, ATTR_REALM, ATTR_REQUESTED_ADDRESS_FAMILY, ATTR_REQUESTED_TRANSPORT,
+        ATTR_RESERVATION_TOKEN, ATTR_UNKNOWN_ATTRIBUTES, ATTR_USERNAME, ATTR_XOR_PEER_ADDRESS,
+        ATTR_XOR_RELAYED_ADDRESS, ATTR_XORMAPPED_ADDRESS, AttrType,
+    },
+    error_code::{
+        CODE_ADDR_FAMILY_NOT_SUPPORTED, CODE_ALLOC_MISMATCH, CODE_ALLOC_QUOTA_REACHED,
+        CODE_BAD_REQUEST, CODE_FORBIDDEN, CODE_INSUFFICIENT_CAPACITY,
+        CODE_PEER_ADDR_FAMILY_MISMATCH, CODE_STALE_NONCE, CODE_UNAUTHORIZED,
+        CODE_UNKNOWN_ATTRIBUTE, CODE_UNSUPPORTED_TRANS_PROTO, CODE_WRONG_CREDENTIALS, ErrorCode,
+    },
+    message::{
+        CLASS_ERROR_RESPONSE, CLASS_INDICATION, CLASS_REQUEST, CLASS_SUCCESS_RESPONSE,
+        METHOD_ALLOCATE, METHOD_BINDING, METHOD_CHANNEL_BIND, METHOD_CREATE_PERMISSION,
+        METHOD_DATA, METHOD_REFRESH, METHOD_SEND, TransactionId,
+    },
+};
+
+use crate::stun::{
+    Builder, CHANNEL_HEADER_BYTES, IntegrityKey, Stun, is_channel_data, parse_channel_data,
+};
+
+mod allocation;
+pub mod counters;
+pub mod credentials;
+pub mod limits;
+mod nonce;
+pub mod policy;
+pub mod server;
+
+use allocation::{Allocation, BindRefusal};
+use counters::{Drop, RelayCounters, Traffic};
+use credentials::{CredentialError, CredentialOwner, CredentialTable, TurnCredentials};
+use limits::{RelayLimits, TokenBucket};
+use nonce::Nonces;
+use policy::{PeerPolicy, PolicySwitches};
+
+/// Lifetime of an allocation that asks for none or for less (RFC 8656 section 3.2).
+pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(600);
+
+/// Longest lifetime that is granted (RFC 8656 section 7.2 recommends one hour).
+pub const MAX_LIFETIME: Duration = Duration::from_secs(3600);
+
+/// Longest payload that is relayed, in bytes: more than any Ethernet frame carries.
+pub const MAX_PAYLOAD_BYTES: usize = 1500;
+
+/// How long the shell may take to open a socket. It answers at once; this only keeps a lost answer from
+/// holding its client's place for ever.
+const OPENING_LIMIT: Duration = Duration::from_secs(10);
+
+/// Slots of the reply meter. Sources share one by hash, so its memory is fixed whatever a flood invents.
+const REPLY_METER_SLOTS: usize = 1024;
+
+/// Packet buffers kept for reuse.
+const SPARE_BUFFERS: usize = 64;
+
+/// Entries of ended allocations that the deadline heap may hold beyond one per live allocation.
+const STALE_DEADLINES: usize = 256;
+
+/// Protocol number of UDP in REQUESTED-TRANSPORT.
+const PROTOCOL_UDP: u8 = 17;
+
+const FAMILY_V4: u8 = 1;
+const FAMILY_V6: u8 = 2;
+
+/// Comprehension-required attributes that a request or Send indication may carry.
+const KNOWN: [AttrType; 12] = [
+    ATTR_USERNAME,
+    ATTR_MESSAGE_INTEGRITY,
+    ATTR_REALM,
+    ATTR_NONCE,
+    ATTR_CHANNEL_NUMBER,
+    ATTR_LIFETIME,
+    ATTR_XOR_PEER_ADDRESS,
+    ATTR_DATA,
+    ATTR_REQUESTED_ADDRESS_FAMILY,
+    ATTR_EVEN_PORT,
+    ATTR_REQUESTED_TRANSPORT,
+    ATTR_RESERVATION_TOKEN,
+];
+
+/// How a relay is set up.
+#[derive(Debug, Clone)]
+pub struct RelayConfig {
+    /// REALM: the name of the credential space, at most 128 bytes of ASCII.
+    pub realm: String,
+    /// The IPv4 address that peers reach relayed ports at; the public one behind a 1:1 NAT. None refuses IPv4
+    /// allocations with 440.
+    pub relayed_v4: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    pub relayed_v6: Option<Ipv6Addr>,
+    /// How far the peer policy is loosened.
+    pub switches: PolicySwitches,
+    /// Bounds on what clients may take.
+    pub limits: RelayLimits,
+    /// The port carries QUIC too: refuse channel numbers that cannot be told from QUIC there, that is all but
+    /// 0x4000..=0x4fff with a low byte under 0x80.
+    pub shared_port: bool,
+}
+
+impl RelayConfig {
+    /// A relay that announces `ips`, with everything else at its default.
+    #[must_use]
+    pub fn new(realm: &str, ips: &[IpAddr]) -> Self {
+        Self {
+            realm: realm.to_owned(),
+            relayed_v4: ips.iter().find_map(|ip| match ip {
+                IpAddr::V4(v4) => Some(*v4),
+                IpAddr::V6(_) => None,
+            }),
+            relayed_v6: ips.iter().find_map(|ip| match ip {
+                IpAddr::V6(v6) => Some(*v6),
+                IpAddr::V4(_) => None,
+            }),
+            switches: PolicySwitches::default(),
+            limits: RelayLimits::default(),
+            shared_port: true,
+        }
+    }
+}
+
+/// Names an allocation towards the shell. Never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AllocationId(u64);
+
+/// Which socket a packet leaves by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// The relay's own port, from this address of ours if it is known.
+    Port(Option<IpAddr>),
+    /// The socket of an allocation.
+    Relayed(AllocationId),
+}
+
+/// A packet to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// The socket it leaves by.
+    pub via: Via,
+    /// Where it goes.
+    pub to: SocketAddr,
+    /// One datagram.
+    pub contents: Vec<u8>,
+}
+
+/// A ChannelData packet that may be passed on without copying it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Forward<'a> {
+    /// The socket it leaves by.
+    pub via: Via,
+    /// Where it goes.
+    pub to: SocketAddr,
+    /// One datagram, inside the packet that came in.
+    pub contents: &'a [u8],
+}
+
+/// What the shell has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelayEvent {
+    /// Bind a socket of this family and answer with [`Relay::handle_relay_opened`].
+    OpenRelay {
+        /// The allocation it is for.
+        allocation: AllocationId,
+        /// IPv6 instead of IPv4.
+        ipv6: bool,
+    },
+    /// Close the socket of this allocation, if it was opened.
+    CloseRelay {
+        /// The allocation that ended.
+        allocation: AllocationId,
+    },
+    /// ChannelData from this client belongs to the relay from now on.
+    ClientAdded {
+        /// Address and port of the client.
+        client: SocketAddr,
+    },
+    /// The client has no allocation any more.
+    ClientRemoved {
+        /// Address and port of the client.
+        client: SocketAddr,
+    },
+}
+
+/// An Allocate request that waits for its socket.
+#[derive(Debug)]
+struct Opening {
+    client: SocketAddr,
+    local: Option<IpAddr>,
+    username: String,
+    transaction: TransactionId,
+    lifetime: Duration,
+    fingerprint: bool,
+    key: IntegrityKey,
+    ipv6: bool,
+    until: Instant,
+}
+
+#[derive(Debug)]
+enum Slot {
+    Opening(Opening),
+    Live(Allocation),
+}
+
+/// Where a packet from a client goes.
+enum Route {
+    /// To another client of this relay.
+    Local { target: AllocationId },
+    /// Out of the allocation's socket.
+    Outside,
+}
+
+/// A request with its circumstances.
+struct Request {
+    now: Instant,
+    from: SocketAddr,
+    local: Option<IpAddr>,
+    stun: Stun,
+}
+
+/// A request whose MESSAGE-INTEGRITY matched.
+struct Authenticated {
+    username: String,
+    key: IntegrityKey,
+}
+
+/// The relay's state machine.
+#[derive(Debug)]
+pub struct Relay {
+    config: RelayConfig,
+    rng: ChaCha20Rng,
+    nonces: Nonces,
+    credentials: CredentialTable,
+    policy: PeerPolicy,
+    slots: HashMap<AllocationId, Slot>,
+    by_client: HashMap<SocketAddr, AllocationId>,
+    by_relayed: HashMap<SocketAddr, AllocationId>,
+    by_source: HashMap<IpAddr, u32>,
+    /// One entry per slot; a refreshed allocation's entry is renewed when it comes up.
+    deadlines: BinaryHeap<Reverse<(Instant, AllocationId)>>,
+    next_allocation: u64,
+    reply_meter: Vec<TokenBucket>,
+    counters: RelayCounters,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<RelayEvent>,
+    spare: Vec<Vec<u8>>,
+    draining: bool,
+}
+
+impl Relay {
+    /// A relay without clients. `seed` draws credentials, nonces and transaction ids.
+    #[must_use]
+    pub fn new(now: Instant, config: RelayConfig, seed: [u8; 32]) -> Self {
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        let mut nonce_key = [0; 32];
+        rng.fill_bytes(&mut nonce_key);
+        let burst = 2 * config.limits.unauthenticated_replies_per_second;
+        Self {
+            nonces: Nonces::new(now, &nonce_key),
+            credentials: CredentialTable::new(config.realm.clone()),
+            policy: PeerPolicy::new(config.switches),
+            slots: HashMap::new(),
+            by_client: HashMap::new(),
+            by_relayed: HashMap::new(),
+            by_source: HashMap::new(),
+            deadlines: BinaryHeap::new(),
+            next_allocation: 0,
+            reply_meter: vec![TokenBucket::full(now, burst); REPLY_METER_SLOTS],
+            counters: RelayCounters::default(),
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+            spare: Vec::new(),
+            draining: false,
+            config,
+            rng,
+        }
+    }
+
+    /// Draws a credential for a client that was seen at `observed`, with a nonce that is good from there.
+    ///
+    /// # Errors
+    /// When the owner's quota or the table is full.
+    pub fn issue_credentials(
+        &mut self,
+        now: Instant,
+        owner: CredentialOwner,
+        observed: IpAddr,
+    ) -> Result<TurnCredentials, CredentialError> {
+        let nonce = self.nonces.issue(now, observed);
+        self.credentials.issue(now, owner, nonce, &mut self.rng)
+    }
+
+    /// Adds a fixed user, as plain TURN servers have them: for interoperability tests and foreign clients.
+    pub fn add_user(&mut self, username: &str, password: &str) {
+        self.credentials.insert_fixed(username, password);
+    }
+
+    /// The allow-list of peers.
+    pub fn policy_mut(&mut self) -> &mut PeerPolicy {
+        &mut self.policy
+    }
+
+    /// While draining, new allocations get 508 and running ones go on.
+    pub fn set_draining(&mut self, draining: bool) {
+        self.draining = draining;
+    }
+
+    /// Counters since the start.
+    #[must_use]
+    pub fn counters(&self) -> &RelayCounters {
+        &self.counters
+    }
+
+    /// Traffic of the live allocation with this relayed address.
+    #[must_use]
+    pub fn traffic(&self, relayed: SocketAddr) -> Option<Traffic> {
+        self.live(*self.by_relayed.get(&relayed)?)
+            .map(|allocation| allocation.traffic)
+    }
+
+    /// The next time [`Self::handle_timeout`] has work: an allocation or an unanswered opening expires.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.deadlines.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// The next packet to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// The next request to the shell.
+    pub fn poll_event(&mut self) -> Option<RelayEvent> {
+        self.events.pop_front()
+    }
+
+    /// Gives a sent packet's buffer back.
+    pub fn recycle(&mut self, mut buffer: Vec<u8>) {
+        if self.spare.len() < SPARE_BUFFERS {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+
+    /// Counts a packet that the shell could not send.
+    pub fn note_send_failure(&mut self) {
+        self.counters.drop(Drop::SendFailed);
+    }
+
+    /// Ends allocations whose time is up.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(Reverse((at, id))) = self.deadlines.peek().copied() {
+            if at > now {
+                break;
+            }
+            self.deadlines.pop();
+            let until = match self.slots.get(&id) {
+                Some(Slot::Live(allocation)) => allocation.until,
+                Some(Slot::Opening(opening)) => opening.until,
+                None => continue,
+            };
+            if until > now {
+                self.deadlines.push(Reverse((until, id)));
+            } else {
+                self.remove(id);
+            }
+        }
+    }
+
+    /// A packet that reached the relay's own port at address `local`.
+    pub fn handle_input(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        local: Option<IpAddr>,
+        packet: &[u8],
+    ) {
+        if is_channel_data(packet) {
+            let mut copy = self.buffer();
+            copy.extend_from_slice(packet);
+            if let Some(Forward { via, to, contents }) = self.forward(now, from, &mut copy) {
+                let contents = contents.to_vec();
+                self.transmits.push_back(Transmit { via, to, contents });
+            }
+            self.recycle(copy);
+            return;
+        }
+        let Ok(stun) = Stun::parse(packet) else {
+            self.counters.drop(Drop::Malformed);
+            return;
+        };
+        let request = Request {
+            now,
+            from,
+            local,
+            stun,
+        };
+        match (request.stun.class(), request.stun.method()) {
+            (CLASS_REQUEST, METHOD_BINDING) => self.handle_binding(&request),
+            (
+                CLASS_REQUEST,
+                METHOD_ALLOCATE | METHOD_REFRESH | METHOD_CREATE_PERMISSION | METHOD_CHANNEL_BIND,
+            ) => self.handle_request(request),
+            (CLASS_INDICATION, METHOD_SEND) => self.handle_send(&request),
+            // A Binding indication is a keep-alive (RFC 8489 section 12): nothing to do.
+            (CLASS_INDICATION, METHOD_BINDING) => {}
+            _ => self.counters.drop(Drop::Unsupported),
+        }
+    }
+
+    /// A ChannelData packet that reached the relay's own port. What comes back lies inside `packet`, so that
+    /// the usual case costs neither a copy nor an allocation; send it, then drain the outputs.
+    pub fn forward<'a>(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        packet: &'a mut [u8],
+    ) -> Option<Forward<'a>> {
+        match self.try_forward(now, from, packet) {
+            Ok(forward) => forward,
+            Err(reason) => {
+                self.counters.drop(reason);
+                None
+            }
+        }
+    }
+
+    fn try_forward<'a>(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        packet: &'a mut [u8],
+    ) -> Result<Option<Forward<'a>>, Drop> {
+        let (number, payload) = parse_channel_data(packet).ok_or(Drop::Malformed)?;
+        let end = CHANNEL_HEADER_BYTES + payload.len();
+        let id = *self.by_client.get(&from).ok_or(Drop::NoAllocation)?;
+        let peer = self
+            .live(id)
+            .ok_or(Drop::NoAllocation)?
+            .peer_of(now, number)
+            .ok_or(Drop::NoChannel)?;
+        match self.route(now, id, peer, payload.len())? {
+            Route::Outside => Ok(packet
+                .get(CHANNEL_HEADER_BYTES..end)
+                .map(|contents| Forward {
+                    via: Via::Relayed(id),
+                    to: peer,
+                    contents,
+                })),
+            Route::Local { target } => {
+                let source = self.live(id).ok_or(Drop::NoAllocation)?.relayed;
+                let target = self.live(target).ok_or(Drop::NoSuchRelayedAddress)?;
+                let (via, to) = (Via::Port(target.local), target.client);
+                let Some(number) = target.channel_of(now, source) else {
+                    let contents = data_indication(&mut self.rng, source, payload);
+                    self.transmits.push_back(Transmit { via, to, contents });
+                    return Ok(None);
+                };
+                if let Some(header) = packet.first_chunk_mut::<2>() {
+                    *header = number.to_be_bytes();
+                }
+                Ok(packet
+                    .get(..end)
+                    .map(|contents| Forward { via, to, contents }))
+            }
+        }
+    }
+
+    /// Decides on a packet from a client and counts it.
+    fn route(
+        &mut self,
+        now: Instant,
+        id: AllocationId,
+        peer: SocketAddr,
+        bytes: usize,
+    ) -> Result<Route, Drop> {
+        let own_address = self.is_own(peer.ip());
+        let target = self.by_relayed.get(&peer).copied();
+        let limits = &self.config.limits;
+        let Some(Slot::Live(allocation)) = self.slots.get_mut(&id) else {
+            return Err(Drop::NoAllocation);
+        };
+        if bytes > MAX_PAYLOAD_BYTES {
+            return Err(Drop::TooLong);
+        }
+        let source = allocation.relayed;
+        let scope = allocation
+            .permission(now, peer.ip())
+            .ok_or(Drop::NoPermission)?;
+        let target = target.filter(|_| scope.local);
+        if target.is_none() && !scope.admits(peer.port()) {
+            return Err(if own_address {
+                Drop::NoSuchRelayedAddress
+            } else {
+                Drop::NoPermission
+            });
+        }
+        if !allocation.charge(now, bytes, limits) {
+            return Err(Drop::OverRate);
+        }
+        let Some(target) = target else {
+            allocation.traffic.count_from_client(bytes);
+            self.counters.traffic.count_from_client(bytes);
+            return Ok(Route::Outside);
+        };
+        let Some(Slot::Live(other)) = self.slots.get_mut(&target) else {
+            return Err(Drop::NoSuchRelayedAddress);
+        };
+        if !other
+            .permission(now, source.ip())
+            .is_some_and(|scope| scope.local)
+        {
+            return Err(Drop::NoPermission);
+        }
+        // An allocation that talks to itself pays once.
+        if target != id && !other.charge(now, bytes, limits) {
+            return Err(Drop::OverRate);
+        }
+        other.traffic.count_to_client(bytes);
+        if let Some(Slot::Live(allocation)) = self.slots.get_mut(&id) {
+            allocation.traffic.count_from_client(bytes);
+        }
+        self.counters.traffic.count_from_client(bytes);
+        self.counters.traffic.count_to_client(bytes);
+        self.counters.packets_in_process += 1;
+        Ok(Route::Local { target })
+    }
+
+    /// A packet from `from` that reached the socket of `allocation`.
+    pub fn handle_relayed_input(
+        &mut self,
+        now: Instant,
+        allocation: AllocationId,
+        from: SocketAddr,
+        payload: &[u8],
+    ) {
+        if let Err(reason) = self.try_relayed_input(now, allocation, from, payload) {
+            self.counters.drop(reason);
+        }
+    }
+
+    fn try_relayed_input(
+        &mut self,
+        now: Instant,
+        id: AllocationId,
+        from: SocketAddr,
+        payload: &[u8],
+    ) -> Result<(), Drop> {
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        let mut contents = self.spare.pop().unwrap_or_default();
+        let Some(Slot::Live(allocation)) = self.slots.get_mut(&id) else {
+            return Err(Drop::NoAllocation);
+        };
+        let length = u16::try_from(payload.len()).map_err(|_too_large| Drop::TooLong)?;
+        if payload.len() > MAX_PAYLOAD_BYTES {
+            return Err(Drop::TooLong);
+        }
+        if !allocation
+            .permission(now, from.ip())
+            .is_some_and(|scope| scope.admits(from.port()))
+        {
+            return Err(Drop::NoPermission);
+        }
+        if !allocation.charge(now, payload.len(), &self.config.limits) {
+            return Err(Drop::OverRate);
+        }
+        allocation.traffic.count_to_client(payload.len());
+        self.counters.traffic.count_to_client(payload.len());
+        let (via, to) = (Via::Port(allocation.local), allocation.client);
+        match allocation.channel_of(now, from) {
+            Some(number) => {
+                contents.extend_from_slice(&number.to_be_bytes());
+                contents.extend_from_slice(&length.to_be_bytes());
+                contents.extend_from_slice(payload);
+            }
+            None => contents = data_indication(&mut self.rng, from, payload),
+        }
+        self.transmits.push_back(Transmit { via, to, contents });
+        Ok(())
+    }
+
+    fn handle_send(&mut self, request: &Request) {
+        if let Err(reason) = self.try_send(request) {
+            self.counters.drop(reason);
+        }
+    }
+
+    fn try_send(&mut self, request: &Request) -> Result<(), Drop> {
+        let Request {
+            now, from, stun, ..
+        } = request;
+        let id = *self.by_client.get(from).ok_or(Drop::NoAllocation)?;
+        // DONT-FRAGMENT is among the unknown ones: section 11.2 wants silence for it.
+        if !stun.unknown_required(&KNOWN).is_empty() {
+            return Err(Drop::Unsupported);
+        }
+        let peer = stun
+            .xor_address(ATTR_XOR_PEER_ADDRESS)
+            .ok_or(Drop::Malformed)?;
+        let payload = stun.attribute(ATTR_DATA).ok_or(Drop::Malformed)?;
+        match self.route(*now, id, peer, payload.len())? {
+            Route::Outside => {
+                let mut contents = self.buffer();
+                contents.extend_from_slice(payload);
+                self.transmits.push_back(Transmit {
+                    via: Via::Relayed(id),
+                    to: peer,
+                    contents,
+                });
+            }
+            Route::Local { target } => {
+                let source = self.live(id).ok_or(Drop::NoAllocation)?.relayed;
+                let target = self.live(target).ok_or(Drop::NoSuchRelayedAddress)?;
+                let (via, to) = (Via::Port(target.local), target.client);
+                let contents = match target.channel_of(*now, source) {
+                    Some(number) => channel_data(number, payload).ok_or(Drop::TooLong)?,
+                    None => data_indication(&mut self.rng, source, payload),
+                };
+                self.transmits.push_back(Transmit { via, to, contents });
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_binding(&mut self, request: &Request) {
+        if !self.may_reply(request.now, request.from.ip()) {
+            return;
+        }
+        let unknown = request.stun.unknown_required(&KNOWN);
+        if !unknown.is_empty() {
+            return self.refuse_unknown(request, None, &unknown);
+        }
+        self.counters.bindings += 1;
+        let reply = success(request).xor_address(ATTR_XORMAPPED_ADDRESS, canonical(request.from));
+        self.reply(request, reply, None);
+    }
+
+    fn handle_request(&mut self, mut request: Request) {
+        let Some(auth) = self.authenticate(&mut request) else {
+            return;
+        };
+        let unknown = request.stun.unknown_required(&KNOWN);
+        if !unknown.is_empty() {
+            return self.refuse_unknown(&request, Some(&auth.key), &unknown);
+        }
+        let key = auth.key;
+        let outcome = match request.stun.method() {
+            METHOD_ALLOCATE => self.allocate(&request, auth),
+            METHOD_REFRESH => self.refresh(&request, auth),
+            METHOD_CREATE_PERMISSION => self.create_permission(&request, &auth),
+            _ => self.channel_bind(&request, &auth),
+        };
+        if let Err(code) = outcome {
+            self.refuse(&request, Some(&key), code);
+        }
+    }
+
+    /// RFC 8489 section 9.2.4. Answers and returns nothing when the request does not pass.
+    fn authenticate(&mut self, request: &mut Request) -> Option<Authenticated> {
+        let Request {
+            now, from, stun, ..
+        } = request;
+        if stun.attribute(ATTR_MESSAGE_INTEGRITY).is_none() {
+            self.challenge(request, CODE_UNAUTHORIZED);
+            return None;
+        }
+        let (Some(username), Some(realm), Some(nonce)) = (
+            stun.text(ATTR_USERNAME),
+            stun.text(ATTR_REALM),
+            stun.text(ATTR_NONCE),
+        ) else {
+            if self.may_reply(*now, from.ip()) {
+                self.refuse(request, None, CODE_BAD_REQUEST);
+            }
+            return None;
+        };
+        if !self.nonces.is_fresh(*now, from.ip(), nonce) {
+            self.challenge(request, CODE_STALE_NONCE);
+            return None;
+        }
+        let key = (realm == self.config.realm)
+            .then(|| self.credentials.key(*now, username))
+            .flatten();
+        let username = username.to_owned();
+        match key {
+            Some(key) if stun.verify(&key) => Some(Authenticated { username, key }),
+            Some(_) | None => {
+                self.challenge(request, CODE_UNAUTHORIZED);
+                None
+            }
+        }
+    }
+
+    fn allocate(&mut self, request: &Request, auth: Authenticated) -> Result<(), ErrorCode> {
+        let Request {
+            now,
+            from,
+            local,
+            stun,
+        } = request;
+        if let Some(id) = self.by_client.get(from) {
+            return match self.slots.get(id) {
+                // A retransmission: the answer was lost, or is still being made.
+                Some(Slot::Live(allocation))
+                    if allocation.transaction == stun.transaction()
+                        && allocation.username == auth.username =>
+                {
+                    let lifetime = allocation.until.saturating_duration_since(*now);
+                    let reply = allocated(request, *from, allocation.relayed, lifetime);
+                    self.reply(request, reply, Some(&auth.key));
+                    Ok(())
+                }
+                Some(Slot::Opening(opening)) if opening.transaction == stun.transaction() => Ok(()),
+                Some(Slot::Live(_) | Slot::Opening(_)) | None => Err(CODE_ALLOC_MISMATCH),
+            };
+        }
+        match stun.word(ATTR_REQUESTED_TRANSPORT) {
+            Some([PROTOCOL_UDP, ..]) => {}
+            Some(_) => return Err(CODE_UNSUPPORTED_TRANS_PROTO),
+            None => return Err(CODE_BAD_REQUEST),
+        }
+        let family = stun.attribute(ATTR_REQUESTED_ADDRESS_FAMILY);
+        let (even, token) = (
+            stun.attribute(ATTR_EVEN_PORT),
+            stun.attribute(ATTR_RESERVATION_TOKEN),
+        );
+        if token.is_some() && (even.is_some() || family.is_some()) {
+            return Err(CODE_BAD_REQUEST);
+        }
+        if even.is_some() || token.is_some() {
+            return Err(CODE_INSUFFICIENT_CAPACITY);
+        }
+        let ipv6 = match family {
+            None | Some([FAMILY_V4, _, _, _]) => false,
+            Some([FAMILY_V6, _, _, _]) => true,
+            Some([_, _, _, _]) => return Err(CODE_ADDR_FAMILY_NOT_SUPPORTED),
+            Some(_) => return Err(CODE_BAD_REQUEST),
+        };
+        let supported = if ipv6 {
+            self.config.relayed_v6.is_some()
+        } else {
+            self.config.relayed_v4.is_some()
+        };
+        if !supported {
+            return Err(CODE_ADDR_FAMILY_NOT_SUPPORTED);
+        }
+        let limits = &self.config.limits;
+        let source = source_key(from.ip());
+        if self.credentials.allocations(&auth.username) >= limits.allocations_per_credential
+            || self
+                .by_source
+                .get(&source)
+                .is_some_and(|count| *count >= limits.allocations_per_source)
+        {
+            return Err(CODE_ALLOC_QUOTA_REACHED);
+        }
+        if self.draining || self.slots.len() >= limits.allocations {
+            return Err(CODE_INSUFFICIENT_CAPACITY);
+        }
+
+        let id = AllocationId(self.next_allocation);
+        self.next_allocation += 1;
+        let until = *now + OPENING_LIMIT;
+        self.credentials.allocation_opened(&auth.username);
+        *self.by_source.entry(source).or_default() += 1;
+        self.by_client.insert(*from, id);
+        self.deadlines.push(Reverse((until, id)));
+        self.slots.insert(
+            id,
+            Slot::Opening(Opening {
+                client: *from,
+                local: *local,
+                username: auth.username,
+                transaction: stun.transaction(),
+                lifetime: granted_lifetime(stun),
+                fingerprint: stun.has_fingerprint(),
+                key: auth.key,
+                ipv6,
+                until,
+            }),
+        );
+        self.events.push_back(RelayEvent::OpenRelay {
+            allocation: id,
+            ipv6,
+        });
+        Ok(())
+    }
+
+    /// The shell's answer to [`RelayEvent::OpenRelay`]: the port of the new socket, or None if there is none.
+    pub fn handle_relay_opened(
+        &mut self,
+        now: Instant,
+        allocation: AllocationId,
+        port: Option<u16>,
+    ) {
+        let id = allocation;
+        let Some(Slot::Opening(opening)) = self.slots.get(&id) else {
+            // Expired meanwhile.
+            self.events.push_back(RelayEvent::CloseRelay { allocation });
+            return;
+        };
+        let ip = if opening.ipv6 {
+            self.config.relayed_v6.map(IpAddr::V6)
+        } else {
+            self.config.relayed_v4.map(IpAddr::V4)
+        };
+        let relayed = ip.zip(port).map(|(ip, port)| SocketAddr::new(ip, port));
+        let Some(relayed) = relayed.filter(|relayed| !self.by_relayed.contains_key(relayed)) else {
+            let contents = Builder::new(METHOD_ALLOCATE, CLASS_ERROR_RESPONSE, opening.transaction)
+                .error(CODE_INSUFFICIENT_CAPACITY)
+                .finish(Some(&opening.key), opening.fingerprint);
+            let (via, to) = (Via::Port(opening.local), opening.client);
+            self.transmits.push_back(Transmit { via, to, contents });
+            self.counters.errors += 1;
+            self.remove(id);
+            return;
+        };
+        let Some(Slot::Opening(opening)) = self.slots.remove(&id) else {
+            return;
+        };
+        let contents = Builder::new(METHOD_ALLOCATE, CLASS_SUCCESS_RESPONSE, opening.transaction)
+            .xor_address(ATTR_XOR_RELAYED_ADDRESS, relayed)
+            .xor_address(ATTR_XORMAPPED_ADDRESS, canonical(opening.client))
+            .attribute(ATTR_LIFETIME, &seconds(opening.lifetime))
+            .finish(Some(&opening.key), opening.fingerprint);
+        let (via, to) = (Via::Port(opening.local), opening.client);
+        self.transmits.push_back(Transmit { via, to, contents });
+        let live = Allocation::new(
+            now,
+            opening.client,
+            opening.local,
+            relayed,
+            opening.username,
+            opening.transaction,
+            now + opening.lifetime,
+            &self.config.limits,
+        );
+        self.events.push_back(RelayEvent::ClientAdded {
+            client: live.client,
+        });
+        self.slots.insert(id, Slot::Live(live));
+        self.by_relayed.insert(relayed, id);
+        self.counters.allocations_opened += 1;
+        self.counters.allocations_live += 1;
+        tracing::debug!(allocation = id.0, "allocation opened");
+    }
+
+    /// The socket of an allocation broke: the allocation ends.
+    pub fn handle_relay_failed(&mut self, allocation: AllocationId) {
+        self.remove(allocation);
+    }
+
+    fn refresh(&mut self, request: &Request, auth: Authenticated) -> Result<(), ErrorCode> {
+        let Request {
+            now, from, stun, ..
+        } = request;
+        let (id, allocation) = self.owned(*from, &auth)?;
+        match (
+            stun.attribute(ATTR_REQUESTED_ADDRESS_FAMILY),
+            allocation.relayed.ip(),
+        ) {
+            (None, _)
+            | (Some([FAMILY_V4, _, _, _]), IpAddr::V4(_))
+            | (Some([FAMILY_V6, _, _, _]), IpAddr::V6(_)) => {}
+            (Some(_), _) => return Err(CODE_PEER_ADDR_FAMILY_MISMATCH),
+        }
+        let lifetime = if stun.word(ATTR_LIFETIME) == Some([0; 4]) {
+            self.remove(id);
+            Duration::ZERO
+        } else {
+            let lifetime = granted_lifetime(stun);
+            // Its entry in the deadline heap is renewed when it comes up.
+            allocation.until = *now + lifetime;
+            lifetime
+        };
+        let reply = success(request).attribute(ATTR_LIFETIME, &seconds(lifetime));
+        self.reply(request, reply, Some(&auth.key));
+        Ok(())
+    }
+
+    fn create_permission(
+        &mut self,
+        request: &Request,
+        auth: &Authenticated,
+    ) -> Result<(), ErrorCode> {
+        let Request {
+            now, from, stun, ..
+        } = request;
+        let peers = stun
+            .xor_addresses(ATTR_XOR_PEER_ADDRESS)
+            .map_err(|_malformed| CODE_BAD_REQUEST)?;
+        if peers.is_empty() {
+            return Err(CODE_BAD_REQUEST);
+        }
+        let mut granted = Vec::with_capacity(peers.len());
+        for peer in peers {
+            let ip = peer.ip().to_canonical();
+            self.check_family(*from, auth, ip)?;
+            let scope = self
+                .policy
+                .judge(*now, ip, self.is_own(ip))
+                .inspect_err(|refusal| tracing::debug!(%refusal, "permission refused"))
+                .map_err(|_told_only_403| CODE_FORBIDDEN)?;
+            granted.push((ip, scope));
+        }
+        let max = self.config.limits.permissions_per_allocation;
+        let (_, allocation) = self.owned(*from, auth)?;
+        let ips: Vec<IpAddr> = granted.iter().map(|(ip, _)| *ip).collect();
+        if !allocation.has_room(*now, &ips, max) {
+            return Err(CODE_INSUFFICIENT_CAPACITY);
+        }
+        for (ip, scope) in granted {
+            allocation.permit(*now, ip, scope);
+        }
+        self.reply(request, success(request), Some(&auth.key));
+        Ok(())
+    }
+
+    fn channel_bind(&mut self, request: &Request, auth: &Authenticated) -> Result<(), ErrorCode> {
+        let Request {
+            now, from, stun, ..
+        } = request;
+        let Some([high, low, _, _]) = stun.word(ATTR_CHANNEL_NUMBER) else {
+            return Err(CODE_BAD_REQUEST);
+        };
+        let peer = canonical(
+            stun.xor_address(ATTR_XOR_PEER_ADDRESS)
+                .ok_or(CODE_BAD_REQUEST)?,
+        );
+        let number = u16::from_be_bytes([high, low]);
+        // RFC 8656 ends at 0x4fff; clients of RFC 5766 go up to 0x7ffe.
+        let usable = if self.config.shared_port {
+            (0x40..=0x4f).contains(&high) && low < 0x80
+        } else {
+            (0x4000..=0x7ffe).contains(&number)
+        };
+        if !usable {
+            return Err(CODE_BAD_REQUEST);
+        }
+        self.check_family(*from, auth, peer.ip())?;
+        let own = self.is_own(peer.ip());
+        let scope = self
+            .policy
+            .judge(*now, peer.ip(), own)
+            .inspect_err(|refusal| tracing::debug!(%refusal, "channel refused"))
+            .map_err(|_told_only_403| CODE_FORBIDDEN)?;
+        if !scope.local && !scope.admits(peer.port()) {
+            return Err(CODE_FORBIDDEN);
+        }
+        let (max_permissions, max_channels) = (
+            self.config.limits.permissions_per_allocation,
+            self.config.limits.channels_per_allocation,
+        );
+        let (_, allocation) = self.owned(*from, auth)?;
+        if !allocation.has_room(*now, &[peer.ip()], max_permissions) {
+            return Err(CODE_INSUFFICIENT_CAPACITY);
+        }
+        allocation
+            .bind(*now, number, peer, max_channels)
+            .map_err(|refusal| match refusal {
+                BindRefusal::Taken => CODE_BAD_REQUEST,
+                BindRefusal::Full => CODE_INSUFFICIENT_CAPACITY,
+            })?;
+        allocation.permit(*now, peer.ip(), scope);
+        self.reply(request, success(request), Some(&auth.key));
+        Ok(())
+    }
+
+    fn live(&self, id: AllocationId) -> Option<&Allocation> {
+        match self.slots.get(&id)? {
+            Slot::Live(allocation) => Some(allocation),
+            Slot::Opening(_) => None,
+        }
+    }
+
+    /// The client's allocation, if these credentials made it.
+    fn owned(
+        &mut self,
+        from: SocketAddr,
+        auth: &Authenticated,
+    ) -> Result<(AllocationId, &mut Allocation), ErrorCode> {
+        let id = *self.by_client.get(&from).ok_or(CODE_ALLOC_MISMATCH)?;
+        match self.slots.get_mut(&id) {
+            Some(Slot::Live(allocation)) if allocation.username == auth.username => {
+                Ok((id, allocation))
+            }
+            Some(Slot::Live(_)) => Err(CODE_WRONG_CREDENTIALS),
+            Some(Slot::Opening(_)) | None => Err(CODE_ALLOC_MISMATCH),
+        }
+    }
+
+    fn check_family(
+        &mut self,
+        from: SocketAddr,
+        auth: &Authenticated,
+        peer: IpAddr,
+    ) -> Result<(), ErrorCode> {
+        let (_, allocation) = self.owned(from, auth)?;
+        if allocation.relayed.is_ipv4() == peer.is_ipv4() {
+            Ok(())
+        } else {
+            Err(CODE_PEER_ADDR_FAMILY_MISMATCH)
+        }
+    }
+
+    fn is_own(&self, ip: IpAddr) -> bool {
+        match ip {
+            IpAddr::V4(v4) => self.config.relayed_v4 == Some(v4),
+            IpAddr::V6(v6) => self.config.relayed_v6 == Some(v6),
+        }
+    }
+
+    fn remove(&mut self, id: AllocationId) {
+        let Some(slot) = self.slots.remove(&id) else {
+            return;
+        };
+        let (client, username) = match slot {
+            Slot::Opening(Opening {
+                client, username, ..
+            }) => (client, username),
+            Slot::Live(Allocation {
+                client,
+                username,
+                relayed,
+                traffic,
+                ..
+            }) => {
+                self.by_relayed.remove(&relayed);
+                self.counters.allocations_closed += 1;
+                self.counters.allocations_live -= 1;
+                self.events.push_back(RelayEvent::ClientRemoved { client });
+                tracing::debug!(allocation = id.0, ?traffic, "allocation closed");
+                (client, username)
+            }
+        };
+        self.events
+            .push_back(RelayEvent::CloseRelay { allocation: id });
+        if self.deadlines.len() > 2 * self.slots.len() + STALE_DEADLINES {
+            let slots = &self.slots;
+            self.deadlines
+                .retain(|Reverse((_, id))| slots.contains_key(id));
+        }
+        self.by_client.remove(&client);
+        self.credentials.allocation_closed(&username);
+        let source = source_key(client.ip());
+        if let Some(count) = self.by_source.get_mut(&source) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_source.remove(&source);
+            }
+        }
+    }
+
+    fn buffer(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Whether this source may have one more reply that it did not authenticate for.
+    fn may_reply(&mut self, now: Instant, source: IpAddr) -> bool {
+        let rate = self.config.limits.unauthenticated_replies_per_second;
+        let slot = meter_slot(source);
+        let allowed = self
+            .reply_meter
+            .get_mut(slot)
+            .is_some_and(|bucket| bucket.take(now, 1, rate, 2 * rate));
+        if !allowed {
+            self.counters.drop(Drop::ReplyLimit);
+        }
+        allowed
+    }
+
+    /// 401 or 438, with what the client needs to try again.
+    fn challenge(&mut self, request: &Request, code: ErrorCode) {
+        if !self.may_reply(request.now, request.from.ip()) {
+            return;
+        }
+        self.counters.errors += 1;
+        let nonce = self.nonces.issue(request.now, request.from.ip());
+        let reply = failure(request)
+            .error(code)
+            .attribute(ATTR_REALM, self.config.realm.as_bytes())
+            .attribute(ATTR_NONCE, nonce.as_bytes());
+        self.reply(request, reply, None);
+    }
+
+    fn refuse(&mut self, request: &Request, key: Option<&IntegrityKey>, code: ErrorCode) {
+        self.counters.errors += 1;
+        self.reply(request, failure(request).error(code), key);
+    }
+
+    fn refuse_unknown(
+        &mut self,
+        request: &Request,
+        key: Option<&IntegrityKey>,
+        unknown: &[AttrType],
+    ) {
+        self.counters.errors += 1;
+        let list: Vec<u8> = unknown
+            .iter()
+            .flat_map(|typ| typ.value().to_be_bytes())
+            .collect();
+        let reply = failure(request)
+            .error(CODE_UNKNOWN_ATTRIBUTE)
+            .attribute(ATTR_UNKNOWN_ATTRIBUTES, &list);
+        self.reply(request, reply, key);
+    }
+
+    fn reply(&mut self, request: &Request, reply: Builder, key: Option<&IntegrityKey>) {
+        let contents = reply.finish(key, request.stun.has_fingerprint());
+        self.transmits.push_back(Transmit {
+            via: Via::Port(request.local),
+            to: request.from,
+            contents,
+        });
+    }
+}
+
+fn success(request: &Request) -> Builder {
+    Builder::new(
+        request.stun.method(),
+        CLASS_SUCCESS_RESPONSE,
+        request.stun.transaction(),
+    )
+}
+
+fn failure(request: &Request) -> Builder {
+    Builder::new(
+        request.stun.method(),
+        CLASS_ERROR_RESPONSE,
+        request.stun.transaction(),
+    )
+}
+
+fn allocated(
+    request: &Request,
+    client: SocketAddr,
+    relayed: SocketAddr,
+    lifetime: Duration,
+) -> Builder {
+    success(request)
+        .xor_address(ATTR_XOR_RELAYED_ADDRESS, relayed)
+        .xor_address(ATTR_XORMAPPED_ADDRESS, canonical(client))
+        .attribute(ATTR_LIFETIME, &seconds(lifetime))
+}
+
+/// RFC 8656 section 7.2: what was asked for, within the default and the maximum.
+fn granted_lifetime(stun: &Stun) -> Duration {
+    stun.word(ATTR_LIFETIME)
+        .map_or(DEFAULT_LIFETIME, |word| {
+            Duration::from_secs(u32::from_be_bytes(word).into())
+        })
+        .clamp(DEFAULT_LIFETIME, MAX_LIFETIME)
+}
+
+fn seconds(lifetime: Duration) -> [u8; 4] {
+    u32::try_from(lifetime.as_secs())
+        .unwrap_or(u32::MAX)
+        .to_be_bytes()
+}
+
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+fn data_indication(rng: &mut ChaCha20Rng, peer: SocketAddr, payload: &[u8]) -> Vec<u8> {
+    let mut id = [0; 12];
+    rng.fill_bytes(&mut id);
+    Builder::new(METHOD_DATA, CLASS_INDICATION, TransactionId(id))
+        .xor_address(ATTR_XOR_PEER_ADDRESS, peer)
+        .attribute(ATTR_DATA, payload)
+        .finish(None, false)
+}
+
+fn channel_data(number: u16, payload: &[u8]) -> Option<Vec<u8>> {
+    let length = u16::try_from(payload.len()).ok()?;
+    let mut packet = Vec::with_capacity(CHANNEL_HEADER_BYTES + payload.len());
+    packet.extend_from_slice(&number.to_be_bytes());
+    packet.extend_from_slice(&length.to_be_bytes());
+    packet.extend_from_slice(payload);
+    Some(packet)
+}
+
+/// What counts as one source: an IPv4 address, or the /64 that one IPv6 host commands whole.
+#[must_use]
+pub fn source_key(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+    }
+}
+
+fn meter_slot(source: IpAddr) -> usize {
+    // A plain multiplicative hash: who aims at a neighbour's slot delays the neighbour's set-up packets, no
+    // more, and could as well send from the neighbour's address.
+    let bits = match source_key(source) {
+        IpAddr::V4(v4) => u64::from(v4.to_bits()),
+        IpAddr::V6(v6) => u64::try_from(v6.to_bits() >> 64).unwrap_or(0),
+    };
+    let mixed = bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    usize::try_from(mixed).unwrap_or(0) % REPLY_METER_SLOTS
+}
+
+#[cfg(test)]
+mod tests;

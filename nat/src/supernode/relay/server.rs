@@ -1,0 +1,389 @@
+//! The relay over sockets: a thin shell around [`Relay`].
+
+use std::{
+    collections::HashMap,
+    fmt, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    ops::RangeInclusive,
+    sync::{Arc, Mutex, Weak},
+    time::Instant,
+};
+
+use ahoy_transport::runtime::{Runtime, RuntimeExt, Task};
+use quinn::AsyncUdpSocket;
+use tokio::sync::Notify;
+
+use super::{
+    AllocationId, Forward, Relay, RelayConfig, RelayEvent, Transmit, Via,
+    counters::{RelayCounters, Traffic},
+    credentials::{CredentialError, CredentialOwner, TurnCredentials},
+};
+use crate::{
+    port::{
+        PortHub, RawPort, SubscribeError, Subscription, into_mut, lock, poll_train, send_datagram,
+        writable,
+    },
+    stun::is_channel_data,
+};
+
+/// Ports of relayed addresses: the dynamic range, as RFC 8656 section 7.2 recommends.
+pub const RELAY_PORTS: RangeInclusive<u16> = 49_152..=65_535;
+
+/// Ports tried for one allocation. At half a full range, all of them are taken once in 2^32.
+const PORT_ATTEMPTS: usize = 32;
+
+/// Bytes of one receive on a relayed socket: several datagrams of a train.
+const RECEIVE_BUFFER_BYTES: usize = 1 << 15;
+
+/// How the relay's sockets are bound.
+#[derive(Debug, Clone)]
+pub struct RelayServerConfig {
+    /// The relay itself.
+    pub relay: RelayConfig,
+    /// Local address of IPv4 allocations; unspecified for all interfaces.
+    pub bind_v4: Ipv4Addr,
+    /// Local address of IPv6 allocations.
+    pub bind_v6: Ipv6Addr,
+    /// Ports of allocations; `0..=0` lets the system choose.
+    pub ports: RangeInclusive<u16>,
+}
+
+impl RelayServerConfig {
+    /// Binds to all interfaces, in [`RELAY_PORTS`].
+    #[must_use]
+    pub fn new(relay: RelayConfig) -> Self {
+        Self {
+            relay,
+            bind_v4: Ipv4Addr::UNSPECIFIED,
+            bind_v6: Ipv6Addr::UNSPECIFIED,
+            ports: RELAY_PORTS,
+        }
+    }
+}
+
+/// A running relay. It ends when this is dropped.
+#[derive(Debug)]
+pub struct RelayServer {
+    shared: Arc<Shared>,
+    _port_reader: Task,
+    _timer: Task,
+}
+
+struct Shared {
+    runtime: Arc<dyn Runtime>,
+    port: Arc<dyn RawPort>,
+    config: RelayServerConfig,
+    state: Mutex<State>,
+    /// Rung when the earliest deadline moved forward.
+    deadline_moved: Notify,
+}
+
+struct State {
+    relay: Relay,
+    sockets: HashMap<AllocationId, RelayedSocket>,
+    armed: Option<Instant>,
+}
+
+/// The socket of one allocation with the task that reads it.
+struct RelayedSocket {
+    socket: Arc<dyn AsyncUdpSocket>,
+    _task: Task,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relay")
+            .field("port", &self.port)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RelayServer {
+    /// Serves STUN and TURN on the port behind `hub`.
+    ///
+    /// # Errors
+    /// When a relay already does.
+    pub fn start(
+        runtime: Arc<dyn Runtime>,
+        hub: &Arc<PortHub>,
+        config: RelayServerConfig,
+    ) -> Result<Self, SubscribeError> {
+        let subscription = hub.subscribe_relay()?;
+        let relay = Relay::new(runtime.now(), config.relay.clone(), runtime.random_array());
+        let shared = Arc::new(Shared {
+            port: Arc::clone(hub.port()),
+            config,
+            state: Mutex::new(State {
+                relay,
+                sockets: HashMap::new(),
+                armed: None,
+            }),
+            deadline_moved: Notify::new(),
+            runtime,
+        });
+        let port_reader = shared
+            .runtime
+            .spawn_task(read_port(Arc::downgrade(&shared), subscription));
+        let timer = shared.runtime.spawn_task(keep_time(Arc::clone(&shared)));
+        Ok(Self {
+            shared,
+            _port_reader: port_reader,
+            _timer: timer,
+        })
+    }
+
+    /// Draws credentials for a client that was seen at `observed`.
+    ///
+    /// # Errors
+    /// When the owner's quota or the table is full.
+    pub fn issue_credentials(
+        &self,
+        owner: CredentialOwner,
+        observed: IpAddr,
+    ) -> Result<TurnCredentials, CredentialError> {
+        let now = self.shared.runtime.now();
+        lock(&self.shared.state)
+            .relay
+            .issue_credentials(now, owner, observed)
+    }
+
+    /// See [`Relay::add_user`].
+    pub fn add_user(&self, username: &str, password: &str) {
+        lock(&self.shared.state).relay.add_user(username, password);
+    }
+
+    /// Allows relaying towards a supernode whose signed record was verified, until `until`. Returns false
+    /// when the list is full.
+    #[must_use]
+    pub fn allow_node(&self, ip: IpAddr, until: Instant) -> bool {
+        let now = self.shared.runtime.now();
+        lock(&self.shared.state)
+            .relay
+            .policy_mut()
+            .allow_node(now, ip, until)
+    }
+
+    /// Allows relaying towards an address that the other party of a call registered, until `until`. Returns
+    /// false when the list is full.
+    #[must_use]
+    pub fn allow_address(&self, addr: SocketAddr, until: Instant) -> bool {
+        let now = self.shared.runtime.now();
+        lock(&self.shared.state)
+            .relay
+            .policy_mut()
+            .allow_address(now, addr, until)
+    }
+
+    /// While draining, new allocations are refused and running ones go on.
+    pub fn set_draining(&self, draining: bool) {
+        lock(&self.shared.state).relay.set_draining(draining);
+    }
+
+    /// Counters since the start.
+    #[must_use]
+    pub fn counters(&self) -> RelayCounters {
+        lock(&self.shared.state).relay.counters().clone()
+    }
+
+    /// Traffic of the live allocation with this relayed address.
+    #[must_use]
+    pub fn traffic(&self, relayed: SocketAddr) -> Option<Traffic> {
+        lock(&self.shared.state).relay.traffic(relayed)
+    }
+}
+
+/// Feeds the relay from the port. It holds the relay weakly, so that dropping the server ends everything.
+async fn read_port(shared: Weak<Shared>, mut subscription: Subscription) {
+    loop {
+        let inbound = subscription.recv().await;
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        let now = shared.runtime.now();
+        let mut guard = lock(&shared.state);
+        let state = &mut *guard;
+        if is_channel_data(&inbound.bytes) {
+            let mut packet = into_mut(inbound.bytes);
+            if let Some(Forward { via, to, contents }) =
+                state.relay.forward(now, inbound.from, &mut packet)
+            {
+                let sent = send(&shared, &state.sockets, via, to, contents);
+                if !sent {
+                    state.relay.note_send_failure();
+                }
+            }
+        } else {
+            state
+                .relay
+                .handle_input(now, inbound.from, inbound.local, &inbound.bytes);
+        }
+        drain(&shared, state, now);
+    }
+}
+
+/// Completes the allocation once its socket takes packets, then feeds the relay from it.
+async fn run_relayed(
+    shared: Weak<Shared>,
+    id: AllocationId,
+    socket: Arc<dyn AsyncUdpSocket>,
+    port: u16,
+) {
+    let usable = writable(&socket).await;
+    {
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        let now = shared.runtime.now();
+        let mut state = lock(&shared.state);
+        state
+            .relay
+            .handle_relay_opened(now, id, usable.ok().map(|()| port));
+        drain(&shared, &mut state, now);
+    }
+    let mut buffer = vec![0; RECEIVE_BUFFER_BYTES];
+    loop {
+        let received = std::future::poll_fn(|cx| {
+            let Some(shared) = shared.upgrade() else {
+                return std::task::Poll::Ready(None);
+            };
+            let mut now = None;
+            let polled = poll_train(&*socket, cx, &mut buffer, |from, _local, payload| {
+                let now = *now.get_or_insert_with(|| shared.runtime.now());
+                lock(&shared.state)
+                    .relay
+                    .handle_relayed_input(now, id, from, payload);
+            });
+            polled.map(Some)
+        })
+        .await;
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        let Some(received) = received else { return };
+        let mut state = lock(&shared.state);
+        if let Err(error) = received {
+            tracing::warn!(%error, "a relayed socket failed");
+            state.relay.handle_relay_failed(id);
+        }
+        drain(&shared, &mut state, shared.runtime.now());
+    }
+}
+
+/// Ends expired allocations.
+async fn keep_time(shared: Arc<Shared>) {
+    loop {
+        let deadline = {
+            let mut state = lock(&shared.state);
+            state.armed = state.relay.poll_timeout();
+            state.armed
+        };
+        let moved = shared.deadline_moved.notified();
+        match deadline {
+            None => moved.await,
+            Some(deadline) => {
+                tokio::select! {
+                    biased;
+                    () = moved => {}
+                    () = shared.runtime.sleep_until(deadline) => {
+                        let now = shared.runtime.now();
+                        let mut state = lock(&shared.state);
+                        state.relay.handle_timeout(now);
+                        drain(&shared, &mut state, now);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn send(
+    shared: &Shared,
+    sockets: &HashMap<AllocationId, RelayedSocket>,
+    via: Via,
+    to: SocketAddr,
+    contents: &[u8],
+) -> bool {
+    match via {
+        Via::Port(local) => {
+            shared.port.send(to, local, contents);
+            true
+        }
+        Via::Relayed(id) => sockets
+            .get(&id)
+            .is_some_and(|relayed| send_datagram(&*relayed.socket, to, None, contents)),
+    }
+}
+
+/// Carries out everything the relay wants, until only its deadline is left.
+fn drain(shared: &Arc<Shared>, state: &mut State, now: Instant) {
+    loop {
+        while let Some(Transmit { via, to, contents }) = state.relay.poll_transmit() {
+            if !send(shared, &state.sockets, via, to, &contents) {
+                state.relay.note_send_failure();
+            }
+            state.relay.recycle(contents);
+        }
+        match state.relay.poll_event() {
+            None => break,
+            Some(RelayEvent::OpenRelay { allocation, ipv6 }) => match open(shared, ipv6) {
+                Ok((socket, port)) => {
+                    let task = shared.runtime.spawn_task(run_relayed(
+                        Arc::downgrade(shared),
+                        allocation,
+                        Arc::clone(&socket),
+                        port,
+                    ));
+                    state.sockets.insert(
+                        allocation,
+                        RelayedSocket {
+                            socket,
+                            _task: task,
+                        },
+                    );
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "no socket for an allocation");
+                    state.relay.handle_relay_opened(now, allocation, None);
+                }
+            },
+            Some(RelayEvent::CloseRelay { allocation }) => {
+                state.sockets.remove(&allocation);
+            }
+            Some(RelayEvent::ClientAdded { client }) => shared.port.add_channel_source(client),
+            Some(RelayEvent::ClientRemoved { client }) => shared.port.remove_channel_source(client),
+        }
+    }
+    let earlier = match (state.relay.poll_timeout(), state.armed) {
+        (Some(wanted), Some(armed)) => wanted < armed,
+        (Some(_), None) => true,
+        (None, _) => false,
+    };
+    if earlier {
+        shared.deadline_moved.notify_one();
+    }
+}
+
+fn open(shared: &Shared, ipv6: bool) -> io::Result<(Arc<dyn AsyncUdpSocket>, u16)> {
+    let config = &shared.config;
+    let ip = if ipv6 {
+        IpAddr::V6(config.bind_v6)
+    } else {
+        IpAddr::V4(config.bind_v4)
+    };
+    let (first, last) = (*config.ports.start(), *config.ports.end());
+    let mut last_error = io::Error::from(io::ErrorKind::AddrInUse);
+    for _ in 0..PORT_ATTEMPTS {
+        // Random, so that an outsider cannot guess which ports are in use (RFC 8656 section 21.1.4).
+        let random = u32::from_be_bytes(shared.runtime.random_array());
+        let span = u32::from(last.saturating_sub(first)) + 1;
+        let port = first.saturating_add(u16::try_from(random % span).unwrap_or(0));
+        match shared.runtime.bind_udp(SocketAddr::new(ip, port)) {
+            Ok(socket) => {
+                let port = socket.local_addr()?.port();
+                return Ok((socket, port));
+            }
+            Err(error) => last_error = error,
+        }
+    }
+    Err(last_error)
+}
