@@ -2,6 +2,8 @@
 
 pub mod call;
 pub mod control;
+pub mod identity;
+pub mod link;
 pub mod report;
 pub mod signal;
 pub mod sim;

@@ -439,9 +439,15 @@ mod tests {
         assert_eq!(bytes.len(), 1 + 32 + 8 + 1 + 64);
         assert_eq!(bytes[33..41], NOW.to_be_bytes());
         assert_eq!(bytes[41], 0);
-        assert_eq!(z32::encode(&Sha256::digest(&*bytes)), "7mbjzcz49qjfhnmmnairkk6c3iopnjw3srfsfrfosssf7fwoz56o");
+        assert_eq!(
+            z32::encode(&Sha256::digest(&*bytes)),
+            "7mbjzcz49qjfhnmmnairkk6c3iopnjw3srfsfrfosssf7fwoz56o"
+        );
         let proof = invite.present(host().2.user(), GUEST).to_bytes();
-        assert_eq!(z32::encode(&Sha256::digest(&proof)), "bog7ksb3ykc6783cgmuz7gyborthi66rqww5rkcdz6hanabh7r1y");
+        assert_eq!(
+            z32::encode(&Sha256::digest(&proof)),
+            "bog7ksb3ykc6783cgmuz7gyborthi66rqww5rkcdz6hanabh7r1y"
+        );
         assert_eq!(invite.to_string().len(), 170);
         assert_eq!(format!("{invite:?}"), "Invite(secret)");
     }
