@@ -145,7 +145,7 @@ mod tests {
         for (wrong, meant) in [
             ("winnr", "winner"),
             ("sausages", "sausage"),
-            ("yera", "year"),
+            ("yaer", "year"),
             ("usefull", "useful"),
         ] {
             let text = LEGAL.replacen(meant, wrong, 1);
