@@ -6,7 +6,9 @@
 //! Everything here takes its clock, its randomness and its sockets from a [`runtime::Runtime`], so that the
 //! simulator can run the shipped code in virtual time.
 
+pub mod connection;
 pub mod demux;
+pub mod endpoint;
 pub mod identity;
 pub mod mux;
 pub mod noise;

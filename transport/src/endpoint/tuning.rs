@@ -1,0 +1,100 @@
+//! quinn's transport parameters for the two kinds of connection.
+
+use std::{sync::Arc, time::Duration};
+
+use quinn_proto::{IdleTimeout, TransportConfig, VarInt};
+
+use super::window::{MediaRate, MediaWindowFactory};
+
+/// UDP payload of every QUIC packet: what RFC 9000 section 14 guarantees. With the 4 bytes of ChannelData and
+/// IPv6's headers it is 1252 bytes, which every IPv6 link carries. No path is ever probed for more: a switch to
+/// a narrower one would lose what was sized for the wider.
+pub const MTU: u16 = 1200;
+
+/// Largest application datagram at [`MTU`]: less 1 byte of header, 8 of connection id, 4 of packet number, 16
+/// of tag, 9 of frame.
+pub const MAX_DATAGRAM: usize = 1162;
+
+/// quinn's bookkeeping for one queued datagram, in bytes; its size enters the send buffer's limit.
+const QUEUED_OVERHEAD: usize = 32;
+
+/// Round trip assumed before the first sample: the first flight is repeated after three of it. RFC 9002 proposes
+/// 333 ms, a second until the repetition; a person waits here, and a spurious repetition costs two packets.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+
+/// A silent peer connection is given up. Media has left it long before; the session dials anew.
+pub const PEER_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The session's feedback keeps a connection alive by itself; this covers the time before it starts.
+const PEER_KEEP_ALIVE: Duration = Duration::from_secs(2);
+
+/// A silent connection to a supernode is given up.
+pub const NODE_IDLE_TIMEOUT: Duration = Duration::from_secs(45);
+/// Keeps NAT bindings open: RFC 4787 asks for 2 minutes, many home routers keep UDP for 30 s. Sent by the client
+/// alone; a supernode with 100 000 clients needs no timers for it.
+const NODE_KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Streams that a peer may have open at once, each way. A session needs one; files have a few of their own.
+const PEER_STREAMS: u32 = 16;
+/// Requests that a client may have open at a supernode, and pushes the other way.
+const NODE_STREAMS: u32 = 64;
+
+const KIB: u32 = 1024;
+
+fn common() -> TransportConfig {
+    let mut config = TransportConfig::default();
+    config
+        .initial_mtu(MTU)
+        .min_mtu(MTU)
+        .mtu_discovery_config(None)
+        .initial_rtt(INITIAL_RTT)
+        // The spin bit tells observers the round trip.
+        .allow_spin(false)
+        .datagram_receive_buffer_size(Some(256 * 1024))
+        // One full datagram waits in quinn, and at most one more for its place: what waits longer waits in our
+        // own queue, where it can expire and be overtaken.
+        .datagram_send_buffer_size(MAX_DATAGRAM + QUEUED_OVERHEAD);
+    config
+}
+
+fn idle(timeout: Duration) -> Option<IdleTimeout> {
+    IdleTimeout::try_from(timeout).ok()
+}
+
+/// Between two devices.
+pub(super) fn peer(rate: &Arc<MediaRate>) -> Arc<TransportConfig> {
+    let mut config = common();
+    config
+        .max_idle_timeout(idle(PEER_IDLE_TIMEOUT))
+        .keep_alive_interval(Some(PEER_KEEP_ALIVE))
+        .max_concurrent_bidi_streams(VarInt::from_u32(PEER_STREAMS))
+        .max_concurrent_uni_streams(VarInt::from_u32(PEER_STREAMS))
+        .stream_receive_window(VarInt::from_u32(256 * KIB))
+        .receive_window(VarInt::from_u32(1024 * KIB))
+        .send_window(u64::from(1024 * KIB))
+        .congestion_controller_factory(Arc::new(MediaWindowFactory(Arc::clone(rate))));
+    Arc::new(config)
+}
+
+fn node() -> TransportConfig {
+    let mut config = common();
+    config
+        .max_idle_timeout(idle(NODE_IDLE_TIMEOUT))
+        .max_concurrent_bidi_streams(VarInt::from_u32(NODE_STREAMS))
+        .max_concurrent_uni_streams(VarInt::from_u32(NODE_STREAMS))
+        .stream_receive_window(VarInt::from_u32(64 * KIB))
+        .receive_window(VarInt::from_u32(256 * KIB))
+        .send_window(u64::from(256 * KIB));
+    config
+}
+
+/// From a device to a supernode.
+pub(super) fn node_client() -> Arc<TransportConfig> {
+    let mut config = node();
+    config.keep_alive_interval(Some(NODE_KEEP_ALIVE));
+    Arc::new(config)
+}
+
+/// From a supernode to its clients.
+pub(super) fn node_server() -> Arc<TransportConfig> {
+    Arc::new(node())
+}
