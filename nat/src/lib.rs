@@ -2,6 +2,8 @@
 
 mod stun;
 
+pub mod client;
+pub mod home;
 pub mod port;
 pub mod supernode;
 pub mod turn;

@@ -3,6 +3,10 @@
 //! [`RawPort`] is what the shells need of the port. [`PortHub`] is its only reader and hands each packet to
 //! whoever it is for: the relay, the client of one TURN server, an ICE agent.
 
+mod shared;
+
+pub use shared::SharedPort;
+
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     fmt,

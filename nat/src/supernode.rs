@@ -1,5 +1,9 @@
 //! The supernode role: a rendezvous for devices, and a relay for their calls.
 
+pub mod admission;
 pub mod protocol;
 pub mod registry;
 pub mod relay;
+mod service;
+
+pub use service::{Supernode, SupernodeStatus};

@@ -1,0 +1,226 @@
+//! One connection to a supernode, as a client: requests with their answers, and what is pushed.
+
+use std::{sync::Arc, time::Duration};
+
+use ahoy_transport::{
+    connection::{CloseCode, Connection, ConnectionLost},
+    identity::{DeviceId, UserId},
+    runtime::{Runtime, timeout},
+};
+
+use crate::supernode::protocol::{
+    MAX_MESSAGE, Push, Refusal, Registration, RelayGrant, Request, Response,
+};
+
+/// A supernode that does not answer for this long is as good as gone: two retransmissions on a bad line.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a request was not answered as hoped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// The supernode said no.
+    #[error("the supernode refused: {0}")]
+    Refused(#[from] Refusal),
+    /// The connection is gone.
+    #[error("the connection to the supernode is lost")]
+    Lost,
+    /// No answer in time.
+    #[error("the supernode does not answer")]
+    TimedOut,
+    /// The answer cannot be read, or answers something else.
+    #[error("the supernode's answer makes no sense")]
+    Protocol,
+}
+
+/// What a registration brought.
+#[derive(Debug, Clone)]
+pub struct Registered {
+    /// Where our packets come from, as the supernode sees it.
+    pub observed: std::net::SocketAddr,
+    /// The supernode's clock, milliseconds since 1970.
+    pub now_millis: u64,
+    /// Credentials for its relay, if it relays.
+    pub relay: Option<RelayGrant>,
+}
+
+/// A connection to a supernode.
+#[derive(Debug, Clone)]
+pub struct NodeClient {
+    runtime: Arc<dyn Runtime>,
+    connection: Connection,
+}
+
+impl NodeClient {
+    /// Speaks the supernode protocol on `connection`.
+    #[must_use]
+    pub fn new(runtime: Arc<dyn Runtime>, connection: Connection) -> Self {
+        Self {
+            runtime,
+            connection,
+        }
+    }
+
+    /// The connection underneath.
+    #[must_use]
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// Every way in which it can fail is a variant of [`RequestError`].
+    pub async fn request(&self, request: &Request) -> Result<Response, RequestError> {
+        let exchange = async {
+            let (mut sender, mut receiver) = self
+                .connection
+                .open_bi()
+                .await
+                .map_err(|_lost| RequestError::Lost)?;
+            sender
+                .send(&request.encode())
+                .await
+                .map_err(|_lost| RequestError::Lost)?;
+            sender.finish();
+            let answer = receiver
+                .recv(MAX_MESSAGE)
+                .await
+                .map_err(|_lost| RequestError::Lost)?;
+            Response::decode(&answer.ok_or(RequestError::Protocol)?)
+                .map_err(|_malformed| RequestError::Protocol)
+        };
+        match timeout(&*self.runtime, RESPONSE_TIMEOUT, exchange).await {
+            Some(Ok(Response::Refused(refusal))) => Err(RequestError::Refused(refusal)),
+            Some(result) => result,
+            None => Err(RequestError::TimedOut),
+        }
+    }
+
+    /// Makes this device reachable at the supernode, or renews that.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn register(&self, registration: Registration) -> Result<Registered, RequestError> {
+        match self.request(&Request::Register(registration)).await? {
+            Response::Registered {
+                mut observed,
+                now_millis,
+                relay,
+            } => {
+                observed.set_ip(observed.ip().to_canonical());
+                Ok(Registered {
+                    observed,
+                    now_millis,
+                    relay: relay.map(|grant| self.located(grant)),
+                })
+            }
+            Response::Devices(_)
+            | Response::Delivered { .. }
+            | Response::Replied
+            | Response::Relay(_)
+            | Response::Refused(_) => Err(RequestError::Protocol),
+        }
+    }
+
+    /// The devices of `user` that are registered at the supernode. Nothing in them is verified.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn lookup(&self, user: UserId) -> Result<Vec<Registration>, RequestError> {
+        match self.request(&Request::Lookup { user }).await? {
+            Response::Devices(devices) => Ok(devices),
+            Response::Registered { .. }
+            | Response::Delivered { .. }
+            | Response::Replied
+            | Response::Relay(_)
+            | Response::Refused(_) => Err(RequestError::Protocol),
+        }
+    }
+
+    /// Hands an envelope to a device. The number names the delivery in [`Push::ReplyTo`].
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn deliver(
+        &self,
+        to: DeviceId,
+        epoch: u64,
+        envelope: Vec<u8>,
+    ) -> Result<u64, RequestError> {
+        let request = Request::Deliver {
+            to,
+            epoch,
+            envelope,
+        };
+        match self.request(&request).await? {
+            Response::Delivered { delivery } => Ok(delivery),
+            Response::Registered { .. }
+            | Response::Devices(_)
+            | Response::Replied
+            | Response::Relay(_)
+            | Response::Refused(_) => Err(RequestError::Protocol),
+        }
+    }
+
+    /// Answers a delivery.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn reply(&self, delivery: u64, payload: Vec<u8>) -> Result<(), RequestError> {
+        match self.request(&Request::Reply { delivery, payload }).await? {
+            Response::Replied => Ok(()),
+            Response::Registered { .. }
+            | Response::Devices(_)
+            | Response::Delivered { .. }
+            | Response::Relay(_)
+            | Response::Refused(_) => Err(RequestError::Protocol),
+        }
+    }
+
+    /// Credentials for the supernode's relay.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn relay_grant(&self) -> Result<RelayGrant, RequestError> {
+        match self.request(&Request::RelayGrant).await? {
+            Response::Relay(grant) => Ok(self.located(grant)),
+            Response::Registered { .. }
+            | Response::Devices(_)
+            | Response::Delivered { .. }
+            | Response::Replied
+            | Response::Refused(_) => Err(RequestError::Protocol),
+        }
+    }
+
+    /// The next push. A push that cannot be read is skipped: a newer supernode may say more.
+    ///
+    /// # Errors
+    /// When the connection is over.
+    pub async fn next_push(&self) -> Result<Push, ConnectionLost> {
+        loop {
+            let mut stream = self.connection.accept_uni().await?;
+            let read = timeout(&*self.runtime, RESPONSE_TIMEOUT, stream.recv(MAX_MESSAGE)).await;
+            let Some(Ok(Some(message))) = read else {
+                tracing::debug!("a push did not arrive whole");
+                continue;
+            };
+            match Push::decode(&message) {
+                Ok(push) => return Ok(push),
+                Err(error) => tracing::debug!(%error, "a push cannot be read"),
+            }
+        }
+    }
+
+    /// Says good-bye.
+    pub fn close(&self) {
+        self.connection.close(CloseCode::Done, "done");
+    }
+
+    /// A relay that names no address listens where the supernode itself is reached.
+    fn located(&self, mut grant: RelayGrant) -> RelayGrant {
+        if grant.server.ip().is_unspecified() {
+            grant.server = self.connection.remote_address();
+        }
+        grant
+    }
+}
