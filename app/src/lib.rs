@@ -1,6 +1,7 @@
 //! The calling app.
 
 pub mod call;
+pub mod cli;
 pub mod control;
 pub mod identity;
 pub mod link;

@@ -1,2 +1,7 @@
 //! The `ahoy` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ahoy::cli::main(std::env::args_os())
+}

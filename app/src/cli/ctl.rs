@@ -1,0 +1,132 @@
+//! `ahoy ctl`: tells the running app what to do.
+
+use std::path::Path;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{CliError, Exit, print_json, print_line};
+use crate::control::{Command, ControlClient, ControlSocketError, ErrorCode};
+
+/// Talk to the app that runs on this profile.
+#[derive(Debug, Clone, Args)]
+pub struct CtlArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: CtlCommand,
+}
+
+/// What a running app can be told.
+#[derive(Debug, Clone, Subcommand)]
+pub enum CtlCommand {
+    /// What is going on? Prints JSON.
+    Status,
+    /// Accept the call that rings.
+    Accept,
+    /// Decline the call that rings.
+    Decline,
+    /// End the call.
+    #[command(name = "hangup")]
+    HangUp,
+    /// Mute the microphone.
+    Mute,
+    /// Unmute the microphone.
+    Unmute,
+    /// Mute or unmute, whichever it is not.
+    ToggleMute,
+    /// Push to talk: the key is down.
+    PttDown,
+    /// Push to talk: the key is up.
+    PttUp,
+    /// Put the other side on hold, or take it off again.
+    Hold {
+        /// On hold?
+        #[arg(value_enum, default_value_t)]
+        state: Switch,
+    },
+    /// Do not disturb: calls come in without a sound.
+    Dnd {
+        /// Undisturbed?
+        #[arg(value_enum, default_value_t)]
+        state: Switch,
+    },
+    /// Call somebody from the running app.
+    Call {
+        /// Whom: the name of a contact, or an ahoy: link.
+        #[arg(value_name = "NAME|LINK")]
+        to: String,
+    },
+    /// Print happenings as they come, one line of JSON each.
+    Events,
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Switch {
+    /// On.
+    #[default]
+    On,
+    /// Off.
+    Off,
+}
+
+impl From<CtlCommand> for Command {
+    fn from(command: CtlCommand) -> Self {
+        match command {
+            CtlCommand::Status => Self::Status,
+            CtlCommand::Accept => Self::Accept,
+            CtlCommand::Decline => Self::Decline,
+            CtlCommand::HangUp => Self::HangUp,
+            CtlCommand::Mute => Self::Mute,
+            CtlCommand::Unmute => Self::Unmute,
+            CtlCommand::ToggleMute => Self::ToggleMute,
+            CtlCommand::PttDown => Self::PttDown,
+            CtlCommand::PttUp => Self::PttUp,
+            CtlCommand::Hold { state } => Self::Hold {
+                on: state == Switch::On,
+            },
+            CtlCommand::Dnd { state } => Self::Dnd {
+                on: state == Switch::On,
+            },
+            CtlCommand::Call { to } => Self::Call { to },
+            CtlCommand::Events => Self::Events,
+        }
+    }
+}
+
+/// Tells the app that runs on the profile in `folder`, and prints what it answers.
+///
+/// # Errors
+/// When no app runs there, or it refuses.
+#[cfg(unix)]
+pub async fn ctl(folder: &Path, arguments: CtlArgs) -> Result<(), CliError> {
+    let command = Command::from(arguments.command);
+    let mut client = ControlClient::connect(folder).await?;
+    let answer = client.request(command.clone()).await?;
+    if let Some(error) = answer.error {
+        let exit = match error.code {
+            ErrorCode::BadRequest | ErrorCode::UnknownContact => Exit::Usage,
+            ErrorCode::NoCall
+            | ErrorCode::NotRinging
+            | ErrorCode::InCall
+            | ErrorCode::Unavailable => Exit::Failed,
+        };
+        return Err(CliError::new(exit, error.message));
+    }
+    if let Some(status) = answer.result {
+        print_json(&status)?;
+    }
+    if command == Command::Events {
+        loop {
+            match client.next_event().await {
+                Ok(event) => {
+                    let line = serde_json::to_string(&event).map_err(CliError::failed)?;
+                    print_line(&line)?;
+                }
+                // The app has ended, and so has what there was to tell.
+                Err(ControlSocketError::Closed) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! Where sound comes from and goes to, and which ways it may take.
+
+use std::{convert::Infallible, path::PathBuf, str::FromStr};
+
+use clap::{Args, ValueEnum};
+
+use super::{CliError, values};
+use crate::link::NodeLink;
+
+/// Media options of `call`, `answer` and `demo`.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Media")]
+pub struct MediaFlags {
+    /// What the other side hears: mic, tone, silence or a FILE.wav.
+    #[arg(long, value_name = "SOURCE")]
+    pub audio_in: Option<AudioIn>,
+    /// Where the other side is heard: speaker, null or a FILE.wav.
+    #[arg(long, value_name = "SINK")]
+    pub audio_out: Option<AudioOut>,
+    /// Supernode to use, by its ahoy-node: link; may be repeated.
+    #[arg(long, value_name = "NODE_LINK")]
+    pub via: Vec<NodeLink>,
+    /// Which ways media may take.
+    #[arg(long, value_enum, default_value_t)]
+    pub path: PathChoice,
+    /// Bits per second of sound to send, such as 32k.
+    #[arg(long, value_name = "BPS", value_parser = values::audio_bitrate)]
+    pub bitrate: Option<u32>,
+    /// Milliseconds of sound in a packet: 10, 20, 40 or 60.
+    #[arg(long, value_name = "MS", value_parser = values::ptime)]
+    pub ptime: Option<u16>,
+}
+
+/// Where sound comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AudioIn {
+    /// The microphone.
+    Microphone,
+    /// A sound file.
+    File(PathBuf),
+    /// A tone.
+    Tone,
+    /// Nothing to hear, but sent all the same.
+    Silence,
+}
+
+/// Where sound goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AudioOut {
+    /// The loudspeaker.
+    Speaker,
+    /// A sound file.
+    File(PathBuf),
+    /// Nowhere.
+    Null,
+}
+
+/// Which ways media may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum PathChoice {
+    /// Through a relay at once, directly as soon as that works.
+    #[default]
+    Auto,
+    /// Directly or not at all.
+    Direct,
+    /// Only through relays: the other side never learns this address.
+    Relay,
+}
+
+/// Media options, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MediaPlan {
+    /// Where sound comes from.
+    pub audio_in: AudioIn,
+    /// Where sound goes.
+    pub audio_out: AudioOut,
+    /// Supernodes to use; empty: those of the profile.
+    pub via: Vec<NodeLink>,
+    /// Which ways media may take.
+    pub path: PathChoice,
+    /// Bits per second to send; absent: the app's choice.
+    pub bitrate_bps: Option<u32>,
+    /// Milliseconds of sound in a packet; absent: the app's choice.
+    pub ptime_millis: Option<u16>,
+}
+
+/// Most supernodes named for one call: a device keeps two or three warm.
+const MAX_VIA: usize = 8;
+
+impl MediaFlags {
+    /// Checks them. Without a word about it, sound comes from the microphone and goes to the loudspeaker; in
+    /// a build without devices it is silence and goes nowhere.
+    ///
+    /// # Errors
+    /// A device in a build without devices, a file that is not there, a link that is none.
+    pub fn plan(self) -> Result<MediaPlan, CliError> {
+        let devices = cfg!(feature = "devices");
+        let audio_in = self.audio_in.unwrap_or(if devices {
+            AudioIn::Microphone
+        } else {
+            AudioIn::Silence
+        });
+        let audio_out = self.audio_out.unwrap_or(if devices {
+            AudioOut::Speaker
+        } else {
+            AudioOut::Null
+        });
+        if audio_in == AudioIn::Microphone && !devices {
+            return Err(CliError::usage(
+                "this build has no microphone: say --audio-in FILE.wav, tone or silence",
+            ));
+        }
+        if audio_out == AudioOut::Speaker && !devices {
+            return Err(CliError::usage(
+                "this build has no loudspeaker: say --audio-out FILE.wav or null",
+            ));
+        }
+        if let AudioIn::File(path) = &audio_in
+            && !path.is_file()
+        {
+            let path = path.display();
+            return Err(CliError::usage(format_args!(
+                "there is no sound file {path}: --audio-in takes mic, tone, silence or a FILE.wav"
+            )));
+        }
+        if let AudioOut::File(path) = &audio_out {
+            writable(path, "--audio-out")?;
+        }
+        if self.via.len() > MAX_VIA {
+            return Err(CliError::usage(format_args!(
+                "--via can be given {MAX_VIA} times at most"
+            )));
+        }
+        Ok(MediaPlan {
+            audio_in,
+            audio_out,
+            via: self.via,
+            path: self.path,
+            bitrate_bps: self.bitrate,
+            ptime_millis: self.ptime,
+        })
+    }
+}
+
+/// A file could be written there, as far as one can tell before doing it.
+pub(super) fn writable(path: &std::path::Path, option: &str) -> Result<(), CliError> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let folder_there = parent.is_none_or(std::path::Path::is_dir);
+    if path.is_dir() || path.file_name().is_none() || !folder_there {
+        let path = path.display();
+        return Err(CliError::usage(format_args!(
+            "{option} cannot be written to {path}: name a file in a folder that exists"
+        )));
+    }
+    Ok(())
+}
+
+impl FromStr for AudioIn {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(match text {
+            "mic" => Self::Microphone,
+            "tone" => Self::Tone,
+            "silence" => Self::Silence,
+            file => Self::File(PathBuf::from(file)),
+        })
+    }
+}
+
+impl FromStr for AudioOut {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(match text {
+            "speaker" => Self::Speaker,
+            "null" => Self::Null,
+            file => Self::File(PathBuf::from(file)),
+        })
+    }
+}

@@ -1,0 +1,231 @@
+//! What may be said and what it means. Commands whose engine is not there yet are parsed all the same.
+
+use std::{path::PathBuf, time::Duration};
+
+use ahoy_transport::identity::{NodeKeys, RootKey};
+use clap::CommandFactory as _;
+
+use super::*;
+use crate::{
+    call::{Ending, Failure, Side, Unreachable},
+    control::Command as ControlCommand,
+    link::{NodeLink, PersonLink},
+    sim::{Loss, Rate},
+};
+
+/// One command alone.
+#[derive(Debug, Parser)]
+struct Alone<A: Args> {
+    #[command(flatten)]
+    arguments: A,
+}
+
+fn parse<A: Args + std::fmt::Debug>(line: &str) -> Result<A, String> {
+    Alone::<A>::command().debug_assert();
+    Alone::try_parse_from(std::iter::once("ahoy").chain(line.split_whitespace()))
+        .map(|alone: Alone<A>| alone.arguments)
+        .map_err(|error| error.to_string())
+}
+
+fn eva() -> PersonLink {
+    PersonLink::new(RootKey::from_seed(&[7; 32]).user())
+}
+
+fn node(seed: u8) -> NodeLink {
+    let id = NodeKeys::from_seed(&[seed; 32]).id();
+    format!("ahoy-node:{id}@host.example:{}", u16::from(seed) + 1)
+        .parse()
+        .unwrap()
+}
+
+#[test]
+fn the_whole_is_well_formed() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn a_link_may_stand_alone_and_other_words_may_not() {
+    let text = eva().to_string();
+    let cli = Cli::try_parse_from(["ahoy", &text, "--home", "/tmp/x"]).unwrap();
+    assert_eq!(cli.link, Some(Link::Person(eva())));
+    assert_eq!(cli.common.home, Some(PathBuf::from("/tmp/x")));
+    for wrong in ["frobnicate", "ahoy:cut", ""] {
+        let error = Cli::try_parse_from(["ahoy", wrong]).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{wrong}");
+    }
+}
+
+#[test]
+fn a_call_is_planned_from_its_options() {
+    let folder = tempfile::tempdir().unwrap();
+    let wav = folder.path().join("in.wav");
+    std::fs::write(&wav, "").unwrap();
+    let line = format!(
+        "{} --for 8 --timeout 2.5 --report {}/r.json --json --audio-in {} --audio-out null \
+         --via {} --via {} --path relay --bitrate 24k --ptime 40",
+        eva(),
+        folder.path().display(),
+        wav.display(),
+        node(1),
+        node(2)
+    );
+    let plan = parse::<CallArgs>(&line).unwrap().plan().unwrap();
+    let expected = CallPlan {
+        to: Target::Link(eva()),
+        talk_limit: Some(Duration::from_secs(8)),
+        setup_limit: Some(Duration::from_millis(2500)),
+        report: Some(folder.path().join("r.json")),
+        json: true,
+        media: MediaPlan {
+            audio_in: AudioIn::File(wav),
+            audio_out: AudioOut::Null,
+            via: vec![node(1), node(2)],
+            path: PathChoice::Relay,
+            bitrate_bps: Some(24_000),
+            ptime_millis: Some(40),
+        },
+    };
+    assert_eq!(plan, expected);
+}
+
+#[test]
+fn what_cannot_work_is_said_before_anybodys_phone_rings() {
+    let told = |line: &str| {
+        let error = parse::<CallArgs>(line).unwrap().plan().unwrap_err();
+        assert_eq!(error.exit, Exit::Usage);
+        error.message
+    };
+    assert!(told("Eva --audio-in /no/such.wav").contains("/no/such.wav"));
+    assert!(told("Eva --report /no/such/folder/r.json").contains("--report"));
+    if !cfg!(feature = "devices") {
+        assert!(told("Eva --audio-in mic").contains("no microphone"));
+    }
+    for line in [
+        "",
+        "ahoy:abc",
+        "AHOY:abc",
+        "Eva --via ahoy:abc",
+        "Eva --for 0",
+        "Eva --ptime 30",
+        "Eva --bitrate 1k",
+        "Eva --path pigeon",
+    ] {
+        assert!(parse::<CallArgs>(line).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn answering_by_itself_is_asked_for_and_can_be_limited() {
+    let auto = |line: &str| {
+        let line = format!("{line} --audio-out null");
+        parse::<AnswerArgs>(&line).unwrap().plan().unwrap().auto
+    };
+    assert_eq!(auto(""), AutoAnswer::Nobody);
+    assert_eq!(auto("--auto"), AutoAnswer::Everybody);
+    assert_eq!(auto("--auto --contacts-only"), AutoAnswer::Contacts);
+    assert!(parse::<AnswerArgs>("--contacts-only").is_err());
+    assert!(parse::<AnswerArgs>("--echo --audio-in tone").is_err());
+    assert!(
+        parse::<AnswerArgs>("--echo --once")
+            .unwrap()
+            .plan()
+            .unwrap()
+            .echo
+    );
+}
+
+#[test]
+fn the_demonstration_is_self_contained() {
+    let plan = |line: &str| parse::<DemoArgs>(line).unwrap().plan();
+    let usual = plan("").unwrap();
+    assert_eq!(
+        (usual.talk, usual.path),
+        (Duration::from_secs(8), PathChoice::Auto)
+    );
+    assert_eq!(plan("--relay-only").unwrap().path, PathChoice::Relay);
+    assert_eq!(
+        plan("--audio-in tone").unwrap().audio_in,
+        Some(AudioIn::Tone)
+    );
+    assert!(plan(&format!("--via {}", node(1))).is_err());
+    assert!(plan("--audio-out null").is_err());
+    assert!(plan("--out /etc/passwd").is_err());
+    assert!(parse::<DemoArgs>("--relay-only --path direct").is_err());
+    assert!(parse::<DoctorArgs>("--json").unwrap().json);
+}
+
+#[test]
+fn what_is_said_about_a_simulated_link_lies_over_its_profile() {
+    let plan = |line: &str| parse::<SimArgs>(line).unwrap().plan();
+    let clean = plan("").unwrap();
+    assert_eq!((clean.seed, clean.talk), (1, Duration::from_secs(10)));
+    assert_eq!(clean.conditions[0].1.loss, Loss::None);
+    let burst = plan("--profile burst20 --delay 50").unwrap().conditions[0]
+        .1
+        .clone();
+    assert_eq!(burst.loss, Loss::bursts(0.2, 3.0));
+    assert_eq!(burst.delay, Duration::from_millis(50));
+    let drop = plan("--profile capacity-drop --loss 5% --burst 8").unwrap();
+    let times: Vec<u64> = drop.conditions.iter().map(|(at, _)| at.as_secs()).collect();
+    assert_eq!(times, [0, 10, 20]);
+    assert!(
+        drop.conditions
+            .iter()
+            .all(|(_, it)| it.loss == Loss::bursts(0.05, 8.0))
+    );
+    let thin = plan("--rate 400k --queue 300").unwrap().conditions[0]
+        .1
+        .rate;
+    let expected = Rate::with_queue_time(400_000, Duration::from_millis(300));
+    assert_eq!(thin, Some(expected));
+    assert!(plan("--queue 300").is_err());
+    assert!(plan("--loss 100 --burst 3").is_err());
+    assert!(plan("--for 5 --kill-relay-at 6").is_err());
+    assert!(plan("--audio-in mic").is_err());
+    assert!(parse::<SimArgs>("--burst 3").is_err());
+    assert!(parse::<SimArgs>("--json --ndjson").is_err());
+    let asserted = plan("--assert outcome==completed --assert setup.ring_ms<5").unwrap();
+    assert_eq!(asserted.assertions.len(), 2);
+    assert!(parse::<SimArgs>("--assert nonsense").is_err());
+}
+
+#[test]
+fn a_supernode_listens_where_it_is_told() {
+    let plan = |line: &str| parse::<SupernodeArgs>(line).unwrap().plan();
+    assert_eq!(plan("").unwrap().listen, ["[::]:3478".parse().unwrap()]);
+    let two = plan("--listen 127.0.0.1:0 --listen [::1]:5 --print-link").unwrap();
+    assert_eq!((two.listen.len(), two.print_link), (2, true));
+    assert!(plan("--public-addr 0.0.0.0:1").is_err());
+    assert!(plan("--public-addr 192.0.2.1:0").is_err());
+    assert!(plan("--config /no/such.toml").is_err());
+    assert!(parse::<SupernodeArgs>("--listen somewhere").is_err());
+}
+
+#[test]
+fn the_running_app_is_told_by_name() {
+    let told = |line: &str| parse::<CtlArgs>(line).map(|it| ControlCommand::from(it.command));
+    assert_eq!(told("hangup"), Ok(ControlCommand::HangUp));
+    assert_eq!(told("ptt-down"), Ok(ControlCommand::PttDown));
+    assert_eq!(told("hold"), Ok(ControlCommand::Hold { on: true }));
+    assert_eq!(told("dnd off"), Ok(ControlCommand::Dnd { on: false }));
+    let to = String::from("Eva");
+    assert_eq!(told("call Eva"), Ok(ControlCommand::Call { to }));
+    assert!(told("dance").is_err());
+}
+
+#[test]
+fn every_ending_has_its_exit_code() {
+    let codes = [
+        (Ending::Completed { by: Side::Local }, 0),
+        (Ending::Declined { by: Side::Remote }, 1),
+        (Ending::Busy, 1),
+        (Ending::Unreachable(Unreachable::Offline), 3),
+        (Ending::Failed(Failure::Authentication), 4),
+        (Ending::Failed(Failure::Media), 5),
+        (Ending::Failed(Failure::TimeLimit), 6),
+        (Ending::NoAnswer, 6),
+    ];
+    for (ending, code) in codes {
+        assert_eq!(Exit::from(ending) as u8, code, "{ending}");
+    }
+}
