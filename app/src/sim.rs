@@ -439,8 +439,7 @@ impl World {
         }
     }
 
-    /// Runs the world until `condition` holds. It is asked whenever nothing more happens at an instant
-    /// without new events.
+    /// Runs the world until `condition` holds. It is asked whenever no task is ready, before the next event.
     ///
     /// # Errors
     /// When it does not hold after `limit` of virtual time, can never hold, or the limits are exceeded.
