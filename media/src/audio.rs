@@ -5,6 +5,8 @@
 //! tick of the caller's clock; neither has a clock or a thread of its own.
 
 pub mod capture;
+#[cfg(feature = "devices")]
+pub mod device;
 pub mod drift;
 pub mod neteq;
 pub mod opus;

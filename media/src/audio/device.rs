@@ -1,0 +1,287 @@
+//! Microphones and speakers.
+//!
+//! ```text
+//! device callback -> ring -> Capture (10 ms, drift-corrected) -> on_block      thread ahoy-capture
+//! device callback <- ring <- Playout (10 ms, drift-corrected) <- pull          thread ahoy-playout
+//! ```
+//!
+//! A callback copies between the device's buffer and a lock-free ring, adds to counters and notes the time. All that
+//! can fail or hang happens elsewhere: a thread per stream (`ahoy-stream`) opens it and closes it, a thread per handle
+//! (`ahoy-device`) watches over both. Sound systems are known to hang when their server dies, to call back a hundred
+//! thousand times a second with the same error, and to move a running microphone to another one without a word; see
+//! [`supervision`] for what is done about it.
+//!
+//! A chosen device that disappears is not replaced: the microphone falls silent and an event says so. Who chose
+//! "the default" follows it.
+
+mod host;
+mod stream;
+mod supervision;
+mod supervisor;
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use self::{
+    stream::{InputStream, OutputStream},
+    supervisor::Supervisor,
+};
+use super::{
+    Block,
+    capture::{CaptureStats, CaptureWorker},
+    playout::{PlayoutStats, PlayoutWorker},
+    ring::RingStats,
+};
+
+pub use self::host::list;
+
+/// Samples per callback that are asked for, 10 ms at 48 kHz. Never the system's default: that is 2 s on one of them.
+pub const CALLBACK_SAMPLES: u32 = 480;
+
+/// Which way sound goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// A microphone.
+    Input,
+    /// A speaker.
+    Output,
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Input => "microphone",
+            Self::Output => "speaker",
+        })
+    }
+}
+
+/// Which of the system's sound interfaces is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AudioSystem {
+    /// The sound server where there is one (PulseAudio, or PipeWire in its place), else the system's own interface.
+    #[default]
+    Best,
+    /// Linux: ALSA, even though a sound server runs. Elsewhere the same as `Best`.
+    Alsa,
+}
+
+/// One device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// Names the device across restarts, for settings: `pulseaudio:alsa_input.usb-…`.
+    pub id: String,
+    /// Its name for people.
+    pub name: String,
+    /// Which way it goes.
+    pub direction: Direction,
+    /// Whether it is what [`DeviceChoice::Default`] means now.
+    pub is_default: bool,
+    /// Not a thing on the desk but a construct of the sound system: the monitor of a speaker, a rate converter.
+    pub is_pseudo: bool,
+}
+
+/// Which device to open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// Whatever the system calls its default, also when that changes.
+    #[default]
+    Default,
+    /// The device with this [`DeviceInfo::id`], and no other.
+    Id(String),
+}
+
+/// Why there is no sound.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    /// The system has none at all.
+    #[error("no {0} found: plug one in, or choose a file instead")]
+    None(Direction),
+    /// The chosen one is not there.
+    #[error("the chosen device {id} is not there: plug it in or choose another one")]
+    NotFound {
+        /// The id that was asked for.
+        id: String,
+    },
+    /// Somebody else holds it.
+    #[error("the device is in use by another program: close that one or choose another device")]
+    Busy,
+    /// The system forbids it.
+    #[error("the system does not let ahoy use the device: allow it in the privacy settings")]
+    Denied,
+    /// It cannot do anything that we can.
+    #[error("the device offers no usable sound format ({0}): choose another device")]
+    Unsupported(String),
+    /// It was pulled out, or the sound server went away.
+    #[error("the device went away")]
+    Lost,
+    /// It is open and neither gives nor takes sound.
+    #[error("the device has stopped working")]
+    Stalled,
+    /// The sound system does not answer.
+    #[error("the sound system does not answer: restart it, or the machine")]
+    Hung,
+    /// There is no sound system, or it fails in a way of its own.
+    #[error("the sound system fails: {0}")]
+    System(String),
+}
+
+/// What happened to a device that was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceEvent {
+    /// Sound flows to or from this device.
+    Opened(DeviceInfo),
+    /// Sound has stopped. It is tried again after `retry_in`.
+    Lost {
+        /// Why.
+        error: DeviceError,
+        /// How long until the next attempt.
+        retry_in: Duration,
+    },
+    /// The chosen device is no longer there. Nothing takes its place; it is opened when it comes back.
+    Gone {
+        /// Its id.
+        id: String,
+    },
+    /// The system's default has changed, and ahoy follows it.
+    DefaultChanged {
+        /// The new one.
+        to: DeviceInfo,
+    },
+}
+
+/// Counters of an opened device. They count over all its reopenings, except for those of the ring, which is new each
+/// time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceStats {
+    /// Times it was opened.
+    pub opened: u64,
+    /// Times it was lost or could not be opened.
+    pub failed: u64,
+    /// Errors that the sound system reported while it was open, also harmless ones.
+    pub errors: u64,
+    /// The ring of the stream that is open.
+    pub ring: RingStats,
+}
+
+/// The clock that callbacks and workers share.
+#[derive(Clone, Copy, Debug)]
+struct DeviceClock {
+    start: Instant,
+}
+
+impl DeviceClock {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "devices exist in real time only; what they feed takes time as an argument"
+    )]
+    fn new() -> Self {
+        Self {
+            start: Instant::now(),
+        }
+    }
+
+    /// Real-time safe where the system's monotonic clock is.
+    fn now(self) -> Duration {
+        self.start.elapsed()
+    }
+}
+
+/// An open microphone. Dropping it closes the device.
+#[derive(Debug)]
+pub struct Microphone {
+    // Dropped in this order: no stream outlives its worker.
+    supervisor: Supervisor<InputStream>,
+    worker: CaptureWorker,
+}
+
+impl Microphone {
+    /// Opens a microphone in the background and from now on calls `on_block` every 10 ms with 48 kHz mono sound, silence
+    /// while there is none, on a thread of its own. `on_event` is called on another; neither may block for long.
+    ///
+    /// # Errors
+    /// The system has no thread to give. What happens to the device comes as an event.
+    pub fn open(
+        system: AudioSystem,
+        choice: DeviceChoice,
+        on_block: impl FnMut(&Block) + Send + 'static,
+        on_event: impl FnMut(DeviceEvent) + Send + 'static,
+    ) -> Result<Self, DeviceError> {
+        let clock = DeviceClock::new();
+        let (cores, receiver) = std::sync::mpsc::sync_channel(supervisor::CORE_QUEUE);
+        let worker = CaptureWorker::start(receiver, move || clock.now(), on_block)
+            .map_err(|error| DeviceError::System(error.to_string()))?;
+        let supervisor = Supervisor::start(system, choice, clock, cores, on_event)?;
+        Ok(Self { supervisor, worker })
+    }
+
+    /// Blocks until the device is open for the first time, an attempt has failed, or `limit` is over.
+    ///
+    /// # Errors
+    /// Why the attempt failed. Further ones are made all the same.
+    pub fn wait_until_open(&self, limit: Duration) -> Result<DeviceInfo, DeviceError> {
+        self.supervisor.wait_until_open(limit)
+    }
+
+    /// The device's counters.
+    #[must_use]
+    pub fn stats(&self) -> DeviceStats {
+        self.supervisor.stats()
+    }
+
+    /// The counters of the way from the ring to blocks.
+    #[must_use]
+    pub fn capture_stats(&self) -> CaptureStats {
+        self.worker.stats()
+    }
+}
+
+/// An open speaker. Dropping it closes the device.
+#[derive(Debug)]
+pub struct Speaker {
+    supervisor: Supervisor<OutputStream>,
+    worker: PlayoutWorker,
+}
+
+impl Speaker {
+    /// Opens a speaker in the background and from now on calls `pull` every 10 ms for the next 48 kHz mono block, also
+    /// while there is no device, on a thread of its own. `on_event` is called on another; neither may block for long.
+    ///
+    /// # Errors
+    /// The system has no thread to give. What happens to the device comes as an event.
+    pub fn open(
+        system: AudioSystem,
+        choice: DeviceChoice,
+        pull: impl FnMut(&mut Block) + Send + 'static,
+        on_event: impl FnMut(DeviceEvent) + Send + 'static,
+    ) -> Result<Self, DeviceError> {
+        let clock = DeviceClock::new();
+        let (cores, receiver) = std::sync::mpsc::sync_channel(supervisor::CORE_QUEUE);
+        let worker = PlayoutWorker::start(receiver, move || clock.now(), pull)
+            .map_err(|error| DeviceError::System(error.to_string()))?;
+        let supervisor = Supervisor::start(system, choice, clock, cores, on_event)?;
+        Ok(Self { supervisor, worker })
+    }
+
+    /// As [`Microphone::wait_until_open`].
+    ///
+    /// # Errors
+    /// Why the attempt failed. Further ones are made all the same.
+    pub fn wait_until_open(&self, limit: Duration) -> Result<DeviceInfo, DeviceError> {
+        self.supervisor.wait_until_open(limit)
+    }
+
+    /// The device's counters.
+    #[must_use]
+    pub fn stats(&self) -> DeviceStats {
+        self.supervisor.stats()
+    }
+
+    /// The counters of the way from blocks to the ring.
+    #[must_use]
+    pub fn playout_stats(&self) -> PlayoutStats {
+        self.worker.stats()
+    }
+}

@@ -1,0 +1,324 @@
+//! The thread that does what [`Supervision`] decides.
+
+use std::{
+    marker::PhantomData,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use super::{
+    AudioSystem, DeviceChoice, DeviceClock, DeviceError, DeviceEvent, DeviceInfo, DeviceStats,
+    host,
+    stream::{StreamKeeper, StreamKind},
+    supervision::{Action, Supervision},
+};
+use crate::audio::ring::RingWatch;
+
+/// Rings on their way to the worker. It looks every 10 ms, and there is one per reopening.
+pub(super) const CORE_QUEUE: usize = 8;
+
+/// How often the watchdog looks when nothing wakes it.
+const POLL: Duration = Duration::from_millis(100);
+
+/// How often the devices are listed.
+const LIST_EVERY: Duration = Duration::from_secs(2);
+
+/// Threads that hang in the sound system are left behind, this many at most.
+const MAX_ABANDONED: usize = 4;
+
+/// How long closing may keep the owner of a handle waiting. A microphone should be off when it says so.
+const CLOSE_LIMIT: Duration = Duration::from_millis(500);
+
+/// What the thread shares with the handle.
+#[derive(Debug, Default)]
+struct Shared {
+    stop: AtomicBool,
+    stats: Mutex<DeviceStats>,
+    first: Mutex<Option<Result<DeviceInfo, DeviceError>>>,
+    first_came: Condvar,
+}
+
+/// Keeps one device open.
+#[derive(Debug)]
+pub(super) struct Supervisor<K> {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    kind: PhantomData<K>,
+}
+
+impl<K: StreamKind> Supervisor<K> {
+    /// Starts the thread. The worker gets a core for each stream that opens, and `None` for each that ends.
+    pub(super) fn start(
+        system: AudioSystem,
+        choice: DeviceChoice,
+        clock: DeviceClock,
+        cores: SyncSender<Option<K::Core>>,
+        on_event: impl FnMut(DeviceEvent) + Send + 'static,
+    ) -> Result<Self, DeviceError> {
+        let shared = Arc::<Shared>::default();
+        let thread = std::thread::Builder::new()
+            .name("ahoy-device".into())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || {
+                    Shell::<K> {
+                        system,
+                        choice: choice.clone(),
+                        clock,
+                        supervision: Supervision::new(choice, K::DIRECTION, clock.now()),
+                        shared,
+                        cores,
+                        keeper: None,
+                        watch: None,
+                        host_name: None,
+                        abandoned: Vec::new(),
+                        past_errors: 0,
+                    }
+                    .run(on_event);
+                }
+            })
+            .map_err(|error| DeviceError::System(error.to_string()))?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+            kind: PhantomData,
+        })
+    }
+}
+
+impl<K> Supervisor<K> {
+    pub(super) fn stats(&self) -> DeviceStats {
+        *lock(&self.shared.stats)
+    }
+
+    pub(super) fn wait_until_open(&self, limit: Duration) -> Result<DeviceInfo, DeviceError> {
+        let first = lock(&self.shared.first);
+        let (first, _) = self
+            .shared
+            .first_came
+            .wait_timeout_while(first, limit, |first| first.is_none())
+            .unwrap_or_else(PoisonError::into_inner);
+        first.clone().unwrap_or(Err(DeviceError::Hung))
+    }
+}
+
+impl<K> Drop for Supervisor<K> {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // Dropped from within its own callback it cannot wait for itself.
+            if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
+                tracing::error!("a device supervisor panicked");
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Shell<K: StreamKind> {
+    system: AudioSystem,
+    choice: DeviceChoice,
+    clock: DeviceClock,
+    supervision: Supervision,
+    shared: Arc<Shared>,
+    cores: SyncSender<Option<K::Core>>,
+    keeper: Option<StreamKeeper<K::Core>>,
+    watch: Option<RingWatch>,
+    /// The sound system that was in use when a stream was last open.
+    host_name: Option<&'static str>,
+    abandoned: Vec<JoinHandle<()>>,
+    past_errors: u64,
+}
+
+impl<K: StreamKind> Shell<K> {
+    fn run(mut self, mut on_event: impl FnMut(DeviceEvent)) {
+        let lister = Lister::start(self.system);
+        while !self.shared.stop.load(Ordering::Acquire) {
+            self.look_at_stream();
+            if let Some(devices) = lister.as_ref().and_then(Lister::poll) {
+                self.supervision.handle_list(self.clock.now(), &devices);
+            }
+            let last_callback = self.watch.as_ref().and_then(RingWatch::last_callback);
+            self.supervision
+                .handle_timeout(self.clock.now(), last_callback);
+            while let Some(action) = self.supervision.poll_action() {
+                match action {
+                    Action::Open => self.open(),
+                    Action::Close => self.close(),
+                }
+            }
+            while let Some(event) = self.supervision.poll_event() {
+                self.note(&event);
+                on_event(event);
+            }
+            self.publish();
+            std::thread::park_timeout(POLL);
+        }
+        self.close();
+        let deadline = self.clock.now() + CLOSE_LIMIT;
+        while self.clock.now() < deadline && !self.abandoned.iter().all(JoinHandle::is_finished) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn look_at_stream(&mut self) {
+        let Some(keeper) = &self.keeper else { return };
+        let now = self.clock.now();
+        match keeper.opened.try_recv() {
+            Ok(Ok(opened)) => {
+                self.host_name = Some(opened.host_name);
+                self.watch = Some(opened.watch);
+                self.send(Some(opened.core));
+                self.supervision.handle_opened(now, opened.info);
+            }
+            Ok(Err(error)) => self.supervision.handle_failed(now, error),
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => {
+                if let Some(error) = keeper.failure.fatal() {
+                    self.supervision.handle_failed(now, error);
+                }
+            }
+        }
+    }
+
+    fn open(&mut self) {
+        self.abandoned.retain(|thread| !thread.is_finished());
+        if self.abandoned.len() >= MAX_ABANDONED {
+            self.supervision
+                .handle_failed(self.clock.now(), DeviceError::Hung);
+            return;
+        }
+        match StreamKeeper::start::<K>(self.system, self.choice.clone(), self.host_name, self.clock)
+        {
+            Ok(keeper) => self.keeper = Some(keeper),
+            Err(error) => self
+                .supervision
+                .handle_failed(self.clock.now(), DeviceError::System(error.to_string())),
+        }
+    }
+
+    fn close(&mut self) {
+        if let Some(keeper) = self.keeper.take() {
+            self.past_errors += keeper.failure.errors();
+            self.abandoned.push(keeper.close());
+        }
+        if self.watch.take().is_some() {
+            self.send(None);
+        }
+    }
+
+    fn send(&self, core: Option<K::Core>) {
+        match self.cores.try_send(core) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => tracing::warn!("the audio worker does not answer"),
+            // It ends together with this thread.
+            Err(TrySendError::Disconnected(_)) => {}
+        }
+    }
+
+    fn note(&self, event: &DeviceEvent) {
+        let mut stats = lock(&self.shared.stats);
+        let outcome = match event {
+            DeviceEvent::Opened(info) => {
+                stats.opened += 1;
+                tracing::info!(direction = %K::DIRECTION, name = info.name, "device opened");
+                Some(Ok(info.clone()))
+            }
+            DeviceEvent::Lost { error, retry_in } => {
+                stats.failed += 1;
+                tracing::warn!(direction = %K::DIRECTION, %error, ?retry_in, "device lost");
+                Some(Err(error.clone()))
+            }
+            DeviceEvent::Gone { id } => {
+                stats.failed += 1;
+                tracing::warn!(direction = %K::DIRECTION, id, "chosen device gone");
+                Some(Err(DeviceError::NotFound { id: id.clone() }))
+            }
+            DeviceEvent::DefaultChanged { to } => {
+                tracing::info!(direction = %K::DIRECTION, name = to.name, "default changed");
+                None
+            }
+        };
+        drop(stats);
+        if let Some(outcome) = outcome {
+            lock(&self.shared.first).get_or_insert(outcome);
+            self.shared.first_came.notify_all();
+        }
+    }
+
+    fn publish(&self) {
+        let mut stats = lock(&self.shared.stats);
+        let current = self.keeper.as_ref().map_or(0, |k| k.failure.errors());
+        stats.errors = self.past_errors + current;
+        if let Some(watch) = &self.watch {
+            stats.ring = watch.stats();
+        }
+    }
+}
+
+/// The thread that lists the devices now and then. It may hang with the sound server; then there are no lists.
+struct Lister {
+    lists: Receiver<Vec<DeviceInfo>>,
+    /// Ends the thread when dropped.
+    _alive: SyncSender<()>,
+}
+
+impl Lister {
+    fn start(system: AudioSystem) -> Option<Self> {
+        let (sender, lists) = sync_channel(1);
+        let (alive, ended) = sync_channel::<()>(1);
+        let thread = std::thread::Builder::new()
+            .name("ahoy-audio-list".into())
+            .spawn(move || {
+                let mut host = None;
+                let mut host_name = None;
+                while let Err(std::sync::mpsc::RecvTimeoutError::Timeout) =
+                    ended.recv_timeout(LIST_EVERY)
+                {
+                    // What another sound system lists would not name the devices in use.
+                    if host_name.is_some_and(|name| !host::is_present(name)) {
+                        host = None;
+                        continue;
+                    }
+                    if host.is_none() {
+                        host = host::open(system).ok();
+                    }
+                    let devices = host.as_ref().and_then(|host| {
+                        host_name = Some(host.id().name());
+                        host::list_all(host).ok()
+                    });
+                    // A connection to a server that died is of no use any more.
+                    let Some(devices) = devices else {
+                        host = None;
+                        continue;
+                    };
+                    match sender.try_send(devices) {
+                        Ok(()) | Err(TrySendError::Full(_)) => {}
+                        Err(TrySendError::Disconnected(_)) => return,
+                    }
+                }
+            });
+        match thread {
+            Ok(_) => Some(Self {
+                lists,
+                _alive: alive,
+            }),
+            Err(error) => {
+                tracing::warn!(%error, "devices are not watched");
+                None
+            }
+        }
+    }
+
+    fn poll(&self) -> Option<Vec<DeviceInfo>> {
+        self.lists.try_recv().ok()
+    }
+}
