@@ -4,10 +4,14 @@
 //! [`AudioSource`](source::AudioSource) is pulled and an [`AudioSink`](sink::AudioSink) is handed one block per
 //! tick of the caller's clock; neither has a clock or a thread of its own.
 
+pub mod align;
 pub mod capture;
+mod correlate;
 #[cfg(feature = "devices")]
 pub mod device;
 pub mod drift;
+pub mod level;
+pub mod marker;
 pub mod neteq;
 pub mod opus;
 mod pace;
