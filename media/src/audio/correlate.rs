@@ -1,6 +1,23 @@
 //! Where one piece of sound lies in another: normalised cross-correlation, by Fourier transforms.
 
-use realfft::RealFftPlanner;
+use std::{cell::RefCell, sync::Arc};
+
+use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
+
+thread_local! {
+    /// Keeps the tables of the sizes that were used: making them costs more than using them.
+    static PLANNER: RefCell<RealFftPlanner<f32>> = RefCell::new(RealFftPlanner::new());
+}
+
+/// A transform of `size` real numbers, and the way back.
+fn plan(size: usize) -> (Arc<dyn RealToComplex<f32>>, Arc<dyn ComplexToReal<f32>>) {
+    PLANNER.with_borrow_mut(|planner| {
+        (
+            planner.plan_fft_forward(size),
+            planner.plan_fft_inverse(size),
+        )
+    })
+}
 
 /// The place where two signals agree best.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,13 +68,39 @@ pub(super) fn find(signal: &[f32], pattern: &[f32], floor_rms: f32) -> Option<Ma
         })
 }
 
+/// `signal` at `rate_hz` without what lies outside of `low_hz..=high_hz`.
+pub(super) fn band_pass(signal: &[f32], rate_hz: u32, low_hz: f64, high_hz: f64) -> Vec<f32> {
+    // Twice the length: what rings past the end does not come back in at the beginning.
+    let size = (2 * signal.len()).next_power_of_two();
+    let (forward, inverse) = plan(size);
+    let mut input = forward.make_input_vec();
+    input[..signal.len()].copy_from_slice(signal);
+    let mut spectrum = forward.make_output_vec();
+    forward
+        .process(&mut input, &mut spectrum)
+        .expect("the plan made both buffers' sizes");
+    for (n, bin) in spectrum.iter_mut().enumerate() {
+        let hz = n as f64 * f64::from(rate_hz) / size as f64;
+        // The ends of the spectrum must stay real, so they are never in the band.
+        if hz < low_hz.max(1.0) || hz > high_hz.min(0.49 * f64::from(rate_hz)) {
+            *bin *= 0.0;
+        }
+    }
+    inverse
+        .process(&mut spectrum, &mut input)
+        .expect("the plan made both buffers' sizes");
+    input.truncate(signal.len());
+    for value in &mut input {
+        *value /= size as f32;
+    }
+    input
+}
+
 /// The scalar product of `pattern` with each piece of `signal` of its length.
 fn sliding_product(signal: &[f32], pattern: &[f32]) -> Vec<f32> {
     let positions = signal.len() - pattern.len() + 1;
     let size = signal.len().next_power_of_two();
-    let mut planner = RealFftPlanner::<f32>::new();
-    let forward = planner.plan_fft_forward(size);
-    let inverse = planner.plan_fft_inverse(size);
+    let (forward, inverse) = plan(size);
     let transform = |samples: &[f32]| {
         let mut input = vec![0.0; size];
         input[..samples.len()].copy_from_slice(samples);

@@ -1,9 +1,9 @@
 //! Mouth to ear, measured in the sound itself.
 //!
-//! Once a second a short soft chirp is mixed into what a source gives, rising and falling in turn, so that two
-//! neighbours cannot be taken for each other. On the other side a matched filter finds it again: a chirp is thirty
-//! milliseconds long and three kilohertz wide, which lifts it a good 20 dB out of speech and coding noise, and it
-//! survives Opus at 32 kbit/s. Where both ends share a clock, the difference of the times is the whole way: packets,
+//! Every second or so a short soft chirp is mixed into a pause of what a source gives, rising and falling in turn, so
+//! that two neighbours cannot be taken for each other. On the other side a matched filter finds it again: a chirp is thirty
+//! milliseconds long and three kilohertz wide, which lifts it 20 dB out of noise, and it survives Opus at 32 kbit/s.
+//! Loud speech would bury it; that is why it waits for a pause. Where both ends share a clock, the difference of the times is the whole way: packets,
 //! network, jitter buffer. [`MouthToEar`] does the sums.
 //!
 //! The marker is audible as a faint tick. It is for demonstrations and tests.
@@ -15,8 +15,14 @@ use super::{
     source::{AudioSource, SourceState},
 };
 
-/// Blocks from one marker to the next: a second.
+/// Blocks from one marker to the next at least: a second.
 pub const INTERVAL_BLOCKS: u64 = 100;
+
+/// After so many blocks the marker is mixed in even though there was no pause.
+pub const MAX_INTERVAL_BLOCKS: u64 = 300;
+
+/// A block fainter than this is a pause, RMS: -40 dBFS.
+const PAUSE_RMS: f32 = 0.01;
 
 /// Samples of one marker, 30 ms.
 pub const MARKER_SAMPLES: usize = 1440;
@@ -89,11 +95,15 @@ impl MarkerKind {
     }
 }
 
-/// Mixes markers into another source: the first into its first block, then one every [`INTERVAL_BLOCKS`].
+/// Mixes markers into another source, the first into its first block if that is a pause.
 #[derive(Debug)]
 pub struct MarkerSource<S> {
     source: S,
-    block_index: u64,
+    /// Markers begun.
+    markers: u64,
+    /// Blocks since the last one began; `None` before the first.
+    since: Option<u64>,
+    begun: Option<MarkerKind>,
 }
 
 impl<S: AudioSource> MarkerSource<S> {
@@ -102,27 +112,48 @@ impl<S: AudioSource> MarkerSource<S> {
     pub fn new(source: S) -> Self {
         Self {
             source,
-            block_index: 0,
+            markers: 0,
+            since: None,
+            begun: None,
         }
     }
-}
 
-/// Adds the part of a marker that falls into block `block_index` of the stream.
-fn mix(block_index: u64, block: &mut Block) {
-    let (marker, phase) = (block_index / INTERVAL_BLOCKS, block_index % INTERVAL_BLOCKS);
-    let offset = usize::try_from(phase).map_or(usize::MAX, |phase| phase * BLOCK_SAMPLES);
-    let samples = MarkerKind::of(marker).samples();
-    for (sample, add) in block.iter_mut().zip(samples.iter().skip(offset)) {
-        *sample += add;
+    /// The marker that begins with the first sample of the block given last, if one does: for
+    /// [`MouthToEar::block_sent`].
+    #[must_use]
+    pub fn begun(&self) -> Option<MarkerKind> {
+        self.begun
+    }
+
+    fn is_due(&self, block: &Block) -> bool {
+        let rms = (block.iter().map(|s| s * s).sum::<f32>() / BLOCK_SAMPLES as f32).sqrt();
+        match self.since {
+            None => rms < PAUSE_RMS,
+            Some(blocks) if blocks < INTERVAL_BLOCKS => false,
+            Some(blocks) => rms < PAUSE_RMS || blocks >= MAX_INTERVAL_BLOCKS,
+        }
     }
 }
 
 impl<S: AudioSource> AudioSource for MarkerSource<S> {
     fn next_block(&mut self, block: &mut Block) -> SourceState {
         let state = self.source.next_block(block);
-        if state == SourceState::Playing {
-            mix(self.block_index, block);
-            self.block_index += 1;
+        self.begun = None;
+        if state == SourceState::Ended {
+            return state;
+        }
+        if self.is_due(block) {
+            self.begun = Some(MarkerKind::of(self.markers));
+            self.markers += 1;
+            self.since = Some(0);
+        }
+        if let (Some(since), Some(last)) = (&mut self.since, self.markers.checked_sub(1)) {
+            let offset = usize::try_from(*since).map_or(usize::MAX, |n| n * BLOCK_SAMPLES);
+            let samples = MarkerKind::of(last).samples();
+            for (sample, add) in block.iter_mut().zip(samples.iter().skip(offset)) {
+                *sample += add;
+            }
+            *since += 1;
         }
         state
     }
@@ -179,8 +210,10 @@ impl Detector {
     /// peak at the border is reported by the look that it belongs to, and once.
     fn look(&self, limit: usize) -> Vec<Heard> {
         let mut heard = Vec::new();
+        // Most of the energy of speech lies below the markers' band, and would only lower the correlation.
+        let samples = correlate::band_pass(&self.samples, SAMPLE_RATE_HZ, LOW_HZ, HIGH_HZ);
         for kind in [MarkerKind::Rising, MarkerKind::Falling] {
-            let answers = correlate::normalised(&self.samples, kind.samples(), FLOOR_RMS);
+            let answers = correlate::normalised(&samples, kind.samples(), FLOOR_RMS);
             for (n, &answer) in answers.iter().enumerate().take(limit) {
                 let around = n.saturating_sub(MARKER_SAMPLES / 2)
                     ..(n + MARKER_SAMPLES / 2).min(answers.len());
@@ -204,7 +237,6 @@ impl Detector {
 /// time of a block's first sample in both cases. What devices add is not in it.
 #[derive(Debug, Default)]
 pub struct MouthToEar {
-    sent_blocks: u64,
     pending: VecDeque<(MarkerKind, Duration)>,
     detector: Detector,
     heard_samples: u64,
@@ -221,17 +253,15 @@ impl MouthToEar {
         Self::default()
     }
 
-    /// The marked source gave its next block, whose first sample was spoken at `now`.
-    pub fn block_sent(&mut self, now: Duration) {
-        if self.sent_blocks.is_multiple_of(INTERVAL_BLOCKS) {
-            let kind = MarkerKind::of(self.sent_blocks / INTERVAL_BLOCKS);
-            if self.pending.len() >= MAX_PENDING {
-                self.pending.pop_front();
-                self.lost += 1;
-            }
-            self.pending.push_back((kind, now));
+    /// The marked source gave a block, whose first sample was spoken at `now`, and this marker begins there
+    /// ([`MarkerSource::begun`]).
+    pub fn block_sent(&mut self, now: Duration, begun: Option<MarkerKind>) {
+        let Some(kind) = begun else { return };
+        if self.pending.len() >= MAX_PENDING {
+            self.pending.pop_front();
+            self.lost += 1;
         }
-        self.sent_blocks += 1;
+        self.pending.push_back((kind, now));
     }
 
     /// The other side played this block, whose first sample is heard at `now`.
