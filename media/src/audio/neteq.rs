@@ -19,6 +19,8 @@ mod packet_buffer;
 mod stats;
 mod stretch;
 mod sync_buffer;
+#[cfg(test)]
+mod trace_tests;
 
 use std::time::{Duration, Instant};
 
@@ -213,6 +215,12 @@ impl NetEq {
             delays: DelayDistribution::new(),
             counters: NetEqStats::default(),
         })
+    }
+
+    /// Changes the least target level, for instance to wait for pictures. Reached by stretching, at about a
+    /// quarter of real time.
+    pub fn set_min_delay(&mut self, min_delay: Duration) {
+        self.delay.set_min(samples_in(min_delay));
     }
 
     /// The sender began anew: its media times have nothing to do with the earlier ones. Counters go on.

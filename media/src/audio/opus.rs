@@ -237,10 +237,8 @@ impl OpusDecoder {
         if packet.is_empty() {
             return Err(OpusError::Malformed);
         }
-        // The message adds nothing to "malformed", and would allocate.
-        self.decoder
-            .decode_float(packet, out, false)
-            .map_err(|_error| OpusError::Malformed)
+        let decoded = self.decoder.decode_float(packet, out, false);
+        self.tame(decoded, out)
     }
 
     /// Fills `missing` with the frame before `next`, from the copy that `next` carries. Without a copy, or
@@ -252,9 +250,8 @@ impl OpusDecoder {
         if next.is_empty() {
             return Err(OpusError::Malformed);
         }
-        self.decoder
-            .decode_float(next, missing, true)
-            .map_err(|_error| OpusError::Malformed)
+        let decoded = self.decoder.decode_float(next, missing, true);
+        self.tame(decoded, missing)
     }
 
     /// Fills `missing` with what could have followed. A multiple of 2.5 ms.
@@ -262,9 +259,28 @@ impl OpusDecoder {
     /// # Errors
     /// [`OpusError::Malformed`] when the length is not allowed.
     pub fn conceal(&mut self, missing: &mut [f32]) -> Result<usize, OpusError> {
-        self.decoder
-            .decode_float(&[], missing, false)
-            .map_err(|_error| OpusError::Malformed)
+        let decoded = self.decoder.decode_float(&[], missing, false);
+        self.tame(decoded, missing)
+    }
+
+    /// Malicious packets decode to sound of any loudness, and to numbers that are none and would stay in the
+    /// decoder's memory.
+    fn tame(
+        &mut self,
+        decoded: Result<usize, opus::Error>,
+        out: &mut [f32],
+    ) -> Result<usize, OpusError> {
+        // The message adds nothing to "malformed", and would allocate.
+        let len = decoded.map_err(|_error| OpusError::Malformed)?;
+        let samples = out.get_mut(..len).ok_or(OpusError::Malformed)?;
+        if samples.iter().any(|sample| !sample.is_finite()) {
+            self.reset()?;
+            return Err(OpusError::Malformed);
+        }
+        for sample in samples {
+            *sample = sample.clamp(-1.0, 1.0);
+        }
+        Ok(len)
     }
 
     /// Forgets everything.

@@ -1,6 +1,6 @@
 //! From RTP packets to the speaker's blocks.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::{
     audio::{
@@ -149,6 +149,11 @@ impl RecvPipeline {
     /// Fills `out` with what plays now. Call every 10 ms.
     pub fn get_audio(&mut self, now: Instant, out: &mut Block) -> AudioInfo {
         self.neteq.pull(now, out)
+    }
+
+    /// Changes the least target level, for instance to wait for pictures.
+    pub fn set_min_delay(&mut self, min_delay: Duration) {
+        self.neteq.set_min_delay(min_delay);
     }
 
     /// Packets that were not ours: malformed, or of another payload type or stream. In no other counter.
@@ -383,11 +388,11 @@ mod tests {
                         for _ in 0..count {
                             receiver.get_audio(now, &mut block);
                             pulls += 1;
-                            prop_assert!(block.iter().all(|sample| sample.is_finite() && sample.abs() < 16.0));
-                            now += std::time::Duration::from_millis(u64::from(millis));
+                            prop_assert!(block.iter().all(|sample| sample.is_finite() && sample.abs() <= 1.0));
+                            now += Duration::from_millis(u64::from(millis));
                         }
                     }
-                    Op::Wait { millis } => now += std::time::Duration::from_millis(u64::from(millis)),
+                    Op::Wait { millis } => now += Duration::from_millis(u64::from(millis)),
                 }
                 let stats = receiver.stats();
                 prop_assert!(stats.packets_received + stats.packets_duplicate + receiver.packets_refused() <= inserted);

@@ -33,9 +33,15 @@ const TAIL: f64 = 0.01;
 /// The histogram forgets with this time constant: 8 s.
 const MEMORY_SAMPLES: f64 = 8.0 * 48_000.0;
 
+/// The loss is that of the last four seconds: copies should be waited for soon.
+const LOSS_MEMORY_SAMPLES: f64 = 4.0 * 48_000.0;
+
 /// Of one unbroken run of packets beyond the target, only this much sound counts: 60 ms. With the memory
 /// above, a single excursion of whatever length stays below the quantile; two within some seconds do not.
 const EXCURSION_SAMPLES: i64 = 2880;
+
+/// So many packets are believed at once, whatever they say.
+const BEGINNING_PACKETS: f64 = 25.0;
 
 /// The target falls at most by a bucket in this time: 200 ms.
 const FALL_SAMPLES: i64 = 9600;
@@ -97,6 +103,11 @@ impl DelayManager {
     /// Forgets everything: the sender's clock is another.
     pub(super) fn reset(&mut self) {
         *self = Self::new(self.config);
+    }
+
+    /// Changes the least target level.
+    pub(super) fn set_min(&mut self, min: i64) {
+        self.config.min = min.clamp(0, self.config.max);
     }
 
     /// The level beyond the fastest packet at which packets are played.
@@ -162,7 +173,7 @@ impl DelayManager {
         } else {
             self.excursion = 0;
         }
-        self.histogram.add(relative, span);
+        self.histogram.add(relative, span, self.excursion > 0);
         let wanted = self.histogram.quantile();
         if wanted >= self.target {
             self.target = wanted;
@@ -176,18 +187,19 @@ impl DelayManager {
     /// One frame was played, or known to be lost; `copy_distance` is how far behind a packet carries a copy,
     /// zero when packets carry none.
     pub(super) fn on_frame(&mut self, lost: bool, span: i64, copy_distance: i64) {
-        let keep = (-(span as f64) / MEMORY_SAMPLES).exp();
+        let keep = (-(span as f64) / LOSS_MEMORY_SAMPLES).exp();
         self.loss = self.loss * keep + if lost { 1.0 - keep } else { 0.0 };
         if !lost {
-            self.copy_distance = copy_distance.max(self.copy_distance - span / 16);
+            // Opus makes no copies of pauses: what packets carry is forgotten slowly, within five seconds.
+            self.copy_distance = copy_distance.max(self.copy_distance - span / 256);
         }
         let threshold = if self.waits_for_copy {
             WAIT_FOR_COPY_UNTIL
         } else {
             WAIT_FOR_COPY_FROM
         };
-        self.waits_for_copy = self.config.adaptive && copy_distance > 0 && self.loss > threshold
-            || self.waits_for_copy && self.copy_distance > 0 && self.loss > threshold;
+        self.waits_for_copy =
+            self.config.adaptive && self.copy_distance > 0 && self.loss > threshold;
     }
 
     fn least(&self, windows: i64) -> Option<i64> {
@@ -220,12 +232,13 @@ impl Histogram {
             .min(BUCKETS - 1)
     }
 
-    fn add(&mut self, relative: i64, span: i64) {
+    fn add(&mut self, relative: i64, span: i64, excursion: bool) {
         self.packets += 1.0;
-        // In the beginning each packet weighs as if it were one of few: the initial guess is gone after 13.
-        let keep = (-(span as f64) / MEMORY_SAMPLES)
-            .exp()
-            .min(1.0 - 2.0 / (self.packets + 2.0));
+        let mut keep = (-(span as f64) / MEMORY_SAMPLES).exp();
+        if !excursion || self.packets < BEGINNING_PACKETS {
+            // In the beginning each packet weighs as one of few: the initial guess is gone after 13.
+            keep = keep.min(1.0 - 2.0 / (self.packets + 2.0));
+        }
         for mass in &mut self.mass {
             *mass *= keep;
         }
@@ -327,15 +340,15 @@ mod tests {
     #[test]
     fn a_longer_route_moves_the_level_and_not_the_target() {
         let mut manager = DelayManager::new(CONFIG);
-        feed(&mut manager, 0, 20_000, |_| 10);
-        feed(&mut manager, 20_000, 20_600, |_| 110);
+        feed(&mut manager, 0, 10_000, |_| 10);
+        feed(&mut manager, 10_000, 10_600, |_| 110);
         let wanted = manager.wanted().unwrap();
         assert!(
             (110 * MILLI..=135 * MILLI).contains(&wanted),
             "{} ms",
             wanted / MILLI
         );
-        feed(&mut manager, 20_600, 24_000, |_| 110);
+        feed(&mut manager, 10_600, 14_000, |_| 110);
         assert!(
             manager.target() <= 20 * MILLI,
             "{} ms",

@@ -134,7 +134,13 @@ impl SyncBuffer {
     /// Takes the next block. Missing samples are silence; [`Self::future_len`] tells beforehand.
     pub(super) fn pull(&mut self, out: &mut Block) -> Mix {
         let len = out.len().min(self.future_len());
-        out[..len].copy_from_slice(&self.samples[self.next..self.next + len]);
+        for (out, sample) in out
+            .iter_mut()
+            .zip(&self.samples[self.next..self.next + len])
+        {
+            // Two loud strangers may exceed the range in a fade.
+            *out = sample.clamp(-1.0, 1.0);
+        }
         out[len..].fill(0.0);
         self.next += len;
         let mut mix = Mix::default();
@@ -177,7 +183,7 @@ mod tests {
     #[test]
     fn samples_come_out_in_order_and_say_where_they_came_from() {
         let mut buffer = SyncBuffer::new();
-        let ramp: Vec<f32> = (0..960).map(|n| n as f32).collect();
+        let ramp: Vec<f32> = (0..960).map(|n| n as f32 / 1000.0).collect();
         buffer.push(&ramp[..700], Origin::Decoded);
         buffer.push(&ramp[700..], Origin::Concealed);
         let mut out = SILENT_BLOCK;
