@@ -2,9 +2,13 @@
 
 pub mod call;
 pub mod cli;
+pub mod contacts;
 pub mod control;
 pub mod identity;
 pub mod link;
+pub mod profile;
 pub mod report;
+pub mod settings;
 pub mod signal;
 pub mod sim;
+pub mod store;

@@ -1,0 +1,239 @@
+//! What the person set: `settings.toml` in the profile, fit to be edited by hand.
+//!
+//! A file that cannot be read is never overwritten, and nothing in it is guessed at.
+
+use std::{fmt, fs, io, path::PathBuf};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::{
+    contacts::Strangers,
+    link::{NodeLink, display_name},
+    profile::{Profile, ProfileError},
+};
+
+const VERSION: u32 = 1;
+
+/// Why settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What came back.
+        source: io::Error,
+    },
+    /// It cannot be written.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// A newer program wrote it.
+    #[error("{} has version {version}, which this program does not know; update ahoy", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+    /// Something in it is wrong; the message names the line.
+    #[error("{}: {source}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What and where.
+        source: Box<toml::de::Error>,
+    },
+    /// Settings that cannot be written down: our mistake.
+    #[error("the settings cannot be written: {0}")]
+    Serialize(#[from] toml::ser::Error),
+}
+
+/// Which ways media may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PathChoice {
+    /// Relay first, direct when it works.
+    #[default]
+    Auto,
+    /// No relay for media.
+    Direct,
+    /// Never show or contact an address other than the homes'.
+    Relay,
+    /// Through one TCP connection to a supernode.
+    Tcp,
+}
+
+/// The settings. Every field may be left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// The format's version.
+    version: u32,
+    /// What the person wants to be called; put into links.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "name")]
+    pub name: Option<String>,
+    /// What becomes of calls by people who are no contacts.
+    pub strangers: Strangers,
+    /// Which ways media may take.
+    pub path: PathChoice,
+    /// Where to register, best first; `ahoy-node:` links.
+    #[serde(serialize_with = "write_homes", deserialize_with = "read_homes")]
+    pub homes: Vec<NodeLink>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            version: VERSION,
+            name: None,
+            strangers: Strangers::default(),
+            path: PathChoice::default(),
+            homes: vec![],
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct VersionOnly {
+    version: Option<u32>,
+}
+
+impl Settings {
+    /// Reads the profile's settings; the defaults where there are none.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be used.
+    pub fn load(profile: &Profile) -> Result<Self, SettingsError> {
+        let path = profile.settings_path();
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(source) => return Err(SettingsError::Io { path, source }),
+        };
+        // The version first: a newer file's other fields mean nothing to us.
+        if let Ok(VersionOnly {
+            version: Some(version),
+        }) = toml::from_str(&text)
+            && version > VERSION
+        {
+            return Err(SettingsError::Newer { path, version });
+        }
+        toml::from_str(&text).map_err(|source| SettingsError::Invalid {
+            path,
+            source: Box::new(source),
+        })
+    }
+
+    /// Replaces the profile's settings.
+    ///
+    /// # Errors
+    /// When they cannot be written; then the old ones are still there.
+    pub fn save(&self, profile: &Profile) -> Result<(), SettingsError> {
+        let text = toml::to_string_pretty(self)?;
+        Ok(profile.write_settings(&text)?)
+    }
+}
+
+fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let name = Option::<String>::deserialize(deserializer)?;
+    Ok(name
+        .map(|name| display_name(&name))
+        .filter(|name| !name.is_empty()))
+}
+
+fn write_homes<S: Serializer>(homes: &[NodeLink], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(homes.iter().map(ToString::to_string))
+}
+
+fn read_homes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<NodeLink>, D::Error> {
+    let links = Vec::<String>::deserialize(deserializer)?;
+    links
+        .iter()
+        .map(|link| link.parse().map_err(de::Error::custom))
+        .collect()
+}
+
+impl fmt::Display for PathChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Direct => "direct",
+            Self::Relay => "relay",
+            Self::Tcp => "tcp",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ahoy_transport::identity::{NodeAddress, NodeKeys};
+
+    use super::*;
+
+    fn with(text: &str) -> (tempfile::TempDir, Result<Settings, SettingsError>) {
+        let dir = tempfile::tempdir().unwrap();
+        let profile = Profile::at(dir.path());
+        fs::write(profile.settings_path(), text).unwrap();
+        (dir, Settings::load(&profile))
+    }
+
+    #[test]
+    fn settings_survive_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let profile = Profile::at(dir.path());
+        assert_eq!(Settings::load(&profile).unwrap(), Settings::default());
+        let node = NodeKeys::from_seed(&[1; 32]).id();
+        let settings = Settings {
+            name: Some("Zoë".into()),
+            strangers: Strangers::Drop,
+            path: PathChoice::Relay,
+            homes: vec![NodeLink(NodeAddress::new(
+                node,
+                "192.0.2.1:443".parse().unwrap(),
+            ))],
+            ..Settings::default()
+        };
+        settings.save(&profile).unwrap();
+        assert_eq!(Settings::load(&profile).unwrap(), settings);
+        let text = fs::read_to_string(profile.settings_path()).unwrap();
+        assert!(
+            text.contains("strangers = \"drop\"") && text.contains("ahoy-node:"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_mistake_is_shown_with_its_line_and_the_file_left_alone() {
+        for (text, expected) in [
+            ("version = 1\nstrangers = \"maybe\"\n", "line 2"),
+            ("colour = \"red\"\n", "unknown field"),
+            ("homes = [\"ahoy:x\"]\n", "characters instead of 52"),
+            ("name = ", "line 1"),
+        ] {
+            let (dir, outcome) = with(text);
+            let message = outcome.unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+            assert!(message.contains("settings.toml"), "{message}");
+            assert_eq!(
+                fs::read_to_string(dir.path().join("settings.toml")).unwrap(),
+                text
+            );
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_named() {
+        let (_dir, outcome) = with("version = 2\nwarp = 9\n");
+        assert!(matches!(
+            outcome,
+            Err(SettingsError::Newer { version: 2, .. })
+        ));
+    }
+
+    #[test]
+    fn names_are_cleaned() {
+        let (_dir, outcome) = with("name = \"a\\u202eb\"\n");
+        assert_eq!(outcome.unwrap().name.as_deref(), Some("ab"));
+    }
+}

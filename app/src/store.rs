@@ -1,0 +1,693 @@
+//! The profile's database: contacts, requests, calls, blocked people, pinned device logs, invites.
+//!
+//! Every change is one transaction that is on disk when the call returns; a kill at any moment leaves the
+//! state before or after it. What strangers can grow is bounded. The database is open in one process at a
+//! time, which holds the [`ProfileLock`].
+//!
+//! Schema 1, all keys and values bytes:
+//!
+//! ```text
+//! contacts  user id -> Contact          blocked  user id -> ver=1, since u64
+//! inbox     user id -> Request          logs     user id -> ver=1, first seen u64, device log
+//! calls     time, call id -> CallRecord forks    user id -> fork proof
+//! invites   invite id -> ver=1, created u64, not after u64, u8 revoked, u16 length, label
+//! meta      "schema" -> u32
+//! ```
+
+use std::fs::File;
+
+use ahoy_transport::{
+    identity::{
+        DeviceId, DeviceSet, InviteId, InviteProof, UserId,
+        log::{DeviceLog, ForkProof, LogError, LogRelation},
+    },
+    wire::{Reader, WireError, Writer},
+};
+use redb::{
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata,
+    TableDefinition, WriteTransaction,
+};
+
+use crate::{
+    contacts::{CallRecord, CallerFacts, Contact, Request},
+    link::display_name,
+    profile::{ProfileError, ProfileLock},
+};
+
+/// Most requests kept: more than anybody reads.
+pub const MAX_REQUESTS: usize = 100;
+/// Most new requests in a day. Beyond, strangers are dropped: an inbox that floods is one nobody opens.
+pub const MAX_REQUESTS_PER_DAY: usize = 20;
+/// How long a request waits, in milliseconds.
+pub const REQUEST_LIFETIME_MILLIS: u64 = 30 * DAY_MILLIS;
+/// Most calls remembered; the oldest goes first.
+pub const MAX_CALLS: usize = 2000;
+const DAY_MILLIS: u64 = 24 * 60 * 60 * 1000;
+/// Longest label of an invite, in bytes.
+const MAX_LABEL: usize = 256;
+/// Pages kept in memory. The library's default of 1 GiB is for servers.
+const CACHE_BYTES: usize = 4 * 1024 * 1024;
+
+const SCHEMA: u32 = 1;
+const VERSION: u8 = 1;
+type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
+const META: TableDefinition<'static, &'static str, u32> = TableDefinition::new("meta");
+const CONTACTS: Table = TableDefinition::new("contacts");
+const BLOCKED: Table = TableDefinition::new("blocked");
+const INBOX: Table = TableDefinition::new("inbox");
+const CALLS: Table = TableDefinition::new("calls");
+const LOGS: Table = TableDefinition::new("logs");
+const FORKS: Table = TableDefinition::new("forks");
+const INVITES: Table = TableDefinition::new("invites");
+const TABLES: [Table; 7] = [CONTACTS, BLOCKED, INBOX, CALLS, LOGS, FORKS, INVITES];
+
+/// Why the database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file cannot be opened.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// Another program has it open.
+    #[error(
+        "the profile's database is open in another process; close it, or use --home for another profile"
+    )]
+    InUse,
+    /// A newer program wrote it.
+    #[error(
+        "the profile's database has version {0}, which this program does not know; update ahoy"
+    )]
+    Newer(u32),
+    /// The database engine reports an error.
+    #[error("the profile's database: {0}")]
+    Database(Box<redb::Error>),
+    /// A stored record is damaged.
+    #[error("a record in the profile's database ({table}) is damaged: {source}")]
+    Record {
+        /// Where it is.
+        table: &'static str,
+        /// What is wrong.
+        source: WireError,
+    },
+    /// A stored log or proof no longer verifies.
+    #[error("a pinned device log in the profile's database is damaged")]
+    PinnedLog(#[from] LogError),
+    /// Only contacts' logs are kept.
+    #[error("this person is not a contact")]
+    NotAContact,
+}
+
+macro_rules! from_redb {
+    ($($error:ident),*) => {$(
+        impl From<redb::$error> for StoreError {
+            fn from(error: redb::$error) -> Self {
+                Self::Database(Box::new(error.into()))
+            }
+        }
+    )*};
+}
+from_redb!(TransactionError, TableError, StorageError, CommitError);
+
+impl From<DatabaseError> for StoreError {
+    fn from(error: DatabaseError) -> Self {
+        if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
+            Self::InUse
+        } else {
+            Self::Database(Box::new(error.into()))
+        }
+    }
+}
+
+fn record(table: &'static str) -> impl Fn(WireError) -> StoreError {
+    move |source| StoreError::Record { table, source }
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InboxOutcome {
+    /// It is new: worth telling.
+    Added,
+    /// The person had asked before.
+    Updated,
+    /// Too many today: dropped.
+    Full,
+}
+
+/// What a person's device log tells, compared with what we knew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogObservation {
+    /// The first we see; trusted from now on.
+    First,
+    /// As we know it.
+    Same,
+    /// It grew; we know the new one now.
+    Extended,
+    /// Older than what we know: do not use it.
+    Rollback,
+    /// It contradicts what we know: somebody is being deceived. The proof is stored and the contact is no
+    /// longer verified.
+    Fork(ForkProof),
+}
+
+/// An invite we gave away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuedInvite {
+    /// Its public name.
+    pub id: InviteId,
+    /// For whom or what, in our own words.
+    pub label: String,
+    /// When, Unix milliseconds.
+    pub created_at_millis: u64,
+    /// Until when, Unix milliseconds.
+    pub not_after_millis: u64,
+    /// Taken back.
+    pub revoked: bool,
+}
+
+impl IssuedInvite {
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut label = self.label.clone();
+        while label.len() > MAX_LABEL {
+            label.pop();
+        }
+        let mut bytes = vec![VERSION];
+        bytes.put_u64(self.created_at_millis);
+        bytes.put_u64(self.not_after_millis);
+        bytes.put_u8(u8::from(self.revoked));
+        bytes.put_u16(u16::try_from(label.len()).expect("at most MAX_LABEL"));
+        bytes.put_bytes(label.as_bytes());
+        bytes
+    }
+
+    fn from_bytes(id: InviteId, bytes: &[u8]) -> Result<Self, WireError> {
+        let mut reader = versioned(bytes)?;
+        let (created_at_millis, not_after_millis) = (reader.u64()?, reader.u64()?);
+        let revoked = match reader.u8()? {
+            0 => false,
+            1 => true,
+            _undefined => return Err(WireError::Undefined),
+        };
+        let len = usize::from(reader.u16()?);
+        if len > MAX_LABEL {
+            return Err(WireError::TooLong);
+        }
+        let label =
+            std::str::from_utf8(reader.bytes(len)?).map_err(|_not_utf8| WireError::Undefined)?;
+        let label = label.to_owned();
+        reader.finish()?;
+        Ok(Self {
+            id,
+            label,
+            created_at_millis,
+            not_after_millis,
+            revoked,
+        })
+    }
+}
+
+fn versioned(bytes: &[u8]) -> Result<Reader<'_>, WireError> {
+    let mut reader = Reader::new(bytes);
+    match reader.u8()? {
+        VERSION => Ok(reader),
+        other => Err(WireError::Version(other)),
+    }
+}
+
+fn user_of(key: &[u8], table: &'static str) -> Result<UserId, StoreError> {
+    key.try_into()
+        .map(UserId)
+        .map_err(|_wrong_length| record(table)(WireError::Undefined))
+}
+
+/// The open database.
+#[derive(Debug)]
+pub struct Store {
+    db: Database,
+}
+
+impl Store {
+    /// Opens the profile's database, and makes it at the first use.
+    ///
+    /// # Errors
+    /// When it is in use, damaged, or of a newer version.
+    pub fn open(lock: &ProfileLock) -> Result<Self, StoreError> {
+        Self::open_file(lock.open_database(|file| Self::open_file(file).map(drop))?)
+    }
+
+    fn open_file(file: File) -> Result<Self, StoreError> {
+        Self::prepare(
+            Builder::new()
+                .set_cache_size(CACHE_BYTES)
+                .create_file(file)?,
+        )
+    }
+
+    fn prepare(db: Database) -> Result<Self, StoreError> {
+        let txn = db.begin_write()?;
+        let known = {
+            let mut meta = txn.open_table(META)?;
+            let known = meta.get("schema")?.map(|version| version.value());
+            if known.is_none() {
+                meta.insert("schema", SCHEMA)?;
+            }
+            known
+        };
+        match known {
+            Some(SCHEMA) => txn.abort()?,
+            Some(other) => {
+                txn.abort()?;
+                return Err(StoreError::Newer(other));
+            }
+            None => {
+                for table in TABLES {
+                    txn.open_table(table)?;
+                }
+                txn.commit()?;
+            }
+        }
+        Ok(Self { db })
+    }
+
+    fn read<T>(
+        &self,
+        table: Table,
+        key: &[u8],
+        parse: impl FnOnce(&[u8]) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        let table = self.db.begin_read()?.open_table(table)?;
+        table
+            .get(key)?
+            .map(|value| parse(value.value()))
+            .transpose()
+    }
+
+    fn list<T>(
+        &self,
+        table: Table,
+        parse: impl Fn(&[u8], &[u8]) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let table = self.db.begin_read()?.open_table(table)?;
+        let mut found = Vec::new();
+        for entry in table.iter()? {
+            let (key, value) = entry?;
+            found.push(parse(key.value(), value.value())?);
+        }
+        Ok(found)
+    }
+
+    fn write<T>(
+        &self,
+        change: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let txn = self.db.begin_write()?;
+        let outcome = change(&txn)?;
+        txn.commit()?;
+        Ok(outcome)
+    }
+
+    fn remove(&self, table: Table, key: &[u8]) -> Result<bool, StoreError> {
+        self.write(|txn| Ok(txn.open_table(table)?.remove(key)?.is_some()))
+    }
+
+    /// Adds a contact, or replaces what we know of one. A request of the same person is settled by it, and
+    /// its device log pinned.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn put_contact(&self, contact: &Contact, now_millis: u64) -> Result<(), StoreError> {
+        let key = contact.user.as_bytes().as_slice();
+        self.write(|txn| {
+            txn.open_table(CONTACTS)?
+                .insert(key, contact.to_bytes().as_slice())?;
+            txn.open_table(BLOCKED)?.remove(key)?;
+            let mut inbox = txn.open_table(INBOX)?;
+            let request = inbox.remove(key)?.map(|request| request.value().to_vec());
+            if let Some(request) = request {
+                let request =
+                    Request::from_bytes(contact.user, &request).map_err(record("inbox"))?;
+                let mut logs = txn.open_table(LOGS)?;
+                if !request.log.is_empty() && logs.get(key)?.is_none() {
+                    logs.insert(key, pinned_bytes(now_millis, &request.log).as_slice())?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The contact who is this person.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn contact(&self, user: UserId) -> Result<Option<Contact>, StoreError> {
+        self.read(CONTACTS, user.as_bytes(), |bytes| {
+            Contact::from_bytes(user, bytes).map_err(record("contacts"))
+        })
+    }
+
+    /// All contacts, by name.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn contacts(&self) -> Result<Vec<Contact>, StoreError> {
+        let mut contacts = self.list(CONTACTS, |key, bytes| {
+            Contact::from_bytes(user_of(key, "contacts")?, bytes).map_err(record("contacts"))
+        })?;
+        contacts.sort_by_key(|contact| (contact.name.to_lowercase(), contact.user));
+        Ok(contacts)
+    }
+
+    /// Forgets a contact. The pinned device log stays: should the person return, it is the same person.
+    /// Returns whether there was one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn remove_contact(&self, user: UserId) -> Result<bool, StoreError> {
+        self.remove(CONTACTS, user.as_bytes())
+    }
+
+    /// Blocks a person, who stops being a contact.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn block(&self, user: UserId, now_millis: u64) -> Result<(), StoreError> {
+        let mut value = vec![VERSION];
+        value.put_u64(now_millis);
+        let key = user.as_bytes().as_slice();
+        self.write(|txn| {
+            txn.open_table(BLOCKED)?.insert(key, value.as_slice())?;
+            txn.open_table(CONTACTS)?.remove(key)?;
+            txn.open_table(INBOX)?.remove(key)?;
+            Ok(())
+        })
+    }
+
+    /// Takes a block back. Returns whether there was one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn unblock(&self, user: UserId) -> Result<bool, StoreError> {
+        self.remove(BLOCKED, user.as_bytes())
+    }
+
+    /// Everybody who is blocked.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn blocked(&self) -> Result<Vec<UserId>, StoreError> {
+        self.list(BLOCKED, |key, _since| user_of(key, "blocked"))
+    }
+
+    /// What we know of a caller: `invite` is what the caller showed, `own_log` our own device log, `device`
+    /// the device that calls. An invite that does not count is as none.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn caller_facts(
+        &self,
+        user: UserId,
+        device: DeviceId,
+        invite: Option<&InviteProof>,
+        own_log: &DeviceLog,
+        now_millis: u64,
+    ) -> Result<CallerFacts, StoreError> {
+        let invited = match invite.map(|proof| proof.verify(now_millis, own_log, device)) {
+            Some(Ok(id)) => !self.invite(id)?.is_some_and(|issued| issued.revoked),
+            Some(Err(_)) | None => false,
+        };
+        Ok(CallerFacts {
+            blocked: self
+                .read(BLOCKED, user.as_bytes(), |_since| Ok(()))?
+                .is_some(),
+            contact: self
+                .read(CONTACTS, user.as_bytes(), |_contact| Ok(()))?
+                .is_some(),
+            invited,
+        })
+    }
+
+    /// Puts a stranger into the inbox, or counts another attempt. `log` is the stranger's device log as it
+    /// came. Requests whose time is over go.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn add_request(
+        &self,
+        user: UserId,
+        name: &str,
+        log: &[u8],
+        now_millis: u64,
+    ) -> Result<InboxOutcome, StoreError> {
+        let key = user.as_bytes().as_slice();
+        self.write(|txn| {
+            let mut inbox = txn.open_table(INBOX)?;
+            let mut known = Vec::new();
+            for entry in inbox.iter()? {
+                let (key, value) = entry?;
+                let user = user_of(key.value(), "inbox")?;
+                known.push(Request::from_bytes(user, value.value()).map_err(record("inbox"))?);
+            }
+            for old in &known {
+                if old.last_at_millis.saturating_add(REQUEST_LIFETIME_MILLIS) <= now_millis {
+                    inbox.remove(old.user.as_bytes().as_slice())?;
+                }
+            }
+            known.retain(|request| {
+                request
+                    .last_at_millis
+                    .saturating_add(REQUEST_LIFETIME_MILLIS)
+                    > now_millis
+            });
+
+            if let Some(mut request) = known.iter().find(|request| request.user == user).cloned() {
+                request.attempts = request.attempts.saturating_add(1);
+                request.last_at_millis = request.last_at_millis.max(now_millis);
+                inbox.insert(key, request.to_bytes().as_slice())?;
+                return Ok(InboxOutcome::Updated);
+            }
+            let today = known
+                .iter()
+                .filter(|request| request.first_at_millis.saturating_add(DAY_MILLIS) > now_millis)
+                .count();
+            if today >= MAX_REQUESTS_PER_DAY {
+                return Ok(InboxOutcome::Full);
+            }
+            if known.len() >= MAX_REQUESTS
+                && let Some(oldest) = known.iter().min_by_key(|request| request.last_at_millis)
+            {
+                inbox.remove(oldest.user.as_bytes().as_slice())?;
+            }
+            let request = Request {
+                user,
+                name: display_name(name),
+                first_at_millis: now_millis,
+                last_at_millis: now_millis,
+                attempts: 1,
+                log: log.to_vec(),
+            };
+            inbox.insert(key, request.to_bytes().as_slice())?;
+            Ok(InboxOutcome::Added)
+        })
+    }
+
+    /// All requests, newest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn requests(&self) -> Result<Vec<Request>, StoreError> {
+        let mut requests = self.list(INBOX, |key, bytes| {
+            Request::from_bytes(user_of(key, "inbox")?, bytes).map_err(record("inbox"))
+        })?;
+        requests.sort_by_key(|request| (std::cmp::Reverse(request.last_at_millis), request.user));
+        Ok(requests)
+    }
+
+    /// Discards a request. Returns whether there was one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn remove_request(&self, user: UserId) -> Result<bool, StoreError> {
+        self.remove(INBOX, user.as_bytes())
+    }
+
+    /// Remembers a call. Recording it again under the same start and id replaces it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn record_call(&self, call: &CallRecord) -> Result<(), StoreError> {
+        self.write(|txn| {
+            let mut calls = txn.open_table(CALLS)?;
+            calls.insert(call.key().as_slice(), call.to_bytes().as_slice())?;
+            while calls.len()? > MAX_CALLS as u64 {
+                calls.pop_first()?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The newest calls, at most `limit`, newest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn calls(&self, limit: usize) -> Result<Vec<CallRecord>, StoreError> {
+        let table = self.db.begin_read()?.open_table(CALLS)?;
+        let mut calls = Vec::new();
+        for entry in table.iter()?.rev().take(limit) {
+            let (key, value) = entry?;
+            calls
+                .push(CallRecord::from_bytes(key.value(), value.value()).map_err(record("calls"))?);
+        }
+        Ok(calls)
+    }
+
+    /// Compares a contact's device log with the longest one seen, and pins it when it is new or longer.
+    ///
+    /// # Errors
+    /// [`StoreError::NotAContact`] for anybody else: strangers must not fill the database.
+    pub fn observe_log(
+        &self,
+        log: &DeviceLog,
+        now_millis: u64,
+    ) -> Result<LogObservation, StoreError> {
+        let key = log.user().as_bytes().to_vec();
+        let key = key.as_slice();
+        self.write(|txn| {
+            let mut contacts = txn.open_table(CONTACTS)?;
+            let Some(contact) = contacts.get(key)?.map(|contact| contact.value().to_vec()) else {
+                return Err(StoreError::NotAContact);
+            };
+            let mut logs = txn.open_table(LOGS)?;
+            let pinned = logs.get(key)?.map(|pinned| pinned.value().to_vec());
+            let Some(pinned) = pinned else {
+                logs.insert(key, pinned_bytes(now_millis, &log.to_bytes()).as_slice())?;
+                return Ok(LogObservation::First);
+            };
+            let (first_seen_millis, known) = read_pinned(log.user(), &pinned)?;
+            match known.compare(log) {
+                LogRelation::Same | LogRelation::OtherUser => Ok(LogObservation::Same),
+                LogRelation::Rollback => Ok(LogObservation::Rollback),
+                LogRelation::Extends => {
+                    logs.insert(
+                        key,
+                        pinned_bytes(first_seen_millis, &log.to_bytes()).as_slice(),
+                    )?;
+                    Ok(LogObservation::Extended)
+                }
+                LogRelation::Fork(proof) => {
+                    txn.open_table(FORKS)?.insert(key, proof.as_bytes())?;
+                    let mut contact =
+                        Contact::from_bytes(log.user(), &contact).map_err(record("contacts"))?;
+                    contact.verified_at_millis = None;
+                    contacts.insert(key, contact.to_bytes().as_slice())?;
+                    Ok(LogObservation::Fork(proof))
+                }
+            }
+        })
+    }
+
+    /// The longest device log we have seen of a person.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn pinned_log(&self, user: UserId) -> Result<Option<DeviceLog>, StoreError> {
+        self.read(LOGS, user.as_bytes(), |bytes| {
+            read_pinned(user, bytes).map(|(_first_seen, log)| log)
+        })
+    }
+
+    /// The proof that a person's device log forked, if we have one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn fork(&self, user: UserId) -> Result<Option<ForkProof>, StoreError> {
+        self.read(FORKS, user.as_bytes(), |bytes| {
+            ForkProof::from_bytes(bytes).map_err(|_damaged| record("forks")(WireError::Undefined))
+        })
+    }
+
+    /// Accepts the other side of a fork after the person explained it: forgets proof and pinned log.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn forget_log(&self, user: UserId) -> Result<(), StoreError> {
+        let key = user.as_bytes().as_slice();
+        self.write(|txn| {
+            txn.open_table(LOGS)?.remove(key)?;
+            txn.open_table(FORKS)?.remove(key)?;
+            Ok(())
+        })
+    }
+
+    /// Remembers an invite we gave away.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn put_invite(&self, invite: &IssuedInvite) -> Result<(), StoreError> {
+        self.write(|txn| {
+            txn.open_table(INVITES)?
+                .insert(invite.id.as_slice(), invite.to_bytes().as_slice())?;
+            Ok(())
+        })
+    }
+
+    /// Takes an invite back, also one that this device did not know of. Returns whether it was known.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn revoke_invite(&self, id: InviteId, now_millis: u64) -> Result<bool, StoreError> {
+        let known = self.invite(id)?;
+        let found = known.is_some();
+        let mut invite = known.unwrap_or(IssuedInvite {
+            id,
+            label: String::new(),
+            created_at_millis: now_millis,
+            not_after_millis: u64::MAX,
+            revoked: true,
+        });
+        invite.revoked = true;
+        self.put_invite(&invite)?;
+        Ok(found)
+    }
+
+    /// What we know of an invite.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn invite(&self, id: InviteId) -> Result<Option<IssuedInvite>, StoreError> {
+        self.read(INVITES, &id, |bytes| {
+            IssuedInvite::from_bytes(id, bytes).map_err(record("invites"))
+        })
+    }
+
+    /// All invites we gave away, newest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn invites(&self) -> Result<Vec<IssuedInvite>, StoreError> {
+        let mut invites = self.list(INVITES, |key, bytes| {
+            let id = key
+                .try_into()
+                .map_err(|_wrong_length| record("invites")(WireError::Undefined))?;
+            IssuedInvite::from_bytes(id, bytes).map_err(record("invites"))
+        })?;
+        invites.sort_by_key(|invite| (std::cmp::Reverse(invite.created_at_millis), invite.id));
+        Ok(invites)
+    }
+}
+
+fn pinned_bytes(first_seen_millis: u64, log: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![VERSION];
+    bytes.put_u64(first_seen_millis);
+    bytes.put_bytes(log);
+    bytes
+}
+
+fn read_pinned(user: UserId, bytes: &[u8]) -> Result<(u64, DeviceLog), StoreError> {
+    let mut reader = versioned(bytes).map_err(record("logs"))?;
+    let first_seen_millis = reader.u64().map_err(record("logs"))?;
+    Ok((
+        first_seen_millis,
+        DeviceLog::from_bytes(user, reader.rest())?,
+    ))
+}
+
+#[cfg(test)]
+mod tests;
