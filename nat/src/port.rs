@@ -290,12 +290,14 @@ impl PortHub {
         if subscribers.relay.is_some() {
             return Err(SubscribeError::Taken);
         }
-        let (sender, receiver) = mpsc::channel(RELAY_QUEUE);
+        let (sender, packets) = mpsc::channel(RELAY_QUEUE);
         subscribers.relay = Some(sender);
         Ok(Subscription {
-            topic: Topic::Relay,
-            hub: Arc::clone(self),
-            receiver,
+            lease: TopicLease {
+                topic: Topic::Relay,
+                hub: Arc::clone(self),
+            },
+            packets,
         })
     }
 
@@ -314,12 +316,14 @@ impl PortHub {
         if subscribers.servers.len() >= MAX_SUBSCRIPTIONS {
             return Err(SubscribeError::Full);
         }
-        let (sender, receiver) = mpsc::channel(CLIENT_QUEUE);
+        let (sender, packets) = mpsc::channel(CLIENT_QUEUE);
         subscribers.servers.insert(server, sender);
         Ok(Subscription {
-            topic: Topic::Server(server),
-            hub: Arc::clone(self),
-            receiver,
+            lease: TopicLease {
+                topic: Topic::Server(server),
+                hub: Arc::clone(self),
+            },
+            packets,
         })
     }
 
@@ -335,12 +339,14 @@ impl PortHub {
         if subscribers.agents.len() >= MAX_SUBSCRIPTIONS {
             return Err(SubscribeError::Full);
         }
-        let (sender, receiver) = mpsc::channel(CLIENT_QUEUE);
+        let (sender, packets) = mpsc::channel(CLIENT_QUEUE);
         subscribers.agents.insert(ufrag.to_owned(), sender);
         Ok(Subscription {
-            topic: Topic::Agent(ufrag.to_owned()),
-            hub: Arc::clone(self),
-            receiver,
+            lease: TopicLease {
+                topic: Topic::Agent(ufrag.to_owned()),
+                hub: Arc::clone(self),
+            },
+            packets,
         })
     }
 }
@@ -396,25 +402,24 @@ impl HubCounters {
     }
 }
 
-/// Packets of one topic, until it is dropped.
+/// Packets of one topic. They come as long as the lease lives.
 #[derive(Debug)]
 pub struct Subscription {
+    /// Gives the topic back when dropped, at once, wherever the receiver is.
+    pub lease: TopicLease,
+    /// The packets; it ends with the lease.
+    pub packets: mpsc::Receiver<Inbound>,
+}
+
+/// The right to a topic's packets. A task that is told to end drops what it holds only when it runs next, so
+/// the lease belongs to the handle and the receiver to the task.
+#[derive(Debug)]
+pub struct TopicLease {
     topic: Topic,
     hub: Arc<PortHub>,
-    receiver: mpsc::Receiver<Inbound>,
 }
 
-impl Subscription {
-    /// The next packet. The hub lives as long as the subscription, so there always is a next one to wait for.
-    pub async fn recv(&mut self) -> Inbound {
-        match self.receiver.recv().await {
-            Some(inbound) => inbound,
-            None => std::future::pending().await,
-        }
-    }
-}
-
-impl Drop for Subscription {
+impl Drop for TopicLease {
     fn drop(&mut self) {
         let mut subscribers = lock(&self.hub.subscribers);
         match &self.topic {

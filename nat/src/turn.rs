@@ -68,6 +68,13 @@ pub const MAX_PEERS: usize = 32;
 /// Fresh nonces accepted for one request, so that a confused server cannot keep it going for ever.
 const MAX_CHALLENGES: u32 = 3;
 
+/// Times that an Allocate answered by 437 is tried again: what an earlier call left on this port is deleted, and
+/// some servers need a moment to forget it.
+const MAX_EVICTIONS: u32 = 3;
+
+/// That moment: coturn keeps a deleted allocation for a second.
+const EVICTION_WAIT: Duration = Duration::from_millis(1500);
+
 /// Channel numbers that are safe on a port shared with QUIC: 0x4000 to 0x4f7f with a low byte under 0x80.
 const CHANNELS: u16 = 16 * 128;
 
@@ -190,8 +197,13 @@ struct Peer {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    Allocating,
-    Live { refresh: Option<Instant> },
+    Allocating {
+        /// When to ask again after an eviction.
+        again: Option<Instant>,
+    },
+    Live {
+        refresh: Option<Instant>,
+    },
     Closing,
     Ended,
 }
@@ -205,7 +217,7 @@ pub struct TurnClient {
     nonce: String,
     key: Option<IntegrityKey>,
     phase: Phase,
-    evicted: bool,
+    evictions: u32,
     transactions: Vec<Transaction>,
     peers: Vec<Peer>,
     next_channel: u16,
@@ -222,8 +234,8 @@ impl TurnClient {
             nonce: config.credentials.nonce.clone(),
             key: None,
             rng: ChaCha20Rng::from_seed(seed),
-            phase: Phase::Allocating,
-            evicted: false,
+            phase: Phase::Allocating { again: None },
+            evictions: 0,
             transactions: Vec::new(),
             peers: Vec::new(),
             next_channel: 0,
@@ -291,7 +303,7 @@ impl TurnClient {
     /// Gives the allocation up; [`TurnEvent::Ended`] tells when the server knows.
     pub fn close(&mut self, now: Instant) {
         match self.phase {
-            Phase::Allocating | Phase::Live { .. } => {
+            Phase::Allocating { .. } | Phase::Live { .. } => {
                 self.phase = Phase::Closing;
                 self.transactions.clear();
                 self.peers.clear();
@@ -314,13 +326,14 @@ impl TurnClient {
     /// When [`Self::handle_timeout`] has work next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let refresh = match self.phase {
+        let next = match self.phase {
+            Phase::Allocating { again } => again,
             Phase::Live { refresh } => refresh,
-            Phase::Allocating | Phase::Closing | Phase::Ended => None,
+            Phase::Closing | Phase::Ended => None,
         };
         let retransmissions = self.transactions.iter().map(|transaction| transaction.next);
         let rebinds = self.peers.iter().filter_map(|peer| peer.rebind);
-        retransmissions.chain(rebinds).chain(refresh).min()
+        retransmissions.chain(rebinds).chain(next).min()
     }
 
     /// Retransmits, refreshes and gives up what is due.
@@ -354,6 +367,12 @@ impl TurnClient {
         {
             self.phase = Phase::Live { refresh: None };
             self.request(now, Purpose::Refresh, 0);
+        }
+        if let Phase::Allocating { again: Some(at) } = self.phase
+            && at <= now
+        {
+            self.phase = Phase::Allocating { again: None };
+            self.request(now, Purpose::Allocate, 0);
         }
         let due: Vec<SocketAddr> = self
             .peers
@@ -424,7 +443,12 @@ impl TurnClient {
                     self.request(now, Purpose::Bind(peer), 0);
                 }
             }
-            Purpose::Evict => self.request(now, Purpose::Allocate, 0),
+            Purpose::Evict if self.evictions == 1 => self.request(now, Purpose::Allocate, 0),
+            Purpose::Evict => {
+                self.phase = Phase::Allocating {
+                    again: Some(now + EVICTION_WAIT),
+                };
+            }
             Purpose::Refresh => match lifetime {
                 Some(lifetime) if !lifetime.is_zero() => {
                     self.phase = Phase::Live {
@@ -467,9 +491,15 @@ impl TurnClient {
                 self.request(now, purpose, challenges + 1);
             }
             (401 | 438, _) => self.fail(purpose, TurnError::Unauthorized),
-            (437, _) if purpose == Purpose::Allocate && !self.evicted => {
-                self.evicted = true;
+            (437, _) if purpose == Purpose::Allocate && self.evictions < MAX_EVICTIONS => {
+                self.evictions += 1;
                 self.request(now, Purpose::Evict, 0);
+            }
+            // It went by itself just now.
+            (437, _) if purpose == Purpose::Evict => {
+                self.phase = Phase::Allocating {
+                    again: Some(now + EVICTION_WAIT),
+                };
             }
             (_, _) => self.fail(purpose, TurnError::Refused(code)),
         }
@@ -477,7 +507,7 @@ impl TurnClient {
 
     fn fail(&mut self, purpose: Purpose, error: TurnError) {
         match purpose {
-            // Refused eviction: the old allocation is somebody else's, or just ended.
+            // A refused eviction: the old allocation has other credentials.
             Purpose::Allocate | Purpose::Evict | Purpose::Refresh => self.end(error),
             Purpose::Bind(peer) => {
                 self.release_peer(peer);

@@ -12,7 +12,7 @@
 //! - An allocation is found by the client's address alone, since there is one port: a client that reaches two
 //!   addresses of this host from one socket shares the allocation.
 //! - Permissions look at the port too wherever the policy names one ([`policy`]); RFC 8656 ignores it.
-//! - EVEN-PORT and RESERVATION-TOKEN get 508, DONT-FRAGMENT 420, ICMP is not relayed, TCP allocations are
+//! - EVEN-PORT with a reservation and RESERVATION-TOKEN get 508, DONT-FRAGMENT 420, ICMP is not relayed, TCP allocations are
 //!   refused with 442, ADDITIONAL-ADDRESS-FAMILY is ignored.
 
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
@@ -193,6 +193,8 @@ pub enum RelayEvent {
         allocation: AllocationId,
         /// IPv6 instead of IPv4.
         ipv6: bool,
+        /// The port must be even.
+        even: bool,
     },
     /// Close the socket of this allocation, if it was opened.
     CloseRelay {
@@ -756,9 +758,13 @@ impl Relay {
         if token.is_some() && (even.is_some() || family.is_some()) {
             return Err(CODE_BAD_REQUEST);
         }
-        if even.is_some() || token.is_some() {
-            return Err(CODE_INSUFFICIENT_CAPACITY);
-        }
+        let even = match (even, token) {
+            (None, None) => false,
+            (Some([0x00..0x80]), None) => true,
+            // A reserved pair: this relay makes none.
+            (Some([_]), None) | (None, Some(_)) => return Err(CODE_INSUFFICIENT_CAPACITY),
+            (Some(_), _) => return Err(CODE_BAD_REQUEST),
+        };
         let ipv6 = match family {
             None | Some([FAMILY_V4, _, _, _]) => false,
             Some([FAMILY_V6, _, _, _]) => true,
@@ -811,6 +817,7 @@ impl Relay {
         self.events.push_back(RelayEvent::OpenRelay {
             allocation: id,
             ipv6,
+            even,
         });
         Ok(())
     }

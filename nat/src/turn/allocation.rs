@@ -7,10 +7,10 @@ use std::{
 };
 
 use ahoy_transport::runtime::{Runtime, RuntimeExt, Task};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use super::{TurnClient, TurnConfig, TurnError, TurnEvent};
-use crate::port::{PortHub, RawPort, Subscription, lock};
+use crate::port::{Inbound, PortHub, RawPort, Subscription, TopicLease, lock};
 
 /// A channel to a peer through a relay: what the port needs to frame and unframe data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,7 @@ pub struct TurnAllocation {
     relayed: SocketAddr,
     mapped: SocketAddr,
     _driver: Task,
+    _lease: TopicLease,
 }
 
 #[derive(Debug)]
@@ -63,7 +64,7 @@ impl TurnAllocation {
         hub: &Arc<PortHub>,
         config: TurnConfig,
     ) -> Result<Self, TurnError> {
-        let subscription = hub.subscribe_server(config.server)?;
+        let Subscription { lease, packets } = hub.subscribe_server(config.server)?;
         let shared = Arc::new(Shared {
             port: Arc::clone(hub.port()),
             server: config.server,
@@ -80,7 +81,7 @@ impl TurnAllocation {
         shared.drain(&mut lock(&shared.state));
         let driver = shared
             .runtime
-            .spawn_task(drive(Arc::clone(&shared), subscription));
+            .spawn_task(drive(Arc::clone(&shared), packets));
         let (relayed, mapped) = shared
             .wait(|state| state.allocated.map(Ok).or(state.ended.map(Err)))
             .await?;
@@ -89,6 +90,7 @@ impl TurnAllocation {
             relayed,
             mapped,
             _driver: driver,
+            _lease: lease,
         })
     }
 
@@ -210,7 +212,7 @@ impl Shared {
     }
 }
 
-async fn drive(shared: Arc<Shared>, mut subscription: Subscription) {
+async fn drive(shared: Arc<Shared>, mut packets: mpsc::Receiver<Inbound>) {
     loop {
         let deadline = lock(&shared.state).client.poll_timeout();
         let timer = async {
@@ -221,7 +223,8 @@ async fn drive(shared: Arc<Shared>, mut subscription: Subscription) {
         };
         tokio::select! {
             biased;
-            inbound = subscription.recv() => {
+            inbound = packets.recv() => {
+                let Some(inbound) = inbound else { return };
                 let mut state = lock(&shared.state);
                 state.client.handle_input(shared.runtime.now(), inbound.from, &inbound.bytes);
                 shared.drain(&mut state);

@@ -11,7 +11,7 @@ use std::{
 
 use ahoy_transport::runtime::{Runtime, RuntimeExt, Task};
 use quinn::AsyncUdpSocket;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use super::{
     AllocationId, Forward, Relay, RelayConfig, RelayEvent, Transmit, Via,
@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     port::{
-        PortHub, RawPort, SubscribeError, Subscription, into_mut, lock, poll_train, send_datagram,
-        writable,
+        Inbound, PortHub, RawPort, SubscribeError, Subscription, TopicLease, into_mut, lock,
+        poll_train, send_datagram, writable,
     },
     stun::is_channel_data,
 };
@@ -67,6 +67,7 @@ pub struct RelayServer {
     shared: Arc<Shared>,
     _port_reader: Task,
     _timer: Task,
+    _lease: TopicLease,
 }
 
 struct Shared {
@@ -108,7 +109,7 @@ impl RelayServer {
         hub: &Arc<PortHub>,
         config: RelayServerConfig,
     ) -> Result<Self, SubscribeError> {
-        let subscription = hub.subscribe_relay()?;
+        let Subscription { lease, packets } = hub.subscribe_relay()?;
         let relay = Relay::new(runtime.now(), config.relay.clone(), runtime.random_array());
         let shared = Arc::new(Shared {
             port: Arc::clone(hub.port()),
@@ -123,12 +124,13 @@ impl RelayServer {
         });
         let port_reader = shared
             .runtime
-            .spawn_task(read_port(Arc::downgrade(&shared), subscription));
+            .spawn_task(read_port(Arc::downgrade(&shared), packets));
         let timer = shared.runtime.spawn_task(keep_time(Arc::clone(&shared)));
         Ok(Self {
             shared,
             _port_reader: port_reader,
             _timer: timer,
+            _lease: lease,
         })
     }
 
@@ -193,9 +195,8 @@ impl RelayServer {
 }
 
 /// Feeds the relay from the port. It holds the relay weakly, so that dropping the server ends everything.
-async fn read_port(shared: Weak<Shared>, mut subscription: Subscription) {
-    loop {
-        let inbound = subscription.recv().await;
+async fn read_port(shared: Weak<Shared>, mut packets: mpsc::Receiver<Inbound>) {
+    while let Some(inbound) = packets.recv().await {
         let Some(shared) = shared.upgrade() else {
             return;
         };
@@ -325,7 +326,11 @@ fn drain(shared: &Arc<Shared>, state: &mut State, now: Instant) {
         }
         match state.relay.poll_event() {
             None => break,
-            Some(RelayEvent::OpenRelay { allocation, ipv6 }) => match open(shared, ipv6) {
+            Some(RelayEvent::OpenRelay {
+                allocation,
+                ipv6,
+                even,
+            }) => match open(shared, ipv6, even) {
                 Ok((socket, port)) => {
                     let task = shared.runtime.spawn_task(run_relayed(
                         Arc::downgrade(shared),
@@ -363,7 +368,7 @@ fn drain(shared: &Arc<Shared>, state: &mut State, now: Instant) {
     }
 }
 
-fn open(shared: &Shared, ipv6: bool) -> io::Result<(Arc<dyn AsyncUdpSocket>, u16)> {
+fn open(shared: &Shared, ipv6: bool, even: bool) -> io::Result<(Arc<dyn AsyncUdpSocket>, u16)> {
     let config = &shared.config;
     let ip = if ipv6 {
         IpAddr::V6(config.bind_v6)
@@ -380,7 +385,9 @@ fn open(shared: &Shared, ipv6: bool) -> io::Result<(Arc<dyn AsyncUdpSocket>, u16
         match shared.runtime.bind_udp(SocketAddr::new(ip, port)) {
             Ok(socket) => {
                 let port = socket.local_addr()?.port();
-                return Ok((socket, port));
+                if !even || port % 2 == 0 {
+                    return Ok((socket, port));
+                }
             }
             Err(error) => last_error = error,
         }

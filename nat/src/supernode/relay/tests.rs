@@ -100,8 +100,10 @@ impl Lab {
             }
             match self.relay.poll_event() {
                 None => return sent,
-                Some(RelayEvent::OpenRelay { allocation, .. }) => {
-                    self.next_port += 1;
+                Some(RelayEvent::OpenRelay {
+                    allocation, even, ..
+                }) => {
+                    self.next_port += if even { self.next_port % 2 + 2 } else { 1 };
                     let port = (!self.sockets_fail).then_some(self.next_port);
                     if port.is_some() {
                         self.sockets.push(allocation);
@@ -357,6 +359,8 @@ fn allocate_refuses_what_it_does_not_offer_with_the_code_of_the_rfc() {
             .attribute(ATTR_REQUESTED_ADDRESS_FAMILY, &[family, 0, 0, 0]);
         assert_eq!(lab.signed(&login, request).code(), code);
     }
+    let two = lab.allocate_request().attribute(ATTR_EVEN_PORT, &[0, 0]);
+    assert_eq!(lab.signed(&login, two).code(), 400);
     let unknown = lab.allocate_request().attribute(AttrType(0x7ffe), b"?");
     let answer = lab.signed(&login, unknown);
     assert_eq!(answer.code(), 420);
@@ -368,6 +372,20 @@ fn allocate_refuses_what_it_does_not_offer_with_the_code_of_the_rfc() {
         .allocate_request()
         .attribute(AttrType(0x8000), &[2, 0, 0, 0]);
     assert_eq!(lab.signed(&login, optional).code(), 0);
+}
+
+#[test]
+fn an_even_port_without_a_reservation_is_given() {
+    let mut lab = Lab::new();
+    let login = lab.login(1, ALICE);
+    for _ in 0..3 {
+        let request = lab.allocate_request().attribute(ATTR_EVEN_PORT, &[0]);
+        let answer = lab.signed(&login, request);
+        let relayed = answer.stun.xor_address(ATTR_XOR_RELAYED_ADDRESS).unwrap();
+        assert_eq!(relayed.port() % 2, 0);
+        assert_eq!(lab.refresh(&login, 0), 0);
+        lab.next_port += 1;
+    }
 }
 
 #[test]
