@@ -2,8 +2,11 @@
 
 mod stun;
 
+pub mod candidate;
 pub mod client;
+pub mod gather;
 pub mod home;
+pub mod ice;
 pub mod port;
 pub mod supernode;
 pub mod turn;
