@@ -57,6 +57,10 @@ pub trait RawPort: Send + Sync + fmt::Debug + 'static {
     /// hosts with several, where the port can.
     fn send(&self, to: SocketAddr, local: Option<IpAddr>, bytes: &[u8]);
 
+    /// Waits until a new port takes packets: until the runtime has looked at a socket once, it says that it
+    /// would block, and the first packet would be lost and cost a retransmission timeout.
+    fn ready(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+
     /// The next packet. Only one task asks. It never ends: a port that fails has nothing to say any more.
     fn recv(&self) -> Pin<Box<dyn Future<Output = Inbound> + Send + '_>>;
 
@@ -105,6 +109,11 @@ impl UdpPort {
 impl RawPort for UdpPort {
     fn send(&self, to: SocketAddr, local: Option<IpAddr>, bytes: &[u8]) {
         send_datagram(&*self.socket, to, local, bytes);
+    }
+
+    fn ready(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        // `new` has waited.
+        Box::pin(std::future::ready(()))
     }
 
     fn recv(&self) -> Pin<Box<dyn Future<Output = Inbound> + Send + '_>> {

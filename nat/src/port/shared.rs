@@ -7,6 +7,7 @@ use std::{
 };
 
 use ahoy_transport::mux::MuxSocket;
+use quinn::AsyncUdpSocket as _;
 
 use super::{Inbound, RawPort};
 
@@ -25,6 +26,15 @@ impl SharedPort {
 impl RawPort for SharedPort {
     fn send(&self, to: SocketAddr, _local: Option<IpAddr>, bytes: &[u8]) {
         self.0.send_other(to, bytes);
+    }
+
+    fn ready(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        let mut poller = Arc::clone(&self.0).create_io_poller();
+        Box::pin(async move {
+            if let Err(error) = std::future::poll_fn(|cx| poller.as_mut().poll_writable(cx)).await {
+                tracing::debug!(%error, "the port does not say when it takes packets");
+            }
+        })
     }
 
     fn recv(&self) -> Pin<Box<dyn Future<Output = Inbound> + Send + '_>> {

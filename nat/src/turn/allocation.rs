@@ -65,6 +65,7 @@ impl TurnAllocation {
         config: TurnConfig,
     ) -> Result<Self, TurnError> {
         let Subscription { lease, packets } = hub.subscribe_server(config.server)?;
+        hub.port().ready().await;
         let shared = Arc::new(Shared {
             port: Arc::clone(hub.port()),
             server: config.server,

@@ -63,6 +63,10 @@ impl RawPort for TappedPort {
         self.inner.send(to, local, bytes);
     }
 
+    fn ready(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        self.inner.ready()
+    }
+
     fn recv(&self) -> Pin<Box<dyn Future<Output = Inbound> + Send + '_>> {
         Box::pin(async {
             loop {
