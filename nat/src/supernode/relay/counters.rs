@@ -1,6 +1,7 @@
 //! What the relay did and what it refused to do.
 
-/// Traffic of one allocation, or of all of them, as payload: no UDP, STUN or ChannelData headers.
+/// Traffic of one allocation, or of all of them, as payload: no UDP, STUN or ChannelData headers. It counts what
+/// the relay decided to pass on; what the socket then refused is also in [`Drop::SendFailed`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Datagrams from the client towards peers that were passed on.

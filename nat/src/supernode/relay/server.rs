@@ -6,6 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::RangeInclusive,
     sync::{Arc, Mutex, Weak},
+    task::{Poll, ready},
     time::Instant,
 };
 
@@ -32,8 +33,8 @@ pub const RELAY_PORTS: RangeInclusive<u16> = 49_152..=65_535;
 /// Ports tried for one allocation. At half a full range, all of them are taken once in 2^32.
 const PORT_ATTEMPTS: usize = 32;
 
-/// Bytes of one receive on a relayed socket: several datagrams of a train.
-const RECEIVE_BUFFER_BYTES: usize = 1 << 15;
+/// Bytes of one receive on a relayed socket: the longest train that the system hands over (GRO).
+const RECEIVE_BUFFER_BYTES: usize = 1 << 16;
 
 /// How the relay's sockets are bound.
 #[derive(Debug, Clone)]
@@ -82,6 +83,8 @@ struct Shared {
 struct State {
     relay: Relay,
     sockets: HashMap<AllocationId, RelayedSocket>,
+    /// One for all relayed sockets: it would otherwise be the largest part of each allocation.
+    buffer: Vec<u8>,
     armed: Option<Instant>,
 }
 
@@ -117,6 +120,7 @@ impl RelayServer {
             state: Mutex::new(State {
                 relay,
                 sockets: HashMap::new(),
+                buffer: vec![0; RECEIVE_BUFFER_BYTES],
                 armed: None,
             }),
             deadline_moved: Notify::new(),
@@ -241,32 +245,28 @@ async fn run_relayed(
             .handle_relay_opened(now, id, usable.ok().map(|()| port));
         drain(&shared, &mut state, now);
     }
-    let mut buffer = vec![0; RECEIVE_BUFFER_BYTES];
     loop {
-        let received = std::future::poll_fn(|cx| {
+        let running = std::future::poll_fn(|cx| {
             let Some(shared) = shared.upgrade() else {
-                return std::task::Poll::Ready(None);
+                return Poll::Ready(false);
             };
-            let mut now = None;
-            let polled = poll_train(&*socket, cx, &mut buffer, |from, _local, payload| {
-                let now = *now.get_or_insert_with(|| shared.runtime.now());
-                lock(&shared.state)
-                    .relay
-                    .handle_relayed_input(now, id, from, payload);
-            });
-            polled.map(Some)
+            let mut guard = lock(&shared.state);
+            let State { relay, buffer, .. } = &mut *guard;
+            let now = shared.runtime.now();
+            let received = ready!(poll_train(&*socket, cx, buffer, |from, _local, payload| {
+                relay.handle_relayed_input(now, id, from, payload);
+            }));
+            if let Err(error) = received {
+                tracing::warn!(%error, "a relayed socket failed");
+                relay.handle_relay_failed(id);
+            }
+            drain(&shared, &mut guard, now);
+            Poll::Ready(true)
         })
         .await;
-        let Some(shared) = shared.upgrade() else {
+        if !running {
             return;
-        };
-        let Some(received) = received else { return };
-        let mut state = lock(&shared.state);
-        if let Err(error) = received {
-            tracing::warn!(%error, "a relayed socket failed");
-            state.relay.handle_relay_failed(id);
         }
-        drain(&shared, &mut state, shared.runtime.now());
     }
 }
 
