@@ -2,7 +2,7 @@
 //!
 //! Keys, certificates, the device log and invites are in [`ahoy_transport::identity`]; here is what a person
 //! does with them: write the root down as [24 words](words), compare [safety words](safety_words) with
-//! somebody, and keep it all as one [`Identity`].
+//! somebody, [judge] whom somebody claims to be, and keep it all as one [`Identity`].
 
 use std::fmt;
 
@@ -17,9 +17,11 @@ use ahoy_transport::{
 use rand_core::CryptoRngCore;
 use zeroize::Zeroizing;
 
+mod judge;
 mod safety;
 mod words;
 
+pub use judge::{Claim, ClaimError, Judged, judge};
 pub use safety::{SAFETY_WORDS, safety_words};
 pub use words::{WORDS, WordsError, root_from_words, words};
 

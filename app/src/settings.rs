@@ -50,26 +50,24 @@ pub enum SettingsError {
 }
 
 /// Which ways media may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum PathChoice {
-    /// Relay first, direct when it works.
+    /// Through a relay at once, directly as soon as that works.
     #[default]
     Auto,
-    /// No relay for media.
+    /// Directly or not at all.
     Direct,
-    /// Never show or contact an address other than the homes'.
+    /// Only through relays: the other side never learns this address.
     Relay,
-    /// Through one TCP connection to a supernode.
-    Tcp,
 }
 
 /// The settings. Every field may be left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// The format's version.
-    version: u32,
+    /// The format's version, 1.
+    pub version: u32,
     /// What the person wants to be called; put into links.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "name")]
     pub name: Option<String>,
@@ -160,7 +158,6 @@ impl fmt::Display for PathChoice {
             Self::Auto => "auto",
             Self::Direct => "direct",
             Self::Relay => "relay",
-            Self::Tcp => "tcp",
         })
     }
 }
