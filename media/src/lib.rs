@@ -1,8 +1,8 @@
 //! Samples, codecs, jitter.
 //!
 //! Sound travels in *blocks*: 10 ms of 48 kHz mono `f32` in -1.0..=1.0. A microphone block goes into a
-//! [`pipeline::SendPipeline`], which answers with an RTP packet whenever an Opus *frame* is full. The
-//! network's packets go into a [`pipeline::RecvPipeline`], and the speaker pulls one block from it every
+//! [`pipeline::send::SendPipeline`], which answers with an RTP packet whenever an Opus *frame* is full. The
+//! network's packets go into a [`pipeline::recv::RecvPipeline`], and the speaker pulls one block from it every
 //! 10 ms. Between the two stands [`audio::neteq`], which hides jitter and loss.
 //!
 //! Nothing here owns a clock, a thread or a socket: time is an argument.

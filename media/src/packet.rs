@@ -1,4 +1,8 @@
-//! Packets: what we number. One Opus frame each, in RTP (RFC 3550, RFC 7587).
+//! Packets: what we number. One Opus packet each, in RTP (RFC 3550, RFC 7587).
+//!
+//! Deliberate departures: no RTCP, since the connection's feedback says more and sooner; no contributing
+//! sources, extensions or padding are sent, received ones are skipped; the marker also follows a hole in the
+//! recording; a jump of the sequence number is believed at its second packet, and a new SSRC at its third.
 
 pub mod rtp;
 pub mod unwrap;

@@ -53,6 +53,9 @@ const FEC_FROM_LOSS_FRACTION: f32 = 0.01;
 /// Below this codec bitrate Opus makes no copy, measured with libopus 1.6.1.
 const FEC_MIN_BITRATE: Bitrate = Bitrate::kbps(20);
 
+/// Told to Opus at least when copies are wanted: below 6 % it makes none at 32 kbit/s.
+const FEC_LEAST_LOSS_PERCENT: u8 = 6;
+
 /// What the network offers to the audio stream.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AudioBudget {
@@ -110,7 +113,12 @@ impl AudioBudget {
             clippy::cast_sign_loss,
             reason = "clamped to 0..=100"
         )]
-        let expected_loss_percent = (self.loss_fraction * 100.0).ceil().clamp(0.0, 100.0) as u8;
+        let measured_percent = (self.loss_fraction * 100.0).ceil().clamp(0.0, 100.0) as u8;
+        let expected_loss_percent = if fec {
+            measured_percent.max(FEC_LEAST_LOSS_PERCENT)
+        } else {
+            measured_percent
+        };
         EncoderConfig {
             bitrate,
             frame,
@@ -188,7 +196,7 @@ mod tests {
         }
         .settings(EncoderConfig::default());
         assert!(lossy.fec);
-        assert_eq!(lossy.expected_loss_percent, 5);
+        assert_eq!(lossy.expected_loss_percent, 6);
     }
 
     #[test]

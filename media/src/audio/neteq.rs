@@ -562,7 +562,7 @@ impl NetEq {
     }
 
     fn criteria(&self, by: i64) -> Option<Criteria> {
-        let hurry = by >= HURRY_SAMPLES;
+        let hurry = by >= HURRY_SAMPLES || self.delay.growing().is_some();
         let interval = if hurry {
             HURRIED_INTERVAL
         } else {

@@ -62,6 +62,8 @@ pub(super) struct DelayManager {
     config: DelayConfig,
     windows: [Window; BASE_WINDOWS as usize],
     newest: i64,
+    newest_transit: i64,
+    newest_span: i64,
     histogram: Histogram,
     excursion: i64,
     target: i64,
@@ -90,6 +92,8 @@ impl DelayManager {
                 least: 0,
             }; BASE_WINDOWS as usize],
             newest: i64::MIN,
+            newest_transit: 0,
+            newest_span: 0,
             histogram: Histogram::new(config.start),
             excursion: 0,
             target: config.start,
@@ -117,12 +121,13 @@ impl DelayManager {
         } else {
             self.config.start
         };
+        // The packet with the copy is as likely to be late as any other.
         let copy = if self.waits_for_copy {
-            self.copy_distance + BUCKET_SAMPLES
+            self.copy_distance
         } else {
             0
         };
-        wanted.max(copy).clamp(self.config.min, self.config.max)
+        (wanted + copy).clamp(self.config.min, self.config.max)
     }
 
     /// The playout delay to aim at, on the scale of transits. None before the first packet.
@@ -130,11 +135,19 @@ impl DelayManager {
         let base = self.least(BASE_WINDOWS)?;
         let level = self.least(LEVEL_WINDOWS).unwrap_or(base);
         let target = self.target();
-        Some(if level > base + target {
+        let settled = if level > base + target {
             level + target
         } else {
             base + target
-        })
+        };
+        Some(self.growing().map_or(settled, |ahead| settled.max(ahead)))
+    }
+
+    /// While a queue grows: what the packet after the newest will need. Sound is stretched towards it, which
+    /// is better than a gap at each packet.
+    pub(super) fn growing(&self) -> Option<i64> {
+        (self.config.adaptive && self.excursion > EXCURSION_SAMPLES)
+            .then(|| self.newest_transit.saturating_add(self.newest_span))
     }
 
     /// How far the transit of such a packet is from what is known; zero before the first packet.
@@ -151,6 +164,8 @@ impl DelayManager {
     pub(super) fn on_packet(&mut self, arrival: i64, time: MediaTime, span: i64) {
         let transit = arrival.saturating_sub(time.0);
         let index = arrival.div_euclid(WINDOW_SAMPLES);
+        self.newest_transit = transit;
+        self.newest_span = span;
         self.newest = self.newest.max(index);
         let window = &mut self.windows[index.rem_euclid(BASE_WINDOWS) as usize];
         if window.index == index {
