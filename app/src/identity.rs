@@ -266,7 +266,7 @@ impl Identity {
             }
         }
         for part in [&device[..], &node[..], &log, certificate] {
-            bytes.put_u32(u32::try_from(part.len()).expect("a log has at most 128 KiB"));
+            bytes.put_u32(u32::try_from(part.len()).expect("a log has at most 256 KiB"));
             bytes.put_bytes(part);
         }
         bytes

@@ -48,7 +48,7 @@ const VERSION: u8 = 1;
 const UNPROTECTED: u8 = 0;
 const CHECKSUM_LEN: usize = 8;
 /// Longest identity file: the longest device log and some room for keys, in bytes.
-const MAX_IDENTITY_FILE: u64 = 256 * 1024;
+const MAX_IDENTITY_FILE: u64 = 512 * 1024;
 
 /// Why the profile cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -46,8 +46,8 @@ pub use fork::{ForkError, ForkProof, MAX_FORK_PROOF_LEN};
 
 /// Most entries of a log: one change a week for twenty years.
 pub const MAX_LOG_ENTRIES: usize = 1024;
-/// Longest log, in bytes.
-pub const MAX_LOG_LEN: usize = 128 * 1024;
+/// Longest log, in bytes: room for that many entries of the usual size.
+pub const MAX_LOG_LEN: usize = 256 * 1024;
 /// Most devices a person has at once.
 pub const MAX_DEVICES: usize = 16;
 /// Most homes a log names.

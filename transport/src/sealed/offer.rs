@@ -319,8 +319,8 @@ pub fn open_offer(
         .seal_keys()
         .secret(generation)
         .ok_or(OpenError::UnknownKey(generation))?;
-    let shared = secret.decapsulate(&Ciphertext::from_bytes(&ciphertext));
-    let key = box_key(&shared, keys.id(), generation, &secret.public_key());
+    let (shared, public) = secret.decapsulate_with_public(&Ciphertext::from_bytes(&ciphertext));
+    let key = box_key(&shared, keys.id(), generation, &public);
     let inner = aead::open(&key, 0, header, sealed).ok_or(OpenError::Undecryptable)?;
 
     let mut reader = Reader::new(&inner);

@@ -49,6 +49,15 @@ struct Expanded {
     x25519: StaticSecret,
 }
 
+impl Expanded {
+    fn public_key(&self) -> PublicKey {
+        PublicKey {
+            ml_kem: *self.ml_kem.pk(),
+            x25519: X25519Public::from(&self.x25519).to_bytes(),
+        }
+    }
+}
+
 impl SecretKey {
     /// The key of a random seed.
     #[must_use]
@@ -79,18 +88,23 @@ impl SecretKey {
     /// The public half.
     #[must_use]
     pub fn public_key(&self) -> PublicKey {
-        let expanded = self.expand();
-        PublicKey {
-            ml_kem: *expanded.ml_kem.pk(),
-            x25519: X25519Public::from(&expanded.x25519).to_bytes(),
-        }
+        self.expand().public_key()
     }
 
     /// The secret that a ciphertext carries. Never fails: a ciphertext that was not made for this key gives
     /// a secret that nobody else knows (FIPS 203, implicit rejection).
     #[must_use]
     pub fn decapsulate(&self, ciphertext: &Ciphertext) -> SharedSecret {
+        self.decapsulate_with_public(ciphertext).0
+    }
+
+    /// Also gives the public key, for which the seed would otherwise be expanded again.
+    pub(super) fn decapsulate_with_public(
+        &self,
+        ciphertext: &Ciphertext,
+    ) -> (SharedSecret, PublicKey) {
         let expanded = self.expand();
+        let public = expanded.public_key();
         let ml_kem = Zeroizing::new(mlkem768::decapsulate(
             expanded.ml_kem.private_key(),
             &MlKem768Ciphertext::from(&ciphertext.ml_kem),
@@ -98,12 +112,13 @@ impl SecretKey {
         let x25519 = expanded
             .x25519
             .diffie_hellman(&X25519Public::from(ciphertext.x25519));
-        combine(
+        let shared = combine(
             &ml_kem,
             x25519.as_bytes(),
             &ciphertext.x25519,
-            X25519Public::from(&expanded.x25519).as_bytes(),
-        )
+            &public.x25519,
+        );
+        (shared, public)
     }
 }
 
