@@ -8,13 +8,17 @@
 
 use std::{ffi::OsString, io, process::ExitCode};
 
-use clap::{Args, Parser};
+use clap::{Args, Parser, Subcommand};
 
 mod assertion;
 mod call;
+mod contact;
 mod ctl;
 mod demo;
+mod device;
+mod env;
 mod exit;
+mod id;
 mod log;
 mod media;
 mod output;
@@ -23,23 +27,29 @@ mod supernode;
 mod values;
 
 #[cfg(test)]
+mod own_data_tests;
+#[cfg(test)]
 mod tests;
 
 pub use assertion::{Assertion, AssertionFailure, junit};
 pub use call::{AnswerArgs, AnswerPlan, AutoAnswer, CallArgs, CallPlan, Target};
+pub use contact::{ContactArgs, ContactCommand};
 pub use ctl::{CtlArgs, CtlCommand, Switch, ctl};
 pub use demo::{DemoArgs, DemoPlan, DoctorArgs};
+pub use device::{DeviceArgs, DeviceCommand};
 pub use exit::{CliError, Exit};
+pub use id::{IdArgs, IdCommand};
 pub use media::{AudioIn, AudioOut, MediaFlags, MediaPlan, PathChoice};
 pub use output::{print_json, print_line};
 pub use sim::{LinkProfile, Print, SimArgs, SimPlan};
 pub use supernode::{SupernodeArgs, SupernodePlan};
 
+use self::env::Env;
 use crate::link::Link;
 
 /// Peer-to-peer calls: no account, no phone number, no company server.
 #[derive(Debug, Parser)]
-#[command(name = "ahoy", version, args_conflicts_with_subcommands = true)]
+#[command(name = "ahoy", version)]
 pub struct Cli {
     /// Options of all commands.
     #[command(flatten)]
@@ -47,6 +57,20 @@ pub struct Cli {
     /// A link to open: ahoy:… or ahoy-node:…
     #[arg(value_name = "LINK", value_parser = values::any_link)]
     pub link: Option<Link>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What can be done. Each has an engine behind it.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Show or move your identity.
+    Id(IdArgs),
+    /// People you know.
+    Contact(ContactArgs),
+    /// Your devices.
+    Device(DeviceArgs),
 }
 
 /// Options of all commands.
@@ -78,7 +102,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     log::start(cli.common.quiet);
-    match run(&cli) {
+    match run(cli) {
         Ok(()) => Exit::Done.into(),
         Err(error) => {
             // Nothing can be done when even standard error is closed.
@@ -88,8 +112,28 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn run(_cli: &Cli) -> Result<(), CliError> {
-    Err(CliError::usage(
-        "this build has no window: see `ahoy --help` for what it can do",
-    ))
+fn run(cli: Cli) -> Result<(), CliError> {
+    if cli.link.is_some() && cli.command.is_some() {
+        return Err(CliError::usage("give a link or a command, not both"));
+    }
+    let result = match cli.command {
+        Some(Command::Id(arguments)) => id::id(&mut Env::real(&cli.common)?, arguments)?,
+        Some(Command::Contact(arguments)) => {
+            contact::contact(&mut Env::real(&cli.common)?, arguments)?
+        }
+        Some(Command::Device(arguments)) => {
+            device::device(&mut Env::real(&cli.common)?, arguments)?
+        }
+        None => {
+            return Err(CliError::usage(
+                "this build has no window: see `ahoy --help` for what it can do",
+            ));
+        }
+    };
+    // An empty list is no line.
+    if result.is_empty() {
+        Ok(())
+    } else {
+        print_line(&result)
+    }
 }

@@ -25,7 +25,6 @@ use tokio::sync::broadcast;
 use crate::call::{CallInfo, CallState, CommandError, Direction, EndedCall};
 
 pub mod codec;
-mod lock;
 #[cfg(unix)]
 mod unix;
 
@@ -33,7 +32,6 @@ mod unix;
 #[cfg(test)]
 mod tests;
 
-pub use lock::{InstanceLock, LockError};
 #[cfg(unix)]
 pub use unix::{ControlClient, ControlServer, socket_path};
 

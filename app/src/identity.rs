@@ -10,7 +10,7 @@ use ahoy_transport::{
     identity::{
         CertificateError, CertificateFields, DeviceCertificate, DeviceKeys, DeviceSet, NodeKeys,
         RootKey, UserId, VerifiedDevice,
-        log::{DeviceLog, LogError, LogOp, LogSigner},
+        log::{DeviceLog, LogError, LogOp, LogRelation, LogSigner},
     },
     wire::{Reader, WireError, Writer},
 };
@@ -47,6 +47,9 @@ pub enum IdentityError {
     /// The words belong to another person than the log.
     #[error("these words are not the root key of that device log")]
     WrongRoot,
+    /// A log to be taken in does not continue the one known here.
+    #[error("that device log does not continue the one that this device knows")]
+    NotNewer,
 }
 
 impl From<WireError> for IdentityError {
@@ -198,6 +201,24 @@ impl Identity {
         self.log = log;
         self.certify(now_millis);
         Ok(())
+    }
+
+    /// Takes in what the person's other devices have added to the log, and renews the certificate.
+    ///
+    /// # Errors
+    /// [`IdentityError::NotNewer`] when `log` does not continue ours.
+    pub fn adopt(&mut self, log: DeviceLog, now_millis: u64) -> Result<(), IdentityError> {
+        match self.log.compare(&log) {
+            LogRelation::Extends => {
+                self.log = log;
+                self.certify(now_millis);
+                Ok(())
+            }
+            LogRelation::Same
+            | LogRelation::Rollback
+            | LogRelation::Fork(_)
+            | LogRelation::OtherUser => Err(IdentityError::NotNewer),
+        }
     }
 
     /// Lets a new root key take over.

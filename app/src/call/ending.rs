@@ -8,7 +8,10 @@ use std::{
 use ahoy_transport::identity::{DeviceId, UserId};
 
 use super::{CallId, Direction};
-use crate::report::Outcome;
+use crate::{
+    contacts::{CallDirection, CallOutcome, CallRecord},
+    report::Outcome,
+};
 
 /// Who did it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,6 +199,34 @@ impl Timeline {
         self.accepted.map_or(Duration::ZERO, |accepted| {
             end.saturating_duration_since(accepted)
         })
+    }
+}
+
+impl EndedCall {
+    /// As the history keeps it. `unix_millis` is when the call was placed or came in.
+    #[must_use]
+    pub fn record(&self, unix_millis: u64) -> CallRecord {
+        let talked = self.timeline.talked(self.ended).as_millis();
+        CallRecord {
+            call_id: self.call.0,
+            peer: self.user,
+            direction: match self.direction {
+                Direction::Outgoing => CallDirection::Outgoing,
+                Direction::Incoming => CallDirection::Incoming,
+            },
+            started_at_millis: unix_millis,
+            duration_millis: u64::try_from(talked).unwrap_or(u64::MAX),
+            outcome: match self.ending.outcome() {
+                Outcome::Completed => CallOutcome::Completed,
+                Outcome::Declined => CallOutcome::Declined,
+                Outcome::Busy => CallOutcome::Busy,
+                Outcome::NoAnswer => CallOutcome::NoAnswer,
+                Outcome::Cancelled => CallOutcome::Cancelled,
+                Outcome::Unreachable => CallOutcome::Unreachable,
+                Outcome::Lost => CallOutcome::Lost,
+                Outcome::Failed => CallOutcome::Failed,
+            },
+        }
     }
 }
 

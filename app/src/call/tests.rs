@@ -159,10 +159,9 @@ fn a_call_that_is_answered_opens_media_once_and_completes() {
         panic!("{actions:?}")
     };
     assert_eq!(ended.ending, Ending::Completed { by: Side::Remote });
-    assert_eq!(
-        ended.timeline.talked(ended.ended),
-        Duration::from_millis(60_040)
-    );
+    let record = ended.record(1_800_000_000_000);
+    assert_eq!(record.duration_millis, 60_040);
+    assert_eq!(record.outcome.as_str(), ended.ending.outcome().as_str());
 }
 
 #[test]

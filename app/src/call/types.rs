@@ -66,7 +66,8 @@ pub struct Peer {
 }
 
 /// How to tell the person about an incoming call. Blocked callers and strangers never come here: the engine
-/// leaves the former unanswered and puts the latter into the request inbox.
+/// leaves the former unanswered and puts the latter into the request inbox. Whoever is being called from here
+/// at this moment is no stranger: that offer always comes here, so that crossing calls meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alert {
     /// Ring.

@@ -4,7 +4,11 @@ use std::{fmt, process::ExitCode};
 
 use crate::{
     call::{Ending, Failure},
-    control::{ControlSocketError, LockError},
+    control::ControlSocketError,
+    identity::IdentityError,
+    profile::ProfileError,
+    settings::SettingsError,
+    store::StoreError,
 };
 
 /// The exit codes, a contract with scripts.
@@ -82,14 +86,19 @@ impl CliError {
     }
 }
 
-impl From<ControlSocketError> for CliError {
-    fn from(error: ControlSocketError) -> Self {
-        Self::failed(error)
-    }
+macro_rules! failed_by {
+    ($($error:ident),*) => {$(
+        impl From<$error> for CliError {
+            fn from(error: $error) -> Self {
+                Self::failed(error)
+            }
+        }
+    )*};
 }
-
-impl From<LockError> for CliError {
-    fn from(error: LockError) -> Self {
-        Self::failed(error)
-    }
-}
+failed_by!(
+    ControlSocketError,
+    IdentityError,
+    ProfileError,
+    SettingsError,
+    StoreError
+);

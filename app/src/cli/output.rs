@@ -21,9 +21,13 @@ pub fn print_line(line: &str) -> Result<(), CliError> {
 /// # Errors
 /// When it is no JSON, or standard output is closed.
 pub fn print_json(value: &impl Serialize) -> Result<(), CliError> {
-    let json = serde_json::to_string_pretty(value)
-        .map_err(|error| CliError::failed(format_args!("cannot write the result: {error}")))?;
-    print_line(&json)
+    print_line(&to_json(value)?)
+}
+
+/// Readable JSON.
+pub(super) fn to_json(value: &impl Serialize) -> Result<String, CliError> {
+    serde_json::to_string_pretty(value)
+        .map_err(|error| CliError::failed(format_args!("cannot write the result: {error}")))
 }
 
 /// Prints an error the way clap prints its own.

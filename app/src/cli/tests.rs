@@ -49,6 +49,17 @@ fn a_link_may_stand_alone_and_other_words_may_not() {
     let cli = Cli::try_parse_from(["ahoy", &text, "--home", "/tmp/x"]).unwrap();
     assert_eq!(cli.link, Some(Link::Person(eva())));
     assert_eq!(cli.common.home, Some(PathBuf::from("/tmp/x")));
+    for line in [
+        "--home /tmp/x id show",
+        "id --home /tmp/x",
+        "id show --home /tmp/x -q",
+    ] {
+        let cli = Cli::try_parse_from(std::iter::once("ahoy").chain(line.split(' '))).unwrap();
+        assert!(matches!(cli.command, Some(Command::Id(_))), "{line}");
+        assert_eq!(cli.common.home, Some(PathBuf::from("/tmp/x")), "{line}");
+    }
+    let both = Cli::try_parse_from(["ahoy", &text, "id"]).unwrap();
+    assert_eq!(run(both).unwrap_err().exit, Exit::Usage);
     for wrong in ["frobnicate", "ahoy:cut", ""] {
         let error = Cli::try_parse_from(["ahoy", wrong]).unwrap_err();
         assert_eq!(error.exit_code(), 2, "{wrong}");

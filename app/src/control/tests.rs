@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::profile::{Profile, ProfileLock};
 
 /// An app that remembers what it was told.
 #[derive(Debug)]
@@ -59,9 +60,9 @@ impl ControlHandler for App {
 }
 
 /// Serves until the handle is aborted.
-fn serve(folder: &Path, app: &Arc<App>) -> (JoinHandle<()>, InstanceLock) {
-    let lock = InstanceLock::acquire(folder).unwrap();
-    let server = ControlServer::bind(folder, &lock).unwrap();
+fn serve(folder: &Path, app: &Arc<App>) -> (JoinHandle<()>, ProfileLock) {
+    let lock = Profile::at(folder).lock().unwrap();
+    let server = ControlServer::bind(&lock).unwrap();
     (tokio::spawn(server.run(Arc::clone(app))), lock)
 }
 

@@ -18,10 +18,11 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
-    Command, ControlError, ControlEvent, ControlHandler, ControlSocketError, ErrorCode,
-    InstanceLock, Line, MAX_CLIENTS, Request, Response,
+    Command, ControlError, ControlEvent, ControlHandler, ControlSocketError, ErrorCode, Line,
+    MAX_CLIENTS, Request, Response,
     codec::{Lines, read_request, write_line},
 };
+use crate::profile::ProfileLock;
 
 const SOCKET_FILE: &str = "control.sock";
 /// Longest path of a socket that all systems take (108 bytes on Linux, 104 elsewhere, with a final zero).
@@ -55,11 +56,12 @@ pub struct ControlServer {
 }
 
 impl ControlServer {
-    /// Opens the socket of the profile in `folder`. The lock proves that a socket found there is a left-over.
+    /// Opens the socket of a profile. The lock proves that a socket found there is a left-over.
     ///
     /// # Errors
     /// [`ControlSocketError`] when the socket cannot be made.
-    pub fn bind(folder: &Path, _lock: &InstanceLock) -> Result<Self, ControlSocketError> {
+    pub fn bind(lock: &ProfileLock) -> Result<Self, ControlSocketError> {
+        let folder = lock.profile().dir();
         let path = socket_path(folder);
         let io_error = |error| ControlSocketError::Io {
             path: path.clone(),

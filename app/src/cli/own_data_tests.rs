@@ -1,0 +1,226 @@
+//! `id`, `contact` and `device` on real profiles.
+
+use std::io::Cursor;
+
+use ahoy_transport::identity::{RootKey, UserId};
+use clap::Parser as _;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng as _;
+use serde_json::Value;
+
+use super::*;
+use crate::{identity::words, profile::Profile};
+
+const NOW: u64 = 1_800_000_000_000;
+
+struct Person {
+    folder: tempfile::TempDir,
+    seed: u64,
+}
+
+impl Person {
+    fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            seed: 0,
+        }
+    }
+
+    fn profile(&self) -> Profile {
+        Profile::at(self.folder.path().join("profile"))
+    }
+
+    /// Runs `ahoy LINE` with `input` typed.
+    fn says(&mut self, line: &str, input: &str) -> Result<String, CliError> {
+        self.seed += 1;
+        // Every person and every run draws other numbers.
+        let place = self.folder.path().as_os_str().as_encoded_bytes();
+        let seed = place.iter().fold(self.seed, |seed, byte| {
+            seed.wrapping_mul(257).wrapping_add(u64::from(*byte))
+        });
+        let mut env = Env {
+            profile: self.profile(),
+            now_millis: NOW + self.seed,
+            rng: Box::new(ChaCha20Rng::seed_from_u64(seed)),
+            input: Box::new(Cursor::new(input.to_owned())),
+        };
+        let words = std::iter::once("ahoy").chain(line.split_whitespace());
+        let cli = Cli::try_parse_from(words).map_err(|error| CliError::usage(error.to_string()))?;
+        match cli.command.unwrap() {
+            Command::Id(arguments) => id::id(&mut env, arguments),
+            Command::Contact(arguments) => contact::contact(&mut env, arguments),
+            Command::Device(arguments) => device::device(&mut env, arguments),
+        }
+    }
+
+    fn ok(&mut self, line: &str) -> String {
+        self.says(line, "").unwrap()
+    }
+
+    fn fails(&mut self, line: &str) -> CliError {
+        self.says(line, "").unwrap_err()
+    }
+
+    /// Keeps a text in a file and gives its path.
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+}
+
+fn other(seed: u8) -> UserId {
+    RootKey::from_seed(&[seed; 32]).user()
+}
+
+#[test]
+fn the_first_use_makes_somebody_who_stays_the_same() {
+    let mut me = Person::new();
+    let link = me.ok("id");
+    assert!(link.starts_with("ahoy:"));
+    assert_eq!(me.ok("id show"), link);
+    let shown: Value = serde_json::from_str(&me.ok("id show --json")).unwrap();
+    assert_eq!(shown["link"], link.as_str());
+    assert_eq!(
+        (&shown["devices"], &shown["member"]),
+        (&Value::from(1), &Value::from(true))
+    );
+    let taken = me.fails("id new");
+    assert_eq!(taken.exit, Exit::Failed);
+    assert!(taken.message.contains("--home"), "{taken}");
+    let mut somebody = Person::new();
+    assert_ne!(somebody.ok("id new"), link);
+}
+
+#[test]
+fn showing_the_link_works_while_the_app_runs() {
+    let mut me = Person::new();
+    let link = me.ok("id");
+    let lock = me.profile().lock().unwrap();
+    assert_eq!(me.ok("id show"), link);
+    let busy = me.fails("contact list");
+    assert!(busy.message.contains("already running"), "{busy}");
+    drop(lock);
+    assert_eq!(me.ok("contact list"), "");
+}
+
+#[test]
+fn twenty_four_words_move_a_person_to_another_machine() {
+    let mut old = Person::new();
+    let link = old.ok("id");
+    let words = old.ok("id export");
+    assert_eq!(words.split_whitespace().count(), 24);
+    let log = old.ok("device log");
+    let mut new = Person::new();
+    let log = new.file("log.txt", &log);
+    assert_eq!(
+        new.says(&format!("id import --log {log}"), &words),
+        Ok(link)
+    );
+    assert_eq!(new.ok("device list").lines().count(), 2);
+    // The old device does not know yet; it takes in what the new one added.
+    assert_eq!(old.ok("device list").lines().count(), 1);
+    let joined = old.file("joined.txt", &new.ok("device log"));
+    assert_eq!(
+        old.ok(&format!("device add {joined}")),
+        "2 devices speak for you now"
+    );
+    assert!(old.ok(&format!("device add {joined}")).contains("knew"));
+    let listed: Value = serde_json::from_str(&old.ok("device list --json")).unwrap();
+    assert_eq!(
+        (&listed[0]["this"], &listed[1]["this"]),
+        (&Value::from(true), &Value::from(false))
+    );
+    // And takes it out again.
+    let id = listed[1]["id"].as_str().unwrap().to_owned();
+    let this = listed[0]["id"].as_str().unwrap().to_owned();
+    assert!(
+        old.fails(&format!("device revoke {this}"))
+            .message
+            .contains("this device")
+    );
+    assert_eq!(old.fails("device revoke 0").exit, Exit::Usage);
+    assert!(
+        old.ok(&format!("device revoke {}", &id[..12]))
+            .contains(&id)
+    );
+    assert_eq!(old.ok("device list").lines().count(), 1);
+    // The new device learns of it, and shows that it speaks for nobody now.
+    let after = new.file("after.txt", &old.ok("device log"));
+    new.ok(&format!("device add {after}"));
+    let shown: Value = serde_json::from_str(&new.ok("id show --json")).unwrap();
+    assert_eq!(shown["member"], Value::from(false));
+    let stale = old.file("stale.txt", &std::fs::read_to_string(&joined).unwrap());
+    assert!(
+        old.fails(&format!("device add {stale}"))
+            .message
+            .contains("older")
+    );
+}
+
+#[test]
+fn words_and_logs_that_are_none_are_refused_and_nothing_is_made() {
+    let mut me = Person::new();
+    let wrong = me.says("id import", "one two three").unwrap_err();
+    assert_eq!(wrong.exit, Exit::Usage);
+    let root = RootKey::from_seed(&[4; 32]);
+    let junk = me.file("junk.txt", "ahoy-log:xyz:abc");
+    let line = format!("id import --log {junk}");
+    assert_eq!(me.says(&line, &words(&root)).unwrap_err().exit, Exit::Usage);
+    let theirs = me.file("theirs.txt", &Person::new().ok("device log"));
+    let line = format!("id import --log {theirs}");
+    assert_eq!(
+        me.says(&line, &words(&root)).unwrap_err().exit,
+        Exit::Failed
+    );
+    assert!(me.profile().load().unwrap().is_none());
+    assert_eq!(
+        me.says("id import", &words(&root)),
+        Ok(format!("ahoy:{}", root.user()))
+    );
+    let taken = me.says("id import", &words(&root)).unwrap_err();
+    assert!(taken.message.contains("belongs to"), "{taken}");
+    assert_eq!(me.fails(&format!("device add {theirs}")).exit, Exit::Usage);
+}
+
+#[test]
+fn a_contact_is_added_found_by_name_verified_blocked_and_forgotten() {
+    let mut me = Person::new();
+    let eva = format!("ahoy:{}", other(1));
+    assert_eq!(me.ok(&format!("contact add {eva} --name Eva")), "Eva");
+    assert_eq!(me.ok("contact"), format!("Eva\tnot verified\t{eva}"));
+    assert_eq!(me.ok("contact verify eva"), "Eva is verified");
+    // Adding the same person again takes nothing back.
+    assert_eq!(me.ok(&format!("contact add {eva}")), "Eva");
+    assert_eq!(me.ok("contact list"), format!("Eva\tverified\t{eva}"));
+    assert_eq!(
+        me.ok(&format!("contact verify {eva} --undo")),
+        "Eva is no longer verified"
+    );
+    assert!(me.ok("contact block Eva").contains(&eva));
+    let listed: Value = serde_json::from_str(&me.ok("contact list --json")).unwrap();
+    assert_eq!(listed["contacts"], Value::Array(Vec::new()));
+    assert_eq!(listed["blocked"][0], eva.as_str());
+    assert_eq!(me.fails("contact block Eva --undo").exit, Exit::Usage);
+    assert!(
+        me.ok(&format!("contact block {eva} --undo"))
+            .contains("no longer")
+    );
+    assert_eq!(
+        me.fails(&format!("contact block {eva} --undo")).exit,
+        Exit::Failed
+    );
+    me.ok(&format!("contact add {eva} --name Eva"));
+    assert_eq!(me.ok("contact remove Eva"), "Eva is forgotten");
+    assert_eq!(me.fails("contact remove Eva").exit, Exit::Usage);
+}
+
+#[test]
+fn a_person_blocks_strangers_by_link_but_not_itself() {
+    let mut me = Person::new();
+    let own = me.ok("id");
+    assert_eq!(me.fails(&format!("contact add {own}")).exit, Exit::Usage);
+    assert_eq!(me.fails(&format!("contact block {own}")).exit, Exit::Usage);
+    me.ok(&format!("contact block ahoy:{}", other(9)));
+    assert_eq!(me.fails("contact add ahoy:cut-off").exit, Exit::Usage);
+}
