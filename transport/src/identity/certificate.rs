@@ -344,6 +344,16 @@ impl DeviceCertificate {
         Ok(self.verified())
     }
 
+    /// Checks everything but the issuer's right to speak for the person: signature, dates, key. Enough to know
+    /// that device and Noise key belong together, for a home that will see the log only at registration.
+    /// Nothing follows about the person until [`DeviceCertificate::verify_in_log`] has been asked, too.
+    ///
+    /// # Errors
+    /// One variant per reason.
+    pub fn verify_without_issuer(&self, now_millis: u64) -> Result<(), CertificateError> {
+        self.verify_alone(now_millis, self.fields.user)
+    }
+
     fn verify_alone(&self, now_millis: u64, user: UserId) -> Result<(), CertificateError> {
         if self.fields.user != user {
             return Err(CertificateError::WrongUser);
@@ -616,6 +626,12 @@ mod tests {
             Err(CertificateError::NotInLog)
         );
         assert!(certificate.verify_in_log(NOW, user, &log()).is_ok());
+        assert_eq!(certificate.verify_without_issuer(NOW), Ok(()));
+        let late = NOW + CERTIFICATE_LIFETIME_MILLIS;
+        assert_eq!(
+            certificate.verify_without_issuer(late),
+            Err(CertificateError::Expired)
+        );
         let mut without = log();
         without.issuers.retain(|issuer| *issuer == Issuer::User);
         assert_eq!(
