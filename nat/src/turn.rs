@@ -300,6 +300,15 @@ impl TurnClient {
             .retain(|transaction| transaction.purpose != Purpose::Bind(peer));
     }
 
+    /// Refreshes at once, to learn whether the allocation is still there: when the server may have restarted, or
+    /// this machine has slept. [`TurnEvent::Ended`] tells if not.
+    pub fn probe(&mut self, now: Instant) {
+        if let Phase::Live { refresh: Some(_) } = self.phase {
+            self.phase = Phase::Live { refresh: None };
+            self.request(now, Purpose::Refresh, 0);
+        }
+    }
+
     /// Gives the allocation up; [`TurnEvent::Ended`] tells when the server knows.
     pub fn close(&mut self, now: Instant) {
         match self.phase {

@@ -148,6 +148,14 @@ impl TurnAllocation {
         lock(&self.shared.state).bindings.get(&peer).copied()
     }
 
+    /// Asks the server at once whether the allocation is still there; [`Self::ended`] tells if not. For when the
+    /// server may have restarted, or this machine has slept: otherwise only the next refresh notices.
+    pub fn probe(&self) {
+        let mut state = lock(&self.shared.state);
+        state.client.probe(self.shared.runtime.now());
+        self.shared.drain(&mut state);
+    }
+
     /// Waits until the allocation is lost, and says why.
     pub async fn ended(&self) -> TurnError {
         self.shared.wait(|state| state.ended).await

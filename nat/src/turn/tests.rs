@@ -240,6 +240,22 @@ fn a_relay_that_forgot_the_allocation_ends_it() {
 }
 
 #[test]
+fn a_probe_notices_a_restarted_relay_in_one_round_trip_and_changes_nothing_else() {
+    let mut pair = Pair::new(|_, _, _| {});
+    pair.settle();
+    pair.client.probe(pair.now);
+    pair.settle();
+    assert_eq!((pair.requests, pair.events.len()), (2, 1));
+    let config = RelayConfig::new("ahoy", &[addr(SERVER).ip()]);
+    pair.relay = Relay::new(pair.now, config, [7; 32]);
+    pair.client.probe(pair.now);
+    pair.settle();
+    // The nonce is stale first, then the user unknown.
+    let ended = TurnEvent::Ended(TurnError::Unauthorized);
+    assert_eq!((pair.requests, pair.events.last()), (4, Some(&ended)));
+}
+
+#[test]
 fn answers_that_are_forged_or_from_elsewhere_are_ignored() {
     let mut pair = Pair::new(|_, _, _| {});
     let request = Stun::parse(&pair.client.poll_transmit().unwrap()).unwrap();
