@@ -19,6 +19,8 @@ use std::{
 use futures_util::future::{AbortHandle, Abortable};
 use quinn::{AsyncTimer, AsyncUdpSocket};
 
+use crate::identity::{Host, NodeAddress};
+
 mod tokio_runtime;
 
 pub use tokio_runtime::TokioRuntime;
@@ -41,6 +43,40 @@ pub trait Runtime: quinn::Runtime {
 
     /// Addresses of this node's interfaces that are up, loopback included, link-local excluded.
     fn interface_addrs(&self) -> Vec<IpAddr>;
+
+    /// The addresses of `host`, an IP address or a DNS name, each with `port`; best first and never empty.
+    ///
+    /// A runtime without a name service, like the simulator's, knows IP addresses alone.
+    ///
+    /// # Errors
+    /// When the name has no address or nobody can be asked.
+    fn resolve(&self, host: &str, port: u16) -> Resolving<'_> {
+        let resolved = match host.parse() {
+            Ok(ip) => Ok(vec![SocketAddr::new(ip, port)]),
+            Err(_not_an_ip) => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!("looking up the name {host:?} needs the real network"),
+            )),
+        };
+        Box::pin(std::future::ready(resolved))
+    }
+}
+
+/// Future of [`Runtime::resolve`].
+pub type Resolving<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'a>>;
+
+/// Where a node listens, best address first and never empty.
+///
+/// # Errors
+/// As [`Runtime::resolve`].
+pub async fn resolve_node(
+    runtime: &dyn Runtime,
+    address: &NodeAddress,
+) -> io::Result<Vec<SocketAddr>> {
+    match &address.host {
+        Host::Ip(ip) => Ok(vec![SocketAddr::new(*ip, address.port)]),
+        Host::Name(name) => runtime.resolve(name, address.port).await,
+    }
 }
 
 /// What every caller of a [`Runtime`] wants, built on the trait's few primitives.
@@ -135,5 +171,80 @@ impl Future for Sleep {
 impl fmt::Debug for Sleep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sleep").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(future)
+    }
+
+    /// The default methods over the real runtime's required ones.
+    #[derive(Debug)]
+    struct WithoutNames(TokioRuntime);
+
+    impl quinn::Runtime for WithoutNames {
+        fn new_timer(&self, deadline: Instant) -> Pin<Box<dyn AsyncTimer>> {
+            quinn::Runtime::new_timer(&self.0, deadline)
+        }
+        fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
+            quinn::Runtime::spawn(&self.0, future);
+        }
+        fn wrap_udp_socket(
+            &self,
+            socket: std::net::UdpSocket,
+        ) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+            quinn::Runtime::wrap_udp_socket(&self.0, socket)
+        }
+    }
+
+    impl Runtime for WithoutNames {
+        fn unix_millis(&self) -> u64 {
+            self.0.unix_millis()
+        }
+        fn fill_random(&self, bytes: &mut [u8]) {
+            self.0.fill_random(bytes);
+        }
+        fn bind_udp(&self, addr: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+            self.0.bind_udp(addr)
+        }
+        fn interface_addrs(&self) -> Vec<IpAddr> {
+            self.0.interface_addrs()
+        }
+    }
+
+    #[test]
+    fn addresses_need_no_name_service_and_names_do() {
+        let runtime = WithoutNames(TokioRuntime);
+        for host in ["192.0.2.7", "2001:db8::7"] {
+            let expected = vec![SocketAddr::new(host.parse().unwrap(), 9)];
+            assert_eq!(block_on(runtime.resolve(host, 9)).unwrap(), expected);
+            assert_eq!(block_on(TokioRuntime.resolve(host, 9)).unwrap(), expected);
+        }
+        let error = block_on(runtime.resolve("node.example", 9)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+        assert!(error.to_string().contains("real network"), "{error}");
+    }
+
+    #[test]
+    fn the_real_runtime_asks_the_system() {
+        let addrs = block_on(TokioRuntime.resolve("localhost", 9)).unwrap();
+        assert!(!addrs.is_empty() && addrs.iter().all(|addr| addr.ip().is_loopback()));
+    }
+
+    #[test]
+    fn a_node_at_an_address_is_there() {
+        let node = crate::identity::NodeKeys::from_seed(&[7; 32]).id();
+        let addr = SocketAddr::from(([192, 0, 2, 7], 4433));
+        let address = NodeAddress::new(node, addr);
+        let found = block_on(resolve_node(&WithoutNames(TokioRuntime), &address)).unwrap();
+        assert_eq!(found, vec![addr]);
     }
 }

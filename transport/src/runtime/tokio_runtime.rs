@@ -12,7 +12,7 @@ use std::{
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime as QuinnRuntime};
 use rand_core::{OsRng, RngCore};
 
-use super::Runtime;
+use super::{Resolving, Runtime};
 
 /// [`Runtime`] over tokio. All methods must be called inside a tokio runtime.
 #[derive(Debug, Clone, Copy, Default)]
@@ -73,6 +73,22 @@ impl Runtime for TokioRuntime {
                 Vec::new()
             }
         }
+    }
+
+    fn resolve(&self, host: &str, port: u16) -> Resolving<'_> {
+        let host = host.to_owned();
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), port))
+                .await?
+                .collect();
+            if found.is_empty() {
+                return Err(io::Error::new(
+                    io::ErrorKind::NotFound,
+                    format!("the name {host:?} has no address"),
+                ));
+            }
+            Ok(found)
+        })
     }
 }
 
