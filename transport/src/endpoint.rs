@@ -60,6 +60,9 @@ const INCOMING_BUFFER_TOTAL: u64 = 8 * 1024 * 1024;
 const MAX_HANDSHAKES: usize = 1024;
 /// Above this many, a client must first prove its address: about what one core answers in 50 ms.
 const RETRY_ABOVE: usize = 64;
+/// Shortest time between two stateless resets of a supernode. After a restart all its clients need one, and only
+/// packets with connection ids of an earlier run get one, never longer than themselves: no flood makes use of it.
+const RESET_INTERVAL: Duration = Duration::from_millis(1);
 /// Accepted connections that wait for the supernode to take them.
 const ACCEPT_QUEUE: usize = 256;
 
@@ -310,14 +313,19 @@ impl Endpoint {
         let mux = MuxSocket::new(Arc::clone(&runtime), socket, mux_config)?;
 
         let reset_key = config.reset_key.unwrap_or_else(|| runtime.random_array());
+        // Connection ids are recognised by the same key: a client of an earlier run is told at once that its
+        // connection is gone, everybody else's packets stay unanswered.
         let cid_seed = runtime.random_array();
         let mut quinn_config = quinn::EndpointConfig::new(noise::reset_key(&reset_key));
         quinn_config
             .supported_versions(vec![config.version])
             // RFC 9443: the demultiplexer needs the QUIC bit.
             .grease_quic_bit(false)
-            .cid_generator(move || Box::new(ConnectionIds::new(cid_seed)))
+            .cid_generator(move || Box::new(ConnectionIds::new(&reset_key, cid_seed)))
             .rng_seed(Some(runtime.random_array()));
+        if config.role == Role::Supernode {
+            quinn_config.min_reset_interval(RESET_INTERVAL);
+        }
 
         let shared = Arc::new(Shared {
             version: config.version,
@@ -414,7 +422,7 @@ impl Endpoint {
         })?;
         let rate = Arc::new(MediaRate::default());
         let first_id = shared.random::<TAG_BYTES>();
-        let config = self.client_config(crypto, tuning::node_client(), first_id);
+        let config = self.client_config(crypto, tuning::node_client(pattern), first_id);
         self.dial(addr, &node.to_string(), config, rate, &watch)
             .await
     }

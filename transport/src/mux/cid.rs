@@ -16,10 +16,13 @@ const NONCE_LEN: usize = 4;
 /// Authenticating part: a stranger's random short header passes once in 2^32.
 const TAG_LEN: usize = 4;
 
+/// What sets the key of ids apart from that of stateless resets.
+const KEY_LABEL: &[u8] = b"ahoy/1 connection ids";
+
 /// Length of our connection ids, in bytes.
 pub const CONNECTION_ID_LEN: usize = NONCE_LEN + TAG_LEN;
 
-/// Generator of connection ids from a seed: `nonce(4) | HMAC-SHA256(key, nonce)(4)`, first byte 0x80 or more.
+/// Generator of connection ids: `nonce(4) | HMAC-SHA256(key, nonce)(4)`, first byte 0x80 or more.
 ///
 /// [`ConnectionIdGenerator::validate`] lets quinn stay silent towards packets for connections that never were:
 /// without it they would be answered with stateless resets.
@@ -29,15 +32,15 @@ pub struct ConnectionIds {
 }
 
 impl ConnectionIds {
-    /// A generator whose ids follow from `seed`.
+    /// A generator of ids that follow from `seed`. It recognises all ids that were made with the same `key`, so
+    /// a supernode that keeps its key knows the connections of its earlier runs.
     #[must_use]
-    pub fn new(seed: [u8; 32]) -> Self {
-        let mut rng = ChaCha20Rng::from_seed(seed);
-        let mut key = [0; 32];
-        rng.fill_bytes(&mut key);
+    pub fn new(key: &[u8; 32], seed: [u8; 32]) -> Self {
+        // The key also makes stateless reset tokens, from ids of 8 bytes.
+        let key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), KEY_LABEL);
         Self {
-            rng,
-            key: hmac::Key::new(hmac::HMAC_SHA256, &key),
+            rng: ChaCha20Rng::from_seed(seed),
+            key: hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()),
         }
     }
 
@@ -90,14 +93,16 @@ mod tests {
 
     #[test]
     fn ids_are_ours_start_high_and_follow_from_the_seed() {
-        let mut one = ConnectionIds::new([7; 32]);
-        let mut same = ConnectionIds::new([7; 32]);
-        let other = ConnectionIds::new([8; 32]);
+        let mut one = ConnectionIds::new(&[7; 32], [1; 32]);
+        let mut same = ConnectionIds::new(&[7; 32], [1; 32]);
+        let next_run = ConnectionIds::new(&[7; 32], [2; 32]);
+        let other = ConnectionIds::new(&[8; 32], [1; 32]);
         for _ in 0..1000 {
             let cid = one.generate_cid();
             assert_eq!(cid.len(), CONNECTION_ID_LEN);
             assert!(cid.first().unwrap() >= &CONNECTION_ID_FIRST_BYTE_MIN);
             assert!(one.validate(&cid).is_ok());
+            assert!(next_run.validate(&cid).is_ok());
             assert!(other.validate(&cid).is_err());
             assert_eq!(cid, same.generate_cid());
         }
