@@ -216,10 +216,14 @@ impl NodeClient {
         self.connection.close(CloseCode::Done, "done");
     }
 
-    /// A relay that names no address listens where the supernode itself is reached.
+    /// A relay listens where the supernode itself is reached, as far as it does not say otherwise.
     fn located(&self, mut grant: RelayGrant) -> RelayGrant {
+        let reached = self.connection.remote_address();
         if grant.server.ip().is_unspecified() {
-            grant.server = self.connection.remote_address();
+            grant.server.set_ip(reached.ip());
+        }
+        if grant.server.port() == 0 {
+            grant.server.set_port(reached.port());
         }
         grant
     }

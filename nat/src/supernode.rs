@@ -6,4 +6,4 @@ pub mod registry;
 pub mod relay;
 mod service;
 
-pub use service::{Supernode, SupernodeStatus};
+pub use service::{ReachableRelay, Supernode, SupernodeStatus};

@@ -1,12 +1,17 @@
-//! Who may register: a device whose certificate leads to its person's key and names the key it proved.
+//! Who may register: a device that is in its person's log, under the key that it proved.
+//!
+//! The handshake judges what it can without the log ([`DeviceAdmission`]), the registration the rest
+//! ([`check_registration`]).
 
 use std::sync::Arc;
 
 use ahoy_transport::{
-    identity::{CertificateError, DeviceCertificate},
-    noise::{Pattern, Refusal, VerifiedPeer, VerifyPeer},
+    identity::{CertificateError, DeviceCertificate, SealKeyRecord, log::DeviceLog},
+    noise::{Pattern, PeerIdentity, Refusal, VerifiedPeer, VerifyPeer},
     runtime::Runtime,
 };
+
+use super::protocol::{self, Registration};
 
 /// Judges clients of a supernode. Anonymous ones pass; they just cannot register.
 #[derive(Debug)]
@@ -34,21 +39,58 @@ impl VerifyPeer for DeviceAdmission {
             Pattern::IkHfs => {}
             Pattern::IkHfsPsk0 => return Err(Refusal::NotAllowed),
         }
-        let certificate =
-            DeviceCertificate::from_bytes(credential).map_err(|_malformed| Refusal::Malformed)?;
-        let user = certificate.fields().user;
-        let device = certificate
-            .verify(self.runtime.unix_millis(), user)
+        let certificate = DeviceCertificate::from_bytes(credential).map_err(refusal)?;
+        let fields = certificate.fields();
+        // Whether the issuer may speak for the person is in the log, which comes with the registration. Until then
+        // the names are a claim.
+        certificate
+            .verify_without_issuer(self.runtime.unix_millis())
             .map_err(refusal)?;
-        if noise_static != Some(device.noise_static()) {
+        if noise_static != Some(&fields.noise_static) {
             return Err(Refusal::WrongKey);
         }
         Ok(VerifiedPeer {
-            device: Some(device.device()),
-            user: Some(device.user()),
+            device: Some(fields.device),
+            user: Some(fields.user),
             node: None,
         })
     }
+}
+
+/// Judges what a device wants to publish, which others verify for themselves: it is the device of the handshake,
+/// its log has it, and its seal key is its own. So nothing that is useless to everybody is stored and handed out.
+///
+/// # Errors
+/// [`protocol::Refusal::Malformed`], or [`protocol::Refusal::NotYours`] for what can be read but is not this
+/// device's or not valid now (`now_millis`, Unix).
+pub fn check_registration(
+    now_millis: u64,
+    identity: &PeerIdentity,
+    registration: &Registration,
+) -> Result<(), protocol::Refusal> {
+    let (Some(user), Some(device)) = (identity.peer.user, identity.peer.device) else {
+        return Err(protocol::Refusal::NotYours);
+    };
+    let certificate = DeviceCertificate::from_bytes(&registration.certificate)
+        .map_err(|_malformed| protocol::Refusal::Malformed)?;
+    let fields = certificate.fields();
+    if fields.user != user
+        || fields.device != device
+        || Some(fields.noise_static) != identity.noise_static
+    {
+        return Err(protocol::Refusal::NotYours);
+    }
+    let seal_key = SealKeyRecord::from_bytes(&registration.seal_key)
+        .map_err(|_malformed| protocol::Refusal::Malformed)?;
+    let log = DeviceLog::from_bytes(user, &registration.log)
+        .map_err(|_invalid| protocol::Refusal::Malformed)?;
+    let device = certificate
+        .verify_in_log(now_millis, user, &log)
+        .map_err(|_invalid| protocol::Refusal::NotYours)?;
+    seal_key
+        .verify(now_millis, device.device())
+        .map(drop)
+        .map_err(|_invalid| protocol::Refusal::NotYours)
 }
 
 /// A certificate's fault as a handshake's.

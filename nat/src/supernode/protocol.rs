@@ -38,8 +38,8 @@ pub const MAX_CERTIFICATE: usize = 1024;
 pub const MAX_LOG: usize = 12 * 1024;
 /// Largest seal key record in bytes: an X-Wing public key (1216) with its signature.
 pub const MAX_SEAL_KEY: usize = 2048;
-/// Devices of one person that a look-up returns.
-pub const MAX_DEVICES: usize = 4;
+/// Devices of one person that can be registered and that a look-up returns, as many as a device log holds.
+pub const MAX_DEVICES: usize = 16;
 /// Longest TURN username, password, realm or nonce in bytes.
 const MAX_RELAY_TEXT: usize = 128;
 
@@ -167,7 +167,8 @@ pub enum Push {
 /// takes one round trip.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RelayGrant {
-    /// Where the relay listens. An unspecified address means: where this supernode is reached.
+    /// Where the relay listens. An unspecified IP address means the one at which this supernode is reached,
+    /// port 0 the port.
     pub server: SocketAddr,
     /// Random for each grant.
     pub username: String,
@@ -214,6 +215,51 @@ const REFUSED: u8 = 0x4f;
 const INCOMING: u8 = 0x81;
 const REPLY_TO: u8 = 0x82;
 const DRAINING: u8 = 0x83;
+
+/// Whether a request is a registration, by its first bytes.
+pub(super) fn is_registration(request: &[u8]) -> bool {
+    request.get(1) == Some(&REGISTER)
+}
+
+/// Of `devices`, as many as [`MAX_MESSAGE`] has room for in one answer.
+pub(super) fn devices_that_fit<'a>(
+    devices: impl Iterator<Item = &'a Registration>,
+) -> Vec<Registration> {
+    /// Lengths, epoch and the like of a device, and of the message, with slack.
+    const OVERHEAD: usize = 32;
+    let mut room = MAX_MESSAGE - OVERHEAD;
+    let mut fitting: Vec<Registration> = Vec::new();
+    for device in devices.take(MAX_DEVICES) {
+        let mut size = OVERHEAD + device.certificate.len() + device.seal_key.len();
+        if fitting.iter().all(|earlier| earlier.log != device.log) {
+            size += device.log.len();
+        }
+        match room.checked_sub(size) {
+            Some(left) => room = left,
+            None => break,
+        }
+        fitting.push(device.clone());
+    }
+    fitting
+}
+
+fn distinct_logs(devices: &[Registration]) -> Vec<&[u8]> {
+    let mut logs: Vec<&[u8]> = Vec::new();
+    for device in devices {
+        if !logs.contains(&device.log.as_slice()) {
+            logs.push(&device.log);
+        }
+    }
+    logs
+}
+
+fn read_count(reader: &mut Reader<'_>) -> Result<usize, WireError> {
+    let count = usize::try_from(reader.varint()?).unwrap_or(usize::MAX);
+    if count > MAX_DEVICES {
+        return Err(WireError::TooLong);
+    }
+    Ok(count)
+}
 
 fn start(kind: u8) -> Vec<u8> {
     vec![VERSION, kind]
@@ -330,9 +376,19 @@ impl Response {
             }
             Self::Devices(devices) => {
                 let mut out = start(DEVICES);
+                // The log is the longest part, and as a rule the same for all devices.
+                let logs = distinct_logs(devices);
+                out.put_varint(logs.len() as u64);
+                for log in &logs {
+                    out.put_var_bytes(log);
+                }
                 out.put_varint(devices.len() as u64);
                 for device in devices {
-                    device.encode_to(&mut out);
+                    let log = logs.iter().position(|log| *log == device.log);
+                    out.put_varint(log.unwrap_or(0) as u64);
+                    out.put_u64(device.epoch);
+                    out.put_var_bytes(&device.certificate);
+                    out.put_var_bytes(&device.seal_key);
                 }
                 out
             }
@@ -372,15 +428,25 @@ impl Response {
                 },
             },
             DEVICES => {
-                let count = usize::try_from(reader.varint()?).unwrap_or(usize::MAX);
-                if count > MAX_DEVICES {
-                    return Err(WireError::TooLong);
+                let logs = (0..read_count(&mut reader)?)
+                    .map(|_| reader.var_bytes(MAX_LOG))
+                    .collect::<Result<Vec<_>, _>>()?;
+                let devices = (0..read_count(&mut reader)?)
+                    .map(|_| {
+                        let log = usize::try_from(reader.varint()?).unwrap_or(usize::MAX);
+                        Ok(Registration {
+                            log: logs.get(log).ok_or(WireError::Undefined)?.to_vec(),
+                            epoch: reader.u64()?,
+                            certificate: reader.var_bytes(MAX_CERTIFICATE)?.to_vec(),
+                            seal_key: reader.var_bytes(MAX_SEAL_KEY)?.to_vec(),
+                        })
+                    })
+                    .collect::<Result<Vec<_>, WireError>>()?;
+                // One spelling: each log once, in the order of the devices.
+                if distinct_logs(&devices) != logs {
+                    return Err(WireError::Undefined);
                 }
-                Self::Devices(
-                    (0..count)
-                        .map(|_| Registration::decode_from(&mut reader))
-                        .collect::<Result<_, _>>()?,
-                )
+                Self::Devices(devices)
             }
             DELIVERED => Self::Delivered {
                 delivery: reader.u64()?,
@@ -630,6 +696,28 @@ mod tests {
     #[test]
     fn another_version_is_named() {
         assert_eq!(Request::decode(&[9, LOOKUP]), Err(WireError::Version(9)));
+    }
+
+    #[test]
+    fn a_full_answer_has_room_for_all_devices_when_they_share_a_log() {
+        let device = Registration {
+            epoch: 1,
+            certificate: vec![1; MAX_CERTIFICATE],
+            log: vec![2; MAX_LOG],
+            seal_key: vec![3; MAX_SEAL_KEY],
+        };
+        let devices = vec![device; MAX_DEVICES];
+        let fitting = devices_that_fit(devices.iter());
+        assert_eq!(fitting.len(), MAX_DEVICES);
+        assert!(Response::Devices(fitting).encode().len() <= MAX_MESSAGE);
+        // With a log each, what does not fit is left out.
+        let mut devices = devices;
+        for (n, device) in (0u8..).zip(&mut devices) {
+            device.log = vec![n; MAX_LOG];
+        }
+        let fitting = devices_that_fit(devices.iter());
+        assert!((3..MAX_DEVICES).contains(&fitting.len()));
+        assert!(Response::Devices(fitting).encode().len() <= MAX_MESSAGE);
     }
 
     #[test]

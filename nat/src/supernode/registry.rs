@@ -5,37 +5,90 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
 use ahoy_transport::identity::{DeviceId, UserId};
 
-use super::protocol::{MAX_DEVICES, Push, Refusal, Registration, Request, Response};
+use super::{
+    protocol::{
+        MAX_DEVICES, Push, Refusal, Registration, Request, Response, devices_that_fit,
+        is_registration,
+    },
+    relay::limits::TokenBucket,
+};
 
 /// How long a delivery can be answered: longer than any ringing.
 const DELIVERY_LIFETIME: Duration = Duration::from_secs(180);
 /// Deliveries remembered at once, over all connections; the oldest go first. At 100 bytes each: 6 MB.
 const MAX_DELIVERIES: usize = 65_536;
+/// Requests that a registration counts as: it is checked by some dozens of signatures.
+const REGISTRATION_COST: u64 = 4;
 
 /// Limits of a [`Registry`]. The defaults survive a flood on a small machine.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
+    /// Connections at once, registered or not. Each costs about 16 KiB.
+    pub connections: usize,
+    /// Of those, anonymous ones, so that strangers cannot keep devices out.
+    pub anonymous_connections: usize,
+    /// Of those, from one address (IPv6: from one /64). Behind the address may be a carrier's NAT.
+    pub connections_per_source: usize,
     /// Devices registered at once.
     pub registrations: usize,
     /// Requests that a connection may make at once, before it has to wait.
-    pub request_burst: u32,
-    /// How often a connection earns one more request.
-    pub request_interval: Duration,
+    pub request_burst: u64,
+    /// Requests per second that a connection earns.
+    pub requests_per_second: u64,
+    /// Bytes per second that one connection may have handed on, with eight seconds of burst. A call takes
+    /// about 10 KiB.
+    pub sent_bytes_per_second: u64,
+    /// Bytes per second that one device may have handed to it, with eight seconds of burst: a flood of one
+    /// device must not fill its line.
+    pub received_bytes_per_second: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            connections: 120_000,
+            anonymous_connections: 40_000,
+            connections_per_source: 4_096,
             registrations: 100_000,
             request_burst: 40,
-            request_interval: Duration::from_millis(100),
+            requests_per_second: 10,
+            sent_bytes_per_second: 16 << 10,
+            received_bytes_per_second: 128 << 10,
         }
     }
+}
+
+/// Seconds of a byte rate that may be used at once.
+const BURST_SECONDS: u64 = 8;
+
+/// A connection that came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Newcomer {
+    /// What its handshake showed, if it showed anything.
+    pub device: Option<(UserId, DeviceId)>,
+    /// Where it comes from: an IPv4 address, or an IPv6 /64 with the rest zeroed.
+    pub source: IpAddr,
+}
+
+/// No room for another connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoRoom {
+    /// All places are taken.
+    #[error("as many connections as there may be")]
+    Connections,
+    /// All places for strangers are taken.
+    #[error("as many anonymous connections as there may be")]
+    Anonymous,
+    /// Too many from there.
+    #[error("as many connections from one source as there may be")]
+    Source,
 }
 
 /// Names a connection to this supernode.
@@ -64,12 +117,15 @@ pub struct RegistryCounters {
     pub replied: u64,
     /// Requests refused, for whatever reason.
     pub refused: u64,
+    /// Connections sent away because there was no room.
+    pub sent_away: u64,
 }
 
 struct Client {
-    device: Option<(UserId, DeviceId)>,
-    tokens: u32,
-    refilled: Instant,
+    newcomer: Newcomer,
+    requests: TokenBucket,
+    sent_bytes: TokenBucket,
+    received_bytes: TokenBucket,
 }
 
 struct Entry {
@@ -89,7 +145,11 @@ pub struct Registry {
     limits: Limits,
     clients: HashMap<ConnectionKey, Client>,
     devices: BTreeMap<(UserId, DeviceId), Entry>,
-    users_of: HashMap<DeviceId, UserId>,
+    /// Where an envelope goes. A person may put any device id into the own log, so the device alone does not
+    /// say whose registration is meant; the epoch does.
+    by_epoch: BTreeMap<(DeviceId, u64), UserId>,
+    sources: HashMap<IpAddr, usize>,
+    anonymous: usize,
     deliveries: VecDeque<Delivery>,
     next_delivery: u64,
     counters: RegistryCounters,
@@ -114,43 +174,77 @@ impl Registry {
             limits,
             clients: HashMap::new(),
             devices: BTreeMap::new(),
-            users_of: HashMap::new(),
+            by_epoch: BTreeMap::new(),
+            sources: HashMap::new(),
+            anonymous: 0,
             deliveries: VecDeque::new(),
             next_delivery: first_delivery,
             counters: RegistryCounters::default(),
         }
     }
 
-    /// A connection is there. `device` is what its handshake proved, if it showed anything.
+    /// A connection is there.
+    ///
+    /// # Errors
+    /// When there is no room for it; then nothing is remembered.
     pub fn handle_connected(
         &mut self,
         now: Instant,
         key: ConnectionKey,
-        device: Option<(UserId, DeviceId)>,
-    ) {
-        self.clients.insert(
-            key,
-            Client {
-                device,
-                tokens: self.limits.request_burst,
-                refilled: now,
-            },
-        );
+        newcomer: Newcomer,
+    ) -> Result<(), NoRoom> {
+        let limits = &self.limits;
+        let from_source = self.sources.get(&newcomer.source).copied().unwrap_or(0);
+        let full = if self.clients.len() >= limits.connections {
+            Some(NoRoom::Connections)
+        } else if newcomer.device.is_none() && self.anonymous >= limits.anonymous_connections {
+            Some(NoRoom::Anonymous)
+        } else if from_source >= limits.connections_per_source {
+            Some(NoRoom::Source)
+        } else {
+            None
+        };
+        if let Some(full) = full {
+            self.counters.sent_away += 1;
+            return Err(full);
+        }
+        let client = Client {
+            newcomer,
+            requests: TokenBucket::full(now, limits.request_burst),
+            sent_bytes: TokenBucket::full(now, limits.sent_bytes_per_second * BURST_SECONDS),
+            received_bytes: TokenBucket::full(
+                now,
+                limits.received_bytes_per_second * BURST_SECONDS,
+            ),
+        };
+        self.clients.insert(key, client);
+        self.sources.insert(newcomer.source, from_source + 1);
+        self.anonymous += usize::from(newcomer.device.is_none());
+        Ok(())
     }
 
     /// A connection is gone, and with it the registration that stands on it.
     pub fn handle_closed(&mut self, key: ConnectionKey) {
-        let Some(client) = self.clients.remove(&key) else {
+        let Some(Client { newcomer, .. }) = self.clients.remove(&key) else {
             return;
         };
-        if let Some(device) = client.device
-            && self
-                .devices
-                .get(&device)
-                .is_some_and(|entry| entry.connection == key)
+        if let Some(count) = self.sources.get_mut(&newcomer.source) {
+            *count -= 1;
+            if *count == 0 {
+                self.sources.remove(&newcomer.source);
+            }
+        }
+        let Some(device) = newcomer.device else {
+            self.anonymous -= 1;
+            return;
+        };
+        if self
+            .devices
+            .get(&device)
+            .is_some_and(|entry| entry.connection == key)
+            && let Some(entry) = self.devices.remove(&device)
         {
-            self.devices.remove(&device);
-            self.users_of.remove(&device.1);
+            self.by_epoch.remove(&(device.1, entry.registration.epoch));
         }
     }
 
@@ -166,14 +260,51 @@ impl Registry {
         self.clients.len()
     }
 
+    /// Anonymous connections open now.
+    #[must_use]
+    pub fn anonymous(&self) -> usize {
+        self.anonymous
+    }
+
     /// Counted since the start.
     #[must_use]
     pub fn counters(&self) -> RegistryCounters {
         self.counters
     }
 
-    /// Answers a request. `Err` means refused. Relay credentials are the caller's business: for
-    /// [`Request::Register`] and [`Request::RelayGrant`] the answer is only whether they are due.
+    /// Counts a request that was refused outside.
+    pub fn note_refused(&mut self) {
+        self.counters.refused += 1;
+    }
+
+    /// Whether a connection may make this request now, by its bytes; comes before anything is read or verified.
+    ///
+    /// # Errors
+    /// [`Refusal::TooFast`], or [`Refusal::NotYours`] when there is no such connection.
+    pub fn meter(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        request: &[u8],
+    ) -> Result<(), Refusal> {
+        let cost = if is_registration(request) {
+            REGISTRATION_COST
+        } else {
+            1
+        };
+        let metered = match self.clients.get_mut(&key) {
+            Some(client) => client.meter(now, &self.limits, cost),
+            None => Err(Refusal::NotYours),
+        };
+        if metered.is_err() {
+            self.counters.refused += 1;
+        }
+        metered
+    }
+
+    /// Answers a request that [passed the meter](Self::meter). `Err` means refused. What a registration says
+    /// was verified before. Relay credentials are the caller's business: for [`Request::Register`] and
+    /// [`Request::RelayGrant`] the answer is only whether they are due.
     ///
     /// # Errors
     /// The [`Refusal`] to send back.
@@ -196,12 +327,10 @@ impl Registry {
         key: ConnectionKey,
         request: Request,
     ) -> Result<(Answer, Option<Routed>), Refusal> {
-        let limits = &self.limits;
-        let client = self.clients.get_mut(&key).ok_or(Refusal::NotYours)?;
-        client.take_token(now, limits)?;
         match request {
             Request::Register(registration) => {
-                let device = client.device.ok_or(Refusal::NotYours)?;
+                let client = self.clients.get(&key).ok_or(Refusal::NotYours)?;
+                let device = client.newcomer.device.ok_or(Refusal::NotYours)?;
                 self.register(key, device, registration)?;
                 Ok((Answer::Registered, None))
             }
@@ -209,12 +338,8 @@ impl Registry {
                 self.counters.lookups += 1;
                 let first = (user, DeviceId([0; 32]));
                 let last = (user, DeviceId([0xff; 32]));
-                let devices = self
-                    .devices
-                    .range(first..=last)
-                    .take(MAX_DEVICES)
-                    .map(|(_device, entry)| entry.registration.clone())
-                    .collect();
+                let devices = self.devices.range(first..=last);
+                let devices = devices_that_fit(devices.map(|(_device, entry)| &entry.registration));
                 Ok((Answer::Respond(Response::Devices(devices)), None))
             }
             Request::Deliver {
@@ -222,15 +347,19 @@ impl Registry {
                 epoch,
                 envelope,
             } => {
-                let entry = self
-                    .users_of
-                    .get(&to)
-                    .and_then(|user| self.devices.get(&(*user, to)))
-                    .ok_or(Refusal::UnknownDevice)?;
-                if entry.registration.epoch != epoch {
-                    return Err(Refusal::WrongEpoch);
-                }
-                let to = entry.connection;
+                let Some(user) = self.by_epoch.get(&(to, epoch)) else {
+                    let others = (to, 0)..=(to, u64::MAX);
+                    return Err(match self.by_epoch.range(others).next() {
+                        Some(_another_epoch) => Refusal::WrongEpoch,
+                        None => Refusal::UnknownDevice,
+                    });
+                };
+                let to = self
+                    .devices
+                    .get(&(*user, to))
+                    .ok_or(Refusal::UnknownDevice)?
+                    .connection;
+                self.meter_bytes(now, key, to, envelope.len())?;
                 let delivery = self.remember(now, key, to);
                 self.counters.delivered += 1;
                 Ok((
@@ -250,6 +379,7 @@ impl Registry {
                     })
                     .ok_or(Refusal::UnknownDelivery)?
                     .from;
+                self.meter_bytes(now, key, from, payload.len())?;
                 self.counters.replied += 1;
                 Ok((
                     Answer::Respond(Response::Replied),
@@ -261,6 +391,35 @@ impl Registry {
             }
             Request::RelayGrant => Ok((Answer::RelayGrant, None)),
         }
+    }
+
+    fn meter_bytes(
+        &mut self,
+        now: Instant,
+        from: ConnectionKey,
+        to: ConnectionKey,
+        bytes: usize,
+    ) -> Result<(), Refusal> {
+        let bytes = bytes as u64;
+        let (sent, received) = (
+            self.limits.sent_bytes_per_second,
+            self.limits.received_bytes_per_second,
+        );
+        let client = self.clients.get_mut(&from).ok_or(Refusal::NotYours)?;
+        if !client
+            .sent_bytes
+            .take(now, bytes, sent, sent * BURST_SECONDS)
+        {
+            return Err(Refusal::TooFast);
+        }
+        let target = self.clients.get_mut(&to).ok_or(Refusal::UnknownDelivery)?;
+        if !target
+            .received_bytes
+            .take(now, bytes, received, received * BURST_SECONDS)
+        {
+            return Err(Refusal::Full);
+        }
+        Ok(())
     }
 
     fn register(
@@ -280,14 +439,20 @@ impl Registry {
         if !known && of_this_person >= MAX_DEVICES {
             return Err(Refusal::Full);
         }
-        self.users_of.insert(device.1, device.0);
-        self.devices.insert(
-            device,
-            Entry {
-                connection: key,
-                registration,
-            },
-        );
+        let epoch = registration.epoch;
+        match self.by_epoch.get(&(device.1, epoch)) {
+            // Epochs are random: somebody copied the device id and the epoch of another's registration.
+            Some(user) if *user != device.0 => return Err(Refusal::NotYours),
+            Some(_) | None => {}
+        }
+        let entry = Entry {
+            connection: key,
+            registration,
+        };
+        if let Some(old) = self.devices.insert(device, entry) {
+            self.by_epoch.remove(&(device.1, old.registration.epoch));
+        }
+        self.by_epoch.insert((device.1, epoch), device.0);
         self.counters.registered += 1;
         Ok(())
     }
@@ -330,16 +495,13 @@ pub enum Answer {
 }
 
 impl Client {
-    fn take_token(&mut self, now: Instant, limits: &Limits) -> Result<(), Refusal> {
-        let interval = limits.request_interval.max(Duration::from_millis(1));
-        let earned = now.saturating_duration_since(self.refilled).as_nanos() / interval.as_nanos();
-        let earned = u32::try_from(earned).unwrap_or(u32::MAX);
-        if earned > 0 {
-            self.tokens = self.tokens.saturating_add(earned).min(limits.request_burst);
-            self.refilled = now;
+    fn meter(&mut self, now: Instant, limits: &Limits, cost: u64) -> Result<(), Refusal> {
+        let (rate, burst) = (limits.requests_per_second, limits.request_burst);
+        if self.requests.take(now, cost, rate, burst) {
+            Ok(())
+        } else {
+            Err(Refusal::TooFast)
         }
-        self.tokens = self.tokens.checked_sub(1).ok_or(Refusal::TooFast)?;
-        Ok(())
     }
 }
 
@@ -367,10 +529,22 @@ mod tests {
         }
     }
 
+    fn connect(
+        registry: &mut Registry,
+        now: Instant,
+        key: u64,
+        device: Option<(UserId, DeviceId)>,
+    ) {
+        let source = [192, 0, 2, 1].into();
+        registry
+            .handle_connected(now, ConnectionKey(key), Newcomer { device, source })
+            .unwrap();
+    }
+
     fn with_bob(now: Instant) -> Registry {
         let mut registry = Registry::new(Limits::default(), 7);
-        registry.handle_connected(now, ConnectionKey(1), None);
-        registry.handle_connected(now, ConnectionKey(2), Some(BOB));
+        connect(&mut registry, now, 1, None);
+        connect(&mut registry, now, 2, Some(BOB));
         assert_eq!(
             registry.handle_request(now, ConnectionKey(2), Request::Register(registration(5))),
             Ok((Answer::Registered, None))
@@ -454,7 +628,7 @@ mod tests {
     fn a_device_that_comes_back_keeps_its_place_when_its_old_connection_ends() {
         let now = now();
         let mut registry = with_bob(now);
-        registry.handle_connected(now, ConnectionKey(3), Some(BOB));
+        connect(&mut registry, now, 3, Some(BOB));
         registry
             .handle_request(now, ConnectionKey(3), Request::Register(registration(6)))
             .unwrap();
@@ -469,7 +643,7 @@ mod tests {
     fn a_look_up_finds_the_devices_of_one_person_only() {
         let now = now();
         let mut registry = with_bob(now);
-        registry.handle_connected(now, ConnectionKey(3), Some(ALICE));
+        connect(&mut registry, now, 3, Some(ALICE));
         registry
             .handle_request(now, ConnectionKey(3), Request::Register(registration(8)))
             .unwrap();
@@ -483,30 +657,138 @@ mod tests {
     }
 
     #[test]
+    fn another_person_with_the_same_device_id_gets_none_of_its_envelopes() {
+        let now = now();
+        let mut registry = with_bob(now);
+        let mallory = (UserId([9; 32]), BOB.1);
+        connect(&mut registry, now, 3, Some(mallory));
+        let mut register = |epoch| {
+            let request = Request::Register(registration(epoch));
+            registry
+                .handle_request(now, ConnectionKey(3), request)
+                .map(drop)
+        };
+        assert_eq!(register(6), Ok(()));
+        assert_eq!(register(5), Err(Refusal::NotYours));
+        let (_, routed) = registry
+            .handle_request(now, ConnectionKey(1), deliver(5))
+            .unwrap();
+        assert_eq!(routed.map(|routed| routed.to), Some(ConnectionKey(2)));
+        registry.handle_closed(ConnectionKey(3));
+        assert!(
+            registry
+                .handle_request(now, ConnectionKey(1), deliver(5))
+                .is_ok()
+        );
+    }
+
+    #[test]
     fn a_connection_that_asks_too_fast_waits_and_others_do_not() {
         let start = now();
         let mut registry = with_bob(start);
         let limits = Limits::default();
+        let relay = Request::RelayGrant.encode();
         for _ in 0..limits.request_burst {
+            registry.meter(start, ConnectionKey(1), &relay).unwrap();
+        }
+        let fast = registry.meter(start, ConnectionKey(1), &relay);
+        assert_eq!(fast, Err(Refusal::TooFast));
+        assert_eq!(registry.meter(start, ConnectionKey(2), &relay), Ok(()));
+        let later = start + Duration::from_secs(1) / 10;
+        assert_eq!(registry.meter(later, ConnectionKey(1), &relay), Ok(()));
+        // A registration is the most expensive thing to ask for.
+        let register = Request::Register(registration(1)).encode();
+        let count = (0..100)
+            .filter(|_| registry.meter(start, ConnectionKey(2), &register).is_ok())
+            .count();
+        assert_eq!(count as u64, (limits.request_burst - 1) / REGISTRATION_COST);
+    }
+
+    #[test]
+    fn bytes_towards_and_from_a_connection_are_metered() {
+        let start = now();
+        let mut registry = with_bob(start);
+        let limits = Limits::default();
+        let mut deliver = |from: u64, at| {
+            let request = Request::Deliver {
+                to: BOB.1,
+                epoch: 5,
+                envelope: vec![0; 16 << 10],
+            };
             registry
-                .handle_request(start, ConnectionKey(1), Request::RelayGrant)
+                .handle_request(at, ConnectionKey(from), request)
+                .map(drop)
+        };
+        // One sender gets as far as its own allowance.
+        for _ in 0..limits.sent_bytes_per_second * BURST_SECONDS / (16 << 10) {
+            assert_eq!(deliver(1, start), Ok(()));
+        }
+        assert_eq!(deliver(1, start), Err(Refusal::TooFast));
+        assert_eq!(deliver(1, start + Duration::from_secs(1)), Ok(()));
+        // Many together get as far as Bob's line goes.
+        for from in 10..30 {
+            let source = [192, 0, 2, 1].into();
+            let newcomer = Newcomer {
+                device: None,
+                source,
+            };
+            registry
+                .handle_connected(start, ConnectionKey(from), newcomer)
                 .unwrap();
         }
+        let mut delivered = 0;
+        for from in 10..30 {
+            for _ in 0..4 {
+                let request = Request::Deliver {
+                    to: BOB.1,
+                    epoch: 5,
+                    envelope: vec![0; 16 << 10],
+                };
+                let answer = registry.handle_request(start, ConnectionKey(from), request);
+                match answer {
+                    Ok(_) => delivered += 1,
+                    Err(refusal) => assert_eq!(refusal, Refusal::Full),
+                }
+            }
+        }
+        let allowance = limits.received_bytes_per_second * BURST_SECONDS / (16 << 10);
+        assert!((50..=allowance).contains(&delivered), "{delivered}");
+    }
+
+    #[test]
+    fn strangers_and_crowded_sources_leave_room_for_others() {
+        let now = now();
+        let limits = Limits {
+            connections: 5,
+            anonymous_connections: 2,
+            connections_per_source: 3,
+            ..Limits::default()
+        };
+        let mut registry = Registry::new(limits, 0);
+        let mut key = 0;
+        let mut connect = |registry: &mut Registry, device, host| {
+            key += 1;
+            let source = [192, 0, 2, host].into();
+            registry.handle_connected(now, ConnectionKey(key), Newcomer { device, source })
+        };
+        assert_eq!(connect(&mut registry, None, 1), Ok(()));
+        assert_eq!(connect(&mut registry, None, 1), Ok(()));
+        assert_eq!(connect(&mut registry, None, 2), Err(NoRoom::Anonymous));
+        assert_eq!(connect(&mut registry, Some(BOB), 1), Ok(()));
+        assert_eq!(connect(&mut registry, Some(BOB), 1), Err(NoRoom::Source));
+        assert_eq!(connect(&mut registry, Some(BOB), 2), Ok(()));
+        assert_eq!(connect(&mut registry, Some(BOB), 3), Ok(()));
         assert_eq!(
-            registry.handle_request(start, ConnectionKey(1), Request::RelayGrant),
-            Err(Refusal::TooFast)
+            connect(&mut registry, Some(BOB), 4),
+            Err(NoRoom::Connections)
         );
-        assert!(
-            registry
-                .handle_request(start, ConnectionKey(2), Request::RelayGrant)
-                .is_ok()
-        );
-        let later = start + limits.request_interval;
-        assert!(
-            registry
-                .handle_request(later, ConnectionKey(1), Request::RelayGrant)
-                .is_ok()
-        );
+        assert_eq!((registry.connections(), registry.anonymous()), (5, 2));
+        assert_eq!(registry.counters().sent_away, 3);
+        for key in 1..10 {
+            registry.handle_closed(ConnectionKey(key));
+        }
+        assert_eq!((registry.connections(), registry.anonymous()), (0, 0));
+        assert!(registry.sources.is_empty());
     }
 
     #[test]
@@ -518,14 +800,19 @@ mod tests {
         };
         let mut registry = Registry::new(limits, 0);
         for n in 0..4u8 {
-            let key = ConnectionKey(n.into());
-            registry.handle_connected(now, key, Some((UserId([n; 32]), DeviceId([n; 32]))));
-            let result = registry.handle_request(now, key, Request::Register(registration(1)));
+            let device = (UserId([n; 32]), DeviceId([n; 32]));
+            connect(&mut registry, now, n.into(), Some(device));
+            let request = Request::Register(registration(1));
+            let result = registry.handle_request(now, ConnectionKey(n.into()), request);
             assert_eq!(result.is_ok(), n < 2);
         }
         for n in 0..MAX_DELIVERIES as u64 + 10 {
             registry.remember(now, ConnectionKey(n), ConnectionKey(0));
         }
         assert_eq!(registry.deliveries.len(), MAX_DELIVERIES);
+        for n in 0..4 {
+            registry.handle_closed(ConnectionKey(n));
+        }
+        assert!(registry.devices.is_empty() && registry.by_epoch.is_empty());
     }
 }

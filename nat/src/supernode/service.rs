@@ -8,7 +8,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -21,25 +21,48 @@ use ahoy_transport::{
 use tokio::sync::mpsc;
 
 use super::{
+    admission::check_registration,
     protocol::{MAX_MESSAGE, Push, Refusal, RelayGrant, Request, Response},
-    registry::{Answer, ConnectionKey, Limits, Registry, RegistryCounters},
+    registry::{Answer, ConnectionKey, Limits, Newcomer, Registry, RegistryCounters},
     relay::{
         counters::RelayCounters, credentials::CredentialOwner, server::RelayServer, source_key,
     },
 };
 
-/// How long a request may take to arrive whole: a slow link, not a stalled one.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a request may take to arrive whole, and a response or push to be taken: a slow link, not a stalled
+/// one.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pushes that wait for one connection. A device gets a handful per call.
 const PUSH_QUEUE: usize = 32;
-/// Most connections at once, registered or not.
-const MAX_CONNECTIONS: usize = 120_000;
+/// Bytes of all pushes that wait, over all connections. Devices that stopped reading must not fill the memory.
+const MAX_QUEUED_PUSH_BYTES: usize = 64 << 20;
 
 /// A running rendezvous. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Supernode {
     shared: Arc<Shared>,
-    _acceptor: Task,
+    acceptors: Mutex<Vec<Task>>,
+}
+
+/// A relay as the clients of one listener reach it.
+#[derive(Debug, Clone)]
+pub struct ReachableRelay {
+    /// The relay.
+    pub server: Arc<RelayServer>,
+    /// Where it is reached. An unspecified IP address stands for the one that the client reached us at, and
+    /// port 0 for the port.
+    pub addr: SocketAddr,
+}
+
+impl ReachableRelay {
+    /// A relay on the listener's own port.
+    #[must_use]
+    pub fn on_same_port(server: Arc<RelayServer>) -> Self {
+        Self {
+            server,
+            addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        }
+    }
 }
 
 /// What has been counted since the start, and what is there now.
@@ -47,34 +70,63 @@ pub struct Supernode {
 pub struct SupernodeStatus {
     /// Connections open now.
     pub connections: usize,
+    /// Of those, anonymous ones.
+    pub anonymous: usize,
     /// Devices registered now.
     pub registered: usize,
     /// Counted by the registry.
     pub registry: RegistryCounters,
     /// Pushes that were dropped because the connection did not take them in time.
     pub pushes_dropped: u64,
-    /// Counted by the relay, if there is one.
-    pub relay: Option<RelayCounters>,
+    /// Connections closed because they did not take what they had asked for.
+    pub stalled: u64,
+    /// Counted by the relays of the listeners, each once, in the order in which they were given.
+    pub relays: Vec<RelayCounters>,
 }
 
 struct Shared {
     runtime: Arc<dyn Runtime>,
-    relay: Option<Arc<RelayServer>>,
-    /// The relay's address as clients reach it; unspecified when it is wherever they reach us.
-    relay_addr: SocketAddr,
     state: Mutex<State>,
+    queued_bytes: Arc<AtomicUsize>,
     pushes_dropped: AtomicU64,
+    stalled: AtomicU64,
 }
 
 struct State {
     registry: Registry,
-    pushes: HashMap<ConnectionKey, Outbox>,
+    clients: HashMap<ConnectionKey, Outbox>,
+    relays: Vec<Arc<RelayServer>>,
     next_key: u64,
 }
 
 struct Outbox {
     connection: Connection,
-    queue: mpsc::Sender<Push>,
+    queue: mpsc::Sender<QueuedPush>,
+}
+
+/// An encoded push that counts towards [`MAX_QUEUED_PUSH_BYTES`] for as long as it exists.
+struct QueuedPush {
+    bytes: Vec<u8>,
+    budget: Arc<AtomicUsize>,
+}
+
+impl QueuedPush {
+    fn new(push: &Push, budget: &Arc<AtomicUsize>) -> Option<Self> {
+        let bytes = push.encode();
+        let taken = budget.fetch_add(bytes.len(), Ordering::Relaxed) + bytes.len();
+        // From here on the drop gives the bytes back.
+        let queued = Self {
+            bytes,
+            budget: Arc::clone(budget),
+        };
+        (taken <= MAX_QUEUED_PUSH_BYTES).then_some(queued)
+    }
+}
+
+impl Drop for QueuedPush {
+    fn drop(&mut self) {
+        self.budget.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+    }
 }
 
 impl fmt::Debug for Shared {
@@ -84,33 +136,45 @@ impl fmt::Debug for Shared {
 }
 
 impl Supernode {
-    /// Serves the connections that `incoming` accepts. `relay` is handed out to clients; it listens on the
-    /// same port.
+    /// A rendezvous that nobody can reach yet: see [`Self::serve`].
     #[must_use]
-    pub fn start(
-        runtime: Arc<dyn Runtime>,
-        incoming: NodeListener,
-        limits: Limits,
-        relay: Option<Arc<RelayServer>>,
-    ) -> Self {
-        let shared = Arc::new(Shared {
-            relay,
-            relay_addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
-            state: Mutex::new(State {
-                registry: Registry::new(limits, u64::from_be_bytes(runtime.random_array())),
-                pushes: HashMap::new(),
-                next_key: 0,
-            }),
-            pushes_dropped: AtomicU64::new(0),
-            runtime,
-        });
-        let acceptor = shared
-            .runtime
-            .spawn_task(accept(Arc::clone(&shared), incoming));
+    pub fn new(runtime: Arc<dyn Runtime>, limits: Limits) -> Self {
+        let first_delivery = u64::from_be_bytes(runtime.random_array());
         Self {
-            shared,
-            _acceptor: acceptor,
+            shared: Arc::new(Shared {
+                state: Mutex::new(State {
+                    registry: Registry::new(limits, first_delivery),
+                    clients: HashMap::new(),
+                    relays: Vec::new(),
+                    next_key: 0,
+                }),
+                queued_bytes: Arc::default(),
+                pushes_dropped: AtomicU64::new(0),
+                stalled: AtomicU64::new(0),
+                runtime,
+            }),
+            acceptors: Mutex::default(),
         }
+    }
+
+    /// Serves the connections that `incoming` accepts, too. `relay` is handed out to these clients.
+    pub fn serve(&self, incoming: NodeListener, relay: Option<ReachableRelay>) {
+        if let Some(relay) = &relay {
+            let mut state = self.shared.lock();
+            if !state
+                .relays
+                .iter()
+                .any(|known| Arc::ptr_eq(known, &relay.server))
+            {
+                state.relays.push(Arc::clone(&relay.server));
+            }
+        }
+        let accepting = accept(Arc::clone(&self.shared), incoming, relay);
+        let task = self.shared.runtime.spawn_task(accepting);
+        self.acceptors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(task);
     }
 
     /// Counters and sizes.
@@ -119,44 +183,53 @@ impl Supernode {
         let state = self.shared.lock();
         SupernodeStatus {
             connections: state.registry.connections(),
+            anonymous: state.registry.anonymous(),
             registered: state.registry.registered(),
             registry: state.registry.counters(),
             pushes_dropped: self.shared.pushes_dropped.load(Ordering::Relaxed),
-            relay: self.shared.relay.as_ref().map(|relay| relay.counters()),
+            stalled: self.shared.stalled.load(Ordering::Relaxed),
+            relays: state.relays.iter().map(|relay| relay.counters()).collect(),
         }
     }
 
     /// Tells everybody to register elsewhere; running relays go on.
     pub fn drain(&self) {
-        if let Some(relay) = &self.shared.relay {
+        let state = self.shared.lock();
+        for relay in &state.relays {
             relay.set_draining(true);
         }
-        let state = self.shared.lock();
         #[expect(
             clippy::iter_over_hash_type,
             reason = "everybody is told the same at once"
         )]
-        for outbox in state.pushes.values() {
-            if outbox.queue.try_send(Push::Draining).is_err() {
-                self.shared.pushes_dropped.fetch_add(1, Ordering::Relaxed);
-            }
+        for outbox in state.clients.values() {
+            self.shared.push(outbox, &Push::Draining);
         }
     }
-}
 
-impl Drop for Supernode {
-    fn drop(&mut self) {
+    /// Closes all connections and takes no more. Relays are not touched.
+    pub fn stop(&self) {
+        self.acceptors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
         // Tasks of connections hold the state; closing the connections ends them.
         let mut state = self.shared.lock();
         #[expect(
             clippy::iter_over_hash_type,
             reason = "everybody is told the same at once"
         )]
-        for (_key, outbox) in state.pushes.drain() {
+        for (_key, outbox) in state.clients.drain() {
             outbox
                 .connection
                 .close(CloseCode::Draining, "the supernode stops");
         }
+    }
+}
+
+impl Drop for Supernode {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
@@ -165,153 +238,204 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn push(&self, outbox: &Outbox, push: &Push) -> bool {
+        let queued = QueuedPush::new(push, &self.queued_bytes)
+            .is_some_and(|push| outbox.queue.try_send(push).is_ok());
+        if !queued {
+            self.pushes_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        queued
+    }
+
     /// Answers one request. Nothing here waits, so the answer and the push are one step.
-    fn answer(&self, key: ConnectionKey, connection: &Connection, bytes: &[u8]) -> Response {
-        let Ok(request) = Request::decode(bytes) else {
-            return Response::Refused(Refusal::Malformed);
-        };
+    fn answer(
+        &self,
+        key: ConnectionKey,
+        connection: &Connection,
+        relay: Option<&ReachableRelay>,
+        bytes: &[u8],
+    ) -> Result<Response, Refusal> {
+        self.lock().registry.meter(self.runtime.now(), key, bytes)?;
+        let request = Request::decode(bytes).map_err(|_malformed| Refusal::Malformed);
+        if let Ok(Request::Register(registration)) = &request {
+            // Signatures take milliseconds: not under the lock.
+            check_registration(
+                self.runtime.unix_millis(),
+                connection.identity(),
+                registration,
+            )
+            .inspect_err(|_refused| self.lock().registry.note_refused())?;
+        }
         let now = self.runtime.now();
         let mut state = self.lock();
-        let (answer, routed) = match state.registry.handle_request(now, key, request) {
-            Ok(done) => done,
-            Err(refusal) => return Response::Refused(refusal),
+        let (answer, routed) = match request {
+            Ok(request) => state.registry.handle_request(now, key, request)?,
+            Err(malformed) => {
+                state.registry.note_refused();
+                return Err(malformed);
+            }
         };
         if let Some(routed) = routed {
             let queued = state
-                .pushes
+                .clients
                 .get(&routed.to)
-                .is_some_and(|outbox| outbox.queue.try_send(routed.push).is_ok());
+                .is_some_and(|outbox| self.push(outbox, &routed.push));
             if !queued {
-                self.pushes_dropped.fetch_add(1, Ordering::Relaxed);
-                return Response::Refused(Refusal::Full);
+                return Err(Refusal::Full);
             }
         }
         drop(state);
-        match answer {
+        Ok(match answer {
             Answer::Respond(response) => response,
             Answer::Registered => Response::Registered {
                 observed: connection.remote_address(),
                 now_millis: self.runtime.unix_millis(),
-                relay: self.grant(connection).ok(),
+                relay: grant(connection, relay).ok(),
             },
-            Answer::RelayGrant => match self.grant(connection) {
-                Ok(grant) => Response::Relay(grant),
-                Err(refusal) => Response::Refused(refusal),
-            },
-        }
-    }
-
-    fn grant(&self, connection: &Connection) -> Result<RelayGrant, Refusal> {
-        let relay = self.relay.as_ref().ok_or(Refusal::NoRelay)?;
-        let observed = connection.remote_address().ip();
-        let owner = match connection.peer().device {
-            Some(device) => CredentialOwner::Device(device.0),
-            None => CredentialOwner::Anonymous(source_key(observed)),
-        };
-        let credentials = relay
-            .issue_credentials(owner, observed)
-            .map_err(|_quota_or_table| Refusal::Full)?;
-        Ok(RelayGrant {
-            server: self.relay_addr,
-            username: credentials.username,
-            password: credentials.password,
-            realm: credentials.realm,
-            nonce: credentials.nonce,
-            lifetime_secs: u32::try_from(credentials.lifetime.as_secs()).unwrap_or(u32::MAX),
+            Answer::RelayGrant => Response::Relay(grant(connection, relay)?),
         })
     }
 }
 
-async fn accept(shared: Arc<Shared>, mut incoming: NodeListener) {
+fn grant(connection: &Connection, relay: Option<&ReachableRelay>) -> Result<RelayGrant, Refusal> {
+    let relay = relay.ok_or(Refusal::NoRelay)?;
+    let observed = connection.remote_address().ip();
+    // By the key that the handshake proved: anybody can put another's device id into an own certificate.
+    let owner = match connection.identity().noise_static {
+        Some(noise_static) => CredentialOwner::Device(noise_static),
+        None => CredentialOwner::Anonymous(source_key(observed)),
+    };
+    let credentials = relay
+        .server
+        .issue_credentials(owner, observed)
+        .map_err(|_quota_or_table| Refusal::Full)?;
+    Ok(RelayGrant {
+        server: relay.addr,
+        username: credentials.username,
+        password: credentials.password,
+        realm: credentials.realm,
+        nonce: credentials.nonce,
+        lifetime_secs: u32::try_from(credentials.lifetime.as_secs()).unwrap_or(u32::MAX),
+    })
+}
+
+async fn accept(shared: Arc<Shared>, mut incoming: NodeListener, relay: Option<ReachableRelay>) {
     while let Some(connection) = incoming.accept().await {
         let peer = connection.peer();
+        let newcomer = Newcomer {
+            device: peer.user.zip(peer.device),
+            source: source_key(connection.remote_address().ip()),
+        };
         let (queue, pushes) = mpsc::channel(PUSH_QUEUE);
         let key = {
             let mut state = shared.lock();
-            if state.pushes.len() >= MAX_CONNECTIONS {
+            let key = ConnectionKey(state.next_key);
+            let now = shared.runtime.now();
+            if let Err(full) = state.registry.handle_connected(now, key, newcomer) {
                 drop(state);
+                tracing::debug!(%full, "a client is sent away");
                 connection.close(CloseCode::Overloaded, "full");
                 continue;
             }
-            let key = ConnectionKey(state.next_key);
             state.next_key += 1;
-            let device = peer.user.zip(peer.device);
-            state
-                .registry
-                .handle_connected(shared.runtime.now(), key, device);
             let outbox = Outbox {
                 connection: connection.clone(),
                 queue,
             };
-            state.pushes.insert(key, outbox);
+            state.clients.insert(key, outbox);
             key
         };
         tracing::debug!(key = key.0, device = ?peer.device, "connected");
-        let serving = serve(Arc::clone(&shared), key, connection, pushes);
-        shared.runtime.spawn_task(serving).detach();
+        let client = Client {
+            shared: Arc::clone(&shared),
+            key,
+            connection,
+            relay: relay.clone(),
+        };
+        shared.runtime.spawn_task(client.serve(pushes)).detach();
     }
 }
 
-/// One connection, to its end.
-async fn serve(
+/// One connection.
+struct Client {
     shared: Arc<Shared>,
     key: ConnectionKey,
     connection: Connection,
-    mut pushes: mpsc::Receiver<Push>,
-) {
-    let reason = loop {
-        tokio::select! {
-            biased;
-            Some(push) = pushes.recv() => {
-                if let Err(error) = send_push(&connection, &push).await {
-                    tracing::debug!(key = key.0, %error, "a push is lost");
-                }
-            }
-            stream = connection.accept_bi() => match stream {
-                Ok((sender, receiver)) => {
-                    handle_stream(&shared, key, &connection, sender, receiver).await;
-                }
-                Err(reason) => break reason,
-            },
-        }
-    };
-    tracing::debug!(key = key.0, %reason, "gone");
-    let mut state = shared.lock();
-    state.registry.handle_closed(key);
-    state.pushes.remove(&key);
+    relay: Option<ReachableRelay>,
 }
 
-async fn send_push(
-    connection: &Connection,
-    push: &Push,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let mut stream = connection.open_uni().await?;
-    stream.send(&push.encode()).await?;
-    stream.finish();
-    Ok(())
-}
-
-/// A client that stalls its own request stalls only itself: requests of one connection are taken in turn.
-async fn handle_stream(
-    shared: &Shared,
-    key: ConnectionKey,
-    connection: &Connection,
-    mut sender: MessageSender,
-    mut receiver: MessageReceiver,
-) {
-    let received = timeout(
-        &*shared.runtime,
-        REQUEST_TIMEOUT,
-        receiver.recv(MAX_MESSAGE),
-    )
-    .await;
-    let Some(Ok(Some(request))) = received else {
-        tracing::debug!(key = key.0, "a request did not arrive whole");
-        return;
-    };
-    let response = shared.answer(key, connection, &request);
-    if let Err(error) = sender.send(&response.encode()).await {
-        tracing::debug!(key = key.0, %error, "a response is lost");
+impl Drop for Client {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.registry.handle_closed(self.key);
+        state.clients.remove(&self.key);
     }
-    sender.finish();
+}
+
+impl Client {
+    /// To the end of the connection. Requests of one connection are taken in turn: a client that stalls its own
+    /// request stalls only itself.
+    async fn serve(self, mut pushes: mpsc::Receiver<QueuedPush>) {
+        let reason = loop {
+            tokio::select! {
+                biased;
+                push = pushes.recv() => match push {
+                    Some(push) => self.send_push(&push).await,
+                    // The supernode stops, which closes the connection.
+                    None => break self.connection.closed().await,
+                },
+                stream = self.connection.accept_bi() => match stream {
+                    Ok((sender, receiver)) => self.handle_stream(sender, receiver).await,
+                    Err(reason) => break reason,
+                },
+            }
+        };
+        tracing::debug!(key = self.key.0, %reason, "gone");
+    }
+
+    async fn send_push(&self, push: &QueuedPush) {
+        let sending = async {
+            let mut stream = self.connection.open_uni().await.ok()?;
+            stream.send(&push.bytes).await.ok()?;
+            stream.finish();
+            Some(())
+        };
+        match timeout(&*self.shared.runtime, STREAM_TIMEOUT, sending).await {
+            Some(Some(())) => {}
+            Some(None) => tracing::debug!(key = self.key.0, "a push is lost"),
+            None => self.close_stalled(),
+        }
+    }
+
+    async fn handle_stream(&self, mut sender: MessageSender, mut receiver: MessageReceiver) {
+        let receiving = receiver.recv(MAX_MESSAGE);
+        let received = timeout(&*self.shared.runtime, STREAM_TIMEOUT, receiving).await;
+        let Some(Ok(Some(request))) = received else {
+            tracing::debug!(key = self.key.0, "a request did not arrive whole");
+            return;
+        };
+        let response = self
+            .shared
+            .answer(self.key, &self.connection, self.relay.as_ref(), &request)
+            .unwrap_or_else(Response::Refused)
+            .encode();
+        match timeout(
+            &*self.shared.runtime,
+            STREAM_TIMEOUT,
+            sender.send(&response),
+        )
+        .await
+        {
+            Some(Ok(())) => sender.finish(),
+            Some(Err(error)) => tracing::debug!(key = self.key.0, %error, "a response is lost"),
+            None => self.close_stalled(),
+        }
+    }
+
+    /// It asks and does not listen.
+    fn close_stalled(&self) {
+        self.shared.stalled.fetch_add(1, Ordering::Relaxed);
+        self.connection
+            .close(CloseCode::Overloaded, "nothing is read");
+    }
 }

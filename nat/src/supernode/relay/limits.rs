@@ -28,7 +28,8 @@ const BYTES_PER_SECOND: u64 = 4_000_000;
 const UNAUTHENTICATED_REPLIES_PER_SECOND: u64 = 100;
 
 /// Bounds on everything that strangers can make the relay hold or send.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct RelayLimits {
     /// Allocations on the whole relay; above it Allocate gets 508.
     pub allocations: usize,
@@ -62,7 +63,7 @@ impl Default for RelayLimits {
 
 /// A token bucket: `rate` tokens per second, at most `burst` saved up.
 #[derive(Debug, Clone)]
-pub(super) struct TokenBucket {
+pub(crate) struct TokenBucket {
     /// In millionths of a token, so that slow rates lose nothing to rounding.
     micro_tokens: u64,
     refilled: Instant,
@@ -72,7 +73,7 @@ const MICRO: u64 = 1_000_000;
 
 impl TokenBucket {
     /// A full bucket.
-    pub(super) fn full(now: Instant, burst: u64) -> Self {
+    pub(crate) fn full(now: Instant, burst: u64) -> Self {
         Self {
             micro_tokens: burst.saturating_mul(MICRO),
             refilled: now,
@@ -80,7 +81,7 @@ impl TokenBucket {
     }
 
     /// Takes `amount`, or nothing and returns false.
-    pub(super) fn take(&mut self, now: Instant, amount: u64, rate: u64, burst: u64) -> bool {
+    pub(crate) fn take(&mut self, now: Instant, amount: u64, rate: u64, burst: u64) -> bool {
         let passed = now
             .saturating_duration_since(self.refilled)
             .min(Duration::from_secs(3600));
