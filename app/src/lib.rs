@@ -12,3 +12,4 @@ pub mod settings;
 pub mod signal;
 pub mod sim;
 pub mod store;
+pub mod supernode;

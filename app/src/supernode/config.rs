@@ -1,0 +1,218 @@
+//! A supernode's settings: one TOML file, every entry optional.
+
+use std::{fmt, net::SocketAddr, ops::RangeInclusive, str::FromStr};
+
+use ahoy_nat::supernode::{
+    registry::Limits,
+    relay::{limits::RelayLimits, server::RELAY_PORTS},
+};
+use ahoy_transport::identity::{Host, HostError};
+use serde::{Deserialize, Serialize};
+
+/// Port that a supernode listens on unless told otherwise.
+pub const DEFAULT_PORT: u16 = 4433;
+
+/// Settings of a supernode. Every limit has a default that survives a flood.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SupernodeConfig {
+    /// Addresses to listen on, UDP. `[::]` takes IPv4 too; port 0 picks a free one.
+    pub listen: Vec<SocketAddr>,
+    /// How others reach this machine, where that is not the address of its interface: behind a 1:1 NAT, or
+    /// under a name.
+    pub public_addr: Option<PublicAddr>,
+    /// The relay.
+    pub relay: RelaySettings,
+    /// Bounds on what clients may take from the rendezvous.
+    pub limits: Limits,
+}
+
+impl Default for SupernodeConfig {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::new(
+                std::net::Ipv6Addr::UNSPECIFIED.into(),
+                DEFAULT_PORT,
+            )],
+            public_addr: None,
+            relay: RelaySettings::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl FromStr for SupernodeConfig {
+    type Err = toml::de::Error;
+
+    /// Reads a configuration file.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        toml::from_str(text)
+    }
+}
+
+/// Settings of a supernode's relay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RelaySettings {
+    /// Whether it relays, and answers STUN.
+    pub enabled: bool,
+    /// The realm of its credentials (RFC 8489 section 9.2).
+    pub realm: String,
+    /// Ports of relayed addresses.
+    pub ports: PortRange,
+    /// Relays towards any address, for tests with other programs. On a public machine that makes an open proxy.
+    pub open_peers: bool,
+    /// Relays towards private and loopback addresses too, for labs on one machine or in one network.
+    pub allow_private: bool,
+    /// Bounds on what clients may take.
+    pub limits: RelayLimits,
+}
+
+impl Default for RelaySettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            realm: "ahoy".into(),
+            ports: PortRange {
+                first: *RELAY_PORTS.start(),
+                last: *RELAY_PORTS.end(),
+            },
+            open_peers: false,
+            allow_private: false,
+            limits: RelayLimits::default(),
+        }
+    }
+}
+
+/// Ports, written `49152-65535`; `0` lets the system choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PortRange {
+    first: u16,
+    last: u16,
+}
+
+/// What is written is no range of ports.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a range of ports: write it like 49152-65535, or 0 for any free port")]
+pub struct ParsePortsError(String);
+
+impl PortRange {
+    /// The system chooses.
+    pub const ANY: Self = Self { first: 0, last: 0 };
+
+    /// First and last port.
+    #[must_use]
+    pub fn range(self) -> RangeInclusive<u16> {
+        self.first..=self.last
+    }
+}
+
+impl FromStr for PortRange {
+    type Err = ParsePortsError;
+
+    fn from_str(text: &str) -> Result<Self, ParsePortsError> {
+        if text == "0" {
+            return Ok(Self::ANY);
+        }
+        let ports = text.split_once('-').and_then(|(first, last)| {
+            let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+            (0 < first && first <= last).then_some(Self { first, last })
+        });
+        ports.ok_or_else(|| ParsePortsError(text.into()))
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::ANY {
+            f.write_str("0")
+        } else {
+            write!(f, "{}-{}", self.first, self.last)
+        }
+    }
+}
+
+impl TryFrom<String> for PortRange {
+    type Error = ParsePortsError;
+
+    fn try_from(text: String) -> Result<Self, ParsePortsError> {
+        text.parse()
+    }
+}
+
+impl From<PortRange> for String {
+    fn from(ports: PortRange) -> Self {
+        ports.to_string()
+    }
+}
+
+/// An IP address or DNS name, with or without a port: `203.0.113.7`, `[2001:db8::1]:4433`, `node.example`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PublicAddr {
+    /// The address or name.
+    pub host: Host,
+    /// The port where it differs from the one listened on.
+    pub port: Option<u16>,
+}
+
+/// What is written is no public address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParsePublicAddrError {
+    /// The host is none.
+    #[error("the public address: {0}")]
+    Host(#[from] HostError),
+    /// The port is none.
+    #[error("the public address: {0:?} is not a port: write a number from 1 to 65535")]
+    Port(String),
+}
+
+impl FromStr for PublicAddr {
+    type Err = ParsePublicAddrError;
+
+    fn from_str(text: &str) -> Result<Self, ParsePublicAddrError> {
+        // A bare IPv6 address is what people have in hand.
+        if let Ok(ip) = text.parse() {
+            let host = Host::Ip(ip);
+            return Ok(Self { host, port: None });
+        }
+        match text.rsplit_once(':') {
+            // In an IPv6 address without a port the last colon is inside the brackets.
+            Some((host, port)) if !port.contains(']') => {
+                let number = port.parse().ok().filter(|number| *number > 0);
+                Ok(Self {
+                    host: host.parse()?,
+                    port: Some(number.ok_or_else(|| ParsePublicAddrError::Port(port.into()))?),
+                })
+            }
+            Some(_) | None => Ok(Self {
+                host: text.parse()?,
+                port: None,
+            }),
+        }
+    }
+}
+
+impl fmt::Display for PublicAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => write!(f, "{}:{port}", self.host),
+            None => self.host.fmt(f),
+        }
+    }
+}
+
+impl TryFrom<String> for PublicAddr {
+    type Error = ParsePublicAddrError;
+
+    fn try_from(text: String) -> Result<Self, ParsePublicAddrError> {
+        text.parse()
+    }
+}
+
+impl From<PublicAddr> for String {
+    fn from(addr: PublicAddr) -> Self {
+        addr.to_string()
+    }
+}
