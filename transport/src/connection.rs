@@ -369,6 +369,12 @@ impl Connection {
         Ok(self.inner.quinn.send_datagram_wait(datagram).await?)
     }
 
+    /// Bytes of datagrams that quinn takes now without dropping any.
+    #[must_use]
+    pub fn datagram_room(&self) -> usize {
+        self.inner.quinn.datagram_send_buffer_space()
+    }
+
     /// The next datagram.
     ///
     /// # Errors

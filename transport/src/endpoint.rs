@@ -796,13 +796,17 @@ impl Shared {
             drop(state);
             let connection = Connection::new(quinn, rate, Some(admission));
             let number = expected.number;
-            if !waited
-                || expected
+            let taken = waited
+                && expected
                     .accepted
-                    .try_send(AcceptedPeer { number, connection })
-                    .is_err()
-            {
-                // Dropping the connection closes it.
+                    .try_send(AcceptedPeer {
+                        number,
+                        connection: connection.clone(),
+                    })
+                    .is_ok();
+            if !taken {
+                // The session goes on elsewhere, or is gone; its own close says which.
+                connection.close(CloseCode::Replaced, "no longer expected");
                 shared.lock().stats.not_taken += 1;
             }
         };

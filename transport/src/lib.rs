@@ -7,11 +7,14 @@
 //! simulator can run the shipped code in virtual time.
 
 pub mod connection;
+pub mod datagram;
 pub mod demux;
 pub mod endpoint;
+pub mod feedback;
 pub mod identity;
 pub mod mux;
 pub mod noise;
 pub mod runtime;
 pub mod sealed;
+pub mod session;
 pub mod wire;

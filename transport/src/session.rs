@@ -1,0 +1,1169 @@
+//! One peer device, all the connections to it.
+//!
+//! A session owns one connection per path and dials anew where one died. Media packets are numbered by the
+//! sender, may come by any connection, also twice, and are handed over once. Control messages are numbered and
+//! acknowledged: delivered once and in order as long as the session lives. [`core`] decides all that without a
+//! socket; this module dials, accepts, and carries bytes between the core and QUIC.
+//!
+//! **Numbers and keys.** The session's caller dials every connection. Each attempt has a number *n*, and psk, tag
+//! and MAC key derived from the session's secret and *n*. The callee waits for a window of numbers, from any of
+//! the session's paths, so the caller can go on with *n* + 1 when an attempt got stuck. Once the caller has seen
+//! the callee's Hello on some connection, it names that connection the *root*: its exporter enters the keys of
+//! all later ones, so whoever learns the session's secret afterwards cannot join. An attempt without root and
+//! one with root never share a key; until a connection with root has come up, the caller tries both in turn.
+//!
+//! **Accept.** Media is neither sent nor delivered before [`Session::open_media`], which takes a
+//! [`MediaPermit`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::SocketAddr,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use ring::hmac;
+use tokio::sync::{Notify, mpsc};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::{
+    connection::{
+        Admission, CloseCode, Connection, ConnectionLost, MessageReceiver, MessageSender,
+        RecvError, SendError,
+    },
+    datagram::Priority,
+    endpoint::{AcceptedPeer, Endpoint, Expectation, ExpectedPeer, PeerHandshake},
+    feedback::PacketReport,
+    identity::{DeviceCertificate, DeviceId, DeviceKeys, UserId},
+    mux::{TableFull, canonical},
+    noise::{Pattern, PeerSecrets, Refusal, VerifiedPeer, VerifyPeer},
+    runtime::{Runtime, RuntimeExt, Task, timeout},
+};
+
+mod control;
+pub mod core;
+mod flow;
+mod select;
+mod wire;
+
+pub use self::core::{ControlError, MediaDatagram, SendMediaError, SessionConfig};
+use self::core::{Core, Notice, Outgoing};
+pub use control::{MAX_UNACKNOWLEDGED, RESEND_AFTER};
+pub use flow::FlowStats;
+pub use select::{DUPLICATE_AFTER, MOVE_AFTER, STOP_AFTER, SwitchReason};
+pub use wire::MAX_CONTROL_MESSAGE;
+
+/// Paths that a session may have: two homes on each side, every pair of interfaces worth trying.
+pub const MAX_PATHS: usize = 32;
+
+/// Numbers beyond the highest that came up which the callee waits for, and which the caller uses in turn.
+const NUMBER_WINDOW: u32 = 16;
+
+/// An attempt that did not come up by then is given up: three repetitions of its first flight.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Wait between attempts on one path, doubling from the first to the second.
+const REDIAL_AFTER: Duration = Duration::from_millis(250);
+const REDIAL_AFTER_MAX: Duration = Duration::from_secs(4);
+
+/// Exporters that are kept to name a root among.
+const MAX_EXPORTERS: usize = 64;
+
+/// Connections that came in and are not taken yet.
+const ACCEPT_QUEUE: usize = 16;
+
+const ROOT_LABEL: &[u8] = b"ahoy/1 session root";
+const PSK_LABEL: &[u8] = b"ahoy/1 session psk";
+const SAFETY_LABEL: &[u8] = b"ahoy/1 safety words";
+
+/// What kind of way a path is; the better ones first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PathKind {
+    /// Direct, inside one local network.
+    Lan,
+    /// Direct.
+    Direct,
+    /// Through one or two relays.
+    Relay,
+    /// Through a TCP tunnel to a relay.
+    Tcp,
+}
+
+/// A path of a session, by its place among all it ever had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PathId(pub u32);
+
+/// The 32 random bytes that the caller drew for this session. Wiped when dropped.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct SessionSecret(pub [u8; 32]);
+
+impl fmt::Debug for SessionSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionSecret(…)")
+    }
+}
+
+/// This device.
+#[derive(Debug, Clone)]
+pub struct LocalDevice {
+    /// Its keys.
+    pub keys: Arc<DeviceKeys>,
+    /// What the person certified about them.
+    pub certificate: DeviceCertificate,
+}
+
+/// The other device, as the caller of this module verified it (certificate and device log).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RemoteDevice {
+    /// The person.
+    pub user: UserId,
+    /// The device.
+    pub device: DeviceId,
+    /// Its X25519 key, which it has to prove.
+    pub noise_static: [u8; 32],
+}
+
+/// What a session is made of. Both sides have the same secret and call id.
+#[derive(Debug, Clone)]
+pub struct SessionParams {
+    /// The port.
+    pub endpoint: Endpoint,
+    /// The session's secret.
+    pub secret: SessionSecret,
+    /// The call.
+    pub call_id: [u8; 16],
+    /// This device.
+    pub local: LocalDevice,
+    /// The other device.
+    pub remote: RemoteDevice,
+    /// Behaviour.
+    pub config: SessionConfig,
+}
+
+/// The right to let media pass in one call.
+///
+/// Only the step in which a person (or the one setting that stands for a person, `answer --auto`) accepts makes
+/// one: on the callee's side when *accept* is pressed, on the caller's when the callee's *accept* has come, for
+/// placing the call was consent. Nothing else may call [`on_accept`](Self::on_accept); it is not `Clone`.
+#[derive(Debug)]
+pub struct MediaPermit {
+    call_id: [u8; 16],
+}
+
+impl MediaPermit {
+    /// The call was accepted.
+    #[must_use]
+    pub fn on_accept(call_id: [u8; 16]) -> Self {
+        Self { call_id }
+    }
+}
+
+/// A [`MediaPermit`] of another call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the permit belongs to another call")]
+pub struct WrongCall;
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SessionEnd {
+    /// Closed on this side.
+    ClosedHere,
+    /// Closed by the other side.
+    ClosedByPeer(CloseCode),
+    /// Nothing was heard on any connection for [`SessionConfig::lost_after`].
+    Lost,
+    /// No connection ever came up.
+    Unreachable,
+}
+
+/// Media went another way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Switch {
+    /// When.
+    pub at: Instant,
+    /// The path it went before.
+    pub from: Option<PathId>,
+    /// The path it goes now.
+    pub to: PathId,
+    /// Why.
+    pub reason: SwitchReason,
+    /// How long nothing had arrived by the old one, as far as this side knew. Zero for a free choice.
+    pub gap: Duration,
+}
+
+/// Something happened to a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionEvent {
+    /// A connection came up.
+    PathUp {
+        /// On this path.
+        path: PathId,
+        /// The path's kind.
+        kind: PathKind,
+        /// The connection's number.
+        connection: u32,
+    },
+    /// A connection is gone.
+    PathDown {
+        /// On this path.
+        path: PathId,
+        /// The connection's number.
+        connection: u32,
+        /// Why.
+        reason: ConnectionLost,
+    },
+    /// Media goes another way.
+    Switched(Switch),
+    /// Nothing is heard on any connection; the session tries on.
+    Reconnecting,
+    /// Something is heard again.
+    Reconnected {
+        /// After so much silence.
+        after: Duration,
+    },
+    /// It is over. The last event.
+    Ended(SessionEnd),
+}
+
+/// Counters of one path, over all its connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PathStats {
+    /// What kind of way it is.
+    pub kind: PathKind,
+    /// The other side's address there; a synthetic one behind a relay route.
+    pub remote: Option<SocketAddr>,
+    /// Whether a connection lives.
+    pub up: bool,
+    /// Connections that came up so far.
+    pub connections: u64,
+    /// Smoothed round trip of the living connection.
+    pub rtt: Option<Duration>,
+    /// Datagrams given to QUIC: media, copies and reports.
+    pub sent_datagrams: u64,
+    /// Their bytes, without QUIC's share.
+    pub sent_bytes: u64,
+    /// Datagrams received.
+    pub received_datagrams: u64,
+    /// Their bytes, without QUIC's share.
+    pub received_bytes: u64,
+}
+
+impl PathStats {
+    fn new(kind: PathKind) -> Self {
+        Self {
+            kind,
+            remote: None,
+            up: false,
+            connections: 0,
+            rtt: None,
+            sent_datagrams: 0,
+            sent_bytes: 0,
+            received_datagrams: 0,
+            received_bytes: 0,
+        }
+    }
+}
+
+/// Counters of a session since it was made.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SessionStats {
+    /// Media packets sent, copies not counted.
+    pub sent: u64,
+    /// Copies sent by a second connection.
+    pub sent_copies: u64,
+    /// Media packets that expired before QUIC had room: not sent. The few that had their number already count as
+    /// lost at the other side.
+    pub expired: u64,
+    /// Media packets dropped because their class of the queue was full.
+    pub overflow: u64,
+    /// Media packets dropped because no connection lived.
+    pub no_path: u64,
+    /// Media packets refused before the call was accepted.
+    pub unopened: u64,
+    /// Media packets received, copies not counted.
+    pub received: u64,
+    /// Media packets that should have come and did not, before any repair.
+    pub lost: u64,
+    /// Copies of packets that had come.
+    pub duplicate: u64,
+    /// Packets that came after one with a higher number.
+    pub reordered: u64,
+    /// Packets too far behind to be told from copies; dropped.
+    pub late: u64,
+    /// Media packets that came before the call was accepted here; dropped.
+    pub early: u64,
+    /// Media packets dropped because the application did not take them.
+    pub overrun: u64,
+    /// Media packets of more flows than allowed; dropped.
+    pub excess_flow: u64,
+    /// Datagrams that are none of ours; dropped.
+    pub malformed: u64,
+    /// Reports sent.
+    pub reports_sent: u64,
+    /// Reports received.
+    pub reports_received: u64,
+    /// Control messages taken from the application.
+    pub control_sent: u64,
+    /// Control messages sent again, on another connection.
+    pub control_resent: u64,
+    /// Control messages received, repeated ones not counted.
+    pub control_received: u64,
+    /// Control messages received again.
+    pub control_duplicate: u64,
+    /// Times that media went another way.
+    pub switches: u64,
+    /// The first 256 of those.
+    pub switch_log: Vec<Switch>,
+    /// The path that media goes by.
+    pub active: Option<PathId>,
+    /// Every path it ever had a connection on.
+    pub paths: BTreeMap<PathId, PathStats>,
+    /// Every flow, both directions.
+    pub flows: BTreeMap<u64, FlowStats>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Caller,
+    Callee,
+}
+
+/// A session; a handle, cheap to clone. When the last one goes, the session ends.
+#[derive(Debug, Clone)]
+pub struct Session {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    _tasks: Vec<Task>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+struct Shared {
+    /// For what must not keep the session alive.
+    me: Weak<Self>,
+    runtime: Arc<dyn Runtime>,
+    endpoint: Endpoint,
+    role: Role,
+    secret: SessionSecret,
+    call_id: [u8; 16],
+    local: LocalDevice,
+    remote: RemoteDevice,
+    /// For connections that come in.
+    accepted: mpsc::Sender<AcceptedPeer>,
+    driver: Notify,
+    control: Notify,
+    media: Notify,
+    events: Notify,
+    state: Mutex<State>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("role", &self.role)
+            .field("remote", &self.remote.device)
+            .finish_non_exhaustive()
+    }
+}
+
+struct State {
+    core: Core,
+    paths: BTreeMap<PathId, Path>,
+    next_path: u32,
+    links: BTreeMap<u32, Link>,
+    /// Root secrets that connections would give; see the module's documentation.
+    exporters: BTreeMap<u32, [u8; 32]>,
+    root: Option<[u8; 32]>,
+    /// Caller: a connection whose keys contain the root has come up.
+    root_is_shared: bool,
+    next_number: u32,
+    /// The highest number that came up, plus one.
+    after_highest: u32,
+    /// Caller: numbers of attempts under way, and whether their keys contain the root.
+    dialling: BTreeMap<u32, bool>,
+    /// Callee: numbers that served.
+    used: BTreeSet<u32>,
+    expectations: BTreeMap<(u32, bool), Expectation>,
+    /// When the driver wakes by itself.
+    driver_wakes: Option<Instant>,
+}
+
+struct Path {
+    kind: PathKind,
+    remote: SocketAddr,
+    link: Option<u32>,
+    _admission: Admission,
+    _dial: Option<Task>,
+}
+
+struct Link {
+    connection: Connection,
+    path: PathId,
+    frames: Arc<Notify>,
+    datagrams: Arc<Notify>,
+    _task: Task,
+}
+
+impl Session {
+    /// The side that placed the call. It dials.
+    #[must_use]
+    pub fn caller(params: SessionParams) -> Self {
+        Self::new(params, Role::Caller)
+    }
+
+    /// The side that was called. It waits to be dialled.
+    #[must_use]
+    pub fn callee(params: SessionParams) -> Self {
+        Self::new(params, Role::Callee)
+    }
+
+    fn new(params: SessionParams, role: Role) -> Self {
+        let runtime = Arc::clone(params.endpoint.runtime());
+        let (accepted, incoming) = mpsc::channel(ACCEPT_QUEUE);
+        let shared = Arc::new_cyclic(|me| Shared {
+            me: Weak::clone(me),
+            state: Mutex::new(State {
+                core: Core::new(params.config, runtime.now()),
+                paths: BTreeMap::new(),
+                next_path: 0,
+                links: BTreeMap::new(),
+                exporters: BTreeMap::new(),
+                root: None,
+                root_is_shared: false,
+                next_number: 0,
+                after_highest: 0,
+                dialling: BTreeMap::new(),
+                used: BTreeSet::new(),
+                expectations: BTreeMap::new(),
+                driver_wakes: None,
+            }),
+            runtime: Arc::clone(&runtime),
+            endpoint: params.endpoint,
+            role,
+            secret: params.secret,
+            call_id: params.call_id,
+            local: params.local,
+            remote: params.remote,
+            accepted,
+            driver: Notify::new(),
+            control: Notify::new(),
+            media: Notify::new(),
+            events: Notify::new(),
+        });
+        let mut tasks = vec![runtime.spawn_task(drive(Arc::clone(&shared)))];
+        if role == Role::Callee {
+            shared.expect(&mut shared.lock());
+            tasks.push(runtime.spawn_task(take_incoming(Arc::clone(&shared), incoming)));
+        }
+        Self {
+            inner: Arc::new(Inner {
+                shared,
+                _tasks: tasks,
+            }),
+        }
+    }
+
+    /// Adds a path to the other side at `remote`: the caller dials there until it is removed, the callee lets the
+    /// caller in from there. The address is admitted meanwhile. A path that exists is returned as it is.
+    ///
+    /// # Errors
+    /// When there are [`MAX_PATHS`], or too many addresses are admitted.
+    pub fn add_path(&self, kind: PathKind, remote: SocketAddr) -> Result<PathId, TableFull> {
+        let shared = &self.inner.shared;
+        let remote = canonical(remote);
+        let mut state = shared.lock();
+        let known = state.paths.iter().find(|(_, path)| path.remote == remote);
+        if let Some((path, _)) = known {
+            return Ok(*path);
+        }
+        if state.paths.len() >= MAX_PATHS {
+            return Err(TableFull);
+        }
+        let admission = Admission::new(shared.endpoint.mux(), remote)?;
+        let id = PathId(state.next_path);
+        state.next_path += 1;
+        let dial = (shared.role == Role::Caller && state.core.end().is_none()).then(|| {
+            let task = dial_path(Arc::clone(shared), id, remote);
+            shared.runtime.spawn_task(task)
+        });
+        let path = Path {
+            kind,
+            remote,
+            link: None,
+            _admission: admission,
+            _dial: dial,
+        };
+        state.paths.insert(id, path);
+        Ok(id)
+    }
+
+    /// Gives a path up; its connection is closed.
+    pub fn remove_path(&self, path: PathId) {
+        let shared = &self.inner.shared;
+        let mut state = shared.lock();
+        let link = state.paths.remove(&path).and_then(|path| path.link);
+        if let Some(number) = link {
+            shared.drop_link(&mut state, number, ConnectionLost::ClosedHere);
+        }
+        shared.settle(&mut state);
+    }
+
+    /// Sends a control message of at most [`MAX_CONTROL_MESSAGE`] bytes; waits while too many are unacknowledged.
+    ///
+    /// # Errors
+    /// When it is too long or the session has ended.
+    pub async fn send_control(&self, message: Bytes) -> Result<(), ControlError> {
+        let shared = &self.inner.shared;
+        wait_on(&shared.control, || {
+            let mut state = shared.lock();
+            let sent = state.core.send_control(message.clone());
+            if sent == Err(ControlError::Full) {
+                return None;
+            }
+            shared.settle(&mut state);
+            Some(sent)
+        })
+        .await
+    }
+
+    /// The next control message, once and in order. `None` when the session has ended.
+    pub async fn recv_control(&self) -> Option<Bytes> {
+        let shared = &self.inner.shared;
+        wait_on(&shared.control, || {
+            let mut state = shared.lock();
+            if let Some(message) = state.core.recv_control() {
+                // The acknowledgement wants to go.
+                shared.settle(&mut state);
+                return Some(Some(message));
+            }
+            state.core.end().map(|_| None)
+        })
+        .await
+    }
+
+    /// Waits until the other application has taken every control message, or the session has ended. Says which:
+    /// `true` when all was taken.
+    pub async fn control_delivered(&self) -> bool {
+        let shared = &self.inner.shared;
+        wait_on(&shared.control, || {
+            let state = shared.lock();
+            if state.core.control_is_delivered() {
+                return Some(true);
+            }
+            state.core.end().map(|_| false)
+        })
+        .await
+    }
+
+    /// Lets media pass, both ways. Media that came before was dropped.
+    ///
+    /// # Errors
+    /// When the permit is another call's.
+    pub fn open_media(&self, permit: MediaPermit) -> Result<(), WrongCall> {
+        let MediaPermit { call_id } = permit;
+        if call_id != self.inner.shared.call_id {
+            return Err(WrongCall);
+        }
+        self.inner.shared.lock().core.open_media();
+        Ok(())
+    }
+
+    /// Sends a media packet of at most [`MAX_MEDIA_PAYLOAD`](crate::datagram::MAX_MEDIA_PAYLOAD) bytes. Never
+    /// waits: what `expires` before its turn is dropped.
+    ///
+    /// # Errors
+    /// When it cannot be sent at all; counted too.
+    pub fn send_media(
+        &self,
+        flow: u64,
+        payload: Bytes,
+        priority: Priority,
+        expires: Instant,
+    ) -> Result<(), SendMediaError> {
+        let shared = &self.inner.shared;
+        let mut state = shared.lock();
+        let now = shared.runtime.now();
+        let sent = state.core.send_media(now, flow, payload, priority, expires);
+        shared.settle(&mut state);
+        sent
+    }
+
+    /// The next media packet, each once. `None` when the session has ended.
+    pub async fn recv_media(&self) -> Option<MediaDatagram> {
+        let shared = &self.inner.shared;
+        wait_on(&shared.media, || {
+            let mut state = shared.lock();
+            if let Some(packet) = state.core.recv_media() {
+                return Some(Some(packet));
+            }
+            state.core.end().map(|_| None)
+        })
+        .await
+    }
+
+    /// The next event. `None` after [`SessionEvent::Ended`].
+    pub async fn next_event(&self) -> Option<SessionEvent> {
+        let shared = &self.inner.shared;
+        wait_on(&shared.events, || {
+            let mut state = shared.lock();
+            if let Some(event) = state.core.poll_event() {
+                return Some(Some(event));
+            }
+            state.core.end().map(|_| None)
+        })
+        .await
+    }
+
+    /// Counters so far.
+    #[must_use]
+    pub fn stats(&self) -> SessionStats {
+        let state = self.inner.shared.lock();
+        let mut stats = state.core.stats();
+        for (id, path) in &state.paths {
+            let Some(stats) = stats.paths.get_mut(id) else {
+                continue;
+            };
+            stats.remote = Some(path.remote);
+            let link = path.link.and_then(|link| state.links.get(&link));
+            stats.rtt = link.map(|link| link.connection.rtt());
+        }
+        stats
+    }
+
+    /// Fates of datagrams sent since the last call, for an estimate of the paths' capacity.
+    #[must_use]
+    pub fn take_packet_reports(&self) -> Vec<PacketReport> {
+        self.inner.shared.lock().core.take_packet_reports()
+    }
+
+    /// Tells the congestion windows which media rate to carry, in bits per second.
+    pub fn set_media_rate(&self, bits_per_second: u64) {
+        for link in self.inner.shared.lock().links.values() {
+            link.connection.set_media_rate(bits_per_second);
+        }
+    }
+
+    /// 32 bytes that only both ends of this session know, from the root connection's exporter. `None` until both
+    /// sides know which connection that is.
+    #[must_use]
+    pub fn exporter(&self, label: &[u8]) -> Option<[u8; 32]> {
+        let root = self.inner.shared.lock().root?;
+        Some(derive(&root, label))
+    }
+
+    /// The bytes behind the safety words; see [`Self::exporter`].
+    #[must_use]
+    pub fn safety_secret(&self) -> Option<[u8; 32]> {
+        self.exporter(SAFETY_LABEL)
+    }
+
+    /// How the session ended, if it did.
+    #[must_use]
+    pub fn end(&self) -> Option<SessionEnd> {
+        self.inner.shared.lock().core.end()
+    }
+
+    /// Ends the session and tells the other side on every connection.
+    pub fn close(&self) {
+        self.inner.shared.close();
+    }
+}
+
+/// Asks `ready` until it answers, each time `notify` was rung.
+async fn wait_on<T>(notify: &Notify, mut ready: impl FnMut() -> Option<T>) -> T {
+    loop {
+        let mut rung = pin!(notify.notified());
+        // Registered before asking, so nothing is missed in between.
+        rung.as_mut().enable();
+        if let Some(answer) = ready() {
+            return answer;
+        }
+        rung.await;
+    }
+}
+
+fn derive(root: &[u8; 32], label: &[u8]) -> [u8; 32] {
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, root), label);
+    let mut output = [0; 32];
+    output.copy_from_slice(tag.as_ref());
+    output
+}
+
+/// Accepts the one device, by the key it proved.
+#[derive(Debug)]
+struct ExpectedDevice(RemoteDevice);
+
+impl VerifyPeer for ExpectedDevice {
+    fn verify(
+        &self,
+        _pattern: Pattern,
+        noise_static: Option<&[u8; 32]>,
+        credential: &[u8],
+    ) -> Result<VerifiedPeer, Refusal> {
+        let expected = &self.0;
+        if noise_static != Some(&expected.noise_static) {
+            return Err(Refusal::UnexpectedPeer);
+        }
+        let certificate =
+            DeviceCertificate::from_bytes(credential).map_err(|_unreadable| Refusal::Malformed)?;
+        let fields = certificate.fields();
+        if fields.device != expected.device
+            || fields.user != expected.user
+            || fields.noise_static != expected.noise_static
+        {
+            return Err(Refusal::WrongKey);
+        }
+        Ok(VerifiedPeer {
+            device: Some(expected.device),
+            user: Some(expected.user),
+            node: None,
+        })
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The core's invariants hold between its calls.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self) {
+        let mut state = self.lock();
+        state.core.close();
+        self.settle(&mut state);
+    }
+
+    /// Acts on what a call of the core brought about: notices, and wakes whoever has something to do.
+    fn settle(&self, state: &mut State) {
+        let now = self.runtime.now();
+        while let Some(notice) = state.core.poll_notice() {
+            self.notice(state, notice);
+        }
+        for (number, link) in &state.links {
+            if state.core.has_frame(now, *number) {
+                link.frames.notify_one();
+            }
+            if state.core.has_datagram(now, *number) {
+                link.datagrams.notify_one();
+            }
+        }
+        // Cheap when nobody waits.
+        self.control.notify_waiters();
+        if state.core.has_media() {
+            self.media.notify_waiters();
+        }
+        if state.core.has_event() {
+            self.events.notify_waiters();
+        }
+        if state.core.end().is_some() {
+            self.media.notify_waiters();
+            self.events.notify_waiters();
+            self.wind_up(state);
+        }
+        let next = state.core.poll_timeout(now).map(|(at, _)| at);
+        if next.is_none() || state.driver_wakes.is_none_or(|wakes| next < Some(wakes)) {
+            self.driver.notify_one();
+        }
+    }
+
+    /// The session is over: closes what is open.
+    fn wind_up(&self, state: &mut State) {
+        state.expectations.clear();
+        state.paths.clear();
+        while let Some((_, link)) = state.links.pop_first() {
+            link.connection.close(CloseCode::SessionOver, "");
+        }
+    }
+
+    fn notice(&self, state: &mut State, notice: Notice) {
+        match (notice, self.role) {
+            (Notice::Confirmed(number), Role::Caller) => {
+                if state.root.is_none()
+                    && let Some(root) = state.exporters.get(&number)
+                {
+                    state.root = Some(*root);
+                    state.core.set_root(number);
+                }
+            }
+            (Notice::Root(number), Role::Callee) => {
+                if state.root.is_none() {
+                    state.root = state.exporters.get(&number).copied();
+                    self.expect(state);
+                }
+            }
+            // Only the caller names a root; the callee knows that its connections live.
+            (Notice::Confirmed(_), Role::Callee) | (Notice::Root(_), Role::Caller) => {}
+        }
+    }
+
+    fn handshake(&self, number: u32, root: Option<&[u8; 32]>) -> PeerHandshake {
+        let psk_root = root.map(|root| derive(root, PSK_LABEL));
+        let mut context = self.call_id.to_vec();
+        context.extend_from_slice(&number.to_be_bytes());
+        PeerHandshake {
+            local_static: self.local.keys.noise_static().clone(),
+            credential: self.local.certificate.as_bytes().to_vec(),
+            context,
+            verifier: Arc::new(ExpectedDevice(self.remote)),
+            secrets: PeerSecrets::derive(&self.secret.0, number, psk_root.as_ref()),
+        }
+    }
+
+    /// Callee: brings the numbers that are waited for up to date.
+    fn expect(&self, state: &mut State) {
+        let from = state.after_highest.saturating_sub(NUMBER_WINDOW);
+        let with_root = state.root.is_some();
+        let wanted: Vec<u32> = (from..state.after_highest.saturating_add(NUMBER_WINDOW))
+            .filter(|number| !state.used.contains(number) && (*number > 0 || !with_root))
+            .collect();
+        state
+            .expectations
+            .retain(|(number, root), _| *root == with_root && wanted.contains(number));
+        state.used.retain(|number| *number >= from);
+        for number in wanted {
+            if state.expectations.contains_key(&(number, with_root)) {
+                continue;
+            }
+            let shared = Weak::clone(&self.me);
+            let expected = ExpectedPeer {
+                number,
+                handshake: self.handshake(number, state.root.as_ref()),
+                source: Arc::new(move |from| {
+                    shared
+                        .upgrade()
+                        .is_some_and(|shared| shared.path_to(from).is_some())
+                }),
+                accepted: self.accepted.clone(),
+            };
+            match self.endpoint.expect_peer(expected) {
+                Ok(expectation) => {
+                    state.expectations.insert((number, with_root), expectation);
+                }
+                Err(TableFull) => {
+                    tracing::warn!("too many calls at once to wait for another connection");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn path_to(&self, remote: SocketAddr) -> Option<PathId> {
+        let state = self.lock();
+        let mut paths = state.paths.iter();
+        paths
+            .find(|(_, path)| path.remote == remote)
+            .map(|(id, _)| *id)
+    }
+
+    /// Caller: number and keys of the next attempt, the `attempt`th on its path.
+    fn next_dial(&self, attempt: u32) -> (u32, PeerHandshake) {
+        let mut state = self.lock();
+        let window = state.after_highest..state.after_highest.saturating_add(NUMBER_WINDOW);
+        let mut number = state.next_number;
+        // There are fewer paths than would fill two windows; a number in use twice would only cost an attempt.
+        for _ in 0..NUMBER_WINDOW {
+            if !window.contains(&number) {
+                number = window.start;
+            }
+            if !state.dialling.contains_key(&number) {
+                break;
+            }
+            number += 1;
+        }
+        state.next_number = number.saturating_add(1);
+        // The callee may or may not have been told the root.
+        let with_root = number > 0 && (state.root_is_shared || attempt.is_multiple_of(2));
+        let root = state.root.filter(|_| with_root);
+        state.dialling.insert(number, root.is_some());
+        (number, self.handshake(number, root.as_ref()))
+    }
+
+    fn dial_failed(&self, number: u32) {
+        self.lock().dialling.remove(&number);
+    }
+
+    /// A connection is complete.
+    fn link_up(self: &Arc<Self>, number: u32, path: PathId, connection: Connection) {
+        let mut state = self.lock();
+        let now = self.runtime.now();
+        let with_root = state.dialling.remove(&number);
+        let known = state.paths.get(&path).map(|path| (path.kind, path.link));
+        let Some((kind, old)) = known.filter(|_| state.core.end().is_none()) else {
+            connection.close(CloseCode::Replaced, "the path is gone");
+            return;
+        };
+        state.root_is_shared |= with_root == Some(true);
+        state.after_highest = state.after_highest.max(number.saturating_add(1));
+        state.used.insert(number);
+        state
+            .exporters
+            .insert(number, connection.exporter(ROOT_LABEL, &self.call_id));
+        if state.exporters.len() > MAX_EXPORTERS {
+            state.exporters.pop_first();
+        }
+        state.core.link_up(now, number, path, kind);
+        if let Some(path) = state.paths.get_mut(&path) {
+            path.link = Some(number);
+        }
+        let frames = Arc::new(Notify::new());
+        let datagrams = Arc::new(Notify::new());
+        let task = run_link(
+            Arc::clone(self),
+            number,
+            connection.clone(),
+            Arc::clone(&frames),
+            Arc::clone(&datagrams),
+        );
+        let link = Link {
+            connection,
+            path,
+            frames,
+            datagrams,
+            _task: self.runtime.spawn_task(task),
+        };
+        state.links.insert(number, link);
+        if let Some(old) = old {
+            self.drop_link(&mut state, old, ConnectionLost::ClosedHere);
+        }
+        if self.role == Role::Callee {
+            self.expect(&mut state);
+        }
+        self.settle(&mut state);
+    }
+
+    /// Forgets a connection, and closes it if it still lives.
+    fn drop_link(&self, state: &mut State, number: u32, reason: ConnectionLost) {
+        let Some(link) = state.links.remove(&number) else {
+            return;
+        };
+        if let Some(path) = state.paths.get_mut(&link.path)
+            && path.link == Some(number)
+        {
+            path.link = None;
+        }
+        link.connection.close(CloseCode::Replaced, "");
+        state.core.link_down(self.runtime.now(), number, reason);
+    }
+}
+
+/// Keeps the core's time.
+async fn drive(shared: Arc<Shared>) {
+    loop {
+        let wakes = {
+            let mut state = shared.lock();
+            state.core.handle_timeout(shared.runtime.now());
+            // So that settling does not ring for the driver itself.
+            state.driver_wakes = Some(shared.runtime.now());
+            shared.settle(&mut state);
+            let wakes = state.core.poll_timeout(shared.runtime.now());
+            state.driver_wakes = wakes.map(|(at, _)| at);
+            wakes
+        };
+        let Some((at, reason)) = wakes else {
+            return;
+        };
+        tracing::trace!(?reason, "session waits");
+        tokio::select! {
+            biased;
+            () = shared.driver.notified() => {}
+            () = shared.runtime.sleep_until(at) => {}
+        }
+    }
+}
+
+/// Caller: keeps a connection on one path.
+async fn dial_path(shared: Arc<Shared>, path: PathId, remote: SocketAddr) {
+    let mut attempt = 0;
+    let mut wait = REDIAL_AFTER;
+    loop {
+        let (number, handshake) = shared.next_dial(attempt);
+        let dial = shared
+            .endpoint
+            .connect_peer(remote, shared.remote.noise_static, handshake);
+        match timeout(&*shared.runtime, DIAL_TIMEOUT, dial).await {
+            Some(Ok(connection)) => {
+                attempt = 0;
+                wait = REDIAL_AFTER;
+                shared.link_up(number, path, connection.clone());
+                connection.closed().await;
+            }
+            Some(Err(error)) => {
+                tracing::debug!(%error, number, "a path does not come up");
+                shared.dial_failed(number);
+                attempt += 1;
+            }
+            None => {
+                shared.dial_failed(number);
+                attempt += 1;
+            }
+        }
+        shared.runtime.sleep(wait).await;
+        wait = (wait * 2).min(REDIAL_AFTER_MAX);
+    }
+}
+
+/// Callee: takes connections as they come in.
+async fn take_incoming(shared: Arc<Shared>, mut incoming: mpsc::Receiver<AcceptedPeer>) {
+    while let Some(AcceptedPeer { number, connection }) = incoming.recv().await {
+        match shared.path_to(connection.remote_address()) {
+            Some(path) => shared.link_up(number, path, connection),
+            None => connection.close(CloseCode::Replaced, "the path is gone"),
+        }
+    }
+}
+
+/// Carries bytes between one connection and the core until the connection is gone.
+async fn run_link(
+    shared: Arc<Shared>,
+    number: u32,
+    connection: Connection,
+    frames: Arc<Notify>,
+    datagrams: Arc<Notify>,
+) {
+    let control = async {
+        let opened = match shared.role {
+            Role::Caller => connection.open_bi().await,
+            Role::Callee => connection.accept_bi().await,
+        };
+        let (sender, receiver) = match opened {
+            Ok(stream) => stream,
+            Err(reason) => return LinkEnded::Lost(reason),
+        };
+        tokio::select! {
+            biased;
+            ended = read_frames(&shared, number, receiver) => ended,
+            ended = write_frames(&shared, number, sender, &frames) => ended,
+        }
+    };
+    let ended = tokio::select! {
+        biased;
+        ended = recv_datagrams(&shared, number, &connection) => ended,
+        ended = send_datagrams(&shared, number, &connection, &datagrams) => ended,
+        ended = control => ended,
+    };
+    let reason = match ended {
+        LinkEnded::Lost(reason) => reason,
+        LinkEnded::Violation => {
+            connection.close(CloseCode::ProtocolViolation, "");
+            ConnectionLost::ClosedHere
+        }
+    };
+    let mut state = shared.lock();
+    shared.drop_link(&mut state, number, reason);
+    shared.settle(&mut state);
+}
+
+/// Why a connection's task stopped.
+enum LinkEnded {
+    Lost(ConnectionLost),
+    Violation,
+}
+
+async fn read_frames(shared: &Shared, number: u32, mut receiver: MessageReceiver) -> LinkEnded {
+    loop {
+        let frame = match receiver.recv(wire::MAX_FRAME).await {
+            Ok(Some(frame)) => frame,
+            // The control stream lives as long as its connection.
+            Ok(None) | Err(RecvError::Cut | RecvError::TooLong) => return LinkEnded::Violation,
+            Err(RecvError::Lost(reason)) => return LinkEnded::Lost(reason),
+        };
+        let mut state = shared.lock();
+        let now = shared.runtime.now();
+        if state.core.handle_frame(now, number, &frame).is_err() {
+            return LinkEnded::Violation;
+        }
+        shared.settle(&mut state);
+    }
+}
+
+async fn write_frames(
+    shared: &Shared,
+    number: u32,
+    mut sender: MessageSender,
+    ready: &Notify,
+) -> LinkEnded {
+    loop {
+        let frame = shared.lock().core.poll_frame(shared.runtime.now(), number);
+        let Some(frame) = frame else {
+            ready.notified().await;
+            continue;
+        };
+        match sender.send(&frame).await {
+            Ok(()) => {}
+            Err(SendError::Lost(reason)) => return LinkEnded::Lost(reason),
+            Err(
+                SendError::Stopped
+                | SendError::TooLong
+                | SendError::Finished
+                | SendError::Unsupported,
+            ) => return LinkEnded::Violation,
+        }
+    }
+}
+
+async fn recv_datagrams(shared: &Shared, number: u32, connection: &Connection) -> LinkEnded {
+    loop {
+        let datagram = match connection.recv_datagram().await {
+            Ok(datagram) => datagram,
+            Err(reason) => return LinkEnded::Lost(reason),
+        };
+        let mut state = shared.lock();
+        let now = shared.runtime.now();
+        state.core.handle_datagram(now, number, &datagram);
+        shared.settle(&mut state);
+    }
+}
+
+async fn send_datagrams(
+    shared: &Shared,
+    number: u32,
+    connection: &Connection,
+    ready: &Notify,
+) -> LinkEnded {
+    loop {
+        let next = shared
+            .lock()
+            .core
+            .poll_datagram(shared.runtime.now(), number);
+        let Some(Outgoing {
+            bytes,
+            expires,
+            share,
+        }) = next
+        else {
+            ready.notified().await;
+            continue;
+        };
+        let sent = if connection.datagram_room() >= bytes.len() {
+            connection.send_datagram(bytes)
+        } else {
+            tokio::select! {
+                biased;
+                sent = connection.send_datagram_wait(bytes) => sent,
+                () = shared.runtime.sleep_until(expires) => {
+                    shared.lock().core.withdrawn(share);
+                    Ok(())
+                }
+            }
+        };
+        match sent {
+            // The format's bounds are below QUIC's.
+            Ok(()) | Err(SendError::TooLong) => {}
+            Err(SendError::Lost(reason)) => return LinkEnded::Lost(reason),
+            Err(SendError::Stopped | SendError::Finished | SendError::Unsupported) => {
+                return LinkEnded::Violation;
+            }
+        }
+    }
+}

@@ -1,0 +1,912 @@
+//! The session without its sockets: bytes and time in; frames, datagrams, events and a deadline out.
+//!
+//! Contract: after each call that takes `&mut self`, the driver asks every connection's
+//! [`has_frame`](Core::has_frame) and [`has_datagram`](Core::has_datagram), drains
+//! [`poll_event`](Core::poll_event), and then waits until [`poll_timeout`](Core::poll_timeout) for more input.
+//! Frames and datagrams are pulled one by one when their connection has room, so that what waits can still be
+//! overtaken or expire.
+
+#![cfg_attr(
+    not(test),
+    warn(clippy::indexing_slicing, clippy::cast_possible_truncation)
+)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use super::{
+    PathId, PathKind, PathStats, SessionEnd, SessionEvent, SessionStats, Switch,
+    control::{Full, Inbox, Outbox, Violation},
+    flow::{Arrival, FlowReceiver, FlowStats},
+    select::{DUPLICATE_AFTER, Decision, Selection},
+    wire::{Frame, MAX_CONTROL_MESSAGE},
+};
+use crate::{
+    connection::{CloseCode, ConnectionLost},
+    datagram::{
+        Content, Datagram, FLOW_END, MAX_MEDIA_PAYLOAD, Priority, Queued, SEQUENCE_END, SendQueue,
+    },
+    feedback::{ArrivalLog, Feedback, PacketReport, SentLog},
+};
+
+/// Interval of reports about a connection that carries media.
+pub const REPORT_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Interval of reports about a connection that is kept warm.
+pub const STANDBY_REPORT_INTERVAL: Duration = Duration::from_millis(200);
+
+/// A connection carried media if some came this recently.
+const CARRIES_MEDIA: Duration = Duration::from_millis(500);
+
+/// A report also goes another way when its connection is silent for this long: its own way back may be dead.
+const REPORT_BOTH_WAYS_AFTER: Duration = Duration::from_millis(75);
+
+/// The person is told that the call reconnects after this much silence on all connections.
+pub const RECONNECTING_AFTER: Duration = Duration::from_secs(1);
+
+/// Flows that the other side may open: a few per kind of media and participant.
+pub const MAX_FLOWS: usize = 64;
+
+/// Packets that wait for the application; it takes them at once or is stuck.
+pub const MAX_RECEIVED: usize = 1024;
+
+/// Events and packet reports that wait for somebody to take them; the oldest give way.
+const MAX_EVENTS: usize = 256;
+const MAX_PACKET_REPORTS: usize = 4096;
+
+/// Reports that wait for one connection; older ones are worthless.
+const MAX_WAITING_REPORTS: usize = 4;
+
+/// Switches that [`SessionStats`] remembers.
+const MAX_SWITCHES: usize = 256;
+
+/// Settings of a session's behaviour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionConfig {
+    /// Whether sound goes by two connections while one is doubtful. Off only in tests.
+    pub duplication: bool,
+    /// Whether media leaves a silent connection before QUIC gives it up. Off only in tests.
+    pub failover: bool,
+    /// The session ends when nothing was heard for this long.
+    pub lost_after: Duration,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        Self {
+            duplication: true,
+            failover: true,
+            lost_after: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A control message that was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    /// Too much waits for acknowledgement; later there is room.
+    #[error("too many control messages wait for acknowledgement")]
+    Full,
+    /// The message exceeds [`MAX_CONTROL_MESSAGE`].
+    #[error("the control message is too long")]
+    TooLong,
+    /// The session has ended.
+    #[error("the session has ended")]
+    Ended,
+}
+
+/// A media packet that was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SendMediaError {
+    /// Nobody accepted the call yet: see [`MediaPermit`](super::MediaPermit).
+    #[error("the call was not accepted yet")]
+    NotOpen,
+    /// No connection lives.
+    #[error("no connection lives")]
+    NoPath,
+    /// The payload exceeds [`MAX_MEDIA_PAYLOAD`], or the flow's number or packets are used up.
+    #[error("the packet does not fit the format")]
+    Format,
+}
+
+/// A media packet that came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MediaDatagram {
+    /// Which flow.
+    pub flow: u64,
+    /// Its place in the flow.
+    pub sequence: u64,
+    /// Up to [`MAX_MEDIA_PAYLOAD`] bytes.
+    pub payload: Bytes,
+    /// When it came.
+    pub arrived: Instant,
+    /// The path it came by, if by several then the first.
+    pub path: PathId,
+}
+
+/// A datagram that wants to go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The datagram.
+    pub bytes: Bytes,
+    /// Until when it is worth sending.
+    pub expires: Instant,
+    /// What it counts as.
+    pub share: Share,
+}
+
+/// What an outgoing datagram counts as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// A media packet.
+    Media,
+    /// A copy of one that went by another connection.
+    Copy,
+    /// A report.
+    Report,
+}
+
+/// What a deadline is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Deadline {
+    /// A report is due.
+    Report,
+    /// The connection in use may count as silent.
+    Silence,
+    /// A control message goes another way.
+    Resend,
+    /// The person is to be told, or the session ends.
+    Liveness,
+}
+
+/// For the driver's own business.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Notice {
+    /// The other side has this connection too.
+    Confirmed(u32),
+    /// The caller chose this connection's exporter.
+    Root(u32),
+}
+
+#[derive(Debug)]
+struct Link {
+    path: PathId,
+    kind: PathKind,
+    queue: SendQueue,
+    reports: VecDeque<Bytes>,
+    sent: SentLog,
+    arrivals: ArrivalLog,
+    next_report: Instant,
+    media_at: Option<Instant>,
+    hello_sent: bool,
+    hello_received: bool,
+    root_due: bool,
+}
+
+/// The state of a session. See the [module](self) for how to drive it.
+#[derive(Debug)]
+pub struct Core {
+    config: SessionConfig,
+    links: BTreeMap<u32, Link>,
+    selection: Selection,
+    /// Path of the connection that media went by last.
+    active_path: Option<PathId>,
+    outbox: Outbox,
+    inbox: Inbox,
+    root: Option<u32>,
+    media_open: bool,
+    next_sequence: BTreeMap<u64, u64>,
+    flows: BTreeMap<u64, FlowReceiver>,
+    received: VecDeque<MediaDatagram>,
+    events: VecDeque<SessionEvent>,
+    notices: VecDeque<Notice>,
+    reports: VecDeque<PacketReport>,
+    /// When anything was heard on any connection, or the session began.
+    heard: Instant,
+    was_up: bool,
+    reconnecting: Option<Instant>,
+    end: Option<SessionEnd>,
+    stats: SessionStats,
+}
+
+impl Core {
+    /// A session without a connection yet.
+    #[must_use]
+    pub fn new(config: SessionConfig, now: Instant) -> Self {
+        Self {
+            selection: Selection::new(config.duplication, config.failover),
+            config,
+            links: BTreeMap::new(),
+            active_path: None,
+            outbox: Outbox::default(),
+            inbox: Inbox::default(),
+            root: None,
+            media_open: false,
+            next_sequence: BTreeMap::new(),
+            flows: BTreeMap::new(),
+            received: VecDeque::new(),
+            events: VecDeque::new(),
+            notices: VecDeque::new(),
+            reports: VecDeque::new(),
+            heard: now,
+            was_up: false,
+            reconnecting: None,
+            end: None,
+            stats: SessionStats::default(),
+        }
+    }
+
+    // Connections.
+
+    /// A connection came up.
+    pub fn link_up(&mut self, now: Instant, connection: u32, path: PathId, kind: PathKind) {
+        if self.end.is_some() {
+            return;
+        }
+        let link = Link {
+            path,
+            kind,
+            queue: SendQueue::default(),
+            reports: VecDeque::new(),
+            sent: SentLog::default(),
+            arrivals: ArrivalLog::new(now),
+            next_report: now,
+            media_at: None,
+            hello_sent: false,
+            hello_received: false,
+            root_due: false,
+        };
+        self.links.insert(connection, link);
+        self.path_stats(path, kind).connections += 1;
+        self.selection.up(connection, kind, now);
+        self.was_up = true;
+        self.event(SessionEvent::PathUp {
+            path,
+            kind,
+            connection,
+        });
+        self.note_heard(connection, now);
+        self.select(now);
+    }
+
+    /// A connection is gone.
+    pub fn link_down(&mut self, now: Instant, connection: u32, reason: ConnectionLost) {
+        let Some(link) = self.links.get(&connection) else {
+            return;
+        };
+        let path = link.path;
+        self.selection.down(connection);
+        self.outbox.connection_down(connection);
+        // What was acknowledged there may not have arrived.
+        self.inbox.acknowledge = true;
+        self.event(SessionEvent::PathDown {
+            path,
+            connection,
+            reason,
+        });
+        if let ConnectionLost::ClosedByPeer(code) = reason
+            && code != CloseCode::Replaced
+        {
+            self.finish(SessionEnd::ClosedByPeer(code));
+        }
+        // Takes over what waited, if another connection is there.
+        self.select(now);
+        if let Some(link) = self.links.remove(&connection) {
+            let drops = link.queue.drops();
+            self.stats.expired += drops.expired;
+            self.stats.overflow += drops.overflow;
+            self.stats.no_path += link.queue.originals();
+        }
+        self.check_liveness(now);
+    }
+
+    /// Whether `connection` is one of the session's living ones.
+    #[must_use]
+    pub fn has_link(&self, connection: u32) -> bool {
+        self.links.contains_key(&connection)
+    }
+
+    /// Lets media pass from now on, both ways.
+    pub fn open_media(&mut self) {
+        self.media_open = true;
+    }
+
+    /// Ends the session from here.
+    pub fn close(&mut self) {
+        self.finish(SessionEnd::ClosedHere);
+    }
+
+    /// How the session ended, if it did.
+    #[must_use]
+    pub fn end(&self) -> Option<SessionEnd> {
+        self.end
+    }
+
+    /// The connection that media goes by.
+    #[must_use]
+    pub fn active(&self) -> Option<u32> {
+        self.selection.active()
+    }
+
+    /// Caller: names the connection whose exporter enters later keys, to all connections.
+    pub(super) fn set_root(&mut self, number: u32) {
+        self.root = Some(number);
+        for link in self.links.values_mut() {
+            // A Hello that is still to come names it too.
+            link.root_due = link.hello_sent;
+        }
+    }
+
+    // Input.
+
+    /// A frame came on a connection's control stream.
+    ///
+    /// # Errors
+    /// When no correct peer sends this: the connection is to be closed.
+    pub(super) fn handle_frame(
+        &mut self,
+        now: Instant,
+        connection: u32,
+        bytes: &Bytes,
+    ) -> Result<(), Violation> {
+        let Some(link) = self.links.get_mut(&connection) else {
+            return Ok(());
+        };
+        let frame = Frame::decode(bytes).map_err(|error| {
+            tracing::debug!(%error, "malformed frame");
+            Violation
+        })?;
+        let is_hello = matches!(frame, Frame::Hello { .. });
+        if is_hello == link.hello_received {
+            return Err(Violation);
+        }
+        link.hello_received = true;
+        self.note_heard(connection, now);
+        match frame {
+            Frame::Hello { number, next, root } => {
+                if number != connection {
+                    return Err(Violation);
+                }
+                self.outbox.acknowledged(next)?;
+                self.notices.push_back(Notice::Confirmed(connection));
+                self.notices.extend(root.map(Notice::Root));
+            }
+            Frame::Control { sequence, bytes } => {
+                let before = self.inbox.duplicate;
+                self.inbox.receive(sequence, bytes)?;
+                self.stats.control_received += 1 + before - self.inbox.duplicate;
+            }
+            Frame::Ack { next } => self.outbox.acknowledged(next)?,
+            Frame::Root { number } => self.notices.push_back(Notice::Root(number)),
+        }
+        Ok(())
+    }
+
+    /// A datagram came on a connection.
+    pub fn handle_datagram(&mut self, now: Instant, connection: u32, bytes: &Bytes) {
+        let Some(link) = self.links.get_mut(&connection) else {
+            return;
+        };
+        let Ok(datagram) = Datagram::decode(bytes) else {
+            self.stats.malformed += 1;
+            return;
+        };
+        link.arrivals.arrived(datagram.link_sequence, now);
+        let (path, kind) = (link.path, link.kind);
+        if matches!(datagram.content, Content::Media { .. }) {
+            link.media_at = Some(now);
+        }
+        let stats = self.path_stats(path, kind);
+        stats.received_datagrams += 1;
+        stats.received_bytes += bytes.len() as u64;
+        self.note_heard(connection, now);
+        match datagram.content {
+            Content::Media {
+                flow,
+                sequence,
+                payload,
+            } => self.media_arrived(MediaDatagram {
+                flow,
+                sequence,
+                payload,
+                arrived: now,
+                path,
+            }),
+            Content::Feedback(body) => match Feedback::decode(&body) {
+                Ok(feedback) => self.feedback_arrived(now, &feedback),
+                Err(_malformed) => self.stats.malformed += 1,
+            },
+        }
+        self.select(now);
+    }
+
+    fn media_arrived(&mut self, packet: MediaDatagram) {
+        if !self.media_open {
+            self.stats.early += 1;
+            return;
+        }
+        if self.flows.len() >= MAX_FLOWS && !self.flows.contains_key(&packet.flow) {
+            self.stats.excess_flow += 1;
+            return;
+        }
+        let flow = self.flows.entry(packet.flow).or_default();
+        match flow.arrived(packet.sequence) {
+            Arrival::New => {
+                if self.received.len() >= MAX_RECEIVED {
+                    self.stats.overrun += 1;
+                    self.received.pop_front();
+                }
+                self.received.push_back(packet);
+            }
+            Arrival::Duplicate | Arrival::Late => {}
+        }
+    }
+
+    fn feedback_arrived(&mut self, now: Instant, feedback: &Feedback) {
+        self.stats.reports_received += 1;
+        let Some(link) = self.links.get_mut(&feedback.about) else {
+            return;
+        };
+        let mut news = Vec::new();
+        link.sent.handle(feedback, &mut news);
+        self.reports.extend(news);
+        while self.reports.len() > MAX_PACKET_REPORTS {
+            self.reports.pop_front();
+        }
+        self.selection.reported(feedback.about, feedback.age, now);
+    }
+
+    /// Takes a control message.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub fn send_control(&mut self, bytes: Bytes) -> Result<(), ControlError> {
+        if self.end.is_some() {
+            return Err(ControlError::Ended);
+        }
+        if bytes.len() > MAX_CONTROL_MESSAGE {
+            return Err(ControlError::TooLong);
+        }
+        self.outbox.push(bytes).map_err(|Full| ControlError::Full)?;
+        self.stats.control_sent += 1;
+        Ok(())
+    }
+
+    /// Whether every control message was acknowledged: the other application has taken it.
+    #[must_use]
+    pub fn control_is_delivered(&self) -> bool {
+        self.outbox.is_empty()
+    }
+
+    /// The next control message in order.
+    pub fn recv_control(&mut self) -> Option<Bytes> {
+        self.inbox.take()
+    }
+
+    /// Whether [`Self::recv_control`] has one.
+    #[must_use]
+    pub fn has_control(&self) -> bool {
+        self.inbox.is_ready()
+    }
+
+    /// Takes a media packet.
+    ///
+    /// # Errors
+    /// See [`SendMediaError`].
+    pub fn send_media(
+        &mut self,
+        now: Instant,
+        flow: u64,
+        payload: Bytes,
+        priority: Priority,
+        expires: Instant,
+    ) -> Result<(), SendMediaError> {
+        if !self.media_open {
+            self.stats.unopened += 1;
+            return Err(SendMediaError::NotOpen);
+        }
+        let used_up = self
+            .next_sequence
+            .get(&flow)
+            .is_some_and(|next| *next >= SEQUENCE_END);
+        if payload.len() > MAX_MEDIA_PAYLOAD || flow >= FLOW_END || used_up {
+            return Err(SendMediaError::Format);
+        }
+        self.select(now);
+        let Some(active) = self.selection.active() else {
+            self.stats.no_path += 1;
+            return Err(SendMediaError::NoPath);
+        };
+        let packet = Queued {
+            flow,
+            sequence: Arc::default(),
+            payload,
+            priority,
+            expires,
+            copy: false,
+        };
+        let second = self
+            .selection
+            .second(now)
+            .filter(|_| priority == Priority::Audio);
+        if let Some(link) = second.and_then(|second| self.links.get_mut(&second)) {
+            link.queue.push(Queued {
+                copy: true,
+                ..packet.clone()
+            });
+        }
+        if let Some(link) = self.links.get_mut(&active) {
+            link.queue.push(packet);
+        }
+        Ok(())
+    }
+
+    /// The next media packet that came.
+    pub fn recv_media(&mut self) -> Option<MediaDatagram> {
+        self.received.pop_front()
+    }
+
+    /// Whether [`Self::recv_media`] has one.
+    #[must_use]
+    pub fn has_media(&self) -> bool {
+        !self.received.is_empty()
+    }
+
+    // Output.
+
+    /// Whether a frame should go out on `connection`'s control stream.
+    #[must_use]
+    pub fn has_frame(&self, now: Instant, connection: u32) -> bool {
+        let Some(link) = self.links.get(&connection) else {
+            return false;
+        };
+        let best = self.selection.best_for_control(now);
+        !link.hello_sent
+            || link.root_due
+            || self.inbox.acknowledge && best == Some(connection)
+            || best.is_some_and(|best| self.outbox.has_due(connection, best, now))
+    }
+
+    /// The next frame for `connection`'s control stream.
+    pub fn poll_frame(&mut self, now: Instant, connection: u32) -> Option<Bytes> {
+        let best = self.selection.best_for_control(now);
+        let link = self.links.get_mut(&connection)?;
+        if !link.hello_sent {
+            link.hello_sent = true;
+            let frame = Frame::Hello {
+                number: connection,
+                next: self.inbox.next(),
+                root: self.root,
+            };
+            return Some(frame.encode());
+        }
+        if link.root_due {
+            link.root_due = false;
+            let number = self.root?;
+            return Some(Frame::Root { number }.encode());
+        }
+        if self.inbox.acknowledge && best == Some(connection) {
+            self.inbox.acknowledge = false;
+            let next = self.inbox.next();
+            return Some(Frame::Ack { next }.encode());
+        }
+        let (sequence, bytes) = self.outbox.poll(connection, best?, now)?;
+        Some(Frame::Control { sequence, bytes }.encode())
+    }
+
+    /// Whether a datagram should go out on `connection`.
+    #[must_use]
+    pub fn has_datagram(&self, now: Instant, connection: u32) -> bool {
+        self.links.get(&connection).is_some_and(|link| {
+            !link.reports.is_empty()
+                || !link.queue.is_empty() && self.selection.may_carry(connection, now)
+        })
+    }
+
+    /// The next datagram for `connection`.
+    pub fn poll_datagram(&mut self, now: Instant, connection: u32) -> Option<Outgoing> {
+        let may_carry = self.selection.may_carry(connection, now);
+        let link = self.links.get_mut(&connection)?;
+        let (content, expires, share) = if let Some(body) = link.reports.pop_front() {
+            self.stats.reports_sent += 1;
+            let expires = now + REPORT_INTERVAL;
+            (Content::Feedback(body), expires, Share::Report)
+        } else if may_carry {
+            let packet = link.queue.pop(now)?;
+            let flow = packet.flow;
+            let next = self.next_sequence.entry(flow).or_default();
+            let first = packet.sequence.get().is_none();
+            let sequence = *packet.sequence.get_or_init(|| *next);
+            let share = if first {
+                *next += 1;
+                self.stats.sent += 1;
+                Share::Media
+            } else {
+                self.stats.sent_copies += 1;
+                Share::Copy
+            };
+            let content = Content::Media {
+                flow,
+                sequence,
+                payload: packet.payload,
+            };
+            (content, packet.expires, share)
+        } else {
+            return None;
+        };
+        let len = content.datagram_len();
+        let link_sequence = link.sent.sent(len, now);
+        let (path, kind) = (link.path, link.kind);
+        let stats = self.path_stats(path, kind);
+        stats.sent_datagrams += 1;
+        stats.sent_bytes += len as u64;
+        let datagram = Datagram {
+            link_sequence,
+            content,
+        };
+        Some(Outgoing {
+            bytes: datagram.encode(),
+            expires,
+            share,
+        })
+    }
+
+    /// A datagram from [`Self::poll_datagram`] expired while QUIC had no room, and was withdrawn. It has its number
+    /// by then, so the other side counts it as lost.
+    pub fn withdrawn(&mut self, share: Share) {
+        match share {
+            Share::Media => {
+                self.stats.sent -= 1;
+                self.stats.expired += 1;
+            }
+            Share::Copy => self.stats.sent_copies -= 1,
+            Share::Report => self.stats.reports_sent -= 1,
+        }
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<SessionEvent> {
+        self.events.pop_front()
+    }
+
+    /// Whether [`Self::poll_event`] has one.
+    #[must_use]
+    pub fn has_event(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    pub(super) fn poll_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
+    /// Fates of datagrams that were sent, for an estimate of capacity: all since the last call.
+    pub fn take_packet_reports(&mut self) -> Vec<PacketReport> {
+        self.reports.drain(..).collect()
+    }
+
+    // Time.
+
+    /// When [`Self::handle_timeout`] is next due, and why.
+    #[must_use]
+    pub fn poll_timeout(&self, now: Instant) -> Option<(Instant, Deadline)> {
+        if self.end.is_some() {
+            return None;
+        }
+        let report = self.links.values().map(|link| link.next_report).min();
+        let living: BTreeSet<u32> = self.links.keys().copied().collect();
+        let liveness = if self.reconnecting.is_none() && self.was_up {
+            RECONNECTING_AFTER.min(self.config.lost_after)
+        } else {
+            self.config.lost_after
+        };
+        [
+            report.map(|at| (at, Deadline::Report)),
+            self.selection
+                .deadline(now)
+                .map(|at| (at, Deadline::Silence)),
+            self.outbox
+                .deadline(&living, now)
+                .map(|at| (at, Deadline::Resend)),
+            Some((self.heard + liveness, Deadline::Liveness)),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.select(now);
+        self.write_reports(now);
+        self.check_liveness(now);
+    }
+
+    fn write_reports(&mut self, now: Instant) {
+        let active = self.selection.active();
+        let doubtful = active
+            .and_then(|active| self.selection.heard_at(active))
+            .is_none_or(|heard| now.saturating_duration_since(heard) >= DUPLICATE_AFTER);
+        let second = active
+            .into_iter()
+            .chain(self.links.keys().copied())
+            .collect::<Vec<_>>();
+        let mut detours = Vec::new();
+        for (connection, link) in &mut self.links {
+            if link.next_report > now {
+                continue;
+            }
+            let carries = active == Some(*connection)
+                || link
+                    .media_at
+                    .is_some_and(|at| now.saturating_duration_since(at) < CARRIES_MEDIA);
+            link.next_report = now
+                + if carries || doubtful {
+                    REPORT_INTERVAL
+                } else {
+                    STANDBY_REPORT_INTERVAL
+                };
+            let silence = now.saturating_duration_since(link.arrivals.last_arrival());
+            let body = Bytes::from(link.arrivals.report(*connection, now).encode());
+            if silence >= REPORT_BOTH_WAYS_AFTER {
+                detours.push((*connection, body.clone()));
+            }
+            push_report(link, body);
+        }
+        for (about, body) in detours {
+            let other = second.iter().find(|connection| **connection != about);
+            if let Some(link) = other.and_then(|other| self.links.get_mut(other)) {
+                push_report(link, body);
+            }
+        }
+    }
+
+    fn select(&mut self, now: Instant) {
+        let Some(decision) = self.selection.update(now) else {
+            return;
+        };
+        let Decision {
+            from,
+            to,
+            reason,
+            silence,
+        } = decision;
+        let old_path = self.active_path;
+        if let Some(from) = from
+            && let Some(mut link) = self.links.remove(&from)
+        {
+            if let Some(heir) = self.links.get_mut(&to) {
+                heir.queue.take_over(&mut link.queue);
+            }
+            self.links.insert(from, link);
+        }
+        let Some(path) = self.links.get(&to).map(|link| link.path) else {
+            return;
+        };
+        self.active_path = Some(path);
+        // The first choice of all is no switch; a connection replaced on its own path is none either.
+        if old_path.is_none() || old_path == Some(path) {
+            return;
+        }
+        let switch = Switch {
+            at: now,
+            from: old_path,
+            to: path,
+            reason,
+            gap: silence,
+        };
+        tracing::debug!(?switch, "media goes another way");
+        self.stats.switches += 1;
+        if self.stats.switch_log.len() < MAX_SWITCHES {
+            self.stats.switch_log.push(switch);
+        }
+        self.event(SessionEvent::Switched(switch));
+    }
+
+    fn note_heard(&mut self, connection: u32, now: Instant) {
+        self.selection.heard(connection, now);
+        self.heard = now;
+        if let Some(since) = self.reconnecting.take() {
+            self.event(SessionEvent::Reconnected {
+                after: now.saturating_duration_since(since),
+            });
+        }
+    }
+
+    fn check_liveness(&mut self, now: Instant) {
+        let silence = now.saturating_duration_since(self.heard);
+        if silence >= self.config.lost_after {
+            let end = if self.was_up {
+                SessionEnd::Lost
+            } else {
+                SessionEnd::Unreachable
+            };
+            self.finish(end);
+            return;
+        }
+        let cut = self.links.is_empty() || silence >= RECONNECTING_AFTER;
+        if self.was_up && cut && self.reconnecting.is_none() && self.end.is_none() {
+            self.reconnecting = Some(self.heard);
+            self.event(SessionEvent::Reconnecting);
+        }
+    }
+
+    fn finish(&mut self, end: SessionEnd) {
+        if self.end.is_none() {
+            self.end = Some(end);
+            self.event(SessionEvent::Ended(end));
+        }
+    }
+
+    fn event(&mut self, event: SessionEvent) {
+        // The end is the last event.
+        if self.end.is_some() && !matches!(event, SessionEvent::Ended(_)) {
+            return;
+        }
+        tracing::debug!(?event, "session");
+        if self.events.len() >= MAX_EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+
+    fn path_stats(&mut self, path: PathId, kind: PathKind) -> &mut PathStats {
+        self.stats
+            .paths
+            .entry(path)
+            .or_insert_with(|| PathStats::new(kind))
+    }
+
+    /// Counters so far.
+    #[must_use]
+    pub fn stats(&self) -> SessionStats {
+        let mut stats = self.stats.clone();
+        for link in self.links.values() {
+            let drops = link.queue.drops();
+            stats.expired += drops.expired;
+            stats.overflow += drops.overflow;
+            if let Some(path) = stats.paths.get_mut(&link.path) {
+                path.up = self.end.is_none();
+            }
+        }
+        let active = self
+            .selection
+            .active()
+            .and_then(|active| self.links.get(&active));
+        stats.active = active.map(|link| link.path);
+        stats.control_resent = self.outbox.resent;
+        stats.control_duplicate = self.inbox.duplicate;
+        for (flow, receiver) in &self.flows {
+            stats.flows.insert(*flow, receiver.stats());
+        }
+        for (flow, next) in &self.next_sequence {
+            stats.flows.entry(*flow).or_default().sent = *next;
+        }
+        let sum = |field: fn(&FlowStats) -> u64| stats.flows.values().map(field).sum();
+        let (received, lost) = (sum(|flow| flow.received), sum(|flow| flow.lost));
+        let (duplicate, reordered) = (sum(|flow| flow.duplicate), sum(|flow| flow.reordered));
+        let late = sum(|flow| flow.late);
+        SessionStats {
+            received,
+            lost,
+            duplicate,
+            reordered,
+            late,
+            ..stats
+        }
+    }
+}
+
+fn push_report(link: &mut Link, body: Bytes) {
+    if link.reports.len() >= MAX_WAITING_REPORTS {
+        link.reports.pop_front();
+    }
+    link.reports.push_back(body);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,379 @@
+//! Which connection carries media.
+//!
+//! Silence decides, not QUIC: 100 ms of it on the connection in use puts sound on a second one too, 250 ms moves
+//! all media there. Silence is judged in the direction that matters, ours: by the *age* in the other side's
+//! reports, which may come by any connection, and only for want of a fresh report by what we hear ourselves. So
+//! a connection whose way back is dead keeps carrying, and one whose way there is dead is left.
+//!
+//! A better kind of path is taken up again when it is alive and has not just failed; each failure makes the
+//! wait longer.
+
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use super::PathKind;
+
+/// Sound goes by two connections after this much silence: two reports missing.
+pub const DUPLICATE_AFTER: Duration = Duration::from_millis(100);
+
+/// Media moves after this much silence: the gap that people hear stays under 300 ms.
+pub const MOVE_AFTER: Duration = Duration::from_millis(250);
+
+/// No media on a connection from which nothing authenticated came for this long (in the sense of RFC 7675).
+pub const STOP_AFTER: Duration = Duration::from_secs(5);
+
+/// A report says something about now for this long: the interval of reports and half of it for jitter.
+const REPORT_FRESH: Duration = Duration::from_millis(75);
+
+/// A connection that is not in use counts as alive this long after it was heard: its reports come every 200 ms.
+const STANDBY_FRESH: Duration = Duration::from_millis(700);
+
+/// First wait before a connection that failed is taken up again, and the longest.
+const RETURN_AFTER: Duration = Duration::from_secs(1);
+const RETURN_AFTER_MAX: Duration = Duration::from_secs(30);
+
+/// What is known of one connection.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    kind: PathKind,
+    heard: Instant,
+    /// When the latest report about it came, and the age it told.
+    report: Option<(Instant, Duration)>,
+    avoid_until: Option<Instant>,
+    wait: Duration,
+}
+
+impl Candidate {
+    /// How long, as far as we know, nothing of ours has arrived by it.
+    fn silence(&self, now: Instant) -> Duration {
+        match self.report {
+            Some((at, age)) if now.saturating_duration_since(at) <= REPORT_FRESH => age,
+            Some(_) | None => now.saturating_duration_since(self.heard),
+        }
+    }
+
+    fn is_alive(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.heard) < STANDBY_FRESH
+    }
+
+    /// When [`Self::silence`] reaches `limit` if nothing comes.
+    fn silent_at(&self, limit: Duration) -> Instant {
+        let by_hearing = self.heard + limit;
+        match self.report {
+            Some((at, age)) if age < limit => by_hearing.max(at + REPORT_FRESH + TICK),
+            Some(_) | None => by_hearing,
+        }
+    }
+}
+
+/// Beyond "at most" in a comparison of times.
+const TICK: Duration = Duration::from_micros(1);
+
+/// Why media moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SwitchReason {
+    /// The connection in use went silent.
+    Silence,
+    /// The connection in use closed.
+    Closed,
+    /// A better kind of path is there.
+    Better,
+}
+
+/// Media goes another way from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Decision {
+    pub(super) from: Option<u32>,
+    pub(super) to: u32,
+    pub(super) reason: SwitchReason,
+    /// How long the old one had been silent.
+    pub(super) silence: Duration,
+}
+
+/// The choice among the living connections.
+#[derive(Debug)]
+pub(super) struct Selection {
+    duplication: bool,
+    failover: bool,
+    candidates: BTreeMap<u32, Candidate>,
+    active: Option<u32>,
+    /// The one that closed while it was in use, and when it was last heard.
+    closed: Option<(u32, Instant)>,
+}
+
+impl Selection {
+    pub(super) fn new(duplication: bool, failover: bool) -> Self {
+        Self {
+            duplication,
+            failover,
+            candidates: BTreeMap::new(),
+            active: None,
+            closed: None,
+        }
+    }
+
+    pub(super) fn up(&mut self, connection: u32, kind: PathKind, now: Instant) {
+        let candidate = Candidate {
+            kind,
+            heard: now,
+            report: None,
+            avoid_until: None,
+            wait: RETURN_AFTER,
+        };
+        self.candidates.insert(connection, candidate);
+    }
+
+    pub(super) fn down(&mut self, connection: u32) {
+        let candidate = self.candidates.remove(&connection);
+        if self.active == Some(connection) {
+            self.active = None;
+            self.closed = candidate.map(|candidate| (connection, candidate.heard));
+        }
+    }
+
+    pub(super) fn heard(&mut self, connection: u32, now: Instant) {
+        if let Some(candidate) = self.candidates.get_mut(&connection) {
+            candidate.heard = now;
+        }
+    }
+
+    pub(super) fn reported(&mut self, connection: u32, age: Duration, now: Instant) {
+        if let Some(candidate) = self.candidates.get_mut(&connection) {
+            candidate.report = Some((now, age));
+        }
+    }
+
+    pub(super) fn active(&self) -> Option<u32> {
+        self.active
+    }
+
+    pub(super) fn heard_at(&self, connection: u32) -> Option<Instant> {
+        Some(self.candidates.get(&connection)?.heard)
+    }
+
+    /// Whether media may go by `connection` at all.
+    pub(super) fn may_carry(&self, connection: u32, now: Instant) -> bool {
+        self.candidates
+            .get(&connection)
+            .is_some_and(|candidate| now.saturating_duration_since(candidate.heard) < STOP_AFTER)
+    }
+
+    /// The best living connection besides `not`.
+    fn best_other(&self, not: Option<u32>, now: Instant) -> Option<u32> {
+        self.candidates
+            .iter()
+            .filter(|(connection, candidate)| Some(**connection) != not && candidate.is_alive(now))
+            .min_by_key(|(_, candidate)| {
+                let avoided = candidate.avoid_until.is_some_and(|until| now < until);
+                let silent = candidate.silence(now) >= MOVE_AFTER && candidate.report.is_some();
+                (
+                    avoided || silent,
+                    candidate.kind,
+                    std::cmp::Reverse(candidate.heard),
+                )
+            })
+            .map(|(connection, _)| *connection)
+    }
+
+    /// The second connection for sound, while the first is doubtful.
+    pub(super) fn second(&self, now: Instant) -> Option<u32> {
+        let active = self.active?;
+        let doubtful = self.candidates.get(&active)?.silence(now) >= DUPLICATE_AFTER;
+        (self.duplication && doubtful).then(|| self.best_other(Some(active), now))?
+    }
+
+    /// Where control messages go: where media goes, unless that is silent and another is not.
+    pub(super) fn best_for_control(&self, now: Instant) -> Option<u32> {
+        self.active
+            .or_else(|| self.best_other(None, now))
+            .or_else(|| self.candidates.keys().next_back().copied())
+    }
+
+    /// Decides anew.
+    pub(super) fn update(&mut self, now: Instant) -> Option<Decision> {
+        let Some(active) = self.active else {
+            let to = self
+                .best_other(None, now)
+                .or_else(|| self.candidates.keys().next_back().copied())?;
+            let closed = self.closed.take();
+            self.active = Some(to);
+            return Some(Decision {
+                from: closed.map(|(from, _)| from),
+                to,
+                reason: SwitchReason::Closed,
+                silence: closed.map_or(Duration::ZERO, |(_, heard)| {
+                    now.saturating_duration_since(heard)
+                }),
+            });
+        };
+        let current = *self.candidates.get(&active)?;
+        let other = self.best_other(Some(active), now)?;
+        let candidate = *self.candidates.get(&other)?;
+        let silence = current.silence(now);
+        let reason = if silence >= MOVE_AFTER {
+            let no_better = candidate.report.is_some() && candidate.silence(now) >= silence;
+            if !self.failover || no_better {
+                return None;
+            }
+            SwitchReason::Silence
+        } else {
+            // A better path must have carried a report of its own back before it is trusted.
+            let proven = candidate.report.is_some() && candidate.silence(now) < MOVE_AFTER;
+            let avoided = candidate.avoid_until.is_some_and(|until| now < until);
+            if candidate.kind >= current.kind || !proven || avoided {
+                return None;
+            }
+            SwitchReason::Better
+        };
+        if reason == SwitchReason::Silence
+            && let Some(left) = self.candidates.get_mut(&active)
+        {
+            left.avoid_until = Some(now + left.wait);
+            left.wait = (left.wait * 2).min(RETURN_AFTER_MAX);
+        }
+        self.active = Some(other);
+        Some(Decision {
+            from: Some(active),
+            to: other,
+            reason,
+            silence: match reason {
+                SwitchReason::Silence => silence,
+                SwitchReason::Closed | SwitchReason::Better => Duration::ZERO,
+            },
+        })
+    }
+
+    /// When [`Self::update`] or [`Self::second`] may answer differently although nothing came.
+    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
+        let active = self.candidates.get(&self.active?)?;
+        [DUPLICATE_AFTER, MOVE_AFTER]
+            .map(|limit| active.silent_at(limit))
+            .into_iter()
+            .filter(|at| *at > now)
+            .min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::TokioRuntime;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    struct Two {
+        start: Instant,
+        selection: Selection,
+    }
+
+    /// Relay 1 and direct 2, both up, direct in use.
+    fn two(duplication: bool, failover: bool) -> Two {
+        let start = quinn::Runtime::now(&TokioRuntime);
+        let mut selection = Selection::new(duplication, failover);
+        selection.up(1, PathKind::Relay, start);
+        assert_eq!(selection.update(start).unwrap().to, 1);
+        selection.up(2, PathKind::Direct, start);
+        // A path that has proven nothing is not taken.
+        assert_eq!(selection.update(start), None);
+        let mut two = Two { start, selection };
+        two.hear(0, &[1, 2]);
+        let decision = two.selection.update(start).unwrap_or(Decision {
+            from: None,
+            to: 2,
+            reason: SwitchReason::Better,
+            silence: Duration::ZERO,
+        });
+        assert_eq!((decision.to, decision.reason), (2, SwitchReason::Better));
+        two
+    }
+
+    impl Two {
+        fn at(&self, ms: u32) -> Instant {
+            self.start + MS * ms
+        }
+
+        /// Reports come by these connections, about themselves.
+        fn hear(&mut self, ms: u32, connections: &[u32]) {
+            let now = self.at(ms);
+            for connection in connections {
+                self.selection.heard(*connection, now);
+                self.selection.reported(*connection, MS * 10, now);
+            }
+        }
+    }
+
+    #[test]
+    fn silence_first_doubles_sound_then_moves_media_and_the_way_back_takes_a_while() {
+        let mut two = two(true, true);
+        assert_eq!(two.selection.second(two.at(99)), None);
+        two.hear(90, &[1]);
+        assert_eq!(two.selection.second(two.at(100)), Some(1));
+        two.hear(240, &[1]);
+        assert_eq!(two.selection.update(two.at(249)), None);
+        let decision = two.selection.update(two.at(250)).unwrap();
+        assert_eq!(decision.to, 1);
+        assert_eq!(decision.reason, SwitchReason::Silence);
+        assert_eq!(decision.silence, MS * 250);
+        // It heals at once, but is taken up only after a second.
+        two.hear(300, &[1, 2]);
+        assert_eq!(two.selection.update(two.at(300)), None);
+        two.hear(1300, &[1, 2]);
+        assert_eq!(two.selection.update(two.at(1300)).unwrap().to, 2);
+        // The next failure counts double.
+        two.hear(1500, &[1]);
+        assert_eq!(two.selection.update(two.at(1560)).unwrap().to, 1);
+        two.hear(3000, &[1, 2]);
+        assert_eq!(two.selection.update(two.at(3000)), None);
+        two.hear(3600, &[1, 2]);
+        assert_eq!(two.selection.update(two.at(3600)).unwrap().to, 2);
+    }
+
+    #[test]
+    fn only_our_own_direction_counts() {
+        let mut two = two(true, true);
+        // The way back of 2 is dead; the other side tells by 1 that 2 reaches it.
+        for ms in (50..2000).step_by(50) {
+            two.hear(ms, &[1]);
+            two.selection.reported(2, MS * 20, two.at(ms));
+            assert_eq!(two.selection.update(two.at(ms + 40)), None);
+            assert_eq!(two.selection.second(two.at(ms + 40)), None);
+        }
+        // And the other way round: 2 is heard, but carries nothing of ours.
+        two.hear(2000, &[1, 2]);
+        two.selection.reported(2, MS * 120, two.at(2000));
+        assert_eq!(two.selection.second(two.at(2000)), Some(1));
+        two.selection.reported(2, MS * 260, two.at(2000));
+        assert_eq!(two.selection.update(two.at(2000)).unwrap().to, 1);
+    }
+
+    #[test]
+    fn the_switches_switch_it_off() {
+        let mut two = two(false, true);
+        two.hear(100, &[1]);
+        assert_eq!(two.selection.second(two.at(150)), None);
+        two.selection.failover = false;
+        two.hear(5000, &[1]);
+        assert_eq!(two.selection.update(two.at(5000)), None);
+        two.selection.down(2);
+        assert_eq!(two.selection.update(two.at(5000)).unwrap().to, 1);
+    }
+
+    #[test]
+    fn media_stops_where_nothing_authenticated_came_for_five_seconds() {
+        let two = two(true, true);
+        assert!(two.selection.may_carry(2, two.at(4999)));
+        assert!(!two.selection.may_carry(2, two.at(5000)));
+    }
+
+    #[test]
+    fn a_silent_connection_is_not_left_for_one_that_is_as_silent() {
+        let mut two = two(true, true);
+        for ms in [250, 300, 600, 2000] {
+            assert_eq!(two.selection.update(two.at(ms)), None);
+        }
+    }
+}
