@@ -131,6 +131,31 @@ fn a_device_reaches_a_supernode_with_and_without_a_name() {
 }
 
 #[test]
+fn a_rush_of_clients_proves_its_addresses_and_all_get_in() {
+    let (world, [a, b, _]) = world();
+    let (keys, node) = serve_echo(&world, b);
+    let endpoint =
+        Endpoint::bind(runtime(&world, a), EndpointConfig::peer(addr("[::]:0"))).unwrap();
+    let dials: Vec<_> = (0..200)
+        .map(|_| {
+            let endpoint = endpoint.clone();
+            let id = keys.id();
+            world.spawn(a, async move {
+                let dial = endpoint.connect_node(addr("10.0.0.2:4433"), id, NodeAuth::Anonymous);
+                dial.await.map(|connection| connection.rtt())
+            })
+        })
+        .collect();
+    world.run_for(Duration::from_secs(5)).unwrap();
+    for mut dial in dials {
+        dial.try_recv().unwrap().unwrap();
+    }
+    let stats = node.stats();
+    assert_eq!(stats.accepted_nodes, 200);
+    assert!(stats.retries_sent >= 100, "{stats:?}");
+}
+
+#[test]
 fn a_supernode_with_another_key_is_not_the_one_that_was_dialled() {
     let (world, [a, b, c]) = world();
     let (_keys, _node) = serve_echo(&world, b);

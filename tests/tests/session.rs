@@ -310,6 +310,34 @@ fn relay_first_then_direct_and_both_ends_share_a_secret() {
     }
 }
 
+#[test]
+fn paths_that_come_up_at_once_share_one_secret() {
+    let scene = Scene::new(SEED, SessionConfig::default());
+    scene.add_relay();
+    scene.add_direct();
+    scene.run(300);
+    for side in 0..2 {
+        let stats = scene.sessions[side].stats();
+        assert!(stats.paths.len() == 2 && stats.paths.values().all(|path| path.up));
+        assert_eq!(stats.active, Some(PathId(1)));
+    }
+    let secret = scene.sessions[0].safety_secret().unwrap();
+    assert_eq!(scene.sessions[1].safety_secret(), Some(secret));
+    // And a third, whose keys contain it, is let in at the first attempt.
+    let dialled = scene.endpoints[0].stats().dialled;
+    scene.sessions[0].remove_path(PathId(0));
+    scene.run(100);
+    scene.add_relay();
+    scene.run(300);
+    assert_eq!(scene.endpoints[0].stats().dialled, dialled + 1);
+    let stats = scene.endpoints[1].stats();
+    assert_eq!(
+        (stats.accepted_peers, stats.unknown_tag, stats.not_taken),
+        (3, 0, 0)
+    );
+    assert!(scene.sessions[1].stats().paths[&PathId(0)].up);
+}
+
 /// The direct path dies under a call. Returns the gap at both sides.
 fn direct_dies(config: SessionConfig) -> (Scene, [Duration; 2]) {
     let scene = Scene::in_call(SEED, config);

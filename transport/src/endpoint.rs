@@ -502,7 +502,8 @@ impl Endpoint {
         result
     }
 
-    /// Lets one connection of a peer in, until the returned guard is dropped. Its address must be admitted too.
+    /// Lets one connection of a peer in, until the returned guard is dropped; a handshake that runs by then may
+    /// still succeed. Its address must be admitted too.
     ///
     /// # Errors
     /// When [`MAX_TAGS`] are waiting.
@@ -782,12 +783,11 @@ impl Shared {
             let done = timeout(&*shared.runtime, HANDSHAKE_TIMEOUT, connecting).await;
             let mut state = shared.lock();
             // Only a message 1 that verified uses the tag up: a stranger's copy of its start must not.
-            let waited = if watch.message_1_verified() {
-                state.tags.use_up(&tag)
+            if watch.message_1_verified() {
+                state.tags.use_up(&tag);
             } else {
                 state.tags.put_back(&tag);
-                false
-            };
+            }
             let Some(Ok(quinn)) = done else {
                 state.stats.handshake_failed += 1;
                 return;
@@ -796,14 +796,11 @@ impl Shared {
             drop(state);
             let connection = Connection::new(quinn, rate, Some(admission));
             let number = expected.number;
-            let taken = waited
-                && expected
-                    .accepted
-                    .try_send(AcceptedPeer {
-                        number,
-                        connection: connection.clone(),
-                    })
-                    .is_ok();
+            let peer = AcceptedPeer {
+                number,
+                connection: connection.clone(),
+            };
+            let taken = expected.accepted.try_send(peer).is_ok();
             if !taken {
                 // The session goes on elsewhere, or is gone; its own close says which.
                 connection.close(CloseCode::Replaced, "no longer expected");

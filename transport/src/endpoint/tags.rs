@@ -34,6 +34,8 @@ pub(crate) enum Lookup<T> {
 struct Entry<T> {
     value: T,
     busy: bool,
+    /// Nobody waits any more, except for the handshake that runs.
+    withdrawn: bool,
 }
 
 /// Tags and what waits behind them.
@@ -59,12 +61,23 @@ impl<T: Clone> TagTable<T> {
         if self.waiting.len() >= MAX_TAGS && !self.waiting.contains_key(&tag) {
             return Err(TableFull);
         }
-        self.waiting.insert(tag, Entry { value, busy: false });
+        let entry = Entry {
+            value,
+            busy: false,
+            withdrawn: false,
+        };
+        self.waiting.insert(tag, entry);
         Ok(())
     }
 
+    /// Nobody waits for `tag` any more. A handshake that runs already may still succeed.
     pub(crate) fn unregister(&mut self, tag: &Tag) {
-        self.waiting.remove(tag);
+        match self.waiting.get_mut(tag) {
+            Some(entry) if entry.busy => entry.withdrawn = true,
+            Some(_) | None => {
+                self.waiting.remove(tag);
+            }
+        }
     }
 
     /// What waits behind `tag`, without touching it.
@@ -87,14 +100,18 @@ impl<T: Clone> TagTable<T> {
 
     /// Message 1 never verified: the tag waits again.
     pub(crate) fn put_back(&mut self, tag: &Tag) {
-        if let Some(entry) = self.waiting.get_mut(tag) {
-            entry.busy = false;
+        match self.waiting.get_mut(tag) {
+            Some(entry) if entry.withdrawn => {
+                self.waiting.remove(tag);
+            }
+            Some(entry) => entry.busy = false,
+            None => {}
         }
     }
 
-    /// Message 1 verified: the tag has served. Returns whether anybody still waited for it.
-    pub(crate) fn use_up(&mut self, tag: &Tag) -> bool {
-        let waited = self.waiting.remove(tag).is_some();
+    /// Message 1 verified: the tag has served.
+    pub(crate) fn use_up(&mut self, tag: &Tag) {
+        self.waiting.remove(tag);
         if self.used.insert(*tag) {
             self.used_in_order.push_back(*tag);
         }
@@ -103,7 +120,6 @@ impl<T: Clone> TagTable<T> {
         {
             self.used.remove(&oldest);
         }
-        waited
     }
 }
 
@@ -126,19 +142,24 @@ mod tests {
         assert_eq!(tags.begin(&tag(1)), Lookup::Busy);
         tags.put_back(&tag(1));
         assert_eq!(tags.begin(&tag(1)), Lookup::Begun(7));
-        assert!(tags.use_up(&tag(1)));
+        tags.use_up(&tag(1));
         assert_eq!(tags.begin(&tag(1)), Lookup::Used);
         tags.put_back(&tag(1));
         assert_eq!(tags.begin(&tag(1)), Lookup::Used);
     }
 
     #[test]
-    fn a_tag_withdrawn_during_its_handshake_is_waited_for_by_nobody() {
+    fn a_tag_withdrawn_during_its_handshake_serves_that_one_and_no_other() {
         let mut tags = TagTable::default();
         tags.register(tag(1), ()).unwrap();
         assert_eq!(tags.begin(&tag(1)), Lookup::Begun(()));
         tags.unregister(&tag(1));
-        assert!(!tags.use_up(&tag(1)));
+        assert_eq!(tags.begin(&tag(1)), Lookup::Busy);
+        tags.put_back(&tag(1));
+        assert_eq!(tags.begin(&tag(1)), Lookup::Unknown);
+        tags.register(tag(2), ()).unwrap();
+        tags.unregister(&tag(2));
+        assert_eq!(tags.begin(&tag(2)), Lookup::Unknown);
     }
 
     #[test]
