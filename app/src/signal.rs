@@ -23,7 +23,7 @@
 //! capabilities: u8 count, then per kind: u8 kind, varint length, fields
 //! kind 1 Opus         u32 bits per second, u8 frame durations, u16 features, u8 channels
 //!
-//! offer        u8 version = 1, capabilities, var name (UTF-8), var invite, var candidates
+//! offer        u8 version = 1, capabilities, var name (UTF-8), var invite
 //! follow-up    u8 version = 1, var candidates, var signal message (empty: none)
 //! ```
 //!
@@ -147,9 +147,6 @@ pub struct Offer {
     pub display_name: String,
     /// Proof of an invitation, for those who are no contact; at most [`MAX_INVITE_BYTES`].
     pub invite: Vec<u8>,
-    /// Where the caller's device can be reached, as far as the callee may know; at most
-    /// [`MAX_CANDIDATES_BYTES`], opaque here.
-    pub candidates: Vec<u8>,
 }
 
 /// What follows an offer by the homes, in both directions, until the session is up.
@@ -298,21 +295,16 @@ impl Offer {
     /// Writes it. A name past [`MAX_NAME_BYTES`] is cut at a character.
     ///
     /// # Panics
-    /// When invite or candidates are longer than their bounds: our own bug.
+    /// When the invite is longer than its bound: our own bug.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         assert!(self.invite.len() <= MAX_INVITE_BYTES, "invite too long");
-        assert!(
-            self.candidates.len() <= MAX_CANDIDATES_BYTES,
-            "too many candidates"
-        );
-        let mut out = Vec::with_capacity(64 + self.candidates.len());
+        let mut out = Vec::with_capacity(64 + self.invite.len());
         out.put_u8(VERSION);
         self.media.encode(&mut out);
         let cut = self.display_name.floor_char_boundary(MAX_NAME_BYTES);
         out.put_var_bytes(self.display_name.get(..cut).unwrap_or_default().as_bytes());
         out.put_var_bytes(&self.invite);
-        out.put_var_bytes(&self.candidates);
         out
     }
 
@@ -329,13 +321,11 @@ impl Offer {
             .map_err(|_not_utf8| WireError::Undefined)?
             .to_owned();
         let invite = reader.var_bytes(MAX_INVITE_BYTES)?.to_vec();
-        let candidates = reader.var_bytes(MAX_CANDIDATES_BYTES)?.to_vec();
         reader.finish()?;
         Ok(Self {
             media,
             display_name,
             invite,
-            candidates,
         })
     }
 }

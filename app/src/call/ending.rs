@@ -35,6 +35,8 @@ pub enum Unreachable {
     HomeBusy,
     /// No path to the home, or none between the two devices.
     NoRoute,
+    /// The homes' answers about the person were not genuine.
+    Untrusted,
 }
 
 /// Why a running call was lost.
@@ -123,7 +125,9 @@ impl Ending {
             Self::Busy => 5,
             Self::NoAnswer => 4,
             Self::Failed(_) => 3,
-            Self::Unreachable(Unreachable::NoRoute | Unreachable::HomeBusy) => 2,
+            Self::Unreachable(
+                Unreachable::NoRoute | Unreachable::HomeBusy | Unreachable::Untrusted,
+            ) => 2,
             Self::Unreachable(Unreachable::Offline) => 1,
             Self::Unreachable(Unreachable::Unknown)
             | Self::Completed { .. }
@@ -153,6 +157,9 @@ impl fmt::Display for Ending {
             Self::Unreachable(Unreachable::Offline) => "not online",
             Self::Unreachable(Unreachable::HomeBusy) => "the other side's supernode is full",
             Self::Unreachable(Unreachable::NoRoute) => "no route to the other side",
+            Self::Unreachable(Unreachable::Untrusted) => {
+                "a supernode answered falsely about the other side"
+            }
             Self::Lost(LostReason::Path) => "the connection was lost",
             Self::Lost(LostReason::PeerRestarted) => "the other side started anew",
             Self::Failed(Failure::Authentication) => "the other side is not who it should be",

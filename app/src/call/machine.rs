@@ -88,6 +88,13 @@ impl Calls {
         }
     }
 
+    /// When the steps of the running call happened, if that is `call`.
+    #[must_use]
+    pub fn timeline(&self, call: CallId) -> Option<Timeline> {
+        let (common, _phase) = self.current.as_ref()?;
+        (common.call == call).then_some(common.timeline)
+    }
+
     /// The running call.
     #[must_use]
     pub fn current(&self) -> Option<CallInfo> {

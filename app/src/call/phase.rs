@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use ahoy_transport::identity::{DeviceId, UserId};
+use ahoy_transport::{
+    identity::{DeviceId, UserId},
+    session::MediaPermit,
+};
 
 use super::{CallId, Ending, types::Peer};
 use crate::signal::{MediaCapabilities, MediaChoice};
@@ -26,6 +29,12 @@ impl Accepted {
     #[must_use]
     pub fn participant(&self) -> DeviceId {
         self.participant
+    }
+
+    /// What the session asks for before it lets a sample through.
+    #[must_use]
+    pub fn permit(&self) -> MediaPermit {
+        MediaPermit::on_accept(self.call.0)
     }
 }
 

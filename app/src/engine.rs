@@ -1,0 +1,159 @@
+//! The engine: everything between the person and the network, on one task.
+//!
+//! It owns the endpoint, the homes and the calls. The call state machine ([`crate::call`]) decides; a *leg*
+//! per device of the other side carries out: envelopes through the homes, a relay, ICE, the session, sound.
+//! Whatever takes time runs in small tasks that report back, so the engine itself never waits. It takes
+//! clock, randomness and sockets from a [`Runtime`], so the simulator runs this very code.
+
+use std::{io, sync::Arc};
+
+use ahoy_nat::{
+    home::{ConnectFailure, Home, Registrant},
+    port::{PortHub, SharedPort},
+    supernode::protocol::Registration,
+};
+use ahoy_transport::{
+    connection::Connection,
+    endpoint::{Endpoint, EndpointConfig, NodeAuth},
+    identity::NodeId,
+    runtime::{Runtime, RuntimeExt},
+};
+use tokio::sync::{broadcast, mpsc, watch};
+
+pub mod book;
+pub mod config;
+mod cost;
+pub mod directory;
+pub mod handle;
+mod leg;
+pub mod media;
+pub mod memory_book;
+pub mod profile_book;
+pub mod reach;
+mod relays;
+mod run;
+pub mod sentence;
+
+use book::AddressBook;
+use config::{EngineConfig, Me};
+use handle::{COMMAND_QUEUE, EngineHandle, View};
+use run::{EVENT_QUEUE, Engine, Internal};
+
+/// Registers this device at its homes.
+#[derive(Debug)]
+struct Device {
+    endpoint: Endpoint,
+    me: Me,
+}
+
+impl Registrant for Device {
+    fn connect(
+        &self,
+        node: NodeId,
+        addr: std::net::SocketAddr,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Connection, ConnectFailure>> + Send + '_>>
+    {
+        Box::pin(async move {
+            let auth = NodeAuth::Device {
+                keys: Arc::clone(&self.me.keys),
+                certificate: self.me.certificate.clone(),
+            };
+            self.endpoint
+                .connect_node(addr, node, auth)
+                .await
+                .map_err(|error| ConnectFailure(error.to_string()))
+        })
+    }
+
+    fn registration(&self, epoch: u64) -> Registration {
+        Registration {
+            epoch,
+            certificate: self.me.certificate.as_bytes().to_vec(),
+            log: self.me.log.to_bytes(),
+            seal_key: self.me.keys.seal_key_record().as_bytes().to_vec(),
+        }
+    }
+}
+
+/// Ends when the engine has ended.
+#[derive(Debug)]
+pub struct Ending(watch::Receiver<bool>);
+
+impl Ending {
+    /// Waits until the engine has said good-bye everywhere.
+    pub async fn wait(mut self) {
+        if self.0.wait_for(|over| *over).await.is_err() {
+            tracing::debug!("the engine is gone without a word");
+        }
+    }
+}
+
+/// Starts an engine. It runs until somebody sends [`handle::Command::Quit`] or all handles are gone.
+///
+/// # Errors
+/// When the port cannot be bound.
+pub fn start(
+    runtime: &Arc<dyn Runtime>,
+    config: EngineConfig,
+    book: Arc<dyn AddressBook>,
+) -> io::Result<(EngineHandle, Ending)> {
+    let endpoint = Endpoint::bind(Arc::clone(runtime), EndpointConfig::peer(config.listen))?;
+    let hub = PortHub::start(
+        &**runtime,
+        Arc::new(SharedPort::new(Arc::clone(endpoint.mux()))),
+    );
+    let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
+    let (view, shown) = watch::channel(View::default());
+    let (events, _) = broadcast::channel(handle::EVENT_QUEUE);
+    let (inbox, happenings) = mpsc::channel::<Internal>(EVENT_QUEUE);
+    let handle = EngineHandle::new(commands, shown, events.clone());
+
+    let (home_events, mut from_homes) = mpsc::channel(EVENT_QUEUE);
+    let registrant: Arc<dyn Registrant> = Arc::new(Device {
+        endpoint: endpoint.clone(),
+        me: config.me.clone(),
+    });
+    let homes: Vec<Home> = config
+        .homes
+        .iter()
+        .map(|(address, addr)| {
+            Home::start(
+                Arc::clone(runtime),
+                address.node,
+                *addr,
+                Arc::clone(&registrant),
+                home_events.clone(),
+            )
+        })
+        .collect();
+    let forward = inbox.clone();
+    let forwarder = runtime.spawn_task(async move {
+        while let Some((node, event)) = from_homes.recv().await {
+            if forward.send(Internal::Home(node, event)).await.is_err() {
+                return;
+            }
+        }
+    });
+
+    let (over, ending) = watch::channel(false);
+    let mut engine = Engine::new(
+        Arc::clone(runtime),
+        config,
+        book,
+        endpoint,
+        hub,
+        inbox,
+        command_queue,
+        view,
+        events,
+    );
+    engine.homes = homes;
+    runtime
+        .spawn_task(async move {
+            engine.run(happenings).await;
+            drop(forwarder);
+            over.send_replace(true);
+        })
+        .detach();
+    Ok((handle, Ending(ending)))
+}

@@ -1,0 +1,91 @@
+//! What the engine asks about people. The profile's store answers; a simulation brings its own.
+
+use std::fmt;
+
+use ahoy_transport::identity::{Invite, NodeAddress, UserId, VerifiedDevice, log::DeviceLog};
+
+use super::{
+    directory::Distrust,
+    handle::{ContactView, RequestView},
+};
+use crate::{call::EndedCall, signal::Offer};
+
+/// Somebody to call.
+#[derive(Debug, Clone)]
+pub struct Person {
+    /// Their key.
+    pub user: UserId,
+    /// How they are called here.
+    pub name: String,
+    /// In the address book.
+    pub contact: bool,
+    /// Where they may be registered.
+    pub homes: Vec<NodeAddress>,
+    /// Their invitation, if we have one.
+    pub invite: Option<Invite>,
+}
+
+/// What happens when somebody calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Welcome {
+    /// It rings.
+    Ring,
+    /// It shows, without a sound.
+    Silent,
+    /// It waits in the request inbox.
+    Inbox,
+    /// As if nobody were there.
+    Drop,
+}
+
+/// People, as far as the engine needs them. None of the calls waits for long: they come from the engine's
+/// task.
+pub trait AddressBook: Send + Sync + fmt::Debug + 'static {
+    /// The person that a name or a link stands for; otherwise a sentence that says what is wrong and what to do.
+    ///
+    /// # Errors
+    /// The sentence.
+    fn find(&self, target: &str) -> Result<Person, String>;
+
+    /// Our own link, with these homes.
+    fn my_link(&self, homes: Vec<NodeAddress>) -> String;
+
+    /// What to do when this device calls with this offer.
+    fn welcome(&self, caller: &VerifiedDevice, offer: &Offer, now_millis: u64) -> Welcome;
+
+    /// A stranger's call goes to the inbox. `log` is the device log as it came, perhaps empty.
+    fn request(&self, caller: &VerifiedDevice, offer: &Offer, log: &[u8], now_millis: u64);
+
+    /// How to show somebody: the contact's name, or what they call themselves, made safe.
+    fn display_name(&self, user: UserId, claimed: &str) -> String;
+
+    /// Whether the person is in the address book.
+    fn is_contact(&self, user: UserId) -> bool;
+
+    /// Whether our addresses are never this person's business.
+    fn relay_only(&self, user: UserId) -> bool;
+
+    /// Whether the person was verified by safety words.
+    fn is_verified(&self, user: UserId) -> bool;
+
+    /// The newest device log seen of a person.
+    fn known_log(&self, user: UserId) -> Option<DeviceLog>;
+
+    /// Judges a log against the one seen before, and remembers it if it is newer.
+    ///
+    /// # Errors
+    /// [`Distrust::Rollback`] and [`Distrust::Fork`].
+    fn see_log(&self, user: UserId, log: &DeviceLog) -> Result<(), Distrust>;
+
+    /// A number greater than any given before, also by an earlier run.
+    fn next_sequence(&self) -> u64;
+
+    /// A call is over.
+    fn record(&self, ended: &EndedCall, now_millis: u64);
+
+    /// The address book, by name.
+    fn contacts(&self) -> Vec<ContactView>;
+
+    /// The request inbox, newest first.
+    fn requests(&self) -> Vec<RequestView>;
+}

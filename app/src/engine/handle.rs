@@ -1,0 +1,248 @@
+//! How a window, a script or a test talks to a running engine: commands in, a view and events out.
+//!
+//! The view is the whole visible state, replaced at each change; whoever draws it needs nothing else. Events
+//! are what happened, for those who wait for something.
+
+use std::time::Instant;
+
+use ahoy_transport::identity::{NodeId, UserId};
+use tokio::sync::{broadcast, mpsc, watch};
+
+use crate::{
+    call::{CallId, Ending},
+    report::{Outcome, Report},
+};
+
+/// Commands that wait for the engine. A person cannot click faster.
+pub const COMMAND_QUEUE: usize = 64;
+/// Events that a slow listener may fall behind before it loses the oldest.
+pub const EVENT_QUEUE: usize = 256;
+
+/// What the person, or a script, wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Call a contact by name, or a person by link.
+    Call(String),
+    /// Answer the call that rings.
+    Accept,
+    /// Do not answer the call that rings.
+    Decline,
+    /// End the call, or stop calling.
+    HangUp,
+    /// Send silence, or the microphone again.
+    Mute(bool),
+    /// Put the other side on hold, or take it off again.
+    Hold(bool),
+    /// Calls come in without a sound, or ring again.
+    DoNotDisturb(bool),
+    /// Close everything.
+    Quit,
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Registered at a home for the first time: this link reaches us.
+    Ready {
+        /// The `ahoy:` link with the homes that answered.
+        link: String,
+    },
+    /// A home is lost; the engine keeps trying.
+    HomeLost {
+        /// Which.
+        node: NodeId,
+    },
+    /// A home is there again.
+    HomeBack {
+        /// Which.
+        node: NodeId,
+    },
+    /// Somebody calls.
+    Incoming {
+        /// Which call.
+        call: CallId,
+        /// Who, as their certificate proves.
+        from: UserId,
+    },
+    /// A stranger called; the call waits in the request inbox and does not ring.
+    Request {
+        /// Who, as their certificate proves.
+        from: UserId,
+    },
+    /// The other side rings.
+    Ringing {
+        /// Which call.
+        call: CallId,
+    },
+    /// Both sides agreed; sound flows.
+    Connected {
+        /// Which call.
+        call: CallId,
+    },
+    /// The first sound of the other side left the speaker.
+    FirstAudio {
+        /// Which call.
+        call: CallId,
+        /// When.
+        at: Instant,
+    },
+    /// The call is over.
+    Ended {
+        /// Which call.
+        call: CallId,
+        /// How, in the report's word.
+        outcome: Outcome,
+        /// How, exactly.
+        ending: Ending,
+        /// How, for a person.
+        sentence: String,
+        /// What was measured.
+        report: Box<Report>,
+    },
+    /// A command could not be carried out.
+    Failed {
+        /// What is wrong and what to do, for a person.
+        sentence: String,
+    },
+}
+
+/// Everything that can be shown.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct View {
+    /// The link that reaches us, once a home answered.
+    pub link: Option<String>,
+    /// The homes and how they are.
+    pub homes: Vec<HomeView>,
+    /// People in the address book, by name.
+    pub contacts: Vec<ContactView>,
+    /// Strangers who called.
+    pub requests: Vec<RequestView>,
+    /// Calls come in without a sound.
+    pub do_not_disturb: bool,
+    /// The call that goes on, rings, or just ended.
+    pub call: Option<CallView>,
+    /// The last thing that went wrong, for a person.
+    pub notice: Option<String>,
+}
+
+/// A supernode where we are, or want to be, registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HomeView {
+    /// The supernode's key.
+    pub node: NodeId,
+    /// Registered there now.
+    pub registered: bool,
+}
+
+/// A line of the address book.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContactView {
+    /// As the owner of this profile calls them.
+    pub name: String,
+    /// Their key.
+    pub user: UserId,
+    /// Compared by safety words.
+    pub verified: bool,
+}
+
+/// A line of the request inbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestView {
+    /// As they call themselves.
+    pub name: String,
+    /// Their key.
+    pub user: UserId,
+}
+
+/// The call as the person sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallView {
+    /// Which call.
+    pub id: CallId,
+    /// Contact name, or what they call themselves, or the start of their key.
+    pub name: String,
+    /// Their key.
+    pub user: UserId,
+    /// We placed it.
+    pub outgoing: bool,
+    /// When it was placed or came in.
+    pub started: Instant,
+    /// How far it has come.
+    pub phase: Phase,
+    /// We send silence.
+    pub muted: bool,
+    /// We put the other side on hold.
+    pub held: bool,
+    /// Where the media goes now: `direct`, `relay`, …
+    pub path: Option<&'static str>,
+    /// Words to compare aloud, once the keys are agreed.
+    pub safety_words: Vec<String>,
+    /// Level of our own sound, dBFS.
+    pub level_in: f32,
+    /// Level of their sound, dBFS.
+    pub level_out: f32,
+}
+
+/// How far a call has come.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Phase {
+    /// We look for them and wait for their device to ring.
+    Calling,
+    /// Their device rings.
+    Ringing,
+    /// Our device rings.
+    Incoming,
+    /// Answered; the first sound is on its way.
+    Connecting,
+    /// Sound flows.
+    Talking {
+        /// Since when.
+        since: Instant,
+    },
+    /// No path works for the moment.
+    Reconnecting,
+    /// Over.
+    Ended {
+        /// One sentence for a person.
+        sentence: String,
+    },
+}
+
+/// The near end of a running engine. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct EngineHandle {
+    commands: mpsc::Sender<Command>,
+    view: watch::Receiver<View>,
+    events: broadcast::Sender<Event>,
+}
+
+impl EngineHandle {
+    pub(super) fn new(
+        commands: mpsc::Sender<Command>,
+        view: watch::Receiver<View>,
+        events: broadcast::Sender<Event>,
+    ) -> Self {
+        Self {
+            commands,
+            view,
+            events,
+        }
+    }
+
+    /// Asks the engine to do something. Never waits; `false` when the engine is gone or hopelessly behind.
+    pub fn send(&self, command: Command) -> bool {
+        self.commands.try_send(command).is_ok()
+    }
+
+    /// The state to show, and a way to wait for the next.
+    #[must_use]
+    pub fn view(&self) -> watch::Receiver<View> {
+        self.view.clone()
+    }
+
+    /// What happens from now on.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+}

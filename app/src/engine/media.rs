@@ -1,0 +1,539 @@
+//! Sound of one call: from a source through the codec to the session, and back to a sink.
+//!
+//! Files, tones and silence are clocked by the runtime, 10 ms a tick, so they work in the simulator too.
+//! Microphone and speaker have clocks and threads of their own (feature `devices`); both ways share
+//! [`SendHalf`] and [`RecvHalf`].
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use ahoy_media::{
+    audio::{
+        BLOCK_DURATION, Block, SILENCE,
+        level::Level,
+        neteq::{AudioKind, NetEqStats},
+        opus::{EncoderConfig, FrameDuration, OpusError},
+        sink::{AudioSink, NullSink},
+        source::{AudioSource, SilenceSource},
+        tone::ToneSource,
+        wav::{AtEnd, WavSink, WavSource},
+    },
+    pipeline::{
+        recv::{RecvConfig, RecvPipeline},
+        send::{SendConfig, SendError, SendPipeline, SendStats},
+    },
+    rate::Bitrate,
+    time::RtpTimestamp,
+};
+use ahoy_transport::runtime::{Runtime, RuntimeExt};
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+/// Packets that wait for the sound loop: it looks every 10 ms, and two seconds of sound is all a jitter
+/// buffer would take.
+pub(super) const PACKET_QUEUE: usize = 128;
+/// A clocked loop that fell further behind than this gives the time up: the machine slept.
+const MAX_CATCH_UP: Duration = Duration::from_secs(1);
+/// Blocks whose instants are remembered for a delay measurement: an hour.
+const MAX_LOGGED_BLOCKS: usize = 360_000;
+/// The tone of `--audio-in tone`: concert pitch, well below full scale.
+const TONE_HZ: f32 = 440.0;
+const TONE_DBFS: f32 = -12.0;
+
+/// Where a call's sound comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AudioIn {
+    /// The default microphone.
+    Microphone,
+    /// A WAV file, then silence.
+    File(PathBuf),
+    /// 440 Hz.
+    Tone,
+    /// Nothing to hear.
+    Silence,
+}
+
+/// Where a call's sound goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AudioOut {
+    /// The default speaker.
+    Speaker,
+    /// A WAV file.
+    File(PathBuf),
+    /// Nowhere.
+    Null,
+    /// Back to where it came from: the echo test. There is no source then.
+    Echo,
+}
+
+/// How a device sends and plays sound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AudioSettings {
+    /// Source.
+    pub input: AudioIn,
+    /// Sink.
+    pub output: AudioOut,
+    /// Codec bitrate in bits per second, 6 000 to 128 000.
+    pub bitrate_bps: u32,
+    /// Sound per packet: 10, 20, 40 or 60 ms.
+    pub frame_millis: u16,
+}
+
+impl Default for AudioSettings {
+    fn default() -> Self {
+        Self {
+            input: AudioIn::Microphone,
+            output: AudioOut::Speaker,
+            bitrate_bps: 32_000,
+            frame_millis: 20,
+        }
+    }
+}
+
+/// Why there is no sound. The text is for a person.
+#[derive(Debug, thiserror::Error)]
+pub enum MediaError {
+    /// A file.
+    #[error("{0}")]
+    Wav(#[from] ahoy_media::audio::wav::WavError),
+    /// The codec.
+    #[error("{0}")]
+    Send(#[from] SendError),
+    /// The codec.
+    #[error("{0}")]
+    Opus(#[from] OpusError),
+    /// A tone that cannot be.
+    #[error("{0}")]
+    Tone(#[from] ahoy_media::audio::tone::ToneError),
+    /// A sound device.
+    #[error("{0}")]
+    Device(String),
+}
+
+/// When each block was taken from the source, or handed to the sink. For measuring mouth to ear where both
+/// ends share a clock.
+#[derive(Debug, Default)]
+pub struct BlockLog(Mutex<Vec<Instant>>);
+
+impl BlockLog {
+    fn record(&self, now: Instant) {
+        let mut instants = lock(&self.0);
+        if instants.len() < MAX_LOGGED_BLOCKS {
+            instants.push(now);
+        }
+    }
+
+    /// The instants so far, one a block.
+    #[must_use]
+    pub fn instants(&self) -> Vec<Instant> {
+        lock(&self.0).clone()
+    }
+}
+
+/// Logs of both ways of one device.
+#[derive(Debug, Clone, Default)]
+pub struct Probe {
+    /// Blocks taken from the source.
+    pub spoken: Arc<BlockLog>,
+    /// Blocks handed to the sink.
+    pub heard: Arc<BlockLog>,
+}
+
+/// What the sound loop counted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MediaStats {
+    /// Sent.
+    pub sent: SendStats,
+    /// Received and played.
+    pub received: NetEqStats,
+    /// When the first received sound was played.
+    pub first_audio: Option<Instant>,
+    /// Level of our sound, dBFS.
+    pub level_in: f32,
+    /// Level of theirs, dBFS.
+    pub level_out: f32,
+    /// Blocks the sink refused: a full disk.
+    pub sink_errors: u64,
+}
+
+/// Hands a packet to the session.
+pub(super) type Outgoing = Arc<dyn Fn(Instant, Bytes) + Send + Sync>;
+
+/// A received packet and when it came.
+pub(super) type Arrival = (Instant, Bytes);
+
+struct SendHalf {
+    pipeline: SendPipeline,
+    outgoing: Outgoing,
+    level: f32,
+    probe: Option<Arc<BlockLog>>,
+}
+
+impl SendHalf {
+    fn push(&mut self, now: Instant, block: &Block) {
+        if let Some(probe) = &self.probe {
+            probe.record(now);
+        }
+        self.level = Level::of(block).rms_dbfs;
+        if let Some(packet) = self.pipeline.push_block(now, block) {
+            (self.outgoing)(now, Bytes::copy_from_slice(packet));
+        }
+    }
+}
+
+struct RecvHalf {
+    pipeline: RecvPipeline,
+    arrivals: mpsc::Receiver<Arrival>,
+    first_audio: Option<Instant>,
+    level: f32,
+    probe: Option<Arc<BlockLog>>,
+}
+
+impl RecvHalf {
+    fn pull(&mut self, now: Instant, block: &mut Block) {
+        while let Ok((arrived, packet)) = self.arrivals.try_recv() {
+            if let Err(error) = self.pipeline.insert_packet(arrived, &packet) {
+                tracing::trace!(%error, "packet not played");
+            }
+        }
+        let info = self.pipeline.get_audio(now, block);
+        if let Some(probe) = &self.probe {
+            probe.record(now);
+        }
+        self.level = Level::of(block).rms_dbfs;
+        match info.kind {
+            AudioKind::Normal | AudioKind::Quiet | AudioKind::Recovered => {
+                self.first_audio.get_or_insert(now);
+            }
+            AudioKind::Waiting | AudioKind::Concealed | AudioKind::ComfortNoise => {}
+        }
+    }
+}
+
+struct Shared {
+    send: Mutex<SendHalf>,
+    recv: Mutex<RecvHalf>,
+    sink_errors: Mutex<u64>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sound that runs. Dropping it closes devices and finishes recordings.
+#[derive(Debug)]
+pub(super) struct Media {
+    shared: Arc<Shared>,
+    _running: Running,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Media").finish_non_exhaustive()
+    }
+}
+
+/// What keeps the sound going; dropped, not read.
+#[derive(Debug)]
+#[expect(dead_code, reason = "its fields are held, not read")]
+enum Running {
+    Clocked(ahoy_transport::runtime::Task),
+    #[cfg(feature = "devices")]
+    Devices(devices::Open),
+}
+
+impl Media {
+    /// Starts sound both ways. `outgoing` takes packets for the session, `arrivals` gives the received ones.
+    ///
+    /// # Errors
+    /// A file or device that cannot be opened, with what to do about it.
+    pub(super) fn start(
+        runtime: &Arc<dyn Runtime>,
+        settings: &AudioSettings,
+        outgoing: Outgoing,
+        arrivals: mpsc::Receiver<Arrival>,
+        probe: Option<&Probe>,
+    ) -> Result<Self, MediaError> {
+        let send = SendPipeline::new(SendConfig {
+            first_sequence: u16::from_be_bytes(runtime.random_array()),
+            first_timestamp: RtpTimestamp(u32::from_be_bytes(runtime.random_array())),
+            encoder: EncoderConfig {
+                bitrate: Bitrate(settings.bitrate_bps),
+                frame: frame_duration(settings.frame_millis),
+                ..EncoderConfig::default()
+            },
+            ..SendConfig::new(u32::from_be_bytes(runtime.random_array()))
+        })?;
+        let shared = Arc::new(Shared {
+            send: Mutex::new(SendHalf {
+                pipeline: send,
+                outgoing,
+                level: f32::NEG_INFINITY,
+                probe: probe.map(|probe| Arc::clone(&probe.spoken)),
+            }),
+            recv: Mutex::new(RecvHalf {
+                pipeline: RecvPipeline::new(RecvConfig::default())?,
+                arrivals,
+                first_audio: None,
+                level: f32::NEG_INFINITY,
+                probe: probe.map(|probe| Arc::clone(&probe.heard)),
+            }),
+            sink_errors: Mutex::new(0),
+        });
+        let source = open_source(&settings.input)?;
+        let sink = open_sink(&settings.output)?;
+        let running = match (source, sink) {
+            (Source::Clocked(source), Sink::Clocked(sink)) => {
+                let run = run_clocked(Arc::clone(runtime), Arc::clone(&shared), source, sink);
+                Running::Clocked(runtime.spawn_task(run))
+            }
+            #[cfg(feature = "devices")]
+            (source, sink) => Running::Devices(devices::open(runtime, &shared, source, sink)?),
+        };
+        Ok(Self {
+            shared,
+            _running: running,
+        })
+    }
+
+    /// Sends silence, or sound again.
+    pub(super) fn set_muted(&self, muted: bool) {
+        lock(&self.shared.send).pipeline.set_muted(muted);
+    }
+
+    /// Counters so far.
+    pub(super) fn stats(&self) -> MediaStats {
+        let send = lock(&self.shared.send);
+        let recv = lock(&self.shared.recv);
+        MediaStats {
+            sent: send.pipeline.stats(),
+            received: recv.pipeline.stats(),
+            first_audio: recv.first_audio,
+            level_in: send.level,
+            level_out: recv.level,
+            sink_errors: *lock(&self.shared.sink_errors),
+        }
+    }
+}
+
+/// The nearest frame duration that Opus has here.
+fn frame_duration(millis: u16) -> FrameDuration {
+    match millis {
+        0..=10 => FrameDuration::Ms10,
+        11..=20 => FrameDuration::Ms20,
+        21..=40 => FrameDuration::Ms40,
+        41.. => FrameDuration::Ms60,
+    }
+}
+
+enum Source {
+    Clocked(Box<dyn AudioSource>),
+    #[cfg(feature = "devices")]
+    Microphone,
+}
+
+enum Sink {
+    Clocked(ClockedSink),
+    #[cfg(feature = "devices")]
+    Speaker,
+}
+
+enum ClockedSink {
+    Write(Box<dyn AudioSink>),
+    /// What is heard is said again.
+    Echo,
+}
+
+fn open_source(input: &AudioIn) -> Result<Source, MediaError> {
+    Ok(match input {
+        #[cfg(feature = "devices")]
+        AudioIn::Microphone => Source::Microphone,
+        #[cfg(not(feature = "devices"))]
+        AudioIn::Microphone => return Err(no_devices("--audio-in")),
+        AudioIn::File(path) => Source::Clocked(Box::new(WavSource::open(path, AtEnd::Stop)?)),
+        AudioIn::Tone => Source::Clocked(Box::new(ToneSource::new(TONE_HZ, TONE_DBFS)?)),
+        AudioIn::Silence => Source::Clocked(Box::new(SilenceSource)),
+    })
+}
+
+fn open_sink(output: &AudioOut) -> Result<Sink, MediaError> {
+    Ok(match output {
+        #[cfg(feature = "devices")]
+        AudioOut::Speaker => Sink::Speaker,
+        #[cfg(not(feature = "devices"))]
+        AudioOut::Speaker => return Err(no_devices("--audio-out")),
+        AudioOut::File(path) => Sink::Clocked(ClockedSink::Write(Box::new(WavSink::create(path)?))),
+        AudioOut::Null => Sink::Clocked(ClockedSink::Write(Box::new(NullSink))),
+        AudioOut::Echo => Sink::Clocked(ClockedSink::Echo),
+    })
+}
+
+#[cfg(not(feature = "devices"))]
+fn no_devices(flag: &str) -> MediaError {
+    MediaError::Device(format!(
+        "this ahoy was built without sound devices: name a file with {flag} FILE.wav"
+    ))
+}
+
+/// Ten milliseconds at a time, by the runtime's clock.
+async fn run_clocked(
+    runtime: Arc<dyn Runtime>,
+    shared: Arc<Shared>,
+    mut source: Box<dyn AudioSource>,
+    mut sink: ClockedSink,
+) {
+    let mut spoken = SILENCE;
+    let mut heard = SILENCE;
+    let mut next = runtime.now();
+    loop {
+        next += BLOCK_DURATION;
+        runtime.sleep_until(next).await;
+        let now = runtime.now();
+        if now.saturating_duration_since(next) > MAX_CATCH_UP {
+            next = now;
+        }
+        lock(&shared.recv).pull(now, &mut heard);
+        let written = match &mut sink {
+            ClockedSink::Write(sink) => {
+                // What an ended source leaves is silence.
+                let _state = source.next_block(&mut spoken);
+                sink.write_block(&heard)
+            }
+            ClockedSink::Echo => {
+                spoken = heard;
+                Ok(())
+            }
+        };
+        if let Err(error) = written {
+            let mut errors = lock(&shared.sink_errors);
+            *errors += 1;
+            if *errors == 1 {
+                tracing::warn!(%error, "the recording stops");
+            }
+        }
+        lock(&shared.send).push(now, &spoken);
+    }
+}
+
+#[cfg(feature = "devices")]
+mod devices {
+    //! Microphone and speaker, each on its own clock and threads; a file beside one of them is played or
+    //! written by that one's clock.
+
+    use std::sync::Arc;
+
+    use ahoy_media::audio::{
+        Block, SILENCE,
+        device::{AudioSystem, DeviceChoice, DeviceEvent, Microphone, Speaker},
+    };
+    use ahoy_transport::runtime::{Runtime, RuntimeExt, Task};
+
+    use super::{ClockedSink, MediaError, Shared, Sink, Source, lock};
+
+    /// Open devices; dropping them closes them.
+    #[derive(Debug)]
+    pub(super) struct Open {
+        microphone: Option<Microphone>,
+        speaker: Option<Speaker>,
+        clocked: Option<Task>,
+    }
+
+    fn log_event(event: DeviceEvent) {
+        match event {
+            DeviceEvent::Opened(device) => {
+                tracing::info!(name = device.name, direction = %device.direction, "sound device opened");
+            }
+            DeviceEvent::Lost { error, retry_in } => {
+                tracing::warn!(%error, ?retry_in, "sound device lost");
+            }
+            DeviceEvent::Gone { id } => {
+                tracing::warn!(
+                    id,
+                    "the chosen sound device is gone; nothing takes its place"
+                );
+            }
+            DeviceEvent::DefaultChanged { to } => {
+                tracing::info!(
+                    name = to.name,
+                    "following the system's default sound device"
+                );
+            }
+        }
+    }
+
+    pub(super) fn open(
+        runtime: &Arc<dyn Runtime>,
+        shared: &Arc<Shared>,
+        source: Source,
+        sink: Sink,
+    ) -> Result<Open, MediaError> {
+        let mut open = Open {
+            microphone: None,
+            speaker: None,
+            clocked: None,
+        };
+        let mut file_source = None;
+        match source {
+            Source::Microphone => {
+                let (shared, runtime) = (Arc::clone(shared), Arc::clone(runtime));
+                let on_block = move |block: &Block| lock(&shared.send).push(runtime.now(), block);
+                let microphone = Microphone::open(
+                    AudioSystem::Best,
+                    DeviceChoice::Default,
+                    on_block,
+                    log_event,
+                )
+                .map_err(|error| MediaError::Device(error.to_string()))?;
+                open.microphone = Some(microphone);
+            }
+            Source::Clocked(source) => file_source = Some(source),
+        }
+        match sink {
+            Sink::Speaker => {
+                let (shared, runtime) = (Arc::clone(shared), Arc::clone(runtime));
+                let mut spoken = SILENCE;
+                let pull = move |block: &mut Block| {
+                    let now = runtime.now();
+                    lock(&shared.recv).pull(now, block);
+                    if let Some(source) = &mut file_source {
+                        let _state = source.next_block(&mut spoken);
+                        lock(&shared.send).push(now, &spoken);
+                    }
+                };
+                let speaker =
+                    Speaker::open(AudioSystem::Best, DeviceChoice::Default, pull, log_event)
+                        .map_err(|error| MediaError::Device(error.to_string()))?;
+                open.speaker = Some(speaker);
+            }
+            Sink::Clocked(sink) => {
+                let run = write_clocked(Arc::clone(runtime), Arc::clone(shared), sink);
+                open.clocked = Some(runtime.spawn_task(run));
+            }
+        }
+        Ok(open)
+    }
+
+    /// A microphone beside a file: the runtime's clock writes the file.
+    async fn write_clocked(runtime: Arc<dyn Runtime>, shared: Arc<Shared>, mut sink: ClockedSink) {
+        let mut heard = SILENCE;
+        let mut next = runtime.now();
+        loop {
+            next += super::BLOCK_DURATION;
+            runtime.sleep_until(next).await;
+            let now = runtime.now();
+            lock(&shared.recv).pull(now, &mut heard);
+            match &mut sink {
+                ClockedSink::Write(sink) => {
+                    if let Err(error) = sink.write_block(&heard) {
+                        *lock(&shared.sink_errors) += 1;
+                        tracing::debug!(%error, "a block is not recorded");
+                    }
+                }
+                ClockedSink::Echo => lock(&shared.send).push(now, &heard),
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! An address book that is gone with the process: for demonstrations and simulations.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use ahoy_transport::identity::{NodeAddress, UserId, VerifiedDevice, log::DeviceLog};
+
+use super::{
+    book::{AddressBook, Person, Welcome},
+    directory::{Distrust, check_history},
+    handle::{ContactView, RequestView},
+};
+use crate::{
+    call::EndedCall,
+    link::{self, PersonLink},
+    signal::Offer,
+};
+
+/// Strangers remembered; the newest count.
+const MAX_REQUESTS: usize = 20;
+/// People whose logs are remembered.
+const MAX_LOGS: usize = 10_000;
+
+/// People, in memory.
+#[derive(Debug)]
+pub struct MemoryBook {
+    me: UserId,
+    name: String,
+    state: Mutex<State>,
+    sequence: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    contacts: BTreeMap<UserId, String>,
+    blocked: Vec<UserId>,
+    logs: BTreeMap<UserId, DeviceLog>,
+    requests: Vec<RequestView>,
+}
+
+impl MemoryBook {
+    /// An empty book of `me`, who is called `name`.
+    #[must_use]
+    pub fn new(me: UserId, name: &str) -> Self {
+        Self {
+            me,
+            name: name.to_owned(),
+            state: Mutex::default(),
+            sequence: AtomicU64::new(1),
+        }
+    }
+
+    /// Adds a contact.
+    pub fn add_contact(&self, user: UserId, name: &str) {
+        self.lock().contacts.insert(user, name.to_owned());
+    }
+
+    /// From now on, nobody is there for `user`.
+    pub fn block(&self, user: UserId) {
+        self.lock().blocked.push(user);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AddressBook for MemoryBook {
+    fn find(&self, target: &str) -> Result<Person, String> {
+        let link: PersonLink = target
+            .parse()
+            .map_err(|error: link::LinkError| error.to_string())?;
+        Ok(Person {
+            user: link.user,
+            name: self.display_name(link.user, link.name.as_deref().unwrap_or_default()),
+            contact: self.is_contact(link.user),
+            homes: link.homes,
+            invite: link.token,
+        })
+    }
+
+    fn my_link(&self, homes: Vec<NodeAddress>) -> String {
+        let mut link = PersonLink::new(self.me);
+        link.homes = homes;
+        link.name = Some(self.name.clone());
+        link.to_string()
+    }
+
+    fn welcome(&self, caller: &VerifiedDevice, _offer: &Offer, _now_millis: u64) -> Welcome {
+        let state = self.lock();
+        if state.blocked.contains(&caller.user()) {
+            Welcome::Drop
+        } else if state.contacts.contains_key(&caller.user()) {
+            Welcome::Ring
+        } else {
+            Welcome::Inbox
+        }
+    }
+
+    fn request(&self, caller: &VerifiedDevice, offer: &Offer, _log: &[u8], _now_millis: u64) {
+        let name = link::display_name(&offer.display_name);
+        let mut state = self.lock();
+        state.requests.retain(|known| known.user != caller.user());
+        state.requests.insert(
+            0,
+            RequestView {
+                name,
+                user: caller.user(),
+            },
+        );
+        state.requests.truncate(MAX_REQUESTS);
+    }
+
+    fn display_name(&self, user: UserId, claimed: &str) -> String {
+        if let Some(name) = self.lock().contacts.get(&user) {
+            return name.clone();
+        }
+        let claimed = link::display_name(claimed);
+        if claimed.is_empty() {
+            format!("{user:?}")
+        } else {
+            claimed
+        }
+    }
+
+    fn is_contact(&self, user: UserId) -> bool {
+        self.lock().contacts.contains_key(&user)
+    }
+
+    fn relay_only(&self, _user: UserId) -> bool {
+        false
+    }
+
+    fn is_verified(&self, _user: UserId) -> bool {
+        false
+    }
+
+    fn known_log(&self, user: UserId) -> Option<DeviceLog> {
+        self.lock().logs.get(&user).cloned()
+    }
+
+    fn see_log(&self, user: UserId, log: &DeviceLog) -> Result<(), Distrust> {
+        let mut state = self.lock();
+        check_history(state.logs.get(&user), log)?;
+        if state.logs.len() < MAX_LOGS || state.logs.contains_key(&user) {
+            state.logs.insert(user, log.clone());
+        }
+        Ok(())
+    }
+
+    fn next_sequence(&self) -> u64 {
+        self.sequence.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn record(&self, _ended: &EndedCall, _now_millis: u64) {}
+
+    fn contacts(&self) -> Vec<ContactView> {
+        let state = self.lock();
+        let views = state.contacts.iter().map(|(user, name)| ContactView {
+            name: name.clone(),
+            user: *user,
+            verified: false,
+        });
+        views.collect()
+    }
+
+    fn requests(&self) -> Vec<RequestView> {
+        self.lock().requests.clone()
+    }
+}

@@ -1,0 +1,267 @@
+//! The address book of a profile on disk.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use ahoy_transport::{
+    identity::{InviteProof, NodeAddress, UserId, VerifiedDevice, log::DeviceLog},
+    runtime::Runtime,
+};
+
+use super::{
+    book::{AddressBook, Person, Welcome},
+    directory::{Distrust, check_history},
+    handle::{ContactView, RequestView},
+};
+use crate::{
+    call::{Direction, EndedCall},
+    contacts::{
+        CallDirection, CallOutcome, CallRecord, Contact, RingPolicy, Strangers, find_by_name,
+        ring_policy,
+    },
+    link::{Link, LinkError, PersonLink, display_name},
+    report::Outcome,
+    signal::Offer,
+    store::{LogObservation, Store, StoreError},
+};
+
+/// People, as the profile's database knows them.
+pub struct ProfileBook {
+    store: Store,
+    runtime: Arc<dyn Runtime>,
+    own_log: DeviceLog,
+    name: Option<String>,
+    strangers: Strangers,
+    sequence: AtomicU64,
+}
+
+impl fmt::Debug for ProfileBook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProfileBook").finish_non_exhaustive()
+    }
+}
+
+/// A database that fails must not make a stranger ring, nor a contact vanish without a word.
+fn told<T>(result: Result<T, StoreError>) -> Option<T> {
+    result
+        .inspect_err(|error| tracing::error!(%error, "the profile's database failed"))
+        .ok()
+}
+
+impl ProfileBook {
+    /// The book in `store`, whose owner has `own_log` and is called `name`.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        runtime: Arc<dyn Runtime>,
+        own_log: DeviceLog,
+        name: Option<String>,
+        strangers: Strangers,
+    ) -> Self {
+        // Offers are numbered upwards over restarts: by the clock, in steps that no restart undercuts.
+        let sequence = AtomicU64::new(runtime.unix_millis() << 10);
+        Self {
+            store,
+            runtime,
+            own_log,
+            name,
+            strangers,
+            sequence,
+        }
+    }
+
+    fn contact(&self, user: UserId) -> Option<Contact> {
+        told(self.store.contact(user)).flatten()
+    }
+}
+
+/// Somebody to call, from their entry.
+fn person(contact: Contact) -> Person {
+    Person {
+        user: contact.user,
+        name: contact.name,
+        contact: true,
+        homes: contact.homes,
+        invite: contact.invite,
+    }
+}
+
+impl AddressBook for ProfileBook {
+    fn find(&self, target: &str) -> Result<Person, String> {
+        let target = target.trim();
+        if !target.starts_with("ahoy") || !target.contains(':') {
+            let contacts = self.store.contacts().map_err(|error| error.to_string())?;
+            return find_by_name(&contacts, target)
+                .map(|contact| person(contact.clone()))
+                .map_err(|error| error.to_string());
+        }
+        let link: PersonLink = match target.parse() {
+            Ok(Link::Person(link)) => link,
+            Ok(Link::Node(_)) => {
+                return Err("that is a supernode's link: use it with --via, and call a person's link (ahoy:…)".into());
+            }
+            Err(error) => return Err(LinkError::to_string(&error)),
+        };
+        let mut found = match self.contact(link.user) {
+            Some(contact) => person(contact),
+            None => Person {
+                user: link.user,
+                name: self.display_name(link.user, link.name.as_deref().unwrap_or_default()),
+                contact: false,
+                homes: Vec::new(),
+                invite: None,
+            },
+        };
+        // A link is newer than what was noted.
+        if !link.homes.is_empty() {
+            found.homes = link.homes;
+        }
+        if link.token.is_some() {
+            found.invite = link.token;
+        }
+        Ok(found)
+    }
+
+    fn my_link(&self, homes: Vec<NodeAddress>) -> String {
+        let mut link = PersonLink::new(self.own_log_user());
+        link.homes = homes;
+        link.name.clone_from(&self.name);
+        link.to_string()
+    }
+
+    fn welcome(&self, caller: &VerifiedDevice, offer: &Offer, now_millis: u64) -> Welcome {
+        let invite = InviteProof::from_bytes(&offer.invite).ok();
+        let facts = self.store.caller_facts(
+            caller.user(),
+            caller.device(),
+            invite.as_ref(),
+            &self.own_log,
+            now_millis,
+        );
+        match told(facts).map(|facts| ring_policy(facts, self.strangers)) {
+            Some(RingPolicy::Ring) => Welcome::Ring,
+            Some(RingPolicy::Inbox) => Welcome::Inbox,
+            Some(RingPolicy::Drop) | None => Welcome::Drop,
+        }
+    }
+
+    fn request(&self, caller: &VerifiedDevice, offer: &Offer, log: &[u8], now_millis: u64) {
+        let added = self
+            .store
+            .add_request(caller.user(), &offer.display_name, log, now_millis);
+        if let Some(outcome) = told(added) {
+            tracing::debug!(?outcome, "a stranger's request");
+        }
+    }
+
+    fn display_name(&self, user: UserId, claimed: &str) -> String {
+        if let Some(contact) = self.contact(user) {
+            return contact.name;
+        }
+        let claimed = display_name(claimed);
+        if claimed.is_empty() {
+            format!("{user:?}")
+        } else {
+            claimed
+        }
+    }
+
+    fn is_contact(&self, user: UserId) -> bool {
+        self.contact(user).is_some()
+    }
+
+    fn relay_only(&self, user: UserId) -> bool {
+        self.contact(user).is_some_and(|contact| contact.relay_only)
+    }
+
+    fn is_verified(&self, user: UserId) -> bool {
+        self.contact(user)
+            .is_some_and(|contact| contact.verified_at_millis.is_some())
+    }
+
+    fn known_log(&self, user: UserId) -> Option<DeviceLog> {
+        told(self.store.pinned_log(user)).flatten()
+    }
+
+    fn see_log(&self, user: UserId, log: &DeviceLog) -> Result<(), Distrust> {
+        match self.store.observe_log(log, self.runtime.unix_millis()) {
+            Ok(LogObservation::First | LogObservation::Same | LogObservation::Extended) => Ok(()),
+            Ok(LogObservation::Rollback) => Err(Distrust::Rollback),
+            Ok(LogObservation::Fork(proof)) => Err(Distrust::Fork(Box::new(proof))),
+            // Strangers' logs are not kept: there is nothing to compare with.
+            Err(StoreError::NotAContact) => Ok(()),
+            Err(error) => {
+                tracing::error!(%error, "the profile's database failed");
+                check_history(self.known_log(user).as_ref(), log)
+            }
+        }
+    }
+
+    fn next_sequence(&self) -> u64 {
+        self.sequence.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn record(&self, ended: &EndedCall, now_millis: u64) {
+        let since_start = ended
+            .ended
+            .saturating_duration_since(ended.timeline.started);
+        let millis =
+            |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let record = CallRecord {
+            call_id: ended.call.0,
+            peer: ended.user,
+            direction: match ended.direction {
+                Direction::Outgoing => CallDirection::Outgoing,
+                Direction::Incoming => CallDirection::Incoming,
+            },
+            started_at_millis: now_millis.saturating_sub(millis(since_start)),
+            duration_millis: millis(ended.timeline.talked(ended.ended)),
+            outcome: match ended.ending.outcome() {
+                Outcome::Completed => CallOutcome::Completed,
+                Outcome::Declined => CallOutcome::Declined,
+                Outcome::Busy => CallOutcome::Busy,
+                Outcome::NoAnswer => CallOutcome::NoAnswer,
+                Outcome::Cancelled => CallOutcome::Cancelled,
+                Outcome::Unreachable => CallOutcome::Unreachable,
+                Outcome::Lost => CallOutcome::Lost,
+                Outcome::Failed => CallOutcome::Failed,
+            },
+        };
+        told(self.store.record_call(&record)).unwrap_or_default();
+    }
+
+    fn contacts(&self) -> Vec<ContactView> {
+        let contacts = told(self.store.contacts()).unwrap_or_default();
+        contacts
+            .into_iter()
+            .map(|contact| ContactView {
+                name: contact.name,
+                user: contact.user,
+                verified: contact.verified_at_millis.is_some(),
+            })
+            .collect()
+    }
+
+    fn requests(&self) -> Vec<RequestView> {
+        let requests = told(self.store.requests()).unwrap_or_default();
+        requests
+            .into_iter()
+            .map(|request| RequestView {
+                name: request.name,
+                user: request.user,
+            })
+            .collect()
+    }
+}
+
+impl ProfileBook {
+    fn own_log_user(&self) -> UserId {
+        use ahoy_transport::identity::DeviceSet;
+        self.own_log.user()
+    }
+}

@@ -1,0 +1,46 @@
+//! Endings of calls, as sentences for a person.
+
+use crate::call::{EndedCall, Ending, Failure, Side, Unreachable};
+
+/// How the call with `name` ended, and what to do if that helps.
+#[must_use]
+pub fn ended(name: &str, ended: &EndedCall) -> String {
+    match ended.ending {
+        Ending::Completed { by: Side::Local } => "You hung up.".into(),
+        Ending::Completed { by: Side::Remote } => format!("{name} hung up."),
+        Ending::Declined { by: Side::Local } => format!("You declined the call from {name}."),
+        Ending::Declined { by: Side::Remote } => format!("{name} declined."),
+        Ending::DeclinedElsewhere => format!("{name} declined on another device."),
+        Ending::Busy => format!("{name} is in another call. Try again in a while."),
+        Ending::NoAnswer => format!("{name} did not answer."),
+        Ending::Cancelled { by: Side::Local } => "You cancelled the call.".into(),
+        Ending::Cancelled { by: Side::Remote } => format!("{name} called and gave up."),
+        Ending::AnsweredElsewhere => "Answered on another of your devices.".into(),
+        Ending::Unreachable(Unreachable::Unknown | Unreachable::Offline) => format!(
+            "{name} is not online at the supernodes in their link. Ask them whether ahoy runs, or for a new link."
+        ),
+        Ending::Unreachable(Unreachable::HomeBusy) => {
+            format!("The supernode of {name} is overloaded. Try again in a minute.")
+        }
+        Ending::Unreachable(Unreachable::NoRoute) => format!(
+            "No supernode of {name} answers. Check your own connection (ahoy doctor), then ask for a new link."
+        ),
+        Ending::Unreachable(Unreachable::Untrusted) => format!(
+            "A supernode gave a false answer about {name}, so nothing was sent. Ask {name} for a new link in person."
+        ),
+        Ending::Lost(_) => format!("The connection to {name} was lost. Call again."),
+        Ending::Failed(Failure::Authentication) => format!(
+            "Whoever answered could not prove to be {name}, so nothing was said. Ask {name} for a new link in person."
+        ),
+        Ending::Failed(Failure::Media) => {
+            "Your sound could not be set up: see the message above, then call again.".into()
+        }
+        Ending::Failed(Failure::Protocol) => {
+            format!("The program of {name} said something that makes no sense. Update both sides.")
+        }
+        Ending::Failed(Failure::TimeLimit) => {
+            format!("The call with {name} did not come about in the time you set.")
+        }
+        Ending::Merged { .. } => format!("You and {name} called each other at once."),
+    }
+}
