@@ -45,7 +45,12 @@ pub use sim::{LinkProfile, Print, SimArgs, SimPlan};
 pub use supernode::{SupernodeArgs, SupernodePlan};
 
 use self::env::Env;
-use crate::link::Link;
+#[cfg(feature = "voice")]
+use crate::headless;
+use crate::{
+    link::Link,
+    profile::{HOME_VARIABLE, Profile},
+};
 
 /// Peer-to-peer calls: no account, no phone number, no company server.
 #[derive(Debug, Parser)]
@@ -57,6 +62,10 @@ pub struct Cli {
     /// A link to open: ahoy:… or ahoy-node:…
     #[arg(value_name = "LINK", value_parser = values::any_link)]
     pub link: Option<Link>,
+    /// Media options of the window.
+    #[cfg(feature = "window")]
+    #[command(flatten)]
+    pub media: MediaFlags,
     /// What to do.
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -71,6 +80,23 @@ pub enum Command {
     Contact(ContactArgs),
     /// Your devices.
     Device(DeviceArgs),
+    /// Wait for calls, without a window. Prints the link to give to others once it can be called.
+    #[cfg(feature = "voice")]
+    Answer(AnswerArgs),
+    /// Call somebody, without a window.
+    #[cfg(feature = "voice")]
+    Call(CallArgs),
+    /// Two people call each other on this machine, over real sockets and a supernode of their own.
+    #[cfg(feature = "voice")]
+    Demo(DemoArgs),
+    /// Find out what works here, and what to do about the rest.
+    #[cfg(feature = "voice")]
+    Doctor(DoctorArgs),
+    /// Help others to find each other and to get through.
+    Supernode(SupernodeArgs),
+    /// Talk to the app that runs on this profile.
+    #[cfg(unix)]
+    Ctl(CtlArgs),
 }
 
 /// Options of all commands.
@@ -112,6 +138,22 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// The profile that the options and the environment name.
+fn profile(common: &Common) -> Result<Profile, CliError> {
+    let variable = std::env::var_os(HOME_VARIABLE);
+    Ok(Profile::locate(common.home.clone(), variable)?)
+}
+
+/// Runs a command that talks to the network.
+fn wait_for(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("ahoy")
+        .build()
+        .map_err(|error| CliError::failed(format_args!("the system gives no threads: {error}")))?;
+    runtime.block_on(command)
+}
+
 fn run(cli: Cli) -> Result<(), CliError> {
     if cli.link.is_some() && cli.command.is_some() {
         return Err(CliError::usage("give a link or a command, not both"));
@@ -124,6 +166,42 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Some(Command::Device(arguments)) => {
             device::device(&mut Env::real(&cli.common)?, arguments)?
         }
+        #[cfg(feature = "voice")]
+        Some(Command::Answer(arguments)) => {
+            let (profile, plan) = (profile(&cli.common)?, arguments.plan()?);
+            return wait_for(headless::call::answer(&profile, plan));
+        }
+        #[cfg(feature = "voice")]
+        Some(Command::Call(arguments)) => {
+            let (profile, plan) = (profile(&cli.common)?, arguments.plan()?);
+            return wait_for(headless::call::call(&profile, plan));
+        }
+        #[cfg(feature = "voice")]
+        Some(Command::Demo(arguments)) => {
+            let plan = arguments.plan()?;
+            return wait_for(headless::demo::demo(plan));
+        }
+        #[cfg(feature = "voice")]
+        Some(Command::Doctor(arguments)) => {
+            let profile = profile(&cli.common)?;
+            return wait_for(headless::doctor::doctor(&profile, &arguments));
+        }
+        Some(Command::Supernode(arguments)) => {
+            let (profile, plan) = (profile(&cli.common)?, arguments.plan()?);
+            return wait_for(supernode::serve(&profile, plan));
+        }
+        #[cfg(unix)]
+        Some(Command::Ctl(arguments)) => {
+            let profile = profile(&cli.common)?;
+            return wait_for(ctl(profile.dir(), arguments));
+        }
+        #[cfg(feature = "window")]
+        None => {
+            let (profile, media) = (profile(&cli.common)?, cli.media.plan()?);
+            let target = cli.link.map(|link| link.to_string()).unwrap_or_default();
+            return crate::ui::open::open(&profile, &media, target);
+        }
+        #[cfg(not(feature = "window"))]
         None => {
             return Err(CliError::usage(
                 "this build has no window: see `ahoy --help` for what it can do",

@@ -3,7 +3,7 @@
 use std::{fmt, process::ExitCode};
 
 use crate::{
-    call::{Ending, Failure},
+    call::{Ending, Failure, Unreachable},
     control::ControlSocketError,
     identity::IdentityError,
     profile::ProfileError,
@@ -40,7 +40,13 @@ impl From<Ending> for Exit {
     fn from(ending: Ending) -> Self {
         match ending {
             Ending::Completed { .. } => Self::Done,
-            Ending::Unreachable(_) => Self::NoRoute,
+            Ending::Unreachable(Unreachable::Untrusted) => Self::Authentication,
+            Ending::Unreachable(
+                Unreachable::Unknown
+                | Unreachable::Offline
+                | Unreachable::HomeBusy
+                | Unreachable::NoRoute,
+            ) => Self::NoRoute,
             Ending::NoAnswer | Ending::Failed(Failure::TimeLimit) => Self::TimeLimit,
             Ending::Failed(Failure::Authentication) => Self::Authentication,
             Ending::Failed(Failure::Media) => Self::Media,

@@ -50,6 +50,8 @@ impl Person {
             Command::Id(arguments) => id::id(&mut env, arguments),
             Command::Contact(arguments) => contact::contact(&mut env, arguments),
             Command::Device(arguments) => device::device(&mut env, arguments),
+            #[expect(clippy::wildcard_enum_match_arm, reason = "all others need a network")]
+            other => panic!("{other:?} is not about one's own data"),
         }
     }
 

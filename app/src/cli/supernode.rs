@@ -1,15 +1,25 @@
 //! `ahoy supernode`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
+use ahoy_transport::runtime::{Runtime, TokioRuntime};
 use clap::Args;
 
-use super::CliError;
+use super::{CliError, print_line};
+use crate::{
+    profile::Profile,
+    supernode::{PublicAddr, SupernodeConfig, SupernodeHandle, load_or_create_keys},
+};
 
 /// Most addresses listened on: every interface of a big machine.
 const MAX_LISTEN: usize = 16;
-/// Where a supernode listens unless told otherwise: everywhere, on a port of our own.
-const DEFAULT_PORT: u16 = 3478;
+/// Calls under way may go on for so long after Ctrl-C; a second one ends it at once.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Help others to find each other and to get through.
 #[derive(Debug, Clone, Args)]
@@ -20,9 +30,9 @@ pub struct SupernodeArgs {
     /// Listen here for UDP; port 0 takes a free one; may be repeated.
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Vec<SocketAddr>,
-    /// What others reach this machine by, if that is not the address listened on.
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub public_addr: Vec<SocketAddr>,
+    /// What others reach this machine by, if that is not the address of its interface.
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    pub public_addr: Option<PublicAddr>,
     /// Print the link to this supernode once it is ready.
     #[arg(long)]
     pub print_link: bool,
@@ -31,12 +41,8 @@ pub struct SupernodeArgs {
 /// How to serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SupernodePlan {
-    /// The text of the settings file, with its path for messages.
-    pub config: Option<(PathBuf, String)>,
-    /// Addresses to listen on; never empty unless the settings file may say so.
-    pub listen: Vec<SocketAddr>,
-    /// What others reach this machine by.
-    pub public_addr: Vec<SocketAddr>,
+    /// All settings.
+    pub config: SupernodeConfig,
     /// Print the link.
     pub print_link: bool,
 }
@@ -45,38 +51,104 @@ impl SupernodeArgs {
     /// Checks them and reads the settings file.
     ///
     /// # Errors
-    /// A settings file that cannot be read; addresses that nobody can reach.
+    /// A settings file that cannot be read; too many addresses.
     pub fn plan(self) -> Result<SupernodePlan, CliError> {
-        if self.listen.len() > MAX_LISTEN || self.public_addr.len() > MAX_LISTEN {
+        if self.listen.len() > MAX_LISTEN {
             return Err(CliError::usage(format_args!(
                 "{MAX_LISTEN} addresses are enough"
             )));
         }
-        let nowhere = |addr: &&SocketAddr| addr.ip().is_unspecified() || addr.port() == 0;
-        if let Some(addr) = self.public_addr.iter().find(nowhere) {
-            return Err(CliError::usage(format_args!(
-                "--public-addr {addr} cannot be reached by anybody: give the address and port that others see"
-            )));
-        }
-        let config = match self.config {
-            None => None,
+        let mut config = match &self.config {
+            None => SupernodeConfig::default(),
             Some(path) => {
-                let text = std::fs::read_to_string(&path).map_err(|error| {
-                    let path = path.display();
-                    CliError::usage(format_args!("--config {path} cannot be read: {error}"))
+                let shown = path.display();
+                let text = std::fs::read_to_string(path).map_err(|error| {
+                    CliError::usage(format_args!("--config {shown} cannot be read: {error}"))
                 })?;
-                Some((path, text))
+                text.parse().map_err(|error| {
+                    CliError::usage(format_args!("--config {shown} cannot be used: {error}"))
+                })?
             }
         };
-        let mut listen = self.listen;
-        if listen.is_empty() && config.is_none() {
-            listen.push(SocketAddr::from(([0; 16], DEFAULT_PORT)));
+        if !self.listen.is_empty() {
+            config.listen = self.listen;
+            // Whoever listens on private addresses alone serves a private network, and nothing else can be
+            // reached through it.
+            if config.listen.iter().all(|addr| is_private(addr.ip())) {
+                config.relay.allow_private = true;
+            }
+        }
+        if self.public_addr.is_some() {
+            config.public_addr = self.public_addr;
         }
         Ok(SupernodePlan {
             config,
-            listen,
-            public_addr: self.public_addr,
             print_link: self.print_link,
         })
+    }
+}
+
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local(),
+    }
+}
+
+/// Serves until Ctrl-C, then lets running calls end.
+///
+/// # Errors
+/// When a port cannot be had, or the key cannot be read or written.
+pub(super) async fn serve(profile: &Profile, plan: SupernodePlan) -> Result<(), CliError> {
+    let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime);
+    let folder = profile.dir();
+    std::fs::create_dir_all(folder).map_err(|error| {
+        let folder = folder.display();
+        CliError::failed(format_args!("cannot create {folder}: {error}"))
+    })?;
+    let keys = load_or_create_keys(&*runtime, folder).map_err(CliError::failed)?;
+    let supernode = SupernodeHandle::start(runtime, plan.config, &keys)
+        .await
+        .map_err(CliError::failed)?;
+    let links = supernode.links();
+    for link in &links {
+        tracing::info!("reachable by {link}");
+    }
+    if plan.print_link
+        && let Some(best) = links.first()
+    {
+        print_line(&best.to_string())?;
+    }
+    stopped().await;
+    tracing::info!("stopping: running calls may end, Ctrl-C again does not wait for them");
+    tokio::select! {
+        biased;
+        cut_off = supernode.drain(DRAIN_PATIENCE) => {
+            if cut_off > 0 {
+                tracing::warn!("{cut_off} relayed calls were cut off");
+            }
+        }
+        () = stopped() => {}
+    }
+    Ok(())
+}
+
+/// Somebody asks us to stop.
+async fn stopped() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                biased;
+                _ctrl_c = tokio::signal::ctrl_c() => {}
+                _asked = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    if let Err(error) = tokio::signal::ctrl_c().await {
+        tracing::warn!(%error, "Ctrl-C cannot be heard; end the process to stop");
+        std::future::pending::<()>().await;
     }
 }

@@ -203,11 +203,26 @@ fn what_is_said_about_a_simulated_link_lies_over_its_profile() {
 #[test]
 fn a_supernode_listens_where_it_is_told() {
     let plan = |line: &str| parse::<SupernodeArgs>(line).unwrap().plan();
-    assert_eq!(plan("").unwrap().listen, ["[::]:3478".parse().unwrap()]);
+    let usual = plan("").unwrap().config;
+    assert_eq!(usual.listen, ["[::]:4433".parse().unwrap()]);
+    assert!(!usual.relay.allow_private);
     let two = plan("--listen 127.0.0.1:0 --listen [::1]:5 --print-link").unwrap();
-    assert_eq!((two.listen.len(), two.print_link), (2, true));
-    assert!(plan("--public-addr 0.0.0.0:1").is_err());
-    assert!(plan("--public-addr 192.0.2.1:0").is_err());
+    assert_eq!((two.config.listen.len(), two.print_link), (2, true));
+    // Who serves one machine or one private network relays there; who can be reached from outside does not.
+    assert!(two.config.relay.allow_private);
+    assert!(
+        !plan("--listen 0.0.0.0:0")
+            .unwrap()
+            .config
+            .relay
+            .allow_private
+    );
+    let public = plan("--public-addr 192.0.2.1:7")
+        .unwrap()
+        .config
+        .public_addr;
+    assert_eq!(public.unwrap().port, Some(7));
+    assert!(parse::<SupernodeArgs>("--public-addr 192.0.2.1:0").is_err());
     assert!(plan("--config /no/such.toml").is_err());
     assert!(parse::<SupernodeArgs>("--listen somewhere").is_err());
 }

@@ -1,0 +1,8 @@
+//! Calls without a window.
+
+pub mod call;
+pub(crate) mod control;
+pub mod demo;
+pub mod doctor;
+pub mod measure;
+pub(crate) mod start;

@@ -1,0 +1,189 @@
+//! `ahoy call` and `ahoy answer`.
+
+use std::{path::Path, time::Duration};
+
+use tokio::sync::broadcast::error::RecvError;
+
+use super::{
+    control::serve,
+    start::{Running, start},
+};
+use crate::{
+    call::{CallConfig, Ending},
+    cli::{AnswerPlan, AutoAnswer, CallPlan, CliError, Exit, Target, print_json, print_line},
+    engine::{
+        config::Answering,
+        handle::{Command, Event},
+    },
+    profile::Profile,
+    report::Report,
+};
+
+/// A caller gives its homes this long to take it; the call goes on without them.
+const REGISTRATION: Duration = Duration::from_secs(3);
+
+/// Calls somebody and stays until the call is over.
+///
+/// # Errors
+/// Why there was no call, or no completed one, with its exit code.
+pub async fn call(profile: &Profile, plan: CallPlan) -> Result<(), CliError> {
+    let limits = CallConfig {
+        setup_limit: plan.setup_limit,
+        talk_limit: plan.talk_limit,
+        ..CallConfig::default()
+    };
+    let mut running = start(profile, &plan.media, false, Answering::Person, limits).await?;
+    let control = serve(&running)?;
+    if running.homes > 0 {
+        // Registered, our own relay is ready; but the other side's serves as well.
+        let ready = wait_ready(&mut running);
+        if tokio::time::timeout(REGISTRATION, ready).await.is_err() {
+            tracing::warn!("our own supernodes do not answer; calling through the other side's");
+        }
+    }
+    let target = match &plan.to {
+        Target::Link(link) => link.to_string(),
+        Target::Name(name) => name.clone(),
+    };
+    running.engine.send(Command::Call(target));
+    let result = loop {
+        let event = tokio::select! {
+            biased;
+            event = running.events.recv() => event,
+            interrupted = tokio::signal::ctrl_c() => {
+                if interrupted.is_err() || !running.engine.send(Command::HangUp) {
+                    break Err(CliError::failed("interrupted"));
+                }
+                continue;
+            }
+        };
+        match event {
+            Ok(Event::Ringing { .. }) => tracing::info!("ringing"),
+            Ok(Event::Connected { .. }) => tracing::info!("answered"),
+            Ok(Event::FirstAudio { .. }) => tracing::info!("sound from the other side"),
+            Ok(Event::Failed { sentence }) => break Err(CliError::usage(sentence)),
+            Ok(Event::Incoming { .. }) => {
+                // One call at a time.
+                running.engine.send(Command::Decline);
+            }
+            Ok(Event::Ended {
+                ending,
+                sentence,
+                report,
+                ..
+            }) => {
+                if let Some(path) = &plan.report {
+                    save(path, &report)?;
+                }
+                if plan.json {
+                    print_json(&report)?;
+                }
+                tracing::info!("{sentence} {}", report.verdict);
+                break over(ending, sentence);
+            }
+            Ok(
+                Event::Ready { .. }
+                | Event::HomeLost { .. }
+                | Event::HomeBack { .. }
+                | Event::Request { .. },
+            )
+            | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => break Err(CliError::failed("the engine stopped")),
+        }
+    };
+    drop(control);
+    quit(running).await;
+    result
+}
+
+/// A call's ending as a command's.
+fn over(ending: Ending, sentence: String) -> Result<(), CliError> {
+    let exit = Exit::from(ending);
+    if exit == Exit::Done {
+        Ok(())
+    } else {
+        Err(CliError::new(exit, sentence))
+    }
+}
+
+async fn wait_ready(running: &mut Running) {
+    while let Ok(event) = running.events.recv().await {
+        if matches!(event, Event::Ready { .. }) {
+            return;
+        }
+    }
+}
+
+async fn quit(running: Running) {
+    running.engine.send(Command::Quit);
+    running.ending.wait().await;
+}
+
+fn save(path: &Path, report: &Report) -> Result<(), CliError> {
+    report.write(path).map_err(|error| {
+        let path = path.display();
+        CliError::failed(format_args!("cannot write the report to {path}: {error}"))
+    })
+}
+
+/// Waits for calls. Prints this device's link once it can be called.
+///
+/// # Errors
+/// What is in the way of being called; with `--once` how the call failed.
+pub async fn answer(profile: &Profile, plan: AnswerPlan) -> Result<(), CliError> {
+    let answering = match plan.auto {
+        AutoAnswer::Nobody => Answering::Person,
+        AutoAnswer::Contacts => Answering::Contacts,
+        AutoAnswer::Everybody => Answering::Everybody,
+    };
+    let limits = CallConfig::default();
+    let mut running = start(profile, &plan.media, plan.echo, answering, limits).await?;
+    if running.homes == 0 {
+        return Err(CliError::usage(
+            "nobody could call you: name a supernode with --via ahoy-node:…, or run one (ahoy supernode --print-link)",
+        ));
+    }
+    let control = serve(&running)?;
+    let result = loop {
+        let event = tokio::select! {
+            biased;
+            event = running.events.recv() => event,
+            _interrupted = tokio::signal::ctrl_c() => break Ok(()),
+        };
+        match event {
+            Ok(Event::Ready { link }) => print_line(&link)?,
+            Ok(Event::HomeLost { node }) => {
+                tracing::warn!("lost the supernode {node}; trying again")
+            }
+            Ok(Event::HomeBack { node }) => tracing::info!("registered again at {node}"),
+            Ok(Event::Request { from }) => tracing::warn!(
+                "somebody unknown called: {from}. To let them ring: ahoy contact add ahoy:{from}"
+            ),
+            Ok(Event::Incoming { from, .. }) if answering == Answering::Person => {
+                tracing::warn!("{from} calls: ahoy ctl accept, or ahoy ctl decline");
+            }
+            Ok(Event::Incoming { from, .. }) => tracing::info!("{from} calls"),
+            Ok(Event::Connected { .. }) => tracing::info!("connected"),
+            Ok(Event::Failed { sentence }) => tracing::warn!("{sentence}"),
+            Ok(Event::Ended {
+                ending,
+                sentence,
+                report,
+                ..
+            }) => {
+                if let Some(path) = &plan.report {
+                    save(path, &report)?;
+                }
+                tracing::info!("{sentence} {}", report.verdict);
+                if plan.once {
+                    break over(ending, sentence);
+                }
+            }
+            Ok(Event::Ringing { .. } | Event::FirstAudio { .. }) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => break Err(CliError::failed("the engine stopped")),
+        }
+    };
+    drop(control);
+    quit(running).await;
+    result
+}

@@ -1,0 +1,249 @@
+//! The control socket of a running engine: what `ahoy ctl` talks to.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::broadcast;
+
+use super::start::Running;
+use crate::{
+    cli::CliError,
+    control::{
+        CallStatus, Command, ControlError, ControlEvent, ControlHandler, EVENT_BACKLOG, ErrorCode,
+        HomeStatus, PROTOCOL, Status,
+    },
+    engine::handle::{self, CallView, EngineHandle, Event, Phase, View},
+};
+
+/// Serves while it lives.
+#[derive(Debug)]
+pub(crate) struct Served {
+    #[cfg(unix)]
+    _tasks: [tokio::task::JoinHandle<()>; 2],
+}
+
+#[cfg(unix)]
+impl Drop for Served {
+    fn drop(&mut self) {
+        for task in &self._tasks {
+            task.abort();
+        }
+    }
+}
+
+/// Opens the control socket of the profile that `running` holds.
+///
+/// # Errors
+/// When the socket cannot be made.
+#[cfg(unix)]
+pub(crate) fn serve(running: &Running) -> Result<Served, CliError> {
+    use crate::control::ControlServer;
+
+    let server = ControlServer::bind(&running.lock)?;
+    let (events, _) = broadcast::channel(EVENT_BACKLOG);
+    let handler = Handler {
+        engine: running.engine.clone(),
+        events: events.clone(),
+    };
+    let (engine_events, view) = (running.engine.events(), running.engine.view());
+    Ok(Served {
+        _tasks: [
+            tokio::spawn(server.run(handler)),
+            tokio::spawn(tell(engine_events, view, events)),
+        ],
+    })
+}
+
+/// There are no such sockets here.
+#[cfg(not(unix))]
+pub(crate) fn serve(_running: &Running) -> Result<Served, CliError> {
+    Ok(Served {})
+}
+
+struct Handler {
+    engine: EngineHandle,
+    events: broadcast::Sender<ControlEvent>,
+}
+
+impl ControlHandler for Handler {
+    fn handle(&self, command: Command) -> BoxFuture<'_, Result<Option<Status>, ControlError>> {
+        Box::pin(std::future::ready(self.carry_out(command)))
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<ControlEvent> {
+        self.events.subscribe()
+    }
+}
+
+impl Handler {
+    fn carry_out(&self, command: Command) -> Result<Option<Status>, ControlError> {
+        let view = self.engine.view().borrow().clone();
+        let call = view.call.as_ref().filter(|call| !is_over(call));
+        let no_call = || ControlError::new(ErrorCode::NoCall, "there is no call");
+        let command = match command {
+            Command::Status => return Ok(Some(status(&view))),
+            Command::Accept | Command::Decline => {
+                let call = call.ok_or_else(no_call)?;
+                if call.phase != Phase::Incoming {
+                    return Err(ControlError::new(
+                        ErrorCode::NotRinging,
+                        "no call rings here",
+                    ));
+                }
+                if command == Command::Accept {
+                    handle::Command::Accept
+                } else {
+                    handle::Command::Decline
+                }
+            }
+            Command::HangUp => call
+                .ok_or_else(no_call)
+                .map(|_call| handle::Command::HangUp)?,
+            Command::Mute | Command::PttUp => call
+                .ok_or_else(no_call)
+                .map(|_call| handle::Command::Mute(true))?,
+            Command::Unmute | Command::PttDown => call
+                .ok_or_else(no_call)
+                .map(|_call| handle::Command::Mute(false))?,
+            Command::ToggleMute => {
+                let call = call.ok_or_else(no_call)?;
+                handle::Command::Mute(!call.muted)
+            }
+            Command::Hold { on } => call
+                .ok_or_else(no_call)
+                .map(|_call| handle::Command::Hold(on))?,
+            Command::Dnd { on } => handle::Command::DoNotDisturb(on),
+            Command::Call { to } => {
+                if call.is_some() {
+                    return Err(ControlError::new(
+                        ErrorCode::InCall,
+                        "there is a call already: ahoy ctl hangup",
+                    ));
+                }
+                handle::Command::Call(to)
+            }
+            // Answered by the socket itself.
+            Command::Events => return Ok(None),
+        };
+        if self.engine.send(command) {
+            Ok(None)
+        } else {
+            Err(ControlError::new(
+                ErrorCode::Unavailable,
+                "ahoy is shutting down",
+            ))
+        }
+    }
+}
+
+fn is_over(call: &CallView) -> bool {
+    matches!(call.phase, Phase::Ended { .. })
+}
+
+fn homes(view: &View) -> Vec<HomeStatus> {
+    view.homes
+        .iter()
+        .map(|home| HomeStatus {
+            node: home.node.to_string(),
+            registered: home.registered,
+        })
+        .collect()
+}
+
+fn status(view: &View) -> Status {
+    Status {
+        protocol: PROTOCOL,
+        link: view.link.clone().unwrap_or_default(),
+        dnd: view.do_not_disturb,
+        homes: homes(view),
+        call: view
+            .call
+            .as_ref()
+            .filter(|call| !is_over(call))
+            .map(call_status),
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the socket is outside the simulated world: its clients live by the real clock"
+)]
+fn call_status(call: &CallView) -> CallStatus {
+    let now = Instant::now();
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    CallStatus {
+        id: call.id.to_string(),
+        direction: if call.outgoing {
+            "outgoing"
+        } else {
+            "incoming"
+        }
+        .into(),
+        user: call.user.to_string(),
+        name: Some(call.name.clone()),
+        state: match &call.phase {
+            Phase::Calling => "calling",
+            Phase::Ringing => "ringing_there",
+            Phase::Incoming => "ringing_here",
+            Phase::Connecting => "connecting",
+            Phase::Talking { .. } => "talking",
+            Phase::Reconnecting => "reconnecting",
+            Phase::Ended { .. } => "ended",
+        }
+        .into(),
+        gives_up_in_ms: None,
+        muted: call.muted,
+        held: call.held,
+        age_ms: millis(now.saturating_duration_since(call.started)),
+    }
+}
+
+/// Turns what happens into what clients are told.
+async fn tell(
+    mut events: broadcast::Receiver<Event>,
+    view: tokio::sync::watch::Receiver<View>,
+    out: broadcast::Sender<ControlEvent>,
+) {
+    loop {
+        let event = match events.recv().await {
+            Ok(event) => event,
+            Err(broadcast::error::RecvError::Lagged(count)) => {
+                // Nobody listening is fine.
+                out.send(ControlEvent::Missed { count }).unwrap_or_default();
+                continue;
+            }
+            Err(broadcast::error::RecvError::Closed) => return,
+        };
+        let told = match event {
+            Event::Ended {
+                call,
+                outcome,
+                report,
+                ..
+            } => Some(ControlEvent::Ended {
+                id: call.to_string(),
+                outcome: outcome.as_str().to_owned(),
+                reason: report.reason.clone(),
+                duration_ms: report.duration_ms,
+            }),
+            Event::Ready { .. } | Event::HomeLost { .. } | Event::HomeBack { .. } => {
+                Some(ControlEvent::Homes {
+                    homes: homes(&view.borrow()),
+                })
+            }
+            Event::Incoming { .. }
+            | Event::Ringing { .. }
+            | Event::Connected { .. }
+            | Event::FirstAudio { .. } => {
+                view.borrow().call.as_ref().map(|call| ControlEvent::Call {
+                    call: call_status(call),
+                })
+            }
+            Event::Request { .. } | Event::Failed { .. } => None,
+        };
+        if let Some(told) = told {
+            // Nobody listening is fine.
+            out.send(told).unwrap_or_default();
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! An engine on a profile, as the command line asks for it.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
+
+use ahoy_transport::{
+    identity::NodeAddress,
+    runtime::{Runtime, TokioRuntime, resolve_node},
+};
+use rand_core::OsRng;
+use tokio::sync::broadcast;
+
+use crate::{
+    call::CallConfig,
+    cli::{AudioIn as CliAudioIn, AudioOut as CliAudioOut, CliError, Exit, MediaPlan, PathChoice},
+    engine::{
+        self, Ending,
+        config::{Answering, EngineConfig, Me, PathPolicy},
+        handle::{EngineHandle, Event},
+        media::{AudioIn, AudioOut, AudioSettings},
+        profile_book::ProfileBook,
+    },
+    profile::{Profile, ProfileLock},
+    settings::{PathChoice as SettingsPath, Settings},
+    store::Store,
+};
+
+/// What a running engine keeps open.
+#[derive(Debug)]
+pub(crate) struct Running {
+    /// To talk to it.
+    pub(crate) engine: EngineHandle,
+    /// Everything that happens, from the first moment on.
+    pub(crate) events: broadcast::Receiver<Event>,
+    /// Ends when it has ended.
+    pub(crate) ending: Ending,
+    /// No other process runs on the profile meanwhile.
+    pub(crate) lock: ProfileLock,
+    /// Supernodes it registers at.
+    pub(crate) homes: usize,
+}
+
+/// Starts an engine as the person of `profile`; the first use makes one.
+///
+/// # Errors
+/// What is in the way: another process on the profile, a supernode whose name nobody knows, no free port.
+pub(crate) async fn start(
+    profile: &Profile,
+    media: &MediaPlan,
+    echo: bool,
+    answering: Answering,
+    limits: CallConfig,
+) -> Result<Running, CliError> {
+    let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime);
+    let lock = profile.lock()?;
+    let mut identity = profile.open_or_create(&mut OsRng, runtime.unix_millis())?;
+    if identity.refresh(runtime.unix_millis(), &mut OsRng) {
+        lock.save(&identity)?;
+    }
+    let settings = Settings::load(profile)?;
+    let store = Store::open(&lock)?;
+    let links = if media.via.is_empty() {
+        &settings.homes
+    } else {
+        &media.via
+    };
+    let mut homes = Vec::with_capacity(links.len());
+    for link in links {
+        homes.push((link.0.clone(), locate(&*runtime, &link.0).await?));
+    }
+    let name = settings.name.clone().unwrap_or_default();
+    let book = ProfileBook::new(
+        store,
+        Arc::clone(&runtime),
+        identity.log().clone(),
+        settings.name,
+        settings.strangers,
+    );
+    let count = homes.len();
+    let config = |listen| EngineConfig {
+        me: Me::of(&identity, &name),
+        listen,
+        homes: homes.clone(),
+        path: path_policy(media.path, settings.path),
+        audio: audio(media, echo),
+        answering,
+        limits: limits.clone(),
+        // A call between two processes of one machine is a direct one too.
+        allow_loopback: homes.iter().any(|(_address, addr)| addr.ip().is_loopback()),
+        probe: None,
+        measure_cost: true,
+    };
+    let book = Arc::new(book);
+    // A socket on `::` serves IPv4 too; where there is no IPv6 at all it cannot be had.
+    let (engine, ending) = engine::start(
+        &runtime,
+        config(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))),
+        Arc::clone(&book) as Arc<_>,
+    )
+    .or_else(|_no_ipv6| {
+        let listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        engine::start(&runtime, config(listen), book)
+    })
+    .map_err(|error| CliError::failed(format_args!("cannot open a UDP port: {error}")))?;
+    Ok(Running {
+        events: engine.events(),
+        engine,
+        ending,
+        lock,
+        homes: count,
+    })
+}
+
+async fn locate(runtime: &dyn Runtime, address: &NodeAddress) -> Result<SocketAddr, CliError> {
+    let found = resolve_node(runtime, address).await.map_err(|error| {
+        CliError::new(
+            Exit::NoRoute,
+            format_args!(
+                "the supernode {address} cannot be found ({error}): check its link and your network"
+            ),
+        )
+    })?;
+    found.first().copied().ok_or_else(|| {
+        CliError::new(
+            Exit::NoRoute,
+            format_args!("the supernode {address} has no address"),
+        )
+    })
+}
+
+fn path_policy(asked: PathChoice, settings: SettingsPath) -> PathPolicy {
+    match (asked, settings) {
+        (PathChoice::Relay, _) | (PathChoice::Auto, SettingsPath::Relay) => PathPolicy::Relay,
+        (PathChoice::Direct, _) | (PathChoice::Auto, SettingsPath::Direct) => PathPolicy::Direct,
+        (PathChoice::Auto, SettingsPath::Auto) => PathPolicy::Auto,
+    }
+}
+
+fn audio(media: &MediaPlan, echo: bool) -> AudioSettings {
+    let defaults = AudioSettings::default();
+    AudioSettings {
+        input: match &media.audio_in {
+            _any if echo => AudioIn::Silence,
+            CliAudioIn::Microphone => AudioIn::Microphone,
+            CliAudioIn::File(path) => AudioIn::File(path.clone()),
+            CliAudioIn::Tone => AudioIn::Tone,
+            CliAudioIn::Silence => AudioIn::Silence,
+        },
+        output: match &media.audio_out {
+            _any if echo => AudioOut::Echo,
+            CliAudioOut::Speaker => AudioOut::Speaker,
+            CliAudioOut::File(path) => AudioOut::File(path.clone()),
+            CliAudioOut::Null => AudioOut::Null,
+        },
+        bitrate_bps: media.bitrate_bps.unwrap_or(defaults.bitrate_bps),
+        frame_millis: media.ptime_millis.unwrap_or(defaults.frame_millis),
+    }
+}
