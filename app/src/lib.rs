@@ -4,6 +4,10 @@ pub mod call;
 pub mod cli;
 pub mod contacts;
 pub mod control;
+#[cfg(feature = "voice")]
+pub mod engine;
+#[cfg(feature = "voice")]
+pub mod headless;
 pub mod identity;
 pub mod link;
 pub mod profile;
@@ -13,3 +17,5 @@ pub mod signal;
 pub mod sim;
 pub mod store;
 pub mod supernode;
+#[cfg(feature = "window")]
+pub mod ui;
