@@ -11,7 +11,8 @@
 //! 100 Hz and 7.5 kHz, even on the Bark scale, is compared in decibels, after a common level difference has been taken
 //! out. Differences below what a band masks are free, and no band counts more than 30 dB. Frames of windows that
 //! cannot be found on the other side count as if all was lost. With the mean distortion *d* in decibels the score is
-//! 1 + 4·exp(−*d* / 8).
+//! 1 + 4·exp(−*d* / 1.4). The constant was chosen so that speech through Opus at 32 kbit/s lands near 4.2 and falls
+//! with plain concealed loss about as PESQ-WB does: near 3 at 10 %, near 2 at 20 %.
 
 use realfft::RealFftPlanner;
 
@@ -44,13 +45,13 @@ const HIGHEST_HZ: f64 = 7500.0;
 const MASKED_DB: f64 = 40.0;
 
 /// Differences that nobody hears.
-const FREE_DB: f64 = 1.0;
+const FREE_DB: f64 = 1.5;
 
 /// No band counts more than this.
 const MAX_BAND_DB: f64 = 30.0;
 
 /// Distortion at which the score has lost 63 % of its four points.
-const DECAY_DB: f64 = 8.0;
+const DECAY_DB: f64 = 1.4;
 
 /// Where one window of what was sent is in what was received.
 #[derive(Clone, Copy, Debug, PartialEq)]

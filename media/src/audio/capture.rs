@@ -71,7 +71,12 @@ impl Capture {
     /// brings at once, and the margin for its being late.
     #[must_use]
     pub fn target_millis(&self) -> f64 {
-        let callback = self.reader.watch().stats().largest_callback_samples as f64;
+        let watch = self.reader.watch();
+        let callback = match watch.stats().largest_callback_samples {
+            // A microphone has nothing to fill: its first calls are as good a guess.
+            0 => watch.first_callbacks_samples() as f64,
+            largest => largest as f64,
+        };
         BLOCK_DURATION.as_secs_f64() * 1e3
             + pace::expected_callback_millis(callback / self.samples_per_milli)
             + self.margin.millis()

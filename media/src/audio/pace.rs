@@ -27,15 +27,21 @@ const MARGIN_SHRINK_MILLIS_PER_SECOND: f64 = 0.1;
 /// A ring this far from its level is brought back at once; the drift correction would need minutes.
 pub(super) const RESYNC_MILLIS: f64 = 30.0;
 
-/// Before the device has called, and whatever it calls with: what it may move at once, in milliseconds.
+/// What a device is taken to move at once until it shows, in milliseconds: what it is asked for.
+const CALLBACK_START_MILLIS: f64 = 10.0;
+
+/// Whatever it calls with, what it moves at once is taken for this, in milliseconds.
 const CALLBACK_RANGE_MILLIS: std::ops::RangeInclusive<f64> = 2.0..=50.0;
 
 /// After a wait longer than this the beat starts anew instead of catching up: the machine slept.
 const MAX_CATCH_UP_BLOCKS: u32 = 5;
 
-/// What the device moves at once, for the target of a ring. Pieces of 24 samples in quick succession, as one
+/// What the device moves at once, for the target of a ring; zero while that is not known. Pieces of 24 samples in quick succession, as one
 /// sound server gives them, count as a few milliseconds.
 pub(super) fn expected_callback_millis(largest_callback_millis: f64) -> f64 {
+    if largest_callback_millis == 0.0 {
+        return CALLBACK_START_MILLIS;
+    }
     largest_callback_millis.clamp(*CALLBACK_RANGE_MILLIS.start(), *CALLBACK_RANGE_MILLIS.end())
 }
 

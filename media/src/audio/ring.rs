@@ -15,12 +15,16 @@ use std::{
 /// old sound than this.
 pub const RING_DURATION: Duration = Duration::from_millis(200);
 
+/// Devices fill or empty their whole buffer at first. What they move at once shows after that.
+const STARTUP_CALLBACKS: u64 = 4;
+
 /// Counters of one ring. They only grow.
 #[derive(Debug, Default)]
 struct Shared {
     callbacks: AtomicU64,
     last_callback_nanos: AtomicU64,
     largest_callback_samples: AtomicU64,
+    first_callbacks_samples: AtomicU64,
     dropped_samples: AtomicU64,
     missing_samples: AtomicU64,
 }
@@ -30,7 +34,7 @@ struct Shared {
 pub struct RingStats {
     /// Calls by the device.
     pub callbacks: u64,
-    /// The most samples that the device moved in one call.
+    /// The most samples that the device moved in one call, its first few calls left out.
     pub largest_callback_samples: u64,
     /// Samples that found the ring full: the worker did not come in time.
     pub dropped_samples: u64,
@@ -64,15 +68,24 @@ impl RingWatch {
             .then(|| Duration::from_nanos(self.shared.last_callback_nanos.load(Ordering::Relaxed)))
     }
 
+    /// The most samples that the device moved in one of its first calls. More than later, if it has a buffer to fill.
+    #[must_use]
+    pub fn first_callbacks_samples(&self) -> u64 {
+        self.shared.first_callbacks_samples.load(Ordering::Relaxed)
+    }
+
     fn note_callback(&self, now: Duration, samples: usize) {
         let nanos = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         self.shared
             .last_callback_nanos
             .store(nanos, Ordering::Relaxed);
-        self.shared
-            .largest_callback_samples
-            .fetch_max(samples as u64, Ordering::Relaxed);
-        self.shared.callbacks.fetch_add(1, Ordering::Release);
+        let before = self.shared.callbacks.fetch_add(1, Ordering::Release);
+        let largest = if before >= STARTUP_CALLBACKS {
+            &self.shared.largest_callback_samples
+        } else {
+            &self.shared.first_callbacks_samples
+        };
+        largest.fetch_max(samples as u64, Ordering::Relaxed);
     }
 }
 
@@ -254,11 +267,15 @@ mod tests {
             stats,
             RingStats {
                 callbacks: 2,
-                largest_callback_samples: 3,
+                largest_callback_samples: 0,
                 dropped_samples: 0,
                 missing_samples: 1
             }
         );
+        for _ in 0..STARTUP_CALLBACKS {
+            reader.read_to_device(&mut out, 2, NOW, |s| s as i16);
+        }
+        assert_eq!(reader.watch().stats().largest_callback_samples, 3);
         assert_eq!(reader.watch().last_callback(), Some(NOW));
     }
 
