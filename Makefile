@@ -25,7 +25,7 @@ test:
 
 lint:
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets --features ahoy-tests/devices -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
 
 fuzz:
@@ -33,7 +33,7 @@ fuzz:
 		(cd tests && cargo +nightly fuzz run $$target -- -max_total_time=$(or $(FUZZ_SECONDS),60)) || exit 1; done
 
 unit:
-	$(CARGO) test --locked --workspace
+	$(CARGO) test --locked --workspace --features ahoy-tests/devices
 
 bench:
 	@.ci/setup bench
