@@ -1,16 +1,21 @@
 //! A home: a supernode where this device keeps itself registered, for as long as the [`Home`] lives.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ahoy_transport::{
-    connection::Connection,
+    connection::{Connection, ConnectionLost},
     identity::NodeId,
-    runtime::{Runtime, RuntimeExt, Task, timeout},
+    runtime::{Runtime, RuntimeExt, Sleep, Task, timeout},
 };
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    client::{NodeClient, Registered},
+    client::{NodeClient, Registered, RequestError},
     supernode::protocol::{Push, Registration},
 };
 
@@ -19,8 +24,14 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 /// Longest wait after failures. All waits are drawn between a half and the whole, so that the clients of a
 /// supernode that comes back do not come back in one moment.
 const LAST_BACKOFF: Duration = Duration::from_secs(60);
-/// Registrations are renewed this often: credentials of the relay and nonces grow old, certificates too.
-const RENEWAL: Duration = Duration::from_secs(15 * 60);
+/// When the supernode itself ended the connection, it ended all of them at that moment: the first wait is drawn
+/// from nothing to this. What makes clients notice a crash is their own keep-alive, at a different moment each.
+const CLOSED_SPREAD: Duration = Duration::from_secs(3);
+/// A registration that held this long was a success: the next failure starts with the first wait again.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
+/// Registrations are renewed after this at the latest, and after half of it at the earliest: credentials of the
+/// relay live two hours, nonces one, and a certificate is renewed meanwhile.
+const RENEWAL: Duration = Duration::from_secs(30 * 60);
 /// A connection attempt that takes longer is started anew.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -90,6 +101,24 @@ pub struct HomeUp {
     pub registered: Registered,
 }
 
+/// How a home behaves. The switches are there to show what they are good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HomePolicy {
+    /// Try again after a failure; without it a home is lost for ever with its first connection.
+    pub retry: bool,
+    /// Draw waits at random; without it the homes of a supernode that comes back arrive in one moment.
+    pub jitter: bool,
+}
+
+impl Default for HomePolicy {
+    fn default() -> Self {
+        Self {
+            retry: true,
+            jitter: true,
+        }
+    }
+}
+
 /// Keeps the registration until dropped.
 #[derive(Debug)]
 pub struct Home {
@@ -100,9 +129,28 @@ pub struct Home {
 }
 
 impl Home {
-    /// Starts to register at `node`. `event` is called from the home's task and must not block; `false`
-    /// from it ends the home.
+    /// Starts to register at `node`. The home waits where `events` is full, and ends when nobody takes them
+    /// any more.
     pub fn start(
+        runtime: Arc<dyn Runtime>,
+        node: NodeId,
+        addr: SocketAddr,
+        registrant: Arc<dyn Registrant>,
+        events: mpsc::Sender<(NodeId, HomeEvent)>,
+    ) -> Self {
+        Self::start_with(
+            HomePolicy::default(),
+            runtime,
+            node,
+            addr,
+            registrant,
+            events,
+        )
+    }
+
+    /// As [`Self::start`], under another policy.
+    pub fn start_with(
+        policy: HomePolicy,
         runtime: Arc<dyn Runtime>,
         node: NodeId,
         addr: SocketAddr,
@@ -111,6 +159,7 @@ impl Home {
     ) -> Self {
         let (publish, state) = watch::channel(HomeState::Down);
         let keeper = Keeper {
+            policy,
             runtime: Arc::clone(&runtime),
             node,
             addr,
@@ -146,9 +195,23 @@ impl Home {
             HomeState::Down => None,
         }
     }
+
+    /// Waits for the registration. It never ends for a home that was given up.
+    pub async fn wait_up(&self) -> Arc<HomeUp> {
+        let mut state = self.state.clone();
+        loop {
+            if let HomeState::Up(up) = &*state.borrow_and_update() {
+                return Arc::clone(up);
+            }
+            if state.changed().await.is_err() {
+                std::future::pending().await
+            }
+        }
+    }
 }
 
 struct Keeper {
+    policy: HomePolicy,
     runtime: Arc<dyn Runtime>,
     node: NodeId,
     addr: SocketAddr,
@@ -160,27 +223,61 @@ struct Keeper {
 /// Nobody listens any more.
 struct Abandoned;
 
+/// How a time at a supernode ended.
+struct Ended {
+    reason: String,
+    /// When the registration began, if it came to that.
+    since: Option<Instant>,
+    /// The supernode ended it, and so everybody else's.
+    by_supernode: bool,
+}
+
+impl Ended {
+    fn before_it_began(reason: impl ToString) -> Self {
+        Self {
+            reason: reason.to_string(),
+            since: None,
+            by_supernode: false,
+        }
+    }
+}
+
 impl Keeper {
     async fn run(self) {
         let mut backoff = FIRST_BACKOFF;
         loop {
-            let reason = match self.stay_registered(&mut backoff).await {
-                Ok(reason) => reason,
+            let ended = match self.stay_registered().await {
+                Ok(ended) => ended,
                 Err(Abandoned) => return,
             };
             self.publish.send_replace(HomeState::Down);
-            if self.report(HomeEvent::Lost { reason }).await.is_err() {
+            let reason = ended.reason;
+            if self.report(HomeEvent::Lost { reason }).await.is_err() || !self.policy.retry {
                 return;
             }
-            self.runtime.sleep(self.jittered(backoff)).await;
+            let stable = ended
+                .since
+                .is_some_and(|since| self.runtime.now() - since >= STABLE_AFTER);
+            if stable {
+                backoff = FIRST_BACKOFF;
+            }
+            let wait = if ended.by_supernode && backoff == FIRST_BACKOFF {
+                self.drawn(Duration::ZERO, CLOSED_SPREAD)
+            } else {
+                self.drawn(backoff / 2, backoff)
+            };
+            self.runtime.sleep(wait).await;
             backoff = (backoff * 2).min(LAST_BACKOFF);
         }
     }
 
-    /// Between a half and the whole of `wait`.
-    fn jittered(&self, wait: Duration) -> Duration {
-        let [random] = self.runtime.random_array();
-        wait / 2 + (wait / 2).mul_f64(f64::from(random) / 255.0)
+    /// A time between the two.
+    fn drawn(&self, least: Duration, most: Duration) -> Duration {
+        if !self.policy.jitter {
+            return most;
+        }
+        let random = u32::from_be_bytes(self.runtime.random_array());
+        least + (most - least).mul_f64(f64::from(random) / f64::from(u32::MAX))
     }
 
     async fn report(&self, event: HomeEvent) -> Result<(), Abandoned> {
@@ -190,57 +287,89 @@ impl Keeper {
             .map_err(|_closed| Abandoned)
     }
 
-    /// Connects, registers, and serves until that is over; `Ok` says why.
-    async fn stay_registered(&self, backoff: &mut Duration) -> Result<String, Abandoned> {
+    /// Connects, registers, and serves until that is over.
+    async fn stay_registered(&self) -> Result<Ended, Abandoned> {
         let connecting = self.registrant.connect(self.node, self.addr);
         let connection = match timeout(&*self.runtime, CONNECT_TIMEOUT, connecting).await {
             Some(Ok(connection)) => connection,
-            Some(Err(failure)) => return Ok(failure.to_string()),
-            None => return Ok("the supernode does not answer".into()),
+            Some(Err(failure)) => return Ok(Ended::before_it_began(failure)),
+            None => return Ok(Ended::before_it_began("the supernode does not answer")),
         };
         let client = NodeClient::new(Arc::clone(&self.runtime), connection);
-        loop {
-            let epoch = u64::from_be_bytes(self.runtime.random_array());
-            let registered = match client.register(self.registrant.registration(epoch)).await {
-                Ok(registered) => registered,
-                Err(error) => {
-                    client.close();
-                    return Ok(error.to_string());
-                }
-            };
-            *backoff = FIRST_BACKOFF;
-            self.publish.send_replace(HomeState::Up(Arc::new(HomeUp {
-                client: client.clone(),
-                epoch,
-                registered: registered.clone(),
-            })));
-            self.report(HomeEvent::Registered(registered)).await?;
-            if let Some(reason) = self.serve(&client).await? {
-                return Ok(reason);
-            }
+        if let Err(error) = self.register(&client).await? {
+            client.close();
+            return Ok(Ended::before_it_began(error));
         }
+        let since = Some(self.runtime.now());
+        let lost = self.serve(&client).await?;
+        client.close();
+        Ok(Ended {
+            reason: lost.to_string(),
+            since,
+            by_supernode: matches!(lost, Loss::Connection(ConnectionLost::ClosedByPeer(_))),
+        })
     }
 
-    /// Hands pushes on until the connection is over (`Some`: why) or the registration is due again (`None`).
-    async fn serve(&self, client: &NodeClient) -> Result<Option<String>, Abandoned> {
-        let renewal = self.runtime.sleep(self.jittered(RENEWAL * 2));
-        tokio::pin!(renewal);
+    /// Registers under a fresh epoch.
+    async fn register(&self, client: &NodeClient) -> Result<Result<(), RequestError>, Abandoned> {
+        let epoch = u64::from_be_bytes(self.runtime.random_array());
+        let registered = match client.register(self.registrant.registration(epoch)).await {
+            Ok(registered) => registered,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.publish.send_replace(HomeState::Up(Arc::new(HomeUp {
+            client: client.clone(),
+            epoch,
+            registered: registered.clone(),
+        })));
+        self.report(HomeEvent::Registered(registered)).await?;
+        Ok(Ok(()))
+    }
+
+    /// Hands pushes on and renews the registration until that is over.
+    async fn serve(&self, client: &NodeClient) -> Result<Loss, Abandoned> {
+        let mut renewal = pin!(self.renewal());
+        // Kept while the registration is renewed: a push that is half read is not lost.
+        let mut push = pin!(client.next_push());
         loop {
-            let push = tokio::select! {
+            let event = tokio::select! {
                 biased;
-                push = client.next_push() => push,
-                () = self.events.closed() => return Err(Abandoned),
-                () = &mut renewal => return Ok(None),
-            };
-            let event = match push {
-                Ok(Push::Incoming { delivery, envelope }) => {
-                    HomeEvent::Incoming { delivery, envelope }
+                received = &mut push => {
+                    push.set(client.next_push());
+                    match received {
+                        Ok(Push::Incoming { delivery, envelope }) => {
+                            HomeEvent::Incoming { delivery, envelope }
+                        }
+                        Ok(Push::ReplyTo { delivery, payload }) => {
+                            HomeEvent::ReplyTo { delivery, payload }
+                        }
+                        Ok(Push::Draining) => HomeEvent::Draining,
+                        Err(lost) => return Ok(Loss::Connection(lost)),
+                    }
                 }
-                Ok(Push::ReplyTo { delivery, payload }) => HomeEvent::ReplyTo { delivery, payload },
-                Ok(Push::Draining) => HomeEvent::Draining,
-                Err(lost) => return Ok(Some(lost.to_string())),
+                () = self.events.closed() => return Err(Abandoned),
+                () = &mut renewal => {
+                    if let Err(error) = self.register(client).await? {
+                        return Ok(Loss::Registration(error));
+                    }
+                    renewal.set(self.renewal());
+                    continue;
+                }
             };
             self.report(event).await?;
         }
     }
+
+    fn renewal(&self) -> Sleep {
+        self.runtime.sleep(self.drawn(RENEWAL / 2, RENEWAL))
+    }
+}
+
+/// What ends a registration that stood.
+#[derive(Debug, thiserror::Error)]
+enum Loss {
+    #[error(transparent)]
+    Connection(ConnectionLost),
+    #[error(transparent)]
+    Registration(RequestError),
 }
