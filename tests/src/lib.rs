@@ -1,5 +1,6 @@
 //! Cross-crate tests, and what they share: raw UDP and a QUIC without cryptography for tests of the network.
 
+pub mod device;
 pub mod fuzz;
 pub mod person;
 pub mod plain_quic;
