@@ -76,10 +76,13 @@ impl DriftController {
             None => excess_millis,
         };
         self.smoothed_millis = Some(smoothed);
-        self.integral_ppm = (self.integral_ppm + INTEGRAL * smoothed * seconds)
-            .clamp(-MAX_DRIFT_PPM, MAX_DRIFT_PPM);
-        let wanted =
-            (self.integral_ppm + PROPORTIONAL * smoothed).clamp(-MAX_DRIFT_PPM, MAX_DRIFT_PPM);
+        let wanted = self.integral_ppm + PROPORTIONAL * smoothed;
+        // Far from its level the ring says nothing about the clocks: what is summed up on the way back would have to be
+        // unlearned afterwards.
+        if wanted.abs() <= MAX_DRIFT_PPM {
+            self.integral_ppm += INTEGRAL * smoothed * seconds;
+        }
+        let wanted = wanted.clamp(-MAX_DRIFT_PPM, MAX_DRIFT_PPM);
         let step = MAX_SLEW_PPM_PER_SECOND * seconds;
         self.correction_ppm += (wanted - self.correction_ppm).clamp(-step, step);
         self.correction_ppm
@@ -146,6 +149,20 @@ mod tests {
         let (worst, correction) = run(&mut controller, 0.0, 400);
         assert!(correction.abs() < 10.0, "{correction}");
         assert!(worst < 15.0, "{worst}");
+    }
+
+    #[test]
+    fn a_ring_that_begins_at_a_wrong_level_comes_back_without_swinging_past() {
+        let mut controller = DriftController::new();
+        let mut excess = 15.0;
+        let mut least = excess;
+        for _ in 0..90 * 100 {
+            let correction = controller.update(excess, TICK);
+            excess -= correction * MILLIS_PER_SECOND_PER_PPM * 0.01;
+            least = excess.min(least);
+        }
+        assert!(excess.abs() < 1.5, "{excess} ms after 90 s");
+        assert!(least > -2.5, "it swung to {least} ms");
     }
 
     #[test]
