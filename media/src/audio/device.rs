@@ -9,7 +9,7 @@
 //! can fail or hang happens elsewhere: a thread per stream (`ahoy-stream`) opens it and closes it, a thread per handle
 //! (`ahoy-device`) watches over both. Sound systems are known to hang when their server dies, to call back a hundred
 //! thousand times a second with the same error, and to move a running microphone to another one without a word; see
-//! [`supervision`] for what is done about it.
+//! `supervision` for what is done about it.
 //!
 //! A chosen device that disappears is not replaced: the microphone falls silent and an event says so. Who chose
 //! "the default" follows it.
