@@ -212,7 +212,8 @@ impl Leg {
         self.watch(&session);
         self.session = Some(session);
         self.start_relay();
-        if self.may_show_addresses() {
+        // A caller's offer shows them.
+        if self.role == Role::Callee && self.may_show_addresses() {
             self.show_addresses();
         }
     }
@@ -377,7 +378,7 @@ impl Leg {
                 signal: Signal::Candidates(candidates),
             };
             self.send_signal(message);
-        } else if self.role == Role::Callee || self.delivered {
+        } else {
             self.follow_up(FollowUp {
                 candidates,
                 message: None,
