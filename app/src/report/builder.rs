@@ -216,8 +216,11 @@ impl ReportBuilder {
             .map(|(id, person)| {
                 let mut audio = person.audio.clone();
                 if let Some(audio) = &mut audio {
-                    audio.jitter_buffer_ms = person.jitter_buffer.percentiles();
-                    audio.mouth_to_ear_ms = person.mouth_to_ear.percentiles();
+                    // What was observed value by value counts, else what came as percentiles.
+                    let observed = person.jitter_buffer.percentiles();
+                    audio.jitter_buffer_ms = observed.or(audio.jitter_buffer_ms);
+                    let observed = person.mouth_to_ear.percentiles();
+                    audio.mouth_to_ear_ms = observed.or(audio.mouth_to_ear_ms);
                 }
                 let mut video = person.video.clone();
                 if let Some(video) = &mut video {
