@@ -8,7 +8,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 HEADLESS := --no-default-features --features voice
 
-.PHONY: run demo test check lint unit bench fuzz deny clean help
+.PHONY: run demo test lint unit bench fuzz deny clean help
 
 run:
 	@.ci/setup window
@@ -32,7 +32,9 @@ fuzz:
 	@for target in $$(ls tests/fuzz/fuzz_targets | sed "s/.rs$$//"); do \
 		(cd tests && cargo +nightly fuzz run $$target -- -max_total_time=$(or $(FUZZ_SECONDS),60)) || exit 1; done
 
+# The binary first: some tests run it as separate processes, and look for it beside themselves.
 unit:
+	$(CARGO) build --locked --workspace --features ahoy-tests/devices
 	$(CARGO) test --locked --workspace --features ahoy-tests/devices
 
 bench:
