@@ -301,6 +301,10 @@ impl Leg {
         if matches!(message.signal, Signal::Report(_)) {
             return;
         }
+        if matches!(message.signal, Signal::Cancel(_)) {
+            // It may overtake the offer, and the leg does not live to wait for anything.
+            self.delivered();
+        }
         self.follow_up(FollowUp {
             candidates: Vec::new(),
             message: Some(message),
