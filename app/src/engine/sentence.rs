@@ -1,11 +1,15 @@
 //! Endings of calls, as sentences for a person.
 
-use crate::call::{EndedCall, Ending, Failure, Side, Unreachable};
+use crate::call::{Direction, EndedCall, Ending, Failure, Side, Unreachable};
 
 /// How the call with `name` ended, and what to do if that helps.
 #[must_use]
 pub fn ended(name: &str, ended: &EndedCall) -> String {
+    let missed = ended.direction == Direction::Incoming;
     match ended.ending {
+        Ending::Busy if missed => format!("{name} called while you were in another call."),
+        Ending::NoAnswer if missed => format!("You missed a call from {name}."),
+        Ending::DeclinedElsewhere if missed => "Declined on another of your devices.".into(),
         Ending::Completed { by: Side::Local } => "You hung up.".into(),
         Ending::Completed { by: Side::Remote } => format!("{name} hung up."),
         Ending::Declined { by: Side::Local } => format!("You declined the call from {name}."),
