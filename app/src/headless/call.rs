@@ -9,7 +9,7 @@ use super::{
     start::{Running, start},
 };
 use crate::{
-    call::{CallConfig, Ending},
+    call::{CallConfig, CallId, Ending},
     cli::{AnswerPlan, AutoAnswer, CallPlan, CliError, Exit, Target, print_json, print_line},
     engine::{
         config::Answering,
@@ -66,6 +66,9 @@ pub async fn call(profile: &Profile, plan: CallPlan) -> Result<(), CliError> {
                 // One call at a time.
                 running.engine.send(Command::Decline);
             }
+            Ok(Event::Ended { call, .. }) if !is_shown(&running, call) => {
+                // Somebody else was turned away, or both called at once and the other call goes on.
+            }
             Ok(Event::Ended {
                 ending,
                 sentence,
@@ -94,6 +97,13 @@ pub async fn call(profile: &Profile, plan: CallPlan) -> Result<(), CliError> {
     drop(control);
     quit(running).await;
     result
+}
+
+/// Whether it is this call that the person sees, running or over.
+fn is_shown(running: &Running, call: CallId) -> bool {
+    let view = running.engine.view();
+    let shown = view.borrow().call.as_ref().map(|shown| shown.id);
+    shown == Some(call)
 }
 
 /// A call's ending as a command's.
@@ -165,6 +175,9 @@ pub async fn answer(profile: &Profile, plan: AnswerPlan) -> Result<(), CliError>
             Ok(Event::Incoming { from, .. }) => tracing::info!("{from} calls"),
             Ok(Event::Connected { .. }) => tracing::info!("connected"),
             Ok(Event::Failed { sentence }) => tracing::warn!("{sentence}"),
+            Ok(Event::Ended { call, .. }) if plan.once && !is_shown(&running, call) => {
+                // Somebody else was turned away, or both called at once and the other call goes on.
+            }
             Ok(Event::Ended {
                 ending,
                 sentence,
