@@ -986,6 +986,9 @@ impl Engine {
         let now = runtime.now();
         match opened {
             Ok(media) => {
+                // Whoever muted while it rang is not heard now.
+                let current = self.calls.current();
+                media.set_muted(current.is_some_and(|info| info.muted || info.held));
                 slot.media = Some((participant, media));
                 slot.talking_since = Some(now);
                 self.publish(Event::Connected { call });
@@ -1018,22 +1021,24 @@ impl Engine {
         let sentence = super::sentence::ended(&name, &ended);
         let told = sentence.clone();
         self.show();
-        self.view.send_modify(|view| {
-            view.call = Some(CallView {
-                id: call,
-                name,
-                user,
-                phase: Phase::Ended { sentence },
-                muted: false,
-                held: false,
-                outgoing: ended.direction == Direction::Outgoing,
-                started: ended.timeline.started,
-                path: path.map(PathKind::as_str),
-                safety_words: Vec::new(),
-                level_in: f32::NEG_INFINITY,
-                level_out: f32::NEG_INFINITY,
-            });
-        });
+        let shown = CallView {
+            id: call,
+            name,
+            user,
+            phase: Phase::Ended { sentence },
+            muted: false,
+            held: false,
+            outgoing: ended.direction == Direction::Outgoing,
+            started: ended.timeline.started,
+            path: path.map(PathKind::as_str),
+            safety_words: Vec::new(),
+            level_in: f32::NEG_INFINITY,
+            level_out: f32::NEG_INFINITY,
+        };
+        // A call that was turned away does not cover the one that goes on.
+        if self.calls.current().is_none() {
+            self.view.send_modify(|view| view.call = Some(shown));
+        }
         self.publish(Event::Ended {
             call,
             outcome,
