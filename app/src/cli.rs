@@ -89,6 +89,9 @@ pub enum Command {
     /// Two people call each other on this machine, over real sockets and a supernode of their own.
     #[cfg(feature = "voice")]
     Demo(DemoArgs),
+    /// Two people call each other over a simulated network, in virtual time.
+    #[cfg(feature = "voice")]
+    Sim(SimArgs),
     /// Find out what works here, and what to do about the rest.
     #[cfg(feature = "voice")]
     Doctor(DoctorArgs),
@@ -181,6 +184,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
             let plan = arguments.plan()?;
             return wait_for(headless::demo::demo(plan));
         }
+        #[cfg(feature = "voice")]
+        Some(Command::Sim(arguments)) => return headless::sim::sim(&arguments.plan()?),
         #[cfg(feature = "voice")]
         Some(Command::Doctor(arguments)) => {
             let profile = profile(&cli.common)?;

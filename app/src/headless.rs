@@ -5,4 +5,6 @@ pub(crate) mod control;
 pub mod demo;
 pub mod doctor;
 pub mod measure;
+mod pair;
+pub mod sim;
 pub(crate) mod start;

@@ -48,6 +48,12 @@ pub struct AssertionFailure {
 }
 
 impl Assertion {
+    /// The path into the report.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// Whether it holds in `report`.
     ///
     /// # Errors

@@ -52,7 +52,11 @@ impl Person {
             Command::Device(arguments) => device::device(&mut env, arguments),
             Command::Supernode(_) => panic!("a supernode is not about one's own data"),
             #[cfg(feature = "voice")]
-            Command::Answer(_) | Command::Call(_) | Command::Demo(_) | Command::Doctor(_) => {
+            Command::Answer(_)
+            | Command::Call(_)
+            | Command::Demo(_)
+            | Command::Sim(_)
+            | Command::Doctor(_) => {
                 panic!("a call is not about one's own data")
             }
             #[cfg(unix)]

@@ -4,71 +4,109 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use super::{Assertion, CliError, MediaFlags, media::writable, values};
+use super::{Assertion, CliError, PathChoice, media::writable, values};
 use crate::sim::{Conditions, Loss, Rate};
 
 /// A queue that holds this much is what a good router has.
 const DEFAULT_QUEUE: Duration = Duration::from_millis(100);
+/// The longest call: what is recorded for the measurement of an hour still fits into memory.
+const MAX_TALK: Duration = Duration::from_secs(3600);
 /// Distance by which a reordered packet is held back.
 const REORDER_BY: Duration = Duration::from_millis(15);
 
+/// Examples shown by `--help`.
+const EXAMPLES: &str = "\
+Alice calls Bob through a supernode, both speak, Alice hangs up. The link conditions act on Alice's link, each
+way; Bob and the supernode have ideal ones. The call is the real one: only clock and network are simulated.
+
+Examples:
+  ahoy sim
+      Ten seconds over a good line: what it looked like to Alice, in ten lines
+  ahoy sim --profile lte --seed 7 --for 60 --json
+      A minute in a moving train; the same seed gives the same JSON
+  ahoy sim --loss 10 --burst 3 --assert 'participants.0.audio.score.value > 3'
+      A condition that must hold; exit code 1 when it does not
+  ahoy sim --kill-relay-at 3 --assert outcome==completed --junit result.xml
+      The supernode dies while they talk directly
+  ahoy sim --profile capacity-drop --for 30 --ndjson | jq -c 'select(.event == \"second\")'
+      One line for every second
+
+Paths for --assert are those of the JSON report: setup.accept_to_first_audio_ms, network.loss_fraction,
+participants.0.audio.packets.lost, participants.0.audio.mouth_to_ear_ms.p95, outcome, ...
+Exit codes: 0 done, 1 an assertion or the call failed, 2 usage, 3 no route, 6 time limit before media.";
+
 /// Call over a simulated network, in virtual time. The same seed gives the same call.
 #[derive(Debug, Clone, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct SimArgs {
-    /// Start from a network as it is found.
-    #[arg(long, value_enum, default_value_t)]
+    /// Start from a network as it is found; the flags below change it.
+    #[arg(long, value_enum, default_value_t, help_heading = "Alice's link")]
     pub profile: LinkProfile,
-    /// Packets lost each way, in percent.
-    #[arg(long, value_name = "PERCENT", value_parser = values::percent)]
+    /// Packets lost each way, in percent, 0 to 100.
+    #[arg(long, value_name = "PERCENT", value_parser = values::percent, help_heading = "Alice's link")]
     pub loss: Option<f64>,
-    /// Lose packets in bursts of so many on average.
-    #[arg(long, value_name = "PACKETS", requires = "loss", value_parser = values::burst)]
+    /// Lose packets in bursts of so many on average, 1 or more.
+    #[arg(long, value_name = "PACKETS", requires = "loss", value_parser = values::burst, help_heading = "Alice's link")]
     pub burst: Option<f64>,
-    /// Delay each way between the two, in milliseconds.
-    #[arg(long, value_name = "MS", value_parser = values::millis)]
+    /// Delay each way, in milliseconds, 0 to 60000.
+    #[arg(long, value_name = "MS", value_parser = values::millis, help_heading = "Alice's link")]
     pub delay: Option<Duration>,
-    /// Up to so much more delay, in milliseconds.
-    #[arg(long, value_name = "MS", value_parser = values::millis)]
+    /// Up to so much more delay, evenly distributed, in milliseconds, 0 to 60000.
+    #[arg(long, value_name = "MS", value_parser = values::millis, help_heading = "Alice's link")]
     pub jitter: Option<Duration>,
-    /// Bits per second that pass, such as 400k.
-    #[arg(long, value_name = "BPS", value_parser = values::rate)]
+    /// Bits per second that pass each way, UDP and IP headers included, such as 400k.
+    #[arg(long, value_name = "BPS", value_parser = values::rate, help_heading = "Alice's link")]
     pub rate: Option<u64>,
-    /// How long a full queue before the bottleneck takes to drain, in milliseconds.
-    #[arg(long, value_name = "MS", value_parser = values::millis)]
+    /// How long the full queue before the bottleneck takes to drain, in milliseconds, 0 to 60000 [default: 100]
+    #[arg(long, value_name = "MS", value_parser = values::millis, help_heading = "Alice's link")]
     pub queue: Option<Duration>,
-    /// Packets overtaken by later ones, in percent.
-    #[arg(long, value_name = "PERCENT", value_parser = values::percent)]
+    /// Packets held back by 15 ms, and overtaken by later ones, in percent, 0 to 100.
+    #[arg(long, value_name = "PERCENT", value_parser = values::percent, help_heading = "Alice's link")]
     pub reorder: Option<f64>,
-    /// Packets that come twice, in percent.
-    #[arg(long, value_name = "PERCENT", value_parser = values::percent)]
+    /// Packets that come twice, in percent, 0 to 100.
+    #[arg(long, value_name = "PERCENT", value_parser = values::percent, help_heading = "Alice's link")]
     pub dup: Option<f64>,
-    /// The caller changes its network so many seconds after the first sound.
-    #[arg(long, value_name = "SECONDS", value_parser = values::seconds)]
-    pub switch_at: Option<Duration>,
-    /// The relay dies so many seconds after the first sound.
+    /// The supernode dies so many seconds after the first sound.
     #[arg(long, value_name = "SECONDS", value_parser = values::seconds)]
     pub kill_relay_at: Option<Duration>,
-    /// The seed of everything random.
-    #[arg(long, default_value_t = 1)]
+    /// The seed of everything random: 0 to 18446744073709551615.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,
-    /// How many seconds they talk, in virtual time.
+    /// How many seconds they talk, in virtual time, up to 3600.
     #[arg(long = "for", value_name = "SECONDS", default_value = "10", value_parser = values::seconds)]
     pub talk: Duration,
     /// What must hold in the report, such as 'setup.accept_to_first_audio_ms < 100'; may be repeated.
-    #[arg(long = "assert", value_name = "EXPR")]
+    #[arg(long = "assert", value_name = "EXPR", help_heading = "Results")]
     pub assertions: Vec<Assertion>,
     /// Print the report as readable JSON.
-    #[arg(long, conflicts_with = "ndjson")]
+    #[arg(long, conflicts_with = "ndjson", help_heading = "Results")]
     pub json: bool,
-    /// Print the report as one line of JSON.
-    #[arg(long)]
+    /// Print a line of JSON for everything that happens, for each second, and for the report.
+    #[arg(long, help_heading = "Results")]
     pub ndjson: bool,
     /// Write the assertions' results to this file, as JUnit writes them.
-    #[arg(long, value_name = "FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "assertions",
+        help_heading = "Results"
+    )]
     pub junit: Option<PathBuf>,
-    /// Media options.
-    #[command(flatten)]
-    pub media: MediaFlags,
+    /// What both say, instead of a clip that is repeated: speech, or nothing can be measured.
+    #[arg(long, value_name = "FILE.wav", help_heading = "Media")]
+    pub audio_in: Option<PathBuf>,
+    /// Where to write what Alice heard.
+    #[arg(long, value_name = "FILE.wav", help_heading = "Media")]
+    pub audio_out: Option<PathBuf>,
+    /// Which ways media may take.
+    #[arg(long, value_enum, default_value_t, help_heading = "Media")]
+    pub path: PathChoice,
+    /// Bits per second of sound to send, 6k to 510k, such as 32k.
+    #[arg(long, value_name = "BPS", value_parser = values::audio_bitrate, help_heading = "Media")]
+    pub bitrate: Option<u32>,
+    /// Milliseconds of sound in a packet: 10, 20, 40 or 60.
+    #[arg(long, value_name = "MS", value_parser = values::ptime, help_heading = "Media")]
+    pub ptime: Option<u16>,
 }
 
 /// Networks as they are found.
@@ -157,10 +195,9 @@ impl LinkProfile {
 /// A simulated call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SimPlan {
-    /// Conditions each way from given times after the first sound on. The first time is zero.
+    /// Conditions of the caller's link, each way, from given times after the first sound on. The first time is
+    /// zero, and those hold from the beginning.
     pub conditions: Vec<(Duration, Conditions)>,
-    /// When the caller changes its network, after the first sound.
-    pub switch_at: Option<Duration>,
     /// When the relay dies, after the first sound.
     pub kill_relay_at: Option<Duration>,
     /// The seed of everything random.
@@ -174,11 +211,11 @@ pub struct SimPlan {
     /// Where the assertions' results go.
     pub junit: Option<PathBuf>,
     /// What is said; absent: a clip of speech.
-    pub audio_in: Option<super::AudioIn>,
-    /// Where what was heard goes; absent: nowhere.
+    pub audio_in: Option<PathBuf>,
+    /// Where what the caller heard goes; absent: nowhere.
     pub audio_out: Option<PathBuf>,
     /// Which ways media may take.
-    pub path: super::PathChoice,
+    pub path: PathChoice,
     /// Bits per second to send; absent: the app's choice.
     pub bitrate_bps: Option<u32>,
     /// Milliseconds of sound in a packet; absent: the app's choice.
@@ -192,7 +229,7 @@ pub enum Print {
     Summary,
     /// Readable JSON.
     Json,
-    /// One line of JSON.
+    /// A line of JSON for everything that happens.
     Ndjson,
 }
 
@@ -205,47 +242,33 @@ impl SimArgs {
         if let Some(junit) = &self.junit {
             writable(junit, "--junit")?;
         }
-        if !self.media.via.is_empty() {
-            return Err(CliError::usage(
-                "the simulation has a supernode of its own: leave out --via",
-            ));
+        if self.talk > MAX_TALK {
+            return Err(CliError::usage(format_args!(
+                "--for is {} seconds at most",
+                MAX_TALK.as_secs()
+            )));
         }
-        for (at, option) in [
-            (self.switch_at, "--switch-at"),
-            (self.kill_relay_at, "--kill-relay-at"),
-        ] {
-            if at.is_some_and(|at| at >= self.talk) {
-                return Err(CliError::usage(format_args!(
-                    "{option} is after the end of the call: make --for longer"
-                )));
-            }
-        }
-        let audio_in = self.media.audio_in.clone();
-        if audio_in == Some(super::AudioIn::Microphone)
-            || self.media.audio_out == Some(super::AudioOut::Speaker)
-        {
+        if self.kill_relay_at.is_some_and(|at| at >= self.talk) {
             return Err(CliError::usage(
-                "there is no microphone and no loudspeaker in virtual time: name files",
+                "--kill-relay-at is after the end of the call: make --for longer",
             ));
         }
         let mut conditions = self.profile.conditions();
         for (_, conditions) in &mut conditions {
             self.apply(conditions)?;
         }
-        let flags = MediaFlags {
-            audio_in: Some(audio_in.clone().unwrap_or(super::AudioIn::Silence)),
-            audio_out: Some(
-                self.media
-                    .audio_out
-                    .clone()
-                    .unwrap_or(super::AudioOut::Null),
-            ),
-            ..self.media
-        };
-        let media = flags.plan()?;
+        // Virtual time has no microphone and no loudspeaker, but files.
+        if let Some(path) = self.audio_in.as_ref().filter(|path| !path.is_file()) {
+            let path = path.display();
+            return Err(CliError::usage(format_args!(
+                "there is no sound file {path}: --audio-in takes a FILE.wav here"
+            )));
+        }
+        if let Some(path) = &self.audio_out {
+            writable(path, "--audio-out")?;
+        }
         Ok(SimPlan {
             conditions,
-            switch_at: self.switch_at,
             kill_relay_at: self.kill_relay_at,
             seed: self.seed,
             talk: self.talk,
@@ -256,14 +279,11 @@ impl SimArgs {
                 (false, false) => Print::Summary,
             },
             junit: self.junit,
-            audio_in,
-            audio_out: match media.audio_out {
-                super::AudioOut::File(path) => Some(path),
-                super::AudioOut::Speaker | super::AudioOut::Null => None,
-            },
-            path: media.path,
-            bitrate_bps: media.bitrate_bps,
-            ptime_millis: media.ptime_millis,
+            audio_in: self.audio_in,
+            audio_out: self.audio_out,
+            path: self.path,
+            bitrate_bps: self.bitrate,
+            ptime_millis: self.ptime,
         })
     }
 

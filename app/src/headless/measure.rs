@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ahoy_media::{
     audio::{
-        BLOCK_DURATION, BLOCK_SAMPLES,
+        BLOCK_DURATION, BLOCK_SAMPLES, SAMPLE_RATE_HZ,
         align::{METRIC, align, score},
     },
     time::duration_of,
@@ -13,8 +13,8 @@ use ahoy_media::{
 
 use crate::report::{Histogram, Percentiles, Score};
 
-/// The search ends here: a call that slow has other troubles. One second in samples.
-const MAX_DELAY_SAMPLES: usize = 48_000;
+/// The search ends here: past the queue of a bloated link and the longest jitter buffer. Three seconds in samples.
+const MAX_DELAY_SAMPLES: usize = 144_000;
 
 /// What was measured about one direction.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,8 +38,11 @@ pub fn measure(
     let spoken = spoken
         .get(..spoken_at.len() * BLOCK_SAMPLES)
         .unwrap_or(spoken);
-    // The loops of the two sides did not start in one moment; neither runs ahead by more than the search.
-    let Some(alignment) = align(spoken, heard, MAX_DELAY_SAMPLES) else {
+    // The loops of the two sides did not start in one moment, and either may be the first: put what was heard
+    // on the speaker's time, or nothing would be found before its beginning.
+    let lead = lead_samples(spoken_at, heard_at);
+    let heard = shifted(heard, lead);
+    let Some(alignment) = align(spoken, &heard, MAX_DELAY_SAMPLES) else {
         return Heard {
             mouth_to_ear: None,
             score: None,
@@ -53,20 +56,52 @@ pub fn measure(
         let said = window.start;
         // A block is handed over when its last sample was said, and played from its first sample on.
         let mouth = instant_of(spoken_at, said).and_then(|at| at.checked_sub(BLOCK_DURATION));
-        let ear = said
-            .checked_add_signed(isize::try_from(delay).unwrap_or(isize::MAX))
+        let ear = isize::try_from(delay - lead)
+            .ok()
+            .and_then(|later| said.checked_add_signed(later))
             .and_then(|played| instant_of(heard_at, played));
         if let (Some(mouth), Some(ear)) = (mouth, ear) {
             delays.record(ear.saturating_duration_since(mouth));
         }
     }
+    // What was on its way when the listener hung up is not lost.
+    let end = usize::try_from(alignment.delay_samples)
+        .map_or(0, |delay| heard.len().saturating_sub(delay));
+    let audible = spoken.get(..end).unwrap_or(spoken);
     Heard {
         mouth_to_ear: delays.percentiles(),
-        score: score(spoken, heard, MAX_DELAY_SAMPLES).map(|value| Score {
+        score: score(audible, &heard, MAX_DELAY_SAMPLES).map(|value| Score {
             metric: METRIC.to_owned(),
             value,
         }),
     }
+}
+
+/// By how many samples the listener's loop began after the speaker's; negative when it was the first.
+fn lead_samples(spoken_at: &[Instant], heard_at: &[Instant]) -> i64 {
+    let (Some(spoken), Some(heard)) = (spoken_at.first(), heard_at.first()) else {
+        return 0;
+    };
+    let samples = |time: Duration| {
+        let samples = time.as_secs_f64() * f64::from(SAMPLE_RATE_HZ);
+        samples.round() as i64
+    };
+    match heard.checked_duration_since(*spoken) {
+        Some(later) => samples(later),
+        None => -samples(spoken.saturating_duration_since(*heard)),
+    }
+}
+
+/// `sound` after `lead` samples of silence, or without its first `-lead` samples.
+fn shifted(sound: &[f32], lead: i64) -> Vec<f32> {
+    let count = usize::try_from(lead.unsigned_abs()).unwrap_or(usize::MAX);
+    if lead < 0 {
+        return sound.get(count..).unwrap_or_default().to_vec();
+    }
+    // Longer than any search: nothing would be found either way.
+    let mut shifted = vec![0.0; count.min(MAX_DELAY_SAMPLES)];
+    shifted.extend_from_slice(sound);
+    shifted
 }
 
 fn instant_of(blocks: &[Instant], sample: usize) -> Option<Instant> {
@@ -116,6 +151,23 @@ mod tests {
         let p50 = measured.mouth_to_ear.unwrap().p50;
         assert!((p50 - 60.0).abs() < 1.0, "{p50}");
         assert!(measured.score.unwrap().value > 4.5);
+    }
+
+    #[test]
+    fn a_listener_who_starts_after_the_sound_has_come_still_knows_the_delay() {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a test needs one instant to start from"
+        )]
+        let start = Instant::now();
+        let spoken = speech(96_000);
+        // 20 ms on the way, and the listener's loop begins 200 ms late: the first 180 ms are never heard.
+        let heard = &spoken[8_640..];
+        let spoken_at = ticks(start, 220);
+        let heard_at = ticks(start + Duration::from_millis(200), 220);
+        let measured = measure(&spoken, &spoken_at, heard, &heard_at);
+        let p50 = measured.mouth_to_ear.unwrap().p50;
+        assert!((p50 - 30.0).abs() < 1.0, "{p50}");
     }
 
     #[test]

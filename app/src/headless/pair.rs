@@ -1,0 +1,354 @@
+//! One call between two people in this process, with a supernode of their own: what `ahoy demo` shows over
+//! real sockets and `ahoy sim` over simulated ones.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use ahoy_media::audio::{
+    BLOCK_DURATION, SILENCE,
+    sink::AudioSink as _,
+    source::{AudioSource as _, SourceState},
+    wav::{AtEnd, WavSink, WavSource, read_all},
+};
+use ahoy_transport::{
+    identity::{NodeAddress, NodeKeys},
+    runtime::{Runtime, RuntimeExt, timeout},
+};
+use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
+use tokio::sync::broadcast;
+
+use super::measure::measure;
+use crate::{
+    call::{CallConfig, Ending as CallEnding},
+    cli::{CliError, Exit, PathChoice},
+    engine::{
+        self, Ending,
+        config::{Answering, EngineConfig, Me, PathPolicy},
+        handle::{Command, EngineHandle, Event},
+        media::{AudioIn, AudioOut, AudioSettings, Probe},
+        memory_book::MemoryBook,
+    },
+    identity::Identity,
+    report::Report,
+    supernode::{SupernodeConfig, SupernodeHandle},
+};
+
+/// What the two people say when nothing else is given: 48 kHz mono, 15 s.
+static SPEECH: &[u8] = include_bytes!("../../../assets/ahoy.wav");
+
+/// Registering takes a few round trips.
+const REGISTRATION: Duration = Duration::from_secs(20);
+
+/// Where somebody's code runs.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    /// Clock, sockets, randomness.
+    pub(super) runtime: Arc<dyn Runtime>,
+    /// Where to listen.
+    pub(super) listen: SocketAddr,
+}
+
+/// The three machines.
+#[derive(Debug, Clone)]
+pub(super) struct Stage {
+    /// Where the supernode runs.
+    pub(super) supernode: Place,
+    /// Where Alice calls from.
+    pub(super) caller: Place,
+    /// Where Bob answers.
+    pub(super) callee: Place,
+    /// All three are one machine, whose loopback addresses count.
+    pub(super) one_machine: bool,
+}
+
+/// What they do.
+#[derive(Debug, Clone)]
+pub(super) struct Script {
+    /// What both say.
+    pub(super) spoken: PathBuf,
+    /// What Alice heard is written here.
+    pub(super) heard_by_caller: PathBuf,
+    /// What Bob heard is written here.
+    pub(super) heard_by_callee: PathBuf,
+    /// How long they talk.
+    pub(super) talk: Duration,
+    /// How much longer than that the whole call may take.
+    pub(super) patience: Duration,
+    /// Which ways media may take.
+    pub(super) path: PathChoice,
+    /// Bits per second to send; absent: the app's choice.
+    pub(super) bitrate_bps: Option<u32>,
+    /// Milliseconds of sound in a packet; absent: the app's choice.
+    pub(super) ptime_millis: Option<u16>,
+    /// The caller's report says what the call cost.
+    pub(super) measure_cost: bool,
+}
+
+/// One of the two people.
+struct Person {
+    engine: EngineHandle,
+    events: broadcast::Receiver<Event>,
+    ending: Ending,
+    probe: Probe,
+}
+
+/// Two people, registered and ready.
+pub(super) struct Pair {
+    alice: Person,
+    bob: Person,
+    link: String,
+    supernode: SupernodeHandle,
+}
+
+impl Pair {
+    /// Starts the supernode and both engines, and waits until both are registered.
+    ///
+    /// # Errors
+    /// Which of them did not come up.
+    pub(super) async fn start(stage: &Stage, script: &Script) -> Result<Self, CliError> {
+        let mut rng = ChaCha20Rng::from_seed(stage.caller.runtime.random_array());
+        let node_keys = NodeKeys::generate(&mut rng);
+        let mut config = SupernodeConfig {
+            listen: vec![stage.supernode.listen],
+            ..SupernodeConfig::default()
+        };
+        config.relay.allow_private = stage.one_machine;
+        let runtime = Arc::clone(&stage.supernode.runtime);
+        let supernode = SupernodeHandle::start(runtime, config, &node_keys)
+            .await
+            .map_err(CliError::failed)?;
+        let home = supernode
+            .local_addrs()
+            .first()
+            .map(|addr| (NodeAddress::new(node_keys.id(), *addr), *addr))
+            .ok_or_else(|| CliError::failed("the supernode listens nowhere"))?;
+        tracing::info!("a supernode listens on {}", home.1);
+
+        let mut bob = person(stage, script, Role::Callee, &home, &mut rng)?;
+        let mut alice = person(stage, script, Role::Caller, &home, &mut rng)?;
+        let runtime = &*stage.caller.runtime;
+        let link = ready(runtime, &mut bob, "Bob could not register").await?;
+        ready(runtime, &mut alice, "Alice could not register").await?;
+        Ok(Self {
+            alice,
+            bob,
+            link,
+            supernode,
+        })
+    }
+
+    /// The caller's engine.
+    pub(super) fn caller(&self) -> &EngineHandle {
+        &self.alice.engine
+    }
+
+    /// Alice calls Bob by his link, they talk, she hangs up. `watch` sees what her engine tells. Returns how it
+    /// ended and her report, with what only this process can know since both ends are in it.
+    ///
+    /// # Errors
+    /// When there was no call, or no end of it, or the recordings cannot be read.
+    pub(super) async fn call(
+        mut self,
+        stage: &Stage,
+        script: &Script,
+        mut watch: impl FnMut(&Event),
+    ) -> Result<(CallEnding, Report), CliError> {
+        self.alice.engine.send(Command::Call(self.link));
+        let ended = async {
+            loop {
+                let event = match self.alice.events.recv().await {
+                    Ok(event) => event,
+                    Err(broadcast::error::RecvError::Lagged(_)) => continue,
+                    Err(broadcast::error::RecvError::Closed) => {
+                        break Err(CliError::failed("the engine stopped"));
+                    }
+                };
+                watch(&event);
+                match event {
+                    Event::Ended { ending, report, .. } => break Ok((ending, *report)),
+                    Event::Failed { sentence } => break Err(CliError::failed(sentence)),
+                    Event::Ready { .. }
+                    | Event::HomeLost { .. }
+                    | Event::HomeBack { .. }
+                    | Event::Incoming { .. }
+                    | Event::Request { .. }
+                    | Event::Ringing { .. }
+                    | Event::Connected { .. }
+                    | Event::FirstAudio { .. } => {}
+                }
+            }
+        };
+        let limit = script.talk + script.patience;
+        let (ending, mut report) = timeout(&*stage.caller.runtime, limit, ended)
+            .await
+            .unwrap_or_else(|| {
+                let late = "the call did not end in time";
+                Err(CliError::new(Exit::TimeLimit, late))
+            })?;
+        for person in [&self.alice, &self.bob] {
+            person.engine.send(Command::Quit);
+        }
+        self.alice.ending.wait().await;
+        self.bob.ending.wait().await;
+        drop(self.supernode);
+        add_measurements(&mut report, script, &self.bob.probe, &self.alice.probe)?;
+        Ok((ending, report))
+    }
+}
+
+/// Writes the clip that comes with the program to `path`, over and over until it lasts for `talk`.
+///
+/// # Errors
+/// Whatever the file system answers.
+pub(super) fn write_speech(path: &Path, talk: Duration) -> Result<(), CliError> {
+    let clip = path.with_extension("clip");
+    let written = fs::write(&clip, SPEECH)
+        .map_err(|error| CliError::failed(format_args!("cannot write {}: {error}", clip.display())))
+        .and_then(|()| repeat(&clip, path, talk));
+    if let Err(error) = fs::remove_file(&clip) {
+        tracing::debug!(%error, "a temporary file stays behind");
+    }
+    written
+}
+
+fn repeat(clip: &Path, path: &Path, talk: Duration) -> Result<(), CliError> {
+    let mut source = WavSource::open(clip, AtEnd::Loop).map_err(CliError::failed)?;
+    let mut sink = WavSink::create(path).map_err(CliError::failed)?;
+    let mut block = SILENCE;
+    let mut written = Duration::ZERO;
+    while written < talk && source.next_block(&mut block) == SourceState::Playing {
+        sink.write_block(&block).map_err(CliError::failed)?;
+        written += BLOCK_DURATION;
+    }
+    sink.finish().map_err(CliError::failed)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Caller,
+    Callee,
+}
+
+fn person(
+    stage: &Stage,
+    script: &Script,
+    role: Role,
+    home: &(NodeAddress, SocketAddr),
+    rng: &mut ChaCha20Rng,
+) -> Result<Person, CliError> {
+    let (name, place, heard, answering) = match role {
+        Role::Caller => (
+            "Alice",
+            &stage.caller,
+            &script.heard_by_caller,
+            Answering::Person,
+        ),
+        Role::Callee => (
+            "Bob",
+            &stage.callee,
+            &script.heard_by_callee,
+            Answering::Everybody,
+        ),
+    };
+    let identity = Identity::create(rng, place.runtime.unix_millis());
+    let defaults = AudioSettings::default();
+    let probe = Probe::default();
+    let config = EngineConfig {
+        me: Me::of(&identity, name),
+        listen: place.listen,
+        homes: vec![home.clone()],
+        path: match script.path {
+            PathChoice::Auto => PathPolicy::Auto,
+            PathChoice::Direct => PathPolicy::Direct,
+            PathChoice::Relay => PathPolicy::Relay,
+        },
+        audio: AudioSettings {
+            input: AudioIn::File(script.spoken.clone()),
+            output: AudioOut::File(heard.clone()),
+            bitrate_bps: script.bitrate_bps.unwrap_or(defaults.bitrate_bps),
+            frame_millis: script.ptime_millis.unwrap_or(defaults.frame_millis),
+        },
+        answering,
+        limits: CallConfig {
+            // The caller hangs up.
+            talk_limit: (role == Role::Caller).then_some(script.talk),
+            ..CallConfig::default()
+        },
+        allow_loopback: stage.one_machine,
+        probe: Some(probe.clone()),
+        measure_cost: script.measure_cost && role == Role::Caller,
+    };
+    let book = Arc::new(MemoryBook::new(identity.user(), name));
+    let (engine, ending) = engine::start(&place.runtime, config, book)
+        .map_err(|error| CliError::failed(format_args!("cannot open a UDP port: {error}")))?;
+    Ok(Person {
+        events: engine.events(),
+        engine,
+        ending,
+        probe,
+    })
+}
+
+/// Waits until somebody is registered, and returns their link.
+async fn ready(
+    runtime: &dyn Runtime,
+    person: &mut Person,
+    otherwise: &str,
+) -> Result<String, CliError> {
+    let waiting = async {
+        loop {
+            match person.events.recv().await {
+                Ok(Event::Ready { link }) => return Some(link),
+                Ok(
+                    Event::HomeLost { .. }
+                    | Event::HomeBack { .. }
+                    | Event::Incoming { .. }
+                    | Event::Request { .. }
+                    | Event::Ringing { .. }
+                    | Event::Connected { .. }
+                    | Event::FirstAudio { .. }
+                    | Event::Ended { .. }
+                    | Event::Failed { .. },
+                )
+                | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    };
+    timeout(runtime, REGISTRATION, waiting)
+        .await
+        .flatten()
+        .ok_or_else(|| CliError::new(Exit::NoRoute, otherwise))
+}
+
+/// What only this process can know, since both ends are in it.
+fn add_measurements(
+    report: &mut Report,
+    script: &Script,
+    speaker: &Probe,
+    listener: &Probe,
+) -> Result<(), CliError> {
+    let audio = report
+        .participants
+        .first_mut()
+        .and_then(|participant| participant.audio.as_mut());
+    let Some(audio) = audio else {
+        // Nobody spoke, so there are no recordings either.
+        return Ok(());
+    };
+    let samples = |path: &Path| read_all(path).map_err(CliError::failed);
+    let measured = measure(
+        &samples(&script.spoken)?,
+        &speaker.spoken.instants(),
+        &samples(&script.heard_by_caller)?,
+        &listener.heard.instants(),
+    );
+    audio.mouth_to_ear_ms = measured.mouth_to_ear;
+    audio.score = measured.score;
+    Ok(())
+}
