@@ -3,8 +3,31 @@
 //!
 //! A body must not panic for any input, and checks that what was read is written back as itself.
 
-use ahoy::signal::{FollowUp, Offer, Signal, SignalMessage};
-use ahoy_nat::supernode::protocol::{Push, Request, Response};
+use ahoy::{
+    control::codec::{Lines, read_request},
+    link::{Link, PersonLink, display_name},
+    report::RemoteReport,
+    signal::{FollowUp, Offer, Signal, SignalMessage},
+};
+use ahoy_nat::{
+    candidate::{decode_candidates, encode_candidates},
+    supernode::protocol::{Push, Request, Response},
+};
+
+mod identity;
+mod media;
+mod port;
+pub mod seeds;
+mod session;
+mod turn;
+
+pub use identity::{
+    device_certificate, device_log, follow_up, fork_proof, invite, seal_key_record, sealed_offer,
+};
+pub use media::{recv_pipeline, rtp};
+pub use port::{peer_port, supernode_port};
+pub use session::{noise_frame, session_datagram};
+pub use turn::turn;
 
 /// A fuzz body.
 pub type Body = fn(&[u8]);
@@ -12,8 +35,82 @@ pub type Body = fn(&[u8]);
 /// All bodies by name; the names are those of the libFuzzer targets and of the corpus folders.
 pub const TARGETS: &[(&str, Body)] = &[
     ("call_signal", call_signal),
+    ("candidates", candidates),
+    ("control_lines", control_lines),
+    ("device_certificate", device_certificate),
+    ("device_log", device_log),
+    ("follow_up", follow_up),
+    ("fork_proof", fork_proof),
+    ("invite", invite),
+    ("link", link),
+    ("noise_frame", noise_frame),
+    ("peer_port", peer_port),
+    ("recv_pipeline", recv_pipeline),
+    ("remote_report", remote_report),
+    ("rtp", rtp),
+    ("seal_key_record", seal_key_record),
+    ("sealed_offer", sealed_offer),
+    ("session_datagram", session_datagram),
+    ("supernode_port", supernode_port),
     ("supernode_protocol", supernode_protocol),
+    ("turn", turn),
 ];
+
+/// Addresses that a peer says it may be reached at.
+pub fn candidates(bytes: &[u8]) {
+    if let Ok(candidates) = decode_candidates(bytes) {
+        assert!(candidates.iter().all(|candidate| candidate.is_usable()));
+        let mut again = decode_candidates(&encode_candidates(&candidates)).expect("just written");
+        assert_eq!(again.len(), candidates.len());
+        // They are written best first.
+        for candidate in candidates {
+            let at = again.iter().position(|known| *known == candidate);
+            again.swap_remove(at.expect("each comes back"));
+        }
+    }
+}
+
+/// Lines on the local control socket, in pieces as a stream brings them.
+pub fn control_lines(bytes: &[u8]) {
+    let mut lines = Lines::default();
+    for piece in bytes.chunks(7) {
+        lines.push(piece);
+        while let Ok(Some(line)) = lines.next_line() {
+            assert!(!line.contains(&b'\n'));
+            if let Ok(request) = read_request(&line) {
+                let text = serde_json::to_vec(&request).expect("a request is JSON");
+                assert_eq!(read_request(&text), Ok(request));
+            }
+        }
+    }
+}
+
+/// Links of people and supernodes, and the names in them.
+pub fn link(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Ok(link) = text.parse::<Link>() {
+        let written = link.to_string();
+        assert_eq!(written.parse(), Ok(link.clone()));
+        match &link {
+            // A name is cleaned as it is read; everything else has one spelling.
+            Link::Person(PersonLink { name: Some(_), .. }) => {}
+            Link::Person(_) | Link::Node(_) => assert_eq!(written, text),
+        }
+    }
+    let name = display_name(&text);
+    assert_eq!(display_name(&name), name);
+}
+
+/// What a peer says about the call at its end.
+pub fn remote_report(bytes: &[u8]) {
+    if let Some(report) = RemoteReport::decode(bytes) {
+        for max in [usize::MAX, 4096, 64] {
+            let json = report.encode(max);
+            assert!(json.len() <= max);
+            assert!(RemoteReport::decode(&json).is_some());
+        }
+    }
+}
 
 /// Call control, offers and follow-ups between two devices.
 pub fn call_signal(bytes: &[u8]) {

@@ -1,0 +1,42 @@
+//! Media packets from a peer.
+
+use std::time::Duration;
+
+use ahoy_media::{
+    packet::rtp::{MAX_PACKET_BYTES, RtpPacket},
+    pipeline::recv::{RecvConfig, RecvPipeline},
+    time::SILENT_BLOCK,
+};
+
+use super::turn::{Script, origin};
+
+/// One RTP packet.
+pub fn rtp(bytes: &[u8]) {
+    if let Ok(packet) = RtpPacket::parse(bytes) {
+        let mut out = [0; MAX_PACKET_BYTES];
+        let len = packet.write(&mut out).expect("it was read from as much");
+        assert_eq!(RtpPacket::parse(&out[..len]), Ok(packet));
+    }
+}
+
+/// A stream of packets into the receiver, which decodes them with the speaker pulling.
+pub fn recv_pipeline(bytes: &[u8]) {
+    let mut pipeline = RecvPipeline::new(RecvConfig::default()).expect("a decoder");
+    let mut now = origin();
+    let mut script = Script::new(bytes);
+    let mut block = SILENT_BLOCK;
+    while let Some((op, arg)) = script.op() {
+        // A header that fits, so that payloads, sequence numbers and timestamps are what varies.
+        let packet = script.bytes(usize::from(op));
+        let _accepted: bool = pipeline.insert_packet(now, packet).is_ok();
+        for _ in 0..arg % 4 {
+            now += Duration::from_millis(10);
+            pipeline.get_audio(now, &mut block);
+            assert!(
+                block
+                    .iter()
+                    .all(|sample| sample.is_finite() && sample.abs() <= 4.0)
+            );
+        }
+    }
+}

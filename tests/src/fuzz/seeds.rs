@@ -1,0 +1,411 @@
+//! Samples for the corpus, made by the encoders themselves. `tests/fuzz_corpus.rs` writes them when asked to.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use ahoy::{
+    link::{NodeLink, PersonLink},
+    sim::World,
+    supernode::{SupernodeConfig, SupernodeHandle},
+};
+use ahoy_media::{
+    packet::rtp::{HEADER_BYTES, OPUS_PAYLOAD_TYPE, RtpHeader, RtpPacket},
+    time::RtpTimestamp,
+};
+use ahoy_nat::{
+    candidate::{Candidate, CandidateKind, encode_candidates},
+    client::NodeClient,
+    supernode::protocol::{Registration, Response},
+};
+use ahoy_transport::{
+    datagram::{Content, Datagram},
+    endpoint::{ConnectError, Endpoint, EndpointConfig, NodeAuth},
+    feedback::Feedback,
+    identity::{
+        CertificateFields, DeviceCertificate, Invite, NodeAddress, SealKeyRecord,
+        log::{LogRelation, LogSigner},
+    },
+    runtime::Runtime,
+    sealed::{CallEnvelopes, Role},
+};
+use bytes::Bytes;
+
+use super::{
+    identity::{Fixture, NOW_MILLIS, fixture},
+    port::{MAX_DATAGRAMS, SEED, node_keys, stranger, target},
+};
+
+/// A sample: the target that it is for, its name, its bytes.
+pub type Sample = (&'static str, &'static str, Vec<u8>);
+
+/// All samples.
+///
+/// # Panics
+/// When an encoder refuses what it must take.
+#[must_use]
+pub fn samples() -> Vec<Sample> {
+    let mut samples = Vec::new();
+    samples.extend(identity());
+    samples.extend(text());
+    samples.extend(packets());
+    samples.extend(scripts());
+    samples.extend(ports());
+    samples
+}
+
+fn identity() -> Vec<Sample> {
+    let fixture = fixture();
+    let second = CertificateFields::for_device(
+        fixture.user(),
+        &fixture.second,
+        fixture.log.head(),
+        NOW_MILLIS,
+    );
+    let by_device = DeviceCertificate::issue_by_device(second, &fixture.keys);
+    let LogRelation::Fork(fork) = fixture.log.compare(&fixture.fork) else {
+        panic!("the logs differ")
+    };
+    let offer = fixture
+        .seal(&fixture.offer(b"offer", b"candidates"))
+        .expect("it fits");
+    let follow_up = CallEnvelopes::new(&Fixture::secret(), &[1; 16], Role::Caller)
+        .seal(b"follow-up")
+        .expect("it fits");
+    let invite = Invite::issue(
+        fixture.user(),
+        LogSigner::Root(&fixture.root),
+        NOW_MILLIS + 1,
+        &mut Fixture::rng(),
+    );
+    let proof = invite.present(fixture.user(), fixture.keys.id());
+    let seal_key = SealKeyRecord::issue(&fixture.keys).as_bytes().to_vec();
+    let registration = |epoch, certificate: &DeviceCertificate| Registration {
+        epoch,
+        certificate: certificate.as_bytes().to_vec(),
+        log: fixture.log.to_bytes(),
+        seal_key: seal_key.clone(),
+    };
+    let devices = Response::Devices(vec![
+        registration(1, &fixture.certificate),
+        registration(2, &by_device),
+    ]);
+    vec![
+        (
+            "device_certificate",
+            "by_root",
+            fixture.certificate.as_bytes().to_vec(),
+        ),
+        (
+            "device_certificate",
+            "by_device",
+            by_device.as_bytes().to_vec(),
+        ),
+        ("device_log", "two_devices", fixture.log.to_bytes()),
+        ("device_log", "fork", fixture.fork.to_bytes()),
+        ("fork_proof", "second_entry", fork.as_bytes().to_vec()),
+        ("seal_key_record", "first", seal_key.clone()),
+        ("sealed_offer", "offer", offer),
+        ("sealed_offer", "parts", b"what is offered".to_vec()),
+        ("follow_up", "from_caller", follow_up),
+        ("invite", "text", invite.to_string().into_bytes()),
+        ("invite", "secret", invite.to_secret_bytes().to_vec()),
+        ("invite", "proof", proof.to_bytes()),
+        (
+            "supernode_protocol",
+            "devices_sharing_a_log",
+            devices.encode(),
+        ),
+    ]
+}
+
+fn text() -> Vec<Sample> {
+    let fixture = fixture();
+    let home = |host: &str| NodeAddress {
+        node: node_keys().id(),
+        host: host.parse().expect("a host"),
+        port: 4433,
+    };
+    let person = PersonLink {
+        homes: vec![
+            home("node.example"),
+            home("[2001:db8::1]"),
+            home("203.0.113.1"),
+        ],
+        name: Some("Åsa & Bo".into()),
+        ..PersonLink::new(fixture.user())
+    };
+    let report = r#"{"audio":{"codec":"opus"},"participants":[{"id":"a","audio":{"packets":{"sent":5,"received":4,"lost":1}}}],"network":{"rtt_ms":{"p50":12.5,"p95":20.0},"switches":[]}}"#;
+    vec![
+        ("link", "person", person.to_string().into_bytes()),
+        (
+            "link",
+            "node",
+            NodeLink(home("203.0.113.1")).to_string().into_bytes(),
+        ),
+        ("link", "name", "a\u{202e}b c\u{200d}".into()),
+        (
+            "control_lines",
+            "two",
+            b"{\"id\":1,\"command\":\"status\"}\n{\"command\":\"hangup\"}\r\n".to_vec(),
+        ),
+        ("remote_report", "small", report.into()),
+    ]
+}
+
+fn packets() -> Vec<Sample> {
+    let rtp = |payload: &[u8], sequence: u16| {
+        let packet = RtpPacket {
+            header: RtpHeader {
+                marker: sequence == 0,
+                payload_type: OPUS_PAYLOAD_TYPE,
+                sequence,
+                timestamp: RtpTimestamp(u32::from(sequence) * 960),
+                ssrc: 1,
+            },
+            payload,
+        };
+        let mut out = vec![0; HEADER_BYTES + payload.len()];
+        packet.write(&mut out).expect("it fits");
+        out
+    };
+    // A CELT frame of silence (RFC 6716 section 3.1), a SILK one, and garbage.
+    let stream: Vec<u8> = [
+        [0xf8, 0xff, 0xfe],
+        [0x48, 1, 2],
+        [0x7b, 0x81, 9],
+        [0xf8, 0xff, 0xfe],
+    ]
+    .iter()
+    .zip([0, 1, 2, 5])
+    .flat_map(|(payload, sequence)| {
+        let packet = rtp(payload, sequence);
+        let len = u8::try_from(packet.len()).expect("short");
+        [&[len, 0, 2][..], &packet].concat()
+    })
+    .collect();
+    let list = encode_candidates(&[
+        Candidate::new(
+            CandidateKind::Host,
+            SocketAddr::from(([10, 0, 0, 1], 1)),
+            65_535,
+        ),
+        Candidate::new(CandidateKind::ServerReflexive, stranger(), 1),
+        Candidate::new(
+            CandidateKind::Mapped,
+            "[2001:db8::1]:9".parse().expect("an address"),
+            2,
+        ),
+    ]);
+    let media = Datagram {
+        link_sequence: 0,
+        content: Content::Media {
+            flow: 1,
+            sequence: 70,
+            payload: Bytes::from_static(b"payload"),
+        },
+    }
+    .encode();
+    let feedback = Feedback {
+        about: 0,
+        age: Duration::from_millis(5),
+        timestamp: 1000,
+        begin: 0,
+        arrivals: vec![Some(4), None, Some(1)],
+    }
+    .encode();
+    let report = Datagram {
+        link_sequence: 1,
+        content: Content::Feedback(feedback.into()),
+    }
+    .encode();
+    let fed: Vec<u8> = [&media, &report]
+        .into_iter()
+        .flat_map(|datagram| {
+            // The script takes four bytes for each unit of its operation.
+            let units = datagram.len().div_ceil(4);
+            let mut bytes = vec![u8::try_from(units).expect("short"), 0, 0x50];
+            bytes.extend_from_slice(datagram);
+            bytes
+        })
+        .collect();
+    vec![
+        ("rtp", "opus", rtp(&[0xf8, 0xff, 0xfe], 7)),
+        (
+            "rtp",
+            "extension_and_padding",
+            vec![
+                0xb1, 0x6f, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 9, 9, 9, 9, 0xbe, 0xde, 0, 1, 1, 2, 3, 4,
+                5, 6, 0, 2,
+            ],
+        ),
+        ("recv_pipeline", "stream", stream),
+        ("candidates", "three", list),
+        ("session_datagram", "media", media.to_vec()),
+        ("session_datagram", "feedback", report.to_vec()),
+        ("session_datagram", "fed", fed),
+    ]
+}
+
+fn scripts() -> Vec<Sample> {
+    let channel = |side: u8| [side | 8, 0x03, 0x00, b'a', b'h', b'o'];
+    let both_bound = [
+        &[0x03, 0, 0, 0x83, 0, 0][..],
+        &channel(0),
+        &channel(0x80),
+        &[0x00, 0x40, 0x00, 0x09, 0, 0, 0x0a, 0, 0],
+    ]
+    .concat();
+    let spoiled = [0x05, 0, 30, 0x03, 0, 0, 0x06, 0, 9, 0x83, 0, 0, 0, 0x10, 0];
+    let binding = [
+        &[0x01, 0, 20][..],
+        &[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42],
+        &[7; 12],
+        &[0x02, 0, 4, 0x40, 0, 0, 0, 0x07, 0, 3, 1, 2, 3],
+    ]
+    .concat();
+    // A handshake message of each pattern, and a Finished frame.
+    let frames = [1u8, 2, 3, 0x20]
+        .iter()
+        .flat_map(|kind| [&[0, 4, *kind][..], &[9; 3]].concat())
+        .collect();
+    vec![
+        ("turn", "both_bound", both_bound),
+        ("turn", "spoiled", spoiled.to_vec()),
+        ("turn", "garbage", binding),
+        ("noise_frame", "kinds", frames),
+    ]
+}
+
+/// What a client with and without a name sends first, and what else comes to a port.
+fn ports() -> Vec<Sample> {
+    let binding = [&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], &[7; 12]].concat();
+    let allocate = [
+        &[0, 3, 0, 8, 0x21, 0x12, 0xa4, 0x42][..],
+        &[7; 12],
+        &[0, 0x19, 0, 4, 17, 0, 0, 0],
+    ]
+    .concat();
+    let short = [&[0x5a][..], &[0x91; 40]].concat();
+    let channel = vec![0x40, 0x01, 0, 4, 1, 2, 3, 4];
+    let framed = |datagrams: &[Vec<u8>]| {
+        let mut bytes = Vec::new();
+        for datagram in datagrams {
+            bytes.extend(u16::try_from(datagram.len()).expect("short").to_be_bytes());
+            bytes.extend(datagram);
+        }
+        bytes
+    };
+    let admitted = |datagrams: &[Vec<u8>]| [&[0][..], &framed(datagrams)].concat();
+    let (anonymous, named) = (conversation(false), conversation(true));
+    let others = [binding, allocate, short, channel];
+    vec![
+        ("supernode_port", "anonymous", framed(&anonymous)),
+        ("supernode_port", "named", framed(&named)),
+        ("supernode_port", "others", framed(&others)),
+        ("peer_port", "anonymous", admitted(&anonymous)),
+        ("peer_port", "others", admitted(&others)),
+    ]
+}
+
+/// All that a client sends for a handshake and one request. The target's world draws the same random numbers, so
+/// a replay gets as far.
+fn conversation(named: bool) -> Vec<Vec<u8>> {
+    let world = World::new(SEED);
+    let home = world.add_node("home", &[target().ip()]);
+    let from = world.add_node("stranger", &[stranger().ip()]);
+    let config = SupernodeConfig {
+        listen: vec![target()],
+        ..SupernodeConfig::default()
+    };
+    let keys = node_keys();
+    let starting = SupernodeHandle::start(world.runtime(home), config, &keys);
+    let _supernode = world
+        .block_on(home, starting)
+        .expect("it starts")
+        .expect("the port is free");
+    let sent: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
+    let log = Arc::clone(&sent);
+    world.observe(move |packet| {
+        if packet.from == from {
+            log.lock().expect("no panic").push(packet.contents.to_vec());
+        }
+    });
+    let runtime: Arc<dyn Runtime> = world.runtime(from);
+    let endpoint =
+        Endpoint::bind(Arc::clone(&runtime), EndpointConfig::peer(stranger())).expect("free");
+    let fixture = fixture();
+    let auth = if named {
+        NodeAuth::Device {
+            keys: Arc::new(fixture.keys.clone()),
+            certificate: fixture.certificate.clone(),
+        }
+    } else {
+        NodeAuth::Anonymous
+    };
+    let speaking = async {
+        let connection = endpoint.connect_node(target(), keys.id(), auth).await?;
+        let client = NodeClient::new(Arc::clone(&runtime), connection);
+        if named {
+            let registration = Registration {
+                epoch: 1,
+                certificate: fixture.certificate.as_bytes().to_vec(),
+                log: fixture.log.to_bytes(),
+                seal_key: SealKeyRecord::issue(&fixture.keys).as_bytes().to_vec(),
+            };
+            client.register(registration).await.expect("it may");
+        } else {
+            client.lookup(fixture.user()).await.expect("it may");
+        }
+        Ok::<(), ConnectError>(())
+    };
+    world
+        .block_on(from, speaking)
+        .expect("it goes on")
+        .expect("it connects");
+    let sent = std::mem::take(&mut *sent.lock().expect("no panic"));
+    assert!(sent.len() <= MAX_DATAGRAMS, "{} datagrams", sent.len());
+    sent
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fuzz::{TARGETS, port::supernode_fed, turn::relayed_by};
+
+    fn sample(target: &str, name: &str) -> Vec<u8> {
+        let all = samples();
+        let found = all
+            .into_iter()
+            .find(|(of, is, _)| *of == target && *is == name);
+        found.unwrap().2
+    }
+
+    #[test]
+    fn every_sample_is_for_a_body_and_every_body_takes_its_samples() {
+        for (target, name, bytes) in samples() {
+            let body = TARGETS.iter().find(|(known, _)| *known == target);
+            assert!(!bytes.is_empty(), "{target} {name}");
+            body.unwrap().1(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_replayed_conversation_gets_through_the_handshake_to_a_registration() {
+        let status = supernode_fed(&sample("supernode_port", "named"));
+        assert_eq!(status.ports[0].endpoint.accepted_nodes, 1);
+        assert_eq!(status.rendezvous.registered, 1);
+        let status = supernode_fed(&sample("supernode_port", "anonymous"));
+        assert_eq!(status.rendezvous.registry.lookups, 1);
+        let status = supernode_fed(&sample("supernode_port", "others"));
+        let relay = &status.rendezvous.relays[0];
+        assert_eq!((relay.bindings, relay.errors), (1, 1));
+    }
+
+    #[test]
+    fn the_relay_script_gets_behind_the_credentials() {
+        assert_eq!(relayed_by(&sample("turn", "both_bound")), 2);
+    }
+}
