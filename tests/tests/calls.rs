@@ -11,146 +11,21 @@ use std::time::Duration;
 use ahoy::{
     call::{CallConfig, Ending, LostReason, Side, Unreachable},
     cli::Exit,
-    engine::{
-        config::PathPolicy,
-        handle::{Command, Event, Phase},
-    },
+    engine::handle::{Command, Event, Phase},
     headless::measure::measure,
-    report::{AudioReport, Outcome, PathKind, Report},
+    report::{Outcome, PathKind},
     sim::{Fault, PacketEvent},
 };
 use ahoy_media::audio::wav::read_all;
-use ahoy_tests::people::{ACCESS, DIRECT, Ended, Home, Phone, SPEECH, Stage};
+use ahoy_tests::{
+    pair::{
+        ALICE, BOB, CAROL, HOME, Plan, SOON, audio, is_between, kinds, loud_blocks, ms, never_rang,
+        plan, secs,
+    },
+    people::{ACCESS, DIRECT, Ended, Home, Phone, SPEECH, Stage},
+};
 
 const SEED: u64 = 0x00ca_1100;
-
-const HOME: [u8; 4] = [203, 0, 113, 1];
-const ALICE: [u8; 4] = [198, 51, 100, 1];
-const BOB: [u8; 4] = [198, 51, 100, 2];
-const CAROL: [u8; 4] = [198, 51, 100, 3];
-
-/// Longest time in which a step that needs a few round trips may be done.
-const SOON: Duration = Duration::from_secs(5);
-
-fn ms(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
-
-fn secs(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-/// Alice and Bob, who know each other, at one home, with a shortcut between them.
-struct Pair {
-    stage: Stage,
-    home: Home,
-    alice: Phone,
-    bob: Phone,
-    _folder: tempfile::TempDir,
-}
-
-/// What is special about a pair.
-#[derive(Clone)]
-struct Plan {
-    seed: u64,
-    path: PathPolicy,
-    limits: CallConfig,
-}
-
-fn plan(seed: u64) -> Plan {
-    Plan {
-        seed,
-        path: PathPolicy::Auto,
-        limits: CallConfig::default(),
-    }
-}
-
-impl Plan {
-    fn relayed(mut self) -> Self {
-        self.path = PathPolicy::Relay;
-        self
-    }
-
-    fn limits(mut self, adjust: impl FnOnce(&mut CallConfig)) -> Self {
-        adjust(&mut self.limits);
-        self
-    }
-
-    /// Both registered and quiet, then `play`, in a world of its own.
-    fn run<T>(self, play: impl AsyncFnOnce(&Pair) -> T) -> T {
-        let folder = tempfile::tempdir().unwrap();
-        let stage = Stage::new(self.seed, folder.path());
-        let director = stage.director;
-        let made = stage.world.block_on(director, async {
-            let home = stage.home("home", HOME).await;
-            let phone = |name, ip| {
-                let identity = stage.identity();
-                stage.phone(name, ip, &identity, &[&home], |config| {
-                    config.path = self.path;
-                    config.limits = self.limits.clone();
-                })
-            };
-            let (alice, bob) = (phone("Alice", ALICE), phone("Bob", BOB));
-            alice.befriend(&bob);
-            stage.shortcut(&alice, &bob);
-            alice.ready().await;
-            bob.ready().await;
-            (home, alice, bob)
-        });
-        let (home, alice, bob) = made.unwrap();
-        let pair = Pair {
-            stage,
-            home,
-            alice,
-            bob,
-            _folder: folder,
-        };
-        pair.stage.world.block_on(director, play(&pair)).unwrap()
-    }
-}
-
-impl Pair {
-    async fn pass(&self, duration: Duration) {
-        self.stage.pass(duration).await;
-    }
-
-    /// Alice calls, Bob lets it ring for a second and accepts, both hear each other.
-    async fn talk(&self) {
-        self.alice.call(&self.bob);
-        self.bob.rings().await;
-        self.pass(secs(1)).await;
-        self.bob.tell(Command::Accept);
-        self.alice.hears().await;
-        self.bob.hears().await;
-    }
-
-    /// No packet passes between the two; the way by the relay stays.
-    fn part(&self) {
-        self.stage.world.apply(Fault::Partition {
-            left: vec![self.alice.node],
-            right: vec![self.bob.node],
-        });
-    }
-
-    /// Alice hangs up; both reports.
-    async fn hang_up(&self) -> [Ended; 2] {
-        self.alice.tell(Command::HangUp);
-        self.endings(SOON).await
-    }
-
-    async fn endings(&self, limit: Duration) -> [Ended; 2] {
-        let alice = self.alice.ends(limit).await;
-        [alice, self.bob.ends(limit).await]
-    }
-}
-
-fn audio(report: &Report) -> &AudioReport {
-    report.participants[0].audio.as_ref().unwrap()
-}
-
-fn kinds(report: &Report) -> Vec<PathKind> {
-    report.paths.iter().map(|path| path.kind).collect()
-}
 
 /// How the call must have ended: exactly, in the report's word, and for a script.
 fn assert_ended(ended: &Ended, ending: Ending, outcome: Outcome, exit: Exit, sentence: &str) {
@@ -160,17 +35,6 @@ fn assert_ended(ended: &Ended, ending: Ending, outcome: Outcome, exit: Exit, sen
     assert_eq!(Exit::from(ended.ending), exit);
     assert_eq!(ended.sentence, sentence);
     assert_eq!(ended.report.reason, ending.to_string());
-}
-
-fn never_rang(phone: &Phone) -> bool {
-    let events = phone.events();
-    let rang = |(_at, event): &(Duration, Event)| matches!(event, Event::Incoming { .. });
-    !events.iter().any(rang)
-}
-
-fn is_between(packet: &PacketEvent, a: &Phone, b: &Phone) -> bool {
-    let ends = (packet.from, packet.to);
-    ends == (a.node, Some(b.node)) || ends == (b.node, Some(a.node))
 }
 
 fn percentile(values: &mut [f64], percent: usize) -> f64 {
@@ -600,27 +464,14 @@ fn a_short_cut_is_bridged_and_told() {
         }
         eprintln!("back {:?} after the link", pair.stage.now() - up);
         pair.pass(secs(2)).await;
-        let before = audio_received(&pair.alice);
+        let before = loud_blocks(&pair.alice);
         pair.pass(secs(1)).await;
-        assert!(
-            audio_received(&pair.alice) > before,
-            "no sound after the cut"
-        );
+        assert!(loud_blocks(&pair.alice) > before, "no sound after the cut");
         let [alice, bob] = pair.hang_up().await;
         assert_eq!(alice.report.outcome, Outcome::Completed);
         assert_eq!(bob.report.outcome, Outcome::Completed);
         assert!(audio(&alice.report).longest_gap_ms.unwrap() >= 7_900);
     });
-}
-
-/// Blocks of sound louder than silence in what was heard so far.
-fn audio_received(phone: &Phone) -> usize {
-    let heard = read_all(&phone.recording).unwrap();
-    heard.chunks(480).filter(|block| loud(block)).count()
-}
-
-fn loud(block: &[f32]) -> bool {
-    block.iter().any(|sample| sample.abs() > 0.01)
 }
 
 #[test]
