@@ -134,7 +134,7 @@ impl SupernodeHandle {
         for addr in &config.listen {
             let endpoint = bind(&runtime, *addr, keys)?;
             let local = endpoint.local_addr();
-            let relay = if !config.relay.enabled {
+            let mut relay = if !config.relay.enabled {
                 None
             } else if let Some((at, server)) = relays.iter().find(|(at, _)| covers(*at, local)) {
                 let server = Arc::clone(server);
@@ -145,6 +145,11 @@ impl SupernodeHandle {
                 relays.push((local, Arc::clone(&server)));
                 Some(ReachableRelay::on_same_port(server))
             };
+            if let Some(relay) = &mut relay
+                && config.relay.other_relays
+            {
+                relay.prover = Some(endpoint.clone());
+            }
             let admission = Arc::new(DeviceAdmission::new(Arc::clone(&runtime)));
             supernode.serve(endpoint.serve_nodes(keys, admission)?, relay);
             tracing::info!(%local, "listening");
@@ -349,6 +354,7 @@ fn reachable_at_port(server: Arc<RelayServer>, port: u16) -> ReachableRelay {
     ReachableRelay {
         server,
         addr: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port),
+        prover: None,
     }
 }
 

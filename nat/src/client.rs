@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use ahoy_transport::{
     connection::{CloseCode, Connection, ConnectionLost},
-    identity::{DeviceId, UserId},
+    identity::{DeviceId, NodeAddress, UserId},
     runtime::{Runtime, timeout},
 };
 
@@ -118,6 +118,7 @@ impl NodeClient {
             | Response::Delivered { .. }
             | Response::Replied
             | Response::Relay(_)
+            | Response::RelayAllowed { .. }
             | Response::Refused(_) => Err(RequestError::Protocol),
         }
     }
@@ -133,6 +134,7 @@ impl NodeClient {
             | Response::Delivered { .. }
             | Response::Replied
             | Response::Relay(_)
+            | Response::RelayAllowed { .. }
             | Response::Refused(_) => Err(RequestError::Protocol),
         }
     }
@@ -158,6 +160,7 @@ impl NodeClient {
             | Response::Devices(_)
             | Response::Replied
             | Response::Relay(_)
+            | Response::RelayAllowed { .. }
             | Response::Refused(_) => Err(RequestError::Protocol),
         }
     }
@@ -173,6 +176,7 @@ impl NodeClient {
             | Response::Devices(_)
             | Response::Delivered { .. }
             | Response::Relay(_)
+            | Response::RelayAllowed { .. }
             | Response::Refused(_) => Err(RequestError::Protocol),
         }
     }
@@ -188,6 +192,26 @@ impl NodeClient {
             | Response::Devices(_)
             | Response::Delivered { .. }
             | Response::Replied
+            | Response::RelayAllowed { .. }
+            | Response::Refused(_) => Err(RequestError::Protocol),
+        }
+    }
+
+    /// Makes the supernode's relay serve the relayed addresses of `relay`, another supernode, and says for how
+    /// long it will. Asking again prolongs that.
+    ///
+    /// # Errors
+    /// See [`RequestError`]; [`Refusal::UnprovenRelay`] when no such supernode is there.
+    pub async fn allow_relay(&self, relay: NodeAddress) -> Result<Duration, RequestError> {
+        match self.request(&Request::AllowRelay { relay }).await? {
+            Response::RelayAllowed { lifetime_secs } => {
+                Ok(Duration::from_secs(lifetime_secs.into()))
+            }
+            Response::Registered { .. }
+            | Response::Devices(_)
+            | Response::Delivered { .. }
+            | Response::Replied
+            | Response::Relay(_)
             | Response::Refused(_) => Err(RequestError::Protocol),
         }
     }

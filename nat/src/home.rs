@@ -187,6 +187,12 @@ impl Home {
         self.addr
     }
 
+    /// How it stands, now and from now on.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<HomeState> {
+        self.state.clone()
+    }
+
     /// The registration, if it stands.
     #[must_use]
     pub fn up(&self) -> Option<Arc<HomeUp>> {

@@ -5,5 +5,6 @@ pub mod protocol;
 pub mod registry;
 pub mod relay;
 mod service;
+pub mod vouch;
 
 pub use service::{ReachableRelay, Supernode, SupernodeStatus};

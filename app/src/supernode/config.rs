@@ -60,6 +60,9 @@ pub struct RelaySettings {
     pub realm: String,
     /// Ports of relayed addresses.
     pub ports: PortRange,
+    /// Relays towards the relays of other supernodes, once these have proved their keys. Without that, two people
+    /// whose homes differ have only the direct way.
+    pub other_relays: bool,
     /// Relays towards any address, for tests with other programs. On a public machine that makes an open proxy.
     pub open_peers: bool,
     /// Relays towards private and loopback addresses too, for labs on one machine or in one network.
@@ -77,6 +80,7 @@ impl Default for RelaySettings {
                 first: *RELAY_PORTS.start(),
                 last: *RELAY_PORTS.end(),
             },
+            other_relays: true,
             open_peers: false,
             allow_private: false,
             limits: RelayLimits::default(),

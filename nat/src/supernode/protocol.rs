@@ -21,7 +21,7 @@ use std::{
 };
 
 use ahoy_transport::{
-    identity::{DeviceId, UserId},
+    identity::{DeviceId, MAX_NODE_ADDRESS_LEN, NodeAddress, UserId},
     wire::{Reader, WireError, Writer},
 };
 
@@ -71,6 +71,11 @@ pub enum Request {
     },
     /// Credentials for the relay.
     RelayGrant,
+    /// Relay towards another supernode's relayed addresses, too, once that supernode has proved its key.
+    AllowRelay {
+        /// Where it is to be asked for the proof; its IP address becomes the one that is allowed.
+        relay: NodeAddress,
+    },
 }
 
 /// How a device is to be found.
@@ -109,6 +114,11 @@ pub enum Response {
     Replied,
     /// Credentials for the relay.
     Relay(RelayGrant),
+    /// The other supernode proved its key.
+    RelayAllowed {
+        /// Seconds for which this holds. Asking again before they are over prolongs it.
+        lifetime_secs: u32,
+    },
     /// The request is not done, and why.
     Refused(Refusal),
 }
@@ -137,6 +147,9 @@ pub enum Refusal {
     /// This supernode does not relay.
     #[error("this supernode does not relay")]
     NoRelay,
+    /// No supernode proved that key at that address, or it is an address that nobody relays to.
+    #[error("the other relay did not prove its key")]
+    UnprovenRelay,
     /// The request cannot be read.
     #[error("the request cannot be read by this version")]
     Malformed,
@@ -204,12 +217,14 @@ const LOOKUP: u8 = 0x02;
 const DELIVER: u8 = 0x03;
 const REPLY: u8 = 0x04;
 const RELAY_GRANT: u8 = 0x05;
+const ALLOW_RELAY: u8 = 0x06;
 
 const REGISTERED: u8 = 0x41;
 const DEVICES: u8 = 0x42;
 const DELIVERED: u8 = 0x43;
 const REPLIED: u8 = 0x44;
 const RELAY: u8 = 0x45;
+const RELAY_ALLOWED: u8 = 0x46;
 const REFUSED: u8 = 0x4f;
 
 const INCOMING: u8 = 0x81;
@@ -306,6 +321,11 @@ impl Request {
                 out
             }
             Self::RelayGrant => start(RELAY_GRANT),
+            Self::AllowRelay { relay } => {
+                let mut out = start(ALLOW_RELAY);
+                put_node_address(&mut out, relay);
+                out
+            }
         }
     }
 
@@ -330,6 +350,9 @@ impl Request {
                 payload: reader.var_bytes(MAX_ENVELOPE)?.to_vec(),
             },
             RELAY_GRANT => Self::RelayGrant,
+            ALLOW_RELAY => Self::AllowRelay {
+                relay: read_node_address(&mut reader)?,
+            },
             _ => return Err(WireError::Undefined),
         };
         reader.finish()?;
@@ -403,6 +426,11 @@ impl Response {
                 grant.encode_to(&mut out);
                 out
             }
+            Self::RelayAllowed { lifetime_secs } => {
+                let mut out = start(RELAY_ALLOWED);
+                out.put_u32(*lifetime_secs);
+                out
+            }
             Self::Refused(refusal) => {
                 let mut out = start(REFUSED);
                 out.put_u8(refusal.code());
@@ -453,6 +481,9 @@ impl Response {
             },
             REPLIED => Self::Replied,
             RELAY => Self::Relay(RelayGrant::decode_from(&mut reader)?),
+            RELAY_ALLOWED => Self::RelayAllowed {
+                lifetime_secs: reader.u32()?,
+            },
             REFUSED => Self::Refused(Refusal::from_code(reader.u8()?)?),
             _ => return Err(WireError::Undefined),
         };
@@ -506,7 +537,7 @@ impl Push {
 }
 
 impl Refusal {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::NotYours,
         Self::UnknownDevice,
         Self::WrongEpoch,
@@ -515,6 +546,7 @@ impl Refusal {
         Self::TooFast,
         Self::NoRelay,
         Self::Malformed,
+        Self::UnprovenRelay,
     ];
 
     fn code(self) -> u8 {
@@ -527,6 +559,7 @@ impl Refusal {
             Self::TooFast => 6,
             Self::NoRelay => 7,
             Self::Malformed => 8,
+            Self::UnprovenRelay => 9,
         }
     }
 
@@ -566,7 +599,24 @@ impl RelayGrant {
     }
 }
 
-fn put_addr(out: &mut Vec<u8>, addr: SocketAddr) {
+/// A node address as the messages write it: varint length, its text.
+pub fn put_node_address(out: &mut Vec<u8>, address: &NodeAddress) {
+    out.put_var_bytes(address.to_string().as_bytes());
+}
+
+/// Reads what [`put_node_address`] wrote.
+///
+/// # Errors
+/// When it is too long or no node address.
+pub fn read_node_address(reader: &mut Reader<'_>) -> Result<NodeAddress, WireError> {
+    str::from_utf8(reader.var_bytes(MAX_NODE_ADDRESS_LEN)?)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or(WireError::Undefined)
+}
+
+/// An address as the messages write it: `u8` 4 or 6, the IP address, `u16` port.
+pub fn put_addr(out: &mut Vec<u8>, addr: SocketAddr) {
     match addr.ip() {
         IpAddr::V4(ip) => {
             out.put_u8(4);
@@ -580,7 +630,11 @@ fn put_addr(out: &mut Vec<u8>, addr: SocketAddr) {
     out.put_u16(addr.port());
 }
 
-fn read_addr(reader: &mut Reader<'_>) -> Result<SocketAddr, WireError> {
+/// Reads what [`put_addr`] wrote.
+///
+/// # Errors
+/// When it is no address.
+pub fn read_addr(reader: &mut Reader<'_>) -> Result<SocketAddr, WireError> {
     let ip = match reader.u8()? {
         4 => IpAddr::from(reader.array::<4>()?),
         6 => IpAddr::from(reader.array::<16>()?),
@@ -591,6 +645,7 @@ fn read_addr(reader: &mut Reader<'_>) -> Result<SocketAddr, WireError> {
 
 #[cfg(test)]
 mod tests {
+    use ahoy_transport::identity::NodeKeys;
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
@@ -628,6 +683,11 @@ mod tests {
             })
     }
 
+    fn relay(ip: IpAddr, port: u16) -> NodeAddress {
+        let node = NodeKeys::from_seed(&[7; 32]).id();
+        NodeAddress::new(node, SocketAddr::new(ip, port))
+    }
+
     proptest! {
         #[test]
         fn requests_round_trip(
@@ -635,6 +695,8 @@ mod tests {
             user: [u8; 32],
             epoch: u64,
             envelope in bytes(300),
+            addr: IpAddr,
+            port in 1..=u16::MAX,
         ) {
             for request in [
                 Request::Register(registration),
@@ -642,6 +704,7 @@ mod tests {
                 Request::Deliver { to: DeviceId(user), epoch, envelope: envelope.clone() },
                 Request::Reply { delivery: epoch, payload: envelope },
                 Request::RelayGrant,
+                Request::AllowRelay { relay: relay(addr, port) },
             ] {
                 prop_assert_eq!(Request::decode(&request.encode()), Ok(request));
             }
@@ -660,6 +723,7 @@ mod tests {
                 Response::Devices(devices),
                 Response::Delivered { delivery: now_millis },
                 Response::Replied,
+                Response::RelayAllowed { lifetime_secs: grant.lifetime_secs },
                 Response::Relay(grant),
             ]
             .into_iter()
@@ -696,6 +760,33 @@ mod tests {
     #[test]
     fn another_version_is_named() {
         assert_eq!(Request::decode(&[9, LOOKUP]), Err(WireError::Version(9)));
+    }
+
+    #[test]
+    fn asking_for_another_relay_has_these_bytes() {
+        let request = Request::AllowRelay {
+            relay: relay([192, 0, 2, 1].into(), 4433),
+        };
+        let mut golden = vec![1, 6, 64, 67];
+        golden.extend_from_slice(
+            b"7jfgaa9nutjyixzikb7tgmsf9gkwq7iqz498zr1nd5ig1fng4esy@192.0.2.1:4433",
+        );
+        assert_eq!(request.encode(), golden);
+        assert_eq!(Request::decode(&golden), Ok(request));
+        assert_eq!(
+            Response::RelayAllowed { lifetime_secs: 900 }.encode(),
+            [1, 0x46, 0, 0, 3, 0x84]
+        );
+    }
+
+    #[test]
+    fn a_relay_that_is_too_long_or_no_address_is_refused() {
+        let mut bytes = start(ALLOW_RELAY);
+        bytes.put_var_bytes(&[b'y'; MAX_NODE_ADDRESS_LEN + 1]);
+        assert_eq!(Request::decode(&bytes), Err(WireError::TooLong));
+        let mut bytes = start(ALLOW_RELAY);
+        bytes.put_var_bytes(b"someone@192.0.2.1:4433");
+        assert_eq!(Request::decode(&bytes), Err(WireError::Undefined));
     }
 
     #[test]

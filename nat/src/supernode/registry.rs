@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ahoy_transport::identity::{DeviceId, UserId};
+use ahoy_transport::identity::{DeviceId, NodeAddress, UserId};
 
 use super::{
     protocol::{
@@ -25,6 +25,11 @@ const DELIVERY_LIFETIME: Duration = Duration::from_secs(180);
 const MAX_DELIVERIES: usize = 65_536;
 /// Requests that a registration counts as: it is checked by some dozens of signatures.
 const REGISTRATION_COST: u64 = 4;
+
+/// Other relays that a connection may have asked for their keys at once, and seconds until it may name the next:
+/// a call needs one or two, and most of them are known already.
+const PROOF_BURST: u64 = 4;
+const PROOF_COST: u64 = 10;
 
 /// Limits of a [`Registry`]. The defaults survive a flood on a small machine.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -124,6 +129,7 @@ pub struct RegistryCounters {
 struct Client {
     newcomer: Newcomer,
     requests: TokenBucket,
+    proofs: TokenBucket,
     sent_bytes: TokenBucket,
     received_bytes: TokenBucket,
 }
@@ -211,6 +217,7 @@ impl Registry {
         let client = Client {
             newcomer,
             requests: TokenBucket::full(now, limits.request_burst),
+            proofs: TokenBucket::full(now, PROOF_BURST * PROOF_COST),
             sent_bytes: TokenBucket::full(now, limits.sent_bytes_per_second * BURST_SECONDS),
             received_bytes: TokenBucket::full(
                 now,
@@ -302,6 +309,22 @@ impl Registry {
         metered
     }
 
+    /// Whether a connection may have another relay asked for its key; comes on top of [`Self::meter`].
+    ///
+    /// # Errors
+    /// [`Refusal::TooFast`], or [`Refusal::NotYours`] when there is no such connection.
+    pub fn meter_proof(&mut self, now: Instant, key: ConnectionKey) -> Result<(), Refusal> {
+        let client = self.clients.get_mut(&key).ok_or(Refusal::NotYours)?;
+        if client
+            .proofs
+            .take(now, PROOF_COST, 1, PROOF_BURST * PROOF_COST)
+        {
+            Ok(())
+        } else {
+            Err(Refusal::TooFast)
+        }
+    }
+
     /// Answers a request that [passed the meter](Self::meter). `Err` means refused. What a registration says
     /// was verified before. Relay credentials are the caller's business: for [`Request::Register`] and
     /// [`Request::RelayGrant`] the answer is only whether they are due.
@@ -390,6 +413,7 @@ impl Registry {
                 ))
             }
             Request::RelayGrant => Ok((Answer::RelayGrant, None)),
+            Request::AllowRelay { relay } => Ok((Answer::AllowRelay(relay), None)),
         }
     }
 
@@ -492,6 +516,8 @@ pub enum Answer {
     Registered,
     /// [`Response::Relay`], if this supernode relays.
     RelayGrant,
+    /// [`Response::RelayAllowed`], if this supernode relays and that one proves its key.
+    AllowRelay(NodeAddress),
 }
 
 impl Client {

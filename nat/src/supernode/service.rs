@@ -6,6 +6,7 @@ use std::{
     collections::HashMap,
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -15,10 +16,11 @@ use std::{
 
 use ahoy_transport::{
     connection::{CloseCode, Connection, MessageReceiver, MessageSender},
-    endpoint::NodeListener,
+    endpoint::{Endpoint, NodeAuth, NodeListener},
+    identity::NodeAddress,
     runtime::{Runtime, RuntimeExt, Task, timeout},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::{
     admission::check_registration,
@@ -27,11 +29,14 @@ use super::{
     relay::{
         counters::RelayCounters, credentials::CredentialOwner, server::RelayServer, source_key,
     },
+    vouch::{Asker, Decision, VOUCHED_FOR, Vouching},
 };
 
 /// How long a request may take to arrive whole, and a response or push to be taken: a slow link, not a stalled
 /// one.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long another supernode may take to prove its key; the client that named it waits meanwhile.
+const PROOF_TIMEOUT: Duration = Duration::from_secs(3);
 /// Pushes that wait for one connection. A device gets a handful per call.
 const PUSH_QUEUE: usize = 32;
 /// Bytes of all pushes that wait, over all connections. Devices that stopped reading must not fill the memory.
@@ -52,15 +57,19 @@ pub struct ReachableRelay {
     /// Where it is reached. An unspecified IP address stands for the one that the client reached us at, and
     /// port 0 for the port.
     pub addr: SocketAddr,
+    /// Where other supernodes are asked from for proof of their keys, so that the relay serves theirs. Without it,
+    /// calls stay among this supernode's own relayed addresses.
+    pub prover: Option<Endpoint>,
 }
 
 impl ReachableRelay {
-    /// A relay on the listener's own port.
+    /// A relay on the listener's own port, for this supernode's own relayed addresses.
     #[must_use]
     pub fn on_same_port(server: Arc<RelayServer>) -> Self {
         Self {
             server,
             addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+            prover: None,
         }
     }
 }
@@ -80,6 +89,8 @@ pub struct SupernodeStatus {
     pub pushes_dropped: u64,
     /// Connections closed because they did not take what they had asked for.
     pub stalled: u64,
+    /// Other supernodes that were asked for proof of their keys.
+    pub proofs_asked: u64,
     /// Counted by the relays of the listeners, each once, in the order in which they were given.
     pub relays: Vec<RelayCounters>,
 }
@@ -90,10 +101,13 @@ struct Shared {
     queued_bytes: Arc<AtomicUsize>,
     pushes_dropped: AtomicU64,
     stalled: AtomicU64,
+    /// Another supernode was asked for its key: who waits for that looks again.
+    vouched: Notify,
 }
 
 struct State {
     registry: Registry,
+    vouching: Vouching,
     clients: HashMap<ConnectionKey, Outbox>,
     relays: Vec<Arc<RelayServer>>,
     next_key: u64,
@@ -144,6 +158,7 @@ impl Supernode {
             shared: Arc::new(Shared {
                 state: Mutex::new(State {
                     registry: Registry::new(limits, first_delivery),
+                    vouching: Vouching::new(runtime.now()),
                     clients: HashMap::new(),
                     relays: Vec::new(),
                     next_key: 0,
@@ -151,6 +166,7 @@ impl Supernode {
                 queued_bytes: Arc::default(),
                 pushes_dropped: AtomicU64::new(0),
                 stalled: AtomicU64::new(0),
+                vouched: Notify::new(),
                 runtime,
             }),
             acceptors: Mutex::default(),
@@ -188,6 +204,7 @@ impl Supernode {
             registry: state.registry.counters(),
             pushes_dropped: self.shared.pushes_dropped.load(Ordering::Relaxed),
             stalled: self.shared.stalled.load(Ordering::Relaxed),
+            proofs_asked: state.vouching.dialled(),
             relays: state.relays.iter().map(|relay| relay.counters()).collect(),
         }
     }
@@ -247,14 +264,15 @@ impl Shared {
         queued
     }
 
-    /// Answers one request. Nothing here waits, so the answer and the push are one step.
+    /// Answers one request. Nothing here waits, so the answer and the push are one step; what has to wait comes
+    /// back as [`Answer::AllowRelay`].
     fn answer(
         &self,
         key: ConnectionKey,
         connection: &Connection,
         relay: Option<&ReachableRelay>,
         bytes: &[u8],
-    ) -> Result<Response, Refusal> {
+    ) -> Result<Reply, Refusal> {
         self.lock().registry.meter(self.runtime.now(), key, bytes)?;
         let request = Request::decode(bytes).map_err(|_malformed| Refusal::Malformed);
         if let Ok(Request::Register(registration)) = &request {
@@ -285,7 +303,7 @@ impl Shared {
             }
         }
         drop(state);
-        Ok(match answer {
+        Ok(Reply::Now(match answer {
             Answer::Respond(response) => response,
             Answer::Registered => Response::Registered {
                 observed: connection.remote_address(),
@@ -293,8 +311,90 @@ impl Shared {
                 relay: grant(connection, relay).ok(),
             },
             Answer::RelayGrant => Response::Relay(grant(connection, relay)?),
-        })
+            Answer::AllowRelay(other) => return Ok(Reply::AfterProof(other)),
+        }))
     }
+
+    /// Has `other` prove its key, unless it has done so, and opens the relays of this supernode towards it.
+    async fn allow_relay(
+        self: &Arc<Self>,
+        key: ConnectionKey,
+        asker: Asker,
+        relay: Option<&ReachableRelay>,
+        other: NodeAddress,
+    ) -> Result<Response, Refusal> {
+        let relay = relay.ok_or(Refusal::NoRelay)?;
+        let prover = relay.prover.as_ref().ok_or(Refusal::UnprovenRelay)?;
+        let addr = other.socket_addr().ok_or(Refusal::UnprovenRelay)?;
+        relay.server.may_allow(addr.ip()).map_err(|refusal| {
+            tracing::debug!(%refusal, "a relay that nobody can vouch for");
+            Refusal::UnprovenRelay
+        })?;
+        loop {
+            // Made before looking: it hears of every dial that ends after this line.
+            let vouched = self.vouched.notified();
+            let decision = {
+                let now = self.runtime.now();
+                let mut state = self.lock();
+                let State {
+                    registry, vouching, ..
+                } = &mut *state;
+                vouching.handle_request(now, asker, &other, || registry.meter_proof(now, key))?
+            };
+            match decision {
+                Decision::Allowed(left) => {
+                    return Ok(Response::RelayAllowed {
+                        lifetime_secs: u32::try_from(left.as_secs()).unwrap_or(u32::MAX),
+                    });
+                }
+                Decision::Dial(addr) => {
+                    // On its own, since others may wait for it when this client is gone. Their number is bounded.
+                    let proof = Arc::clone(self).prove(prover.clone(), addr, other.clone());
+                    self.runtime.spawn_task(proof).detach();
+                }
+                Decision::Wait => {}
+            }
+            vouched.await;
+        }
+    }
+
+    /// Dials another supernode without a name: the handshake fails unless it has the key.
+    async fn prove(self: Arc<Self>, prover: Endpoint, addr: SocketAddr, other: NodeAddress) {
+        let dialling = prover.connect_node(addr, other.node, NodeAuth::Anonymous);
+        let proven = match timeout(&*self.runtime, PROOF_TIMEOUT, dialling).await {
+            Some(Ok(connection)) => {
+                connection.close(CloseCode::Done, "thank you");
+                true
+            }
+            Some(Err(error)) => {
+                tracing::debug!(node = ?other.node, %error, "another relay did not prove its key");
+                false
+            }
+            None => false,
+        };
+        let now = self.runtime.now();
+        let until = now + VOUCHED_FOR;
+        let mut state = self.lock();
+        // A list that is full of other supernodes' addresses is as good as no proof.
+        let allowed = proven
+            && state
+                .relays
+                .iter()
+                .all(|relay| relay.allow_node(addr.ip(), until));
+        state
+            .vouching
+            .handle_dialled(now, &other, allowed.then_some(until));
+        drop(state);
+        self.vouched.notify_waiters();
+    }
+}
+
+/// When a request is answered.
+enum Reply {
+    /// At once.
+    Now(Response),
+    /// When this supernode has proved its key.
+    AfterProof(NodeAddress),
 }
 
 fn grant(connection: &Connection, relay: Option<&ReachableRelay>) -> Result<RelayGrant, Refusal> {
@@ -376,16 +476,32 @@ impl Client {
     /// To the end of the connection. Requests of one connection are taken in turn: a client that stalls its own
     /// request stalls only itself.
     async fn serve(self, mut pushes: mpsc::Receiver<QueuedPush>) {
+        // One at a time: a client that wants more waits, or is refused.
+        let mut proof: Option<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = None;
         let reason = loop {
             tokio::select! {
                 biased;
+                () = async {
+                    match &mut proof {
+                        Some(proof) => proof.await,
+                        None => std::future::pending().await,
+                    }
+                } => proof = None,
                 push = pushes.recv() => match push {
                     Some(push) => self.send_push(&push).await,
                     // The supernode stops, which closes the connection.
                     None => break self.connection.closed().await,
                 },
                 stream = self.connection.accept_bi() => match stream {
-                    Ok((sender, receiver)) => self.handle_stream(sender, receiver).await,
+                    Ok((sender, receiver)) => {
+                        if let Some((sender, other)) = self.handle_stream(sender, receiver).await {
+                            if proof.is_none() {
+                                proof = Some(Box::pin(self.handle_proof(sender, other)));
+                            } else {
+                                self.respond(sender, Response::Refused(Refusal::TooFast)).await;
+                            }
+                        }
+                    }
                     Err(reason) => break reason,
                 },
             }
@@ -407,18 +523,47 @@ impl Client {
         }
     }
 
-    async fn handle_stream(&self, mut sender: MessageSender, mut receiver: MessageReceiver) {
+    /// Answers a request, or hands back what can be answered only when another supernode has proved its key.
+    async fn handle_stream(
+        &self,
+        sender: MessageSender,
+        mut receiver: MessageReceiver,
+    ) -> Option<(MessageSender, NodeAddress)> {
         let receiving = receiver.recv(MAX_MESSAGE);
         let received = timeout(&*self.shared.runtime, STREAM_TIMEOUT, receiving).await;
         let Some(Ok(Some(request))) = received else {
             tracing::debug!(key = self.key.0, "a request did not arrive whole");
-            return;
+            return None;
+        };
+        let reply = self
+            .shared
+            .answer(self.key, &self.connection, self.relay.as_ref(), &request)
+            .unwrap_or_else(|refusal| Reply::Now(Response::Refused(refusal)));
+        match reply {
+            Reply::Now(response) => self.respond(sender, response).await,
+            Reply::AfterProof(other) => return Some((sender, other)),
+        }
+        None
+    }
+
+    async fn handle_proof(&self, sender: MessageSender, other: NodeAddress) {
+        let asker = match self.connection.peer().device {
+            Some(_device) => Asker::Device,
+            None => Asker::Stranger,
         };
         let response = self
             .shared
-            .answer(self.key, &self.connection, self.relay.as_ref(), &request)
-            .unwrap_or_else(Response::Refused)
-            .encode();
+            .allow_relay(self.key, asker, self.relay.as_ref(), other)
+            .await
+            .unwrap_or_else(|refusal| {
+                self.shared.lock().registry.note_refused();
+                Response::Refused(refusal)
+            });
+        self.respond(sender, response).await;
+    }
+
+    async fn respond(&self, mut sender: MessageSender, response: Response) {
+        let response = response.encode();
         match timeout(
             &*self.shared.runtime,
             STREAM_TIMEOUT,

@@ -156,6 +156,12 @@ impl TurnAllocation {
         self.shared.drain(&mut state);
     }
 
+    /// Whether the allocation is lost.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        lock(&self.shared.state).ended.is_some()
+    }
+
     /// Waits until the allocation is lost, and says why.
     pub async fn ended(&self) -> TurnError {
         self.shared.wait(|state| state.ended).await

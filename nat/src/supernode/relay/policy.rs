@@ -2,7 +2,7 @@
 //!
 //! A relay that forwards anywhere is a weapon. This one forwards towards
 //! - relayed addresses on this relay, handed over in process;
-//! - supernodes whose signed record was shown ([`PeerPolicy::allow_node`]), at unprivileged ports;
+//! - supernodes that proved their key there ([`PeerPolicy::allow_node`]), at unprivileged ports;
 //! - exact addresses that the other party of a call registered ([`PeerPolicy::allow_address`]);
 //!
 //! and never towards loopback, private, link-local, multicast, tunnelled or metadata addresses. Two switches
@@ -58,7 +58,7 @@ pub enum PeerRefusal {
     #[error("a reserved or tunnelled address")]
     Reserved,
     /// An ordinary address that nobody vouched for.
-    #[error("an address that no signed record and no other party names")]
+    #[error("an address that no proof and no other party names")]
     NotRegistered,
 }
 
@@ -113,7 +113,7 @@ impl PeerPolicy {
         }
     }
 
-    /// Allows any unprivileged port of a supernode whose signed record was verified, until `until`. Returns
+    /// Allows any unprivileged port of a supernode that proved its key there, until `until`. Returns
     /// false when the list is full.
     pub fn allow_node(&mut self, now: Instant, ip: IpAddr, until: Instant) -> bool {
         let Some(entry) = self.entry(now, ip) else {
@@ -143,6 +143,20 @@ impl PeerPolicy {
         }
         entry.ports.push((addr.port(), until));
         true
+    }
+
+    /// Whether this address could be allowed at all.
+    ///
+    /// # Errors
+    /// Why nobody can vouch for it.
+    pub fn may_allow(&self, ip: IpAddr) -> Result<(), PeerRefusal> {
+        match refused_by_nature(ip.to_canonical()) {
+            Some(PeerRefusal::Loopback | PeerRefusal::Private) if self.switches.allow_private => {
+                Ok(())
+            }
+            Some(refusal) => Err(refusal),
+            None => Ok(()),
+        }
     }
 
     /// Addresses on the list, expired ones that were not swept yet included.
@@ -213,11 +227,7 @@ impl PeerPolicy {
                 }),
             };
         }
-        match nature {
-            Some(PeerRefusal::Loopback | PeerRefusal::Private) if self.switches.allow_private => {}
-            Some(refusal) => return Err(refusal),
-            None => {}
-        }
+        self.may_allow(ip)?;
         let entry = self.entries.get(&ip).ok_or(PeerRefusal::NotRegistered)?;
         let scope = Scope {
             local: false,

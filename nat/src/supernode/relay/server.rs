@@ -18,6 +18,7 @@ use super::{
     AllocationId, Forward, Relay, RelayConfig, RelayEvent, Transmit, Via,
     counters::{RelayCounters, Traffic},
     credentials::{CredentialError, CredentialOwner, TurnCredentials},
+    policy::PeerRefusal,
 };
 use crate::{
     port::{
@@ -158,7 +159,7 @@ impl RelayServer {
         lock(&self.shared.state).relay.add_user(username, password);
     }
 
-    /// Allows relaying towards a supernode whose signed record was verified, until `until`. Returns false
+    /// Allows relaying towards a supernode that proved its key there, until `until`. Returns false
     /// when the list is full.
     #[must_use]
     pub fn allow_node(&self, ip: IpAddr, until: Instant) -> bool {
@@ -167,6 +168,14 @@ impl RelayServer {
             .relay
             .policy_mut()
             .allow_node(now, ip, until)
+    }
+
+    /// Whether an address could be allowed at all.
+    ///
+    /// # Errors
+    /// Why nobody can vouch for it.
+    pub fn may_allow(&self, ip: IpAddr) -> Result<(), PeerRefusal> {
+        lock(&self.shared.state).relay.policy_mut().may_allow(ip)
     }
 
     /// Allows relaying towards an address that the other party of a call registered, until `until`. Returns
