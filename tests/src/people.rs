@@ -68,6 +68,7 @@ pub struct Home {
     /// Where it is.
     pub addr: SocketAddr,
     keys: NodeKeys,
+    config: SupernodeConfig,
     handle: Mutex<Option<SupernodeHandle>>,
 }
 
@@ -170,6 +171,24 @@ impl Stage {
     /// # Panics
     /// When it does not start.
     pub async fn home(&self, name: &str, ip: [u8; 4]) -> Home {
+        self.home_with(name, ip, |_config| {}).await
+    }
+
+    /// A supernode with other settings than the usual ones.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn home_with(
+        &self,
+        name: &str,
+        ip: [u8; 4],
+        adjust: impl FnOnce(&mut SupernodeConfig),
+    ) -> Home {
+        let mut config = SupernodeConfig {
+            listen: vec![SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), NODE_PORT)],
+            ..SupernodeConfig::default()
+        };
+        adjust(&mut config);
         let ip = IpAddr::from(ip);
         let node = self.world.add_node(name, &[ip]);
         let keys = NodeKeys::generate(&mut rng(&self.world.runtime(node)));
@@ -179,6 +198,7 @@ impl Stage {
             address: NodeAddress::new(keys.id(), addr),
             addr,
             keys,
+            config,
             handle: Mutex::new(None),
         };
         self.start(&home).await;
@@ -190,12 +210,8 @@ impl Stage {
     /// # Panics
     /// When it does not start.
     pub async fn start(&self, home: &Home) {
-        let config = SupernodeConfig {
-            listen: vec![SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), NODE_PORT)],
-            ..SupernodeConfig::default()
-        };
         let runtime: Arc<dyn Runtime> = self.world.runtime(home.node);
-        let started = SupernodeHandle::start(runtime, config, &home.keys).await;
+        let started = SupernodeHandle::start(runtime, home.config.clone(), &home.keys).await;
         #[expect(clippy::expect_used, reason = "without it there is no test")]
         let handle = started.expect("a supernode starts");
         *lock(&home.handle) = Some(handle);

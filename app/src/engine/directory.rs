@@ -31,7 +31,7 @@ pub(super) struct Target {
     pub(super) seal_key: VerifiedSealKey,
     pub(super) epoch: u64,
     /// The supernode where it is registered.
-    pub(super) node: NodeId,
+    pub(super) node: NodeAddress,
     pub(super) client: NodeClient,
     /// The person's log as this supernode gave it.
     pub(super) log: DeviceLog,
@@ -64,7 +64,7 @@ pub enum Distrust {
 #[derive(Debug, Clone)]
 pub(super) enum Directory {
     /// A supernode we are registered at.
-    Home(NodeId, NodeClient),
+    Home(NodeAddress, NodeClient),
     /// Another one, which learns nothing about us.
     Guest(NodeAddress),
 }
@@ -120,27 +120,27 @@ pub(super) async fn look_up(
                             device,
                             seal_key,
                             epoch: registration.epoch,
-                            node: answer.node,
+                            node: answer.node.clone(),
                             client: answer.client.clone(),
                             log,
                         });
                     }
                 }
                 Err(distrust) => {
-                    tracing::warn!(node = ?answer.node, %distrust, "registration refused");
+                    tracing::warn!(node = %answer.node, %distrust, "registration refused");
                     findings.distrusted = Some(distrust);
                 }
             }
         }
         if answer.is_guest {
-            findings.guests.push((answer.node, answer.client));
+            findings.guests.push((answer.node.node, answer.client));
         }
     }
     findings
 }
 
 struct AnswerOf {
-    node: NodeId,
+    node: NodeAddress,
     client: NodeClient,
     is_guest: bool,
     registrations: Vec<Registration>,
@@ -156,7 +156,6 @@ async fn ask(
         let (node, client, is_guest) = match directory {
             Directory::Home(node, client) => (node, client, false),
             Directory::Guest(address) => {
-                let node = address.node;
                 let addr = resolve_node(&**runtime, &address)
                     .await
                     .inspect_err(|error| tracing::info!(%address, %error, "no such supernode"))
@@ -164,17 +163,18 @@ async fn ask(
                     .into_iter()
                     .next()?;
                 let connection = endpoint
-                    .connect_node(addr, node, NodeAuth::Anonymous)
+                    .connect_node(addr, address.node, NodeAuth::Anonymous)
                     .await
-                    .inspect_err(|error| tracing::info!(?node, %error, "supernode not reached"))
+                    .inspect_err(|error| tracing::info!(%address, %error, "supernode not reached"))
                     .ok()?;
-                (node, NodeClient::new(Arc::clone(runtime), connection), true)
+                let client = NodeClient::new(Arc::clone(runtime), connection);
+                (address, client, true)
             }
         };
         let registrations = client
             .lookup(user)
             .await
-            .inspect_err(|error| tracing::info!(?node, %error, "look-up failed"))
+            .inspect_err(|error| tracing::info!(%node, %error, "look-up failed"))
             .ok()?;
         Some(AnswerOf {
             node,

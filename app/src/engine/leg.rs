@@ -5,7 +5,9 @@
 //! with the leg.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
+    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,7 +18,6 @@ use ahoy_nat::{
     gather::host_candidates,
     ice::{IceCredentials, IceEvent, IceRole, rtc::RtcIceAgent, runner::IceRunner},
     port::PortHub,
-    supernode::protocol::RelayGrant,
     turn::{
         TurnError,
         allocation::{RelayBinding, TurnAllocation},
@@ -25,7 +26,7 @@ use ahoy_nat::{
 use ahoy_transport::{
     datagram::Priority,
     endpoint::Endpoint,
-    identity::{DeviceId, VerifiedDevice},
+    identity::{DeviceId, NodeId, VerifiedDevice},
     mux::RelayRoute,
     runtime::{Runtime, RuntimeExt, Task, timeout},
     sealed::{CallEnvelopes, CallTag, FollowUpError, Role, SessionSecret},
@@ -41,8 +42,8 @@ use super::{
     config::{Me, PathPolicy},
     directory::Findings,
     media::{Arrival, AudioSettings, Media, MediaError, MediaStats, PACKET_QUEUE, Probe},
-    reach::Reach,
-    relays::Relays,
+    reach::{MAX_RELAYED, Reach, Relayed},
+    relays::{RelaySource, Relays},
     run::Internal,
 };
 use crate::{
@@ -64,6 +65,12 @@ const GENERATION: u32 = 0;
 const LAST_WORDS_QUEUED: Duration = Duration::from_millis(20);
 /// How long a session stays open so that the other side hears what was said last.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Relayed addresses of the other side that are used at once: after a relay of theirs started anew, the old address
+/// may still be among them.
+const MAX_THEIR_RELAYED: usize = 2 * MAX_RELAYED;
+/// First and longest wait until a channel that a relay refused is asked for again.
+const REBIND_AFTER: Duration = Duration::from_secs(2);
+const REBIND_AFTER_MAX: Duration = Duration::from_secs(60);
 /// Signals and follow-ups that wait for the session or the homes.
 const OUTBOX: usize = 64;
 
@@ -81,8 +88,8 @@ pub(super) struct LegContext {
     pub(super) verified: bool,
     pub(super) path: PathPolicy,
     pub(super) allow_loopback: bool,
-    /// Credentials for the relay of one of our homes.
-    pub(super) grant: Option<RelayGrant>,
+    /// Whose relays we use.
+    pub(super) sources: Vec<RelaySource>,
     pub(super) inbox: mpsc::Sender<Internal>,
 }
 
@@ -104,16 +111,39 @@ pub(super) enum Carrier {
 pub(super) enum LegEvent {
     /// A second look-up, after the device registered again.
     FoundAgain(Findings),
-    /// Our relay.
-    Relay(Result<Arc<TurnAllocation>, String>),
-    /// A channel through our relay to the other side's relayed address.
-    Bound(Result<RelayBinding, TurnError>),
+    /// A relay of ours.
+    Relay(NodeId, Arc<TurnAllocation>),
+    /// A relay of ours gave our relayed address up, or is gone.
+    RelayLost(NodeId, TurnError),
+    /// A channel through a relay of ours to a relayed address of the other side.
+    Bound(NodeId, RelayBinding),
     /// ICE.
     Ice(IceEvent),
     /// The session.
     Session(LinkEvent),
     /// A control message in the session.
     Control(Bytes),
+}
+
+/// Tells the engine of an event.
+type Reporter = Arc<dyn Fn(LegEvent) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// A relayed address of ours. Dropping it ends what goes on there.
+struct OurRelay {
+    source: RelaySource,
+    allocation: Arc<TurnAllocation>,
+    /// What keeps each channel, by the other side's relayed address.
+    channels: BTreeMap<SocketAddr, Task>,
+    _watch: Task,
+}
+
+/// A path through a relay of ours.
+struct RelayedPath {
+    node: NodeId,
+    binding: RelayBinding,
+    /// What stands for it in the session.
+    route: SocketAddr,
+    path: Option<PathId>,
 }
 
 pub(super) struct Leg {
@@ -129,9 +159,12 @@ pub(super) struct Leg {
     /// Signals for the session, in order.
     signals: Option<mpsc::Sender<Bytes>>,
     session_up: bool,
-    relay: Option<Arc<TurnAllocation>>,
-    routes: Vec<SocketAddr>,
-    their_relayed: Vec<SocketAddr>,
+    /// The session is up and has no way to the other side at the moment.
+    reconnecting: bool,
+    relays: Vec<OurRelay>,
+    relayed_paths: Vec<RelayedPath>,
+    /// The newest last.
+    their_relayed: Vec<Relayed>,
     /// Both sides agreed to talk: addresses may be shown to strangers now.
     accepted: bool,
     shown_ice: bool,
@@ -169,8 +202,9 @@ impl Leg {
             session: None,
             signals: None,
             session_up: false,
-            relay: None,
-            routes: Vec::new(),
+            reconnecting: false,
+            relays: Vec::new(),
+            relayed_paths: Vec::new(),
             their_relayed: Vec::new(),
             accepted: false,
             shown_ice: false,
@@ -211,7 +245,7 @@ impl Leg {
         };
         self.watch(&session);
         self.session = Some(session);
-        self.start_relay();
+        self.start_relays();
         // A caller's offer shows them.
         if self.role == Role::Callee && self.may_show_addresses() {
             self.show_addresses();
@@ -222,11 +256,7 @@ impl Leg {
     pub(super) fn candidates(&mut self) -> Vec<u8> {
         let reach = Reach {
             ice: self.ice_candidates(),
-            relayed: self
-                .relay
-                .iter()
-                .map(|relay| relay.relayed_addr())
-                .collect(),
+            relayed: self.our_relayed(),
         };
         self.shown_ice = !reach.ice.is_empty();
         reach.encode()
@@ -379,10 +409,11 @@ impl Leg {
             let message = SignalMessage {
                 call: self.context.call,
                 participant: self.context.me.keys.id(),
-                signal: Signal::Candidates(candidates),
+                signal: Signal::Candidates(candidates.clone()),
             };
             self.send_signal(message);
-        } else {
+        }
+        if !self.session_up || self.reconnecting {
             self.follow_up(FollowUp {
                 candidates,
                 message: None,
@@ -399,11 +430,8 @@ impl Leg {
                 return;
             }
         };
-        for addr in reach.relayed {
-            if self.their_relayed.len() < 4 && !self.their_relayed.contains(&addr) {
-                self.their_relayed.push(addr);
-                self.bind_relayed(addr);
-            }
+        for relayed in reach.relayed {
+            self.handle_relayed(relayed);
         }
         if self.context.path != PathPolicy::Relay && !reach.ice.is_empty() {
             self.their_ice = reach.ice;
@@ -411,108 +439,215 @@ impl Leg {
         }
     }
 
-    /// Asks for an allocation on a relay of ours; a caller without homes uses the callee's.
-    fn start_relay(&mut self) {
-        if self.context.path == PathPolicy::Direct {
+    fn our_relayed(&self) -> Vec<Relayed> {
+        self.relays
+            .iter()
+            .map(|relay| relay.source.relayed(relay.allocation.relayed_addr()))
+            .collect()
+    }
+
+    fn start_relays(&mut self) {
+        for source in self.context.sources.clone() {
+            self.start_relay(source);
+        }
+    }
+
+    /// Asks for an allocation on a relay of ours, unless we have one there.
+    fn start_relay(&mut self, source: RelaySource) {
+        let node = source.node();
+        let held = self.relays.iter().any(|relay| relay.source.node() == node);
+        if held || self.context.path == PathPolicy::Direct || !source.is_up() {
             return;
         }
-        let context = &self.context;
-        let (relays, grant) = (context.relays.clone(), context.grant.clone());
-        let client = match &self.carrier {
-            Carrier::Deliver { client, .. } | Carrier::Reply { client, .. } => client.clone(),
-        };
-        let (call, device) = (context.call, context.device.device());
-        let inbox = context.inbox.clone();
-        self.tasks.push(context.runtime.spawn_task(async move {
-            let grant = match grant {
-                Some(grant) => Ok(grant),
-                None => client
-                    .relay_grant()
-                    .await
-                    .map_err(|error| error.to_string()),
-            };
-            let result = match grant {
-                Ok(grant) => relays.allocate(&grant).await,
-                Err(error) => Err(error),
-            };
-            let event = LegEvent::Relay(result);
-            // The engine is gone: so is the leg.
-            inbox
-                .send(Internal::Leg {
-                    call,
-                    device,
-                    event,
-                })
-                .await
-                .unwrap_or_default();
+        let relays = self.context.relays.clone();
+        let report = self.reporter();
+        self.tasks.push(self.context.runtime.spawn_task(async move {
+            match relays.allocate(&source).await {
+                Ok(allocation) => report(LegEvent::Relay(node, allocation)).await,
+                Err(error) => tracing::info!(?node, error, "no relay"),
+            }
         }));
     }
 
-    pub(super) fn handle_relay(&mut self, result: Result<Arc<TurnAllocation>, String>) {
-        match result {
-            Ok(relay) => {
-                let relayed = vec![relay.relayed_addr()];
-                self.relay = Some(relay);
-                self.send_reach(Reach {
-                    ice: Vec::new(),
-                    relayed,
-                });
-                for addr in self.their_relayed.clone() {
-                    self.bind_relayed(addr);
+    pub(super) fn handle_relay(&mut self, node: NodeId, allocation: Arc<TurnAllocation>) {
+        let sources = &self.context.sources;
+        let Some(source) = sources.iter().find(|source| source.node() == node) else {
+            return;
+        };
+        if self.relays.iter().any(|relay| relay.source.node() == node) {
+            return;
+        }
+        let (watched, report) = (Arc::clone(&allocation), self.reporter());
+        let watch = self.context.runtime.spawn_task(async move {
+            let error = watched.ended().await;
+            report(LegEvent::RelayLost(node, error)).await;
+        });
+        self.relays.push(OurRelay {
+            source: source.clone(),
+            allocation,
+            channels: BTreeMap::new(),
+            _watch: watch,
+        });
+        self.send_reach(Reach {
+            ice: Vec::new(),
+            relayed: self.our_relayed(),
+        });
+        self.bind_relayed();
+    }
+
+    /// Our relayed address is gone: its paths are, too. Another one is asked for as soon as the home is there.
+    pub(super) fn handle_relay_lost(&mut self, node: NodeId, error: TurnError) {
+        tracing::info!(?node, %error, "a relay is lost");
+        self.relays.retain(|relay| relay.source.node() != node);
+        self.drop_paths(|path| path.node == node);
+        let sources = &self.context.sources;
+        if let Some(source) = sources.iter().find(|source| source.node() == node) {
+            self.start_relay(source.clone());
+        }
+    }
+
+    /// The relay may be gone with the home.
+    pub(super) fn handle_home_lost(&self, node: NodeId) {
+        for relay in &self.relays {
+            if relay.source.node() == node {
+                relay.allocation.probe();
+            }
+        }
+    }
+
+    /// A home is there, perhaps again, and perhaps without a memory of our relayed address.
+    pub(super) fn handle_home_up(&mut self, node: NodeId) {
+        self.handle_home_lost(node);
+        let sources = &self.context.sources;
+        let source = sources.iter().find(|source| source.node() == node);
+        if let (Some(source), true) = (source.cloned(), self.session.is_some()) {
+            self.start_relay(source);
+        }
+    }
+
+    /// The other side named a relayed address of its own. We never send there: our relay does.
+    fn handle_relayed(&mut self, relayed: Relayed) {
+        let at_relay = relayed
+            .relay
+            .socket_addr()
+            .is_some_and(|relay| relay.ip() == relayed.addr.ip());
+        if !at_relay || self.their_relayed.contains(&relayed) {
+            return;
+        }
+        self.their_relayed.push(relayed);
+        if self.their_relayed.len() > MAX_THEIR_RELAYED {
+            let oldest = self.their_relayed.remove(0).addr;
+            for relay in &mut self.relays {
+                relay.channels.remove(&oldest);
+                relay.allocation.release_peer(oldest);
+            }
+            self.drop_paths(|path| path.binding.peer == oldest);
+        }
+        self.bind_relayed();
+    }
+
+    /// Whether a path shall lead through these two relays, ours and theirs. A relay that both sides use takes one
+    /// packet less and fails alone, so it is not joined to others.
+    fn pairs(&self, ours: NodeId, theirs: NodeId) -> bool {
+        let common = |node| {
+            let is_ours = self.relays.iter().any(|relay| relay.source.node() == node);
+            let their = &self.their_relayed;
+            is_ours && their.iter().any(|relayed| relayed.relay.node == node)
+        };
+        ours == theirs || !(common(ours) || common(theirs))
+    }
+
+    /// Opens channels from our relays to theirs.
+    fn bind_relayed(&mut self) {
+        let mut wanted = Vec::new();
+        for (n, relay) in self.relays.iter().enumerate() {
+            for theirs in &self.their_relayed {
+                if self.pairs(relay.source.node(), theirs.relay.node)
+                    && !relay.channels.contains_key(&theirs.addr)
+                {
+                    wanted.push((n, theirs.clone()));
                 }
             }
-            Err(error) => tracing::info!(error, "no relay"),
+        }
+        let report = self.reporter();
+        for (n, theirs) in wanted {
+            let Some(relay) = self.relays.get_mut(n) else {
+                continue;
+            };
+            let addr = theirs.addr;
+            let channel = Channel {
+                runtime: Arc::clone(&self.context.runtime),
+                source: relay.source.clone(),
+                allocation: Arc::clone(&relay.allocation),
+                theirs,
+            };
+            let keeping = channel.keep(report.clone());
+            let task = self.context.runtime.spawn_task(keeping);
+            relay.channels.insert(addr, task);
         }
     }
 
-    fn bind_relayed(&mut self, addr: SocketAddr) {
-        let Some(relay) = self.relay.clone() else {
+    pub(super) fn handle_bound(&mut self, node: NodeId, binding: RelayBinding) {
+        let is_known = |path: &RelayedPath| path.node == node && path.binding == binding;
+        if self.relayed_paths.iter().any(is_known) {
             return;
-        };
-        let (call, device) = (self.context.call, self.context.device.device());
-        let inbox = self.context.inbox.clone();
-        self.tasks.push(self.context.runtime.spawn_task(async move {
-            let event = LegEvent::Bound(relay.bind_peer(addr).await);
-            // The engine is gone: so is the leg.
-            inbox
-                .send(Internal::Leg {
-                    call,
-                    device,
-                    event,
-                })
-                .await
-                .unwrap_or_default();
-        }));
-    }
-
-    pub(super) fn handle_bound(&mut self, binding: Result<RelayBinding, TurnError>) {
-        let binding = match binding {
-            Ok(binding) => binding,
-            Err(error) => {
-                tracing::info!(%error, "the relay refuses the other side's relayed address");
-                return;
-            }
-        };
+        }
+        self.drop_paths(|path| path.node == node && path.binding.peer == binding.peer);
         let route = RelayRoute {
             server: binding.server,
             channel: binding.channel,
             peer: binding.peer,
         };
         match self.context.endpoint.mux().add_relay_route(route) {
-            Ok(addr) => {
-                self.routes.push(addr);
-                self.add_path(LinkKind::Relay, addr);
+            Ok(route) => {
+                let path = self.add_path(LinkKind::Relay, route);
+                self.relayed_paths.push(RelayedPath {
+                    node,
+                    binding,
+                    route,
+                    path,
+                });
             }
             Err(error) => tracing::warn!(%error, "no room for a relayed path"),
         }
     }
 
-    fn add_path(&self, kind: LinkKind, remote: SocketAddr) {
-        if let Some(session) = &self.session
-            && let Err(error) = session.add_path(kind, remote)
-        {
-            tracing::warn!(%error, "a path is not used");
+    fn drop_paths(&mut self, which: impl Fn(&RelayedPath) -> bool) {
+        for dropped in self.relayed_paths.extract_if(.., |path| which(path)) {
+            if let (Some(session), Some(path)) = (&self.session, dropped.path) {
+                session.remove_path(path);
+            }
+            self.context
+                .endpoint
+                .mux()
+                .remove_relay_route(dropped.route);
         }
+    }
+
+    /// Tells the engine what happened, from a task of this leg.
+    fn reporter(&self) -> Reporter {
+        let (call, device) = (self.context.call, self.context.device.device());
+        let inbox = self.context.inbox.clone();
+        Arc::new(move |event| {
+            let inbox = inbox.clone();
+            Box::pin(async move {
+                let told = Internal::Leg {
+                    call,
+                    device,
+                    event,
+                };
+                // The engine is gone: so is the leg.
+                inbox.send(told).await.unwrap_or_default();
+            })
+        })
+    }
+
+    fn add_path(&self, kind: LinkKind, remote: SocketAddr) -> Option<PathId> {
+        self.session
+            .as_ref()?
+            .add_path(kind, remote)
+            .inspect_err(|error| tracing::warn!(%error, "a path is not used"))
+            .ok()
     }
 
     /// ICE starts when both sides have shown their addresses.
@@ -617,8 +752,12 @@ impl Leg {
                 self.observe_switch(now, switch, report, path);
                 None
             }
-            LinkEvent::Reconnecting => Some(SessionEvent::Reconnecting),
+            LinkEvent::Reconnecting => {
+                self.reconnecting = true;
+                Some(SessionEvent::Reconnecting)
+            }
             LinkEvent::Reconnected { after } => {
+                self.reconnecting = false;
                 tracing::info!(?after, "the connection is back");
                 Some(SessionEvent::Restored)
             }
@@ -826,9 +965,56 @@ impl Leg {
 
 impl Drop for Leg {
     fn drop(&mut self) {
-        for route in &self.routes {
-            self.context.endpoint.mux().remove_relay_route(*route);
+        for path in &self.relayed_paths {
+            self.context.endpoint.mux().remove_relay_route(path.route);
         }
+    }
+}
+
+/// A channel through a relay of ours to a relayed address of theirs.
+struct Channel {
+    runtime: Arc<dyn Runtime>,
+    source: RelaySource,
+    allocation: Arc<TurnAllocation>,
+    theirs: Relayed,
+}
+
+impl Channel {
+    /// Opens the channel, again when it fails, and keeps our relay's word that it serves theirs.
+    async fn keep(self, report: Reporter) {
+        let node = self.source.node();
+        let mut wait = REBIND_AFTER;
+        loop {
+            match self.open().await {
+                Ok((binding, lasts)) => {
+                    wait = REBIND_AFTER;
+                    report(LegEvent::Bound(node, binding)).await;
+                    match lasts {
+                        // Half of it is left to try again.
+                        Some(lasts) => self.runtime.sleep(lasts / 2).await,
+                        None => std::future::pending().await,
+                    }
+                }
+                Err(error) => {
+                    tracing::info!(?node, error, "our relay does not serve theirs");
+                    self.runtime.sleep(wait).await;
+                    wait = (wait * 2).min(REBIND_AFTER_MAX);
+                }
+            }
+        }
+    }
+
+    /// The channel, and how long our relay serves theirs; for ever when it is the same.
+    async fn open(&self) -> Result<(RelayBinding, Option<Duration>), String> {
+        let addr = self.theirs.addr;
+        let lasts = if self.allocation.relayed_addr().ip() == addr.ip() {
+            None
+        } else {
+            let allowed = self.source.allow(&self.theirs.relay).await;
+            Some(allowed.map_err(|error| error.to_string())?)
+        };
+        let binding = self.allocation.bind_peer(addr).await;
+        Ok((binding.map_err(|error| error.to_string())?, lasts))
     }
 }
 

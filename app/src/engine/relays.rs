@@ -1,28 +1,120 @@
-//! Allocations on relays. A port has one allocation on each relay (RFC 8656 section 2.1: one per five-tuple),
-//! so the legs of a call share it; it ends with the last of them.
+//! Our relays, and allocations on them. A port has one allocation on each relay (RFC 8656 section 2.1: one per
+//! five-tuple), so the legs of a call share it; it ends with the last of them.
 
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
 use ahoy_nat::{
+    client::{NodeClient, RequestError},
+    home::HomeState,
     port::PortHub,
     supernode::{protocol::RelayGrant, relay::credentials::TurnCredentials},
     turn::{TurnConfig, allocation::TurnAllocation},
 };
-use ahoy_transport::runtime::Runtime;
-use tokio::sync::Mutex;
+use ahoy_transport::{
+    identity::{NodeAddress, NodeId},
+    runtime::Runtime,
+};
+use tokio::sync::watch;
+
+use super::reach::Relayed;
+
+/// A supernode whose relay we use, and how to talk to it.
+#[derive(Debug, Clone)]
+pub(super) struct RelaySource {
+    address: NodeAddress,
+    line: Line,
+}
+
+/// The connection to a supernode.
+#[derive(Debug, Clone)]
+enum Line {
+    /// A home: the connection may be another one after a while.
+    Home(watch::Receiver<HomeState>),
+    /// The connection that a call was set up over, by somebody without homes.
+    Guest(NodeClient),
+}
+
+impl RelaySource {
+    pub(super) fn home(address: NodeAddress, state: watch::Receiver<HomeState>) -> Self {
+        Self {
+            address,
+            line: Line::Home(state),
+        }
+    }
+
+    pub(super) fn guest(address: NodeAddress, client: NodeClient) -> Self {
+        Self {
+            address,
+            line: Line::Guest(client),
+        }
+    }
+
+    pub(super) fn node(&self) -> NodeId {
+        self.address.node
+    }
+
+    /// What the other side is told about our relayed address here. The other side's home is to find the
+    /// supernode at the very IP address that it shall relay to.
+    pub(super) fn relayed(&self, addr: SocketAddr) -> Relayed {
+        let relay = NodeAddress::new(
+            self.address.node,
+            SocketAddr::new(addr.ip(), self.address.port),
+        );
+        Relayed { addr, relay }
+    }
+
+    /// Whether it can be talked to now.
+    pub(super) fn is_up(&self) -> bool {
+        self.client().is_ok()
+    }
+
+    fn client(&self) -> Result<NodeClient, RequestError> {
+        match &self.line {
+            Line::Home(state) => match &*state.borrow() {
+                HomeState::Up(up) => Ok(up.client.clone()),
+                HomeState::Down => Err(RequestError::Lost),
+            },
+            Line::Guest(client) => Ok(client.clone()),
+        }
+    }
+
+    async fn grant(&self) -> Result<RelayGrant, RequestError> {
+        let registered = match &self.line {
+            Line::Home(state) => match &*state.borrow() {
+                HomeState::Up(up) => up.registered.relay.clone(),
+                HomeState::Down => None,
+            },
+            Line::Guest(_client) => None,
+        };
+        match registered {
+            Some(grant) => Ok(grant),
+            None => self.client()?.relay_grant().await,
+        }
+    }
+
+    /// Makes the relay serve relayed addresses of `other`, and says for how long it will.
+    pub(super) async fn allow(&self, other: &NodeAddress) -> Result<Duration, RequestError> {
+        self.client()?.allow_relay(other.clone()).await
+    }
+}
+
+/// Relays that are remembered: those of our homes, and of people we called without homes of our own.
+const MAX_RELAYS: usize = 64;
+
+/// The allocation on one relay. The lock is held while allocating: who asks second gets what the first one got.
+type Place = Arc<tokio::sync::Mutex<Weak<TurnAllocation>>>;
 
 /// Allocations in use, by relay.
 #[derive(Debug, Clone)]
 pub(super) struct Relays {
     runtime: Arc<dyn Runtime>,
     hub: Arc<PortHub>,
-    /// The lock is held while allocating: who asks second gets what the first one got.
-    open: Arc<Mutex<BTreeMap<SocketAddr, Weak<TurnAllocation>>>>,
+    places: Arc<Mutex<BTreeMap<SocketAddr, Place>>>,
 }
 
 impl Relays {
@@ -30,25 +122,31 @@ impl Relays {
         Self {
             runtime,
             hub,
-            open: Arc::default(),
+            places: Arc::default(),
         }
     }
 
-    /// The allocation on the relay of `grant`, made if there is none.
+    /// The allocation on the relay of `source`, made if there is none.
     ///
     /// # Errors
     /// Why the relay gave none, for a person.
-    pub(super) async fn allocate(&self, grant: &RelayGrant) -> Result<Arc<TurnAllocation>, String> {
-        let mut open = self.open.lock().await;
-        if let Some(allocation) = open.get(&grant.server).and_then(Weak::upgrade) {
+    pub(super) async fn allocate(
+        &self,
+        source: &RelaySource,
+    ) -> Result<Arc<TurnAllocation>, String> {
+        let grant = source.grant().await.map_err(|error| error.to_string())?;
+        let place = self.place(grant.server);
+        let mut place = place.lock().await;
+        if let Some(allocation) = place.upgrade()
+            && !allocation.has_ended()
+        {
             return Ok(allocation);
         }
-        open.retain(|_server, allocation| allocation.strong_count() > 0);
         let credentials = TurnCredentials {
-            username: grant.username.clone(),
-            password: grant.password.clone(),
-            realm: grant.realm.clone(),
-            nonce: grant.nonce.clone(),
+            username: grant.username,
+            password: grant.password,
+            realm: grant.realm,
+            nonce: grant.nonce,
             lifetime: Duration::from_secs(grant.lifetime_secs.into()),
         };
         let config = TurnConfig::new(grant.server, credentials);
@@ -56,7 +154,18 @@ impl Relays {
             .await
             .map_err(|error| error.to_string())?;
         let allocation = Arc::new(allocation);
-        open.insert(grant.server, Arc::downgrade(&allocation));
+        *place = Arc::downgrade(&allocation);
         Ok(allocation)
+    }
+
+    fn place(&self, server: SocketAddr) -> Place {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if places.len() >= MAX_RELAYS {
+            places.retain(|_server, place| {
+                let unused = || place.try_lock().is_ok_and(|held| held.strong_count() == 0);
+                Arc::strong_count(place) > 1 || !unused()
+            });
+        }
+        Arc::clone(places.entry(server).or_default())
     }
 }

@@ -33,7 +33,8 @@ use super::{
     handle::{CallView, Command, Event, HomeView, Phase, View},
     leg::{Carrier, Leg, LegContext, LegEvent},
     media::Media,
-    relays::Relays,
+    reach::MAX_RELAYED,
+    relays::{RelaySource, Relays},
 };
 use crate::{
     call::{
@@ -327,6 +328,7 @@ impl Engine {
     fn handle_home(&mut self, node: NodeId, event: HomeEvent) {
         match event {
             HomeEvent::Registered(_registered) => {
+                self.each_leg(|leg| leg.handle_home_up(node));
                 if self.home_was_up.insert(node, true) == Some(false) {
                     self.publish(Event::HomeBack { node });
                 }
@@ -339,6 +341,7 @@ impl Engine {
             }
             HomeEvent::Lost { reason } => {
                 tracing::info!(?node, reason, "home lost");
+                self.each_leg(|leg| leg.handle_home_lost(node));
                 if self.home_was_up.insert(node, false) == Some(true) {
                     self.publish(Event::HomeLost { node });
                 }
@@ -474,7 +477,7 @@ impl Engine {
             client: up.client.clone(),
             delivery,
         };
-        let context = self.leg_context(call, caller);
+        let context = self.leg_context(call, caller, None);
         let leg = Leg::new(context, Role::Callee, secret, carrier);
         let mut slot = Slot::new(now, caller.user(), name);
         slot.legs.insert(caller.device(), leg);
@@ -634,6 +637,7 @@ impl Engine {
                             Refusal::NotYours
                             | Refusal::UnknownDelivery
                             | Refusal::NoRelay
+                            | Refusal::UnprovenRelay
                             | Refusal::Malformed,
                         )
                         | RequestError::Lost
@@ -658,7 +662,7 @@ impl Engine {
         let Some(target) = slot.targets.get(&device) else {
             return false;
         };
-        let (node, client, user) = (target.node, target.client.clone(), slot.user);
+        let (node, client, user) = (target.node.clone(), target.client.clone(), slot.user);
         slot.legs.remove(&device);
         let known = self.book.known_log(user);
         let (runtime, endpoint, inbox) = (
@@ -706,14 +710,19 @@ impl Engine {
                     (_, None) => {}
                 }
             }
-            LegEvent::Relay(result) => {
+            LegEvent::Relay(node, allocation) => {
                 if let Some(leg) = self.leg(call, device) {
-                    leg.handle_relay(result);
+                    leg.handle_relay(node, allocation);
                 }
             }
-            LegEvent::Bound(binding) => {
+            LegEvent::RelayLost(node, error) => {
                 if let Some(leg) = self.leg(call, device) {
-                    leg.handle_bound(binding);
+                    leg.handle_relay_lost(node, error);
+                }
+            }
+            LegEvent::Bound(node, binding) => {
+                if let Some(leg) = self.leg(call, device) {
+                    leg.handle_bound(node, binding);
                 }
             }
             LegEvent::Ice(event) => {
@@ -862,15 +871,15 @@ impl Engine {
         let asked = slot.person.iter().flat_map(|person| &person.homes);
         for address in asked {
             match self.home(address.node) {
-                Some(up) => directories.push(Directory::Home(address.node, up.client.clone())),
+                Some(up) => directories.push(Directory::Home(address.clone(), up.client.clone())),
                 None => directories.push(Directory::Guest(address.clone())),
             }
         }
         if directories.is_empty() {
             // A person without known homes may share one of ours.
-            for home in &self.homes {
-                if let Some(up) = home.up() {
-                    directories.push(Directory::Home(home.node(), up.client.clone()));
+            for (address, _addr) in &self.config.homes {
+                if let Some(up) = self.home(address.node) {
+                    directories.push(Directory::Home(address.clone(), up.client.clone()));
                 }
             }
         }
@@ -903,7 +912,8 @@ impl Engine {
             to,
             epoch: target.epoch,
         };
-        let context = self.leg_context(call, target.device);
+        let lent = RelaySource::guest(target.node.clone(), target.client.clone());
+        let context = self.leg_context(call, target.device, Some(lent));
         let mut leg = Leg::new(context, Role::Caller, secret.clone(), carrier);
         leg.open();
         let me = &self.config.me;
@@ -1192,12 +1202,30 @@ impl Engine {
         self.slots.get_mut(&call)?.legs.get_mut(&device)
     }
 
-    fn leg_context(&self, call: CallId, device: VerifiedDevice) -> LegContext {
-        let grant = self
+    fn each_leg(&mut self, mut tell: impl FnMut(&mut Leg)) {
+        for slot in self.slots.values_mut() {
+            slot.legs.values_mut().for_each(&mut tell);
+        }
+    }
+
+    /// Relays are those of our homes. Who has none uses the one that is `lent`, if any.
+    fn leg_context(
+        &self,
+        call: CallId,
+        device: VerifiedDevice,
+        lent: Option<RelaySource>,
+    ) -> LegContext {
+        let mut sources: Vec<RelaySource> = self
             .homes
             .iter()
-            .filter_map(Home::up)
-            .find_map(|up| up.registered.relay.clone());
+            .zip(&self.config.homes)
+            .map(|(home, (address, _addr))| RelaySource::home(address.clone(), home.state()))
+            .collect();
+        sources.sort_by_key(|source| !source.is_up());
+        sources.truncate(MAX_RELAYED);
+        if !sources.iter().any(RelaySource::is_up) {
+            sources.extend(lent);
+        }
         LegContext {
             runtime: Arc::clone(&self.runtime),
             endpoint: self.endpoint.clone(),
@@ -1214,7 +1242,7 @@ impl Engine {
                 self.config.path
             },
             allow_loopback: self.config.allow_loopback,
-            grant,
+            sources,
             inbox: self.inbox.clone(),
         }
     }
