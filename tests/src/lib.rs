@@ -2,6 +2,7 @@
 
 pub mod device;
 pub mod fuzz;
+pub mod nosy;
 pub mod pair;
 pub mod people;
 pub mod person;

@@ -31,6 +31,8 @@ use quinn::Runtime as _;
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use tokio::sync::{Notify, broadcast};
 
+use crate::nosy::{self, Record};
+
 /// Port of every supernode.
 pub const NODE_PORT: u16 = 4433;
 /// Port of every telephone.
@@ -203,6 +205,25 @@ impl Stage {
         };
         self.start(&home).await;
         home
+    }
+
+    /// A supernode at `ip` that writes down all it can read, and does not relay.
+    #[must_use]
+    pub fn nosy_home(&self, name: &str, ip: [u8; 4]) -> (Home, Record) {
+        let ip = IpAddr::from(ip);
+        let node = self.world.add_node(name, &[ip]);
+        let keys = NodeKeys::generate(&mut rng(&self.world.runtime(node)));
+        let addr = SocketAddr::new(ip, NODE_PORT);
+        let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), NODE_PORT);
+        let record = nosy::serve(self.world.runtime(node), any, &keys);
+        let home = Home {
+            node,
+            address: NodeAddress::new(keys.id(), addr),
+            addr,
+            keys,
+            handle: Mutex::new(None),
+        };
+        (home, record)
     }
 
     /// Starts a supernode that does not run.

@@ -1,0 +1,444 @@
+//! What others see of a call: the wires, the supernode, the muted microphone's listener.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may panic, and so may its helpers"
+)]
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use ahoy::{engine::handle::Command, identity::Identity, report::Outcome, sim::PacketEvent};
+use ahoy_media::{
+    audio::{BLOCK_DURATION, BLOCK_SAMPLES, wav::read_all},
+    packet::rtp::HEADER_BYTES,
+    pipeline::send::{SendConfig, SendPipeline},
+};
+use ahoy_nat::supernode::protocol::Request;
+use ahoy_tests::{
+    nosy::Told,
+    pair::plan,
+    pair::{ALICE, BOB, HOME, SOON, is_between, ms, secs},
+    people::{SPEECH, Stage},
+    udp::Udp,
+};
+use ahoy_transport::{
+    runtime::Runtime,
+    sealed::{EnvelopeKind, Registration, open_offer},
+};
+
+const SEED: u64 = 0x00ca_1300;
+
+/// Bytes that must agree before something counts as found: by chance that does not happen.
+const WINDOW: usize = 16;
+
+/// What must not be seen, by what it is.
+#[derive(Default)]
+struct Secrets {
+    windows: HashSet<[u8; WINDOW]>,
+    names: BTreeMap<[u8; WINDOW], String>,
+    texts: Vec<(String, Vec<u8>)>,
+}
+
+impl Secrets {
+    /// Every window of a secret that is as long as one.
+    fn add(&mut self, what: &str, bytes: &[u8]) {
+        for window in bytes.windows(WINDOW) {
+            let window = window.try_into().unwrap();
+            self.windows.insert(window);
+            // A certificate holds keys: what was named first is more exact.
+            self.names.entry(window).or_insert_with(|| what.to_owned());
+        }
+    }
+
+    /// What stands in `bytes` is no secret.
+    fn forget(&mut self, bytes: &[u8]) {
+        for window in bytes.windows(WINDOW) {
+            if let Ok(window) = <[u8; WINDOW]>::try_from(window) {
+                self.windows.remove(&window);
+            }
+        }
+    }
+
+    /// A shorter text, in any case.
+    fn add_text(&mut self, what: &str, text: &str) {
+        self.texts
+            .push((what.to_owned(), text.to_lowercase().into_bytes()));
+    }
+
+    fn add_person(&mut self, who: &str, name: &str, identity: &Identity) {
+        let keys = identity.device();
+        self.add(&format!("{who}'s user key"), &identity.user().0);
+        self.add(&format!("{who}'s device key"), &keys.id().0);
+        self.add(&format!("{who}'s Noise key"), &keys.noise_public());
+        self.add_text(
+            &format!("{who}'s user key as text"),
+            &identity.user().to_string(),
+        );
+        self.add_text(
+            &format!("{who}'s device key as text"),
+            &keys.id().to_string(),
+        );
+        self.add_text(&format!("{who}'s name"), name);
+        let record = keys.seal_key_record();
+        self.add(&format!("{who}'s public seal key"), record.as_bytes());
+        let secret = keys.seal_keys().secret(record.generation()).unwrap();
+        self.add(&format!("{who}'s secret seal key"), secret.seed());
+        self.add(
+            &format!("{who}'s certificate"),
+            identity.certificate().as_bytes(),
+        );
+        self.add(&format!("{who}'s device log"), &identity.log().to_bytes());
+    }
+
+    /// Loud speech as samples of 16 and 32 bits, and what the codec makes of it.
+    fn add_speech(&mut self) {
+        let samples = read_all(SPEECH).unwrap();
+        for chunk in samples.chunks_exact(WINDOW / 2) {
+            let loud = chunk.iter().filter(|sample| sample.abs() > 0.02).count();
+            if loud < chunk.len() {
+                continue;
+            }
+            let short: Vec<u8> = chunk
+                .iter()
+                .flat_map(|sample| ((sample * f32::from(i16::MAX)).round() as i16).to_le_bytes())
+                .collect();
+            self.add("speech, 16 bits", &short);
+            let big: Vec<u8> = short
+                .chunks(2)
+                .flat_map(|pair| [pair[1], pair[0]])
+                .collect();
+            self.add("speech, 16 bits, big-endian", &big);
+            let float: Vec<u8> = chunk
+                .iter()
+                .flat_map(|sample| sample.to_le_bytes())
+                .collect();
+            self.add("speech, 32 bits", &float);
+        }
+    }
+
+    fn add_packets(&mut self, packets: &[Vec<u8>]) {
+        for packet in packets {
+            self.add("Opus", &packet[HEADER_BYTES..]);
+        }
+    }
+
+    /// What of all that stands in `bytes`.
+    fn found(&self, bytes: &[u8]) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for window in bytes.windows(WINDOW) {
+            if let Ok(window) = <[u8; WINDOW]>::try_from(window)
+                && self.windows.contains(&window)
+            {
+                found.insert(self.names[&window].clone());
+            }
+        }
+        let lower = bytes.to_ascii_lowercase();
+        for (what, text) in &self.texts {
+            if lower.windows(text.len()).any(|window| window == text) {
+                found.insert(what.clone());
+            }
+        }
+        found
+    }
+
+    fn found_in<'a>(&self, messages: impl IntoIterator<Item = &'a [u8]>) -> BTreeSet<String> {
+        messages
+            .into_iter()
+            .flat_map(|bytes| self.found(bytes))
+            .collect()
+    }
+}
+
+/// The packets that the shipped sender makes of the speech clip, RTP header included.
+fn packets_of_speech(runtime: &dyn Runtime) -> Vec<Vec<u8>> {
+    let mut pipeline = SendPipeline::new(SendConfig::new(1)).unwrap();
+    let samples = read_all(SPEECH).unwrap();
+    let (mut packets, mut now) = (Vec::new(), runtime.now());
+    for block in samples.chunks_exact(BLOCK_SAMPLES) {
+        now += BLOCK_DURATION;
+        let packet = pipeline.push_block(now, block.try_into().unwrap());
+        packets.extend(packet.map(<[u8]>::to_vec));
+    }
+    packets
+}
+
+/// Alice without a home, who calls Bob at a supernode that keeps everything; then everything on the wires, what the
+/// supernode wrote down, and what must not be in either.
+struct Overheard {
+    wires: Vec<PacketEvent>,
+    told: Vec<Told>,
+    secrets: Secrets,
+    alice: Secrets,
+    canary: BTreeSet<String>,
+}
+
+fn overhear(seed: u64) -> Overheard {
+    let (alice_name, bob_name) = ("Alexandra Quillfeather", "Bartholomew Nightingale");
+    let folder = tempfile::tempdir().unwrap();
+    let stage = Stage::new(seed, folder.path());
+    let director = stage.director;
+    let play = async {
+        let tap = stage.wiretap();
+        let (home, record) = stage.nosy_home("home", HOME);
+        let (alice_id, bob_id) = (stage.identity(), stage.identity());
+        let alice = stage.phone(alice_name, ALICE, &alice_id, &[], |_| {});
+        let bob = stage.phone(bob_name, BOB, &bob_id, &[&home], |_| {});
+        alice.befriend(&bob);
+        stage.shortcut(&alice, &bob);
+        bob.ready().await;
+        alice.call(&bob);
+        bob.rings().await;
+        stage.pass(secs(1)).await;
+        bob.tell(Command::Accept);
+        alice.hears().await;
+        bob.hears().await;
+        stage.pass(secs(8)).await;
+        alice.tell(Command::HangUp);
+        for phone in [&alice, &bob] {
+            assert_eq!(phone.ends(SOON).await.report.outcome, Outcome::Completed);
+        }
+        stage.pass(secs(5)).await;
+
+        let runtime = stage.world.runtime(director);
+        let mut secrets = Secrets::default();
+        secrets.add_person("Alice", alice_name, &alice_id);
+        secrets.add_person("Bob", bob_name, &bob_id);
+        secrets.add_speech();
+        let packets = packets_of_speech(&*runtime);
+        secrets.add_packets(&packets);
+        let mut of_alice = Secrets::default();
+        of_alice.add_person("Alice", alice_name, &alice_id);
+        of_alice.add_speech();
+        of_alice.add_packets(&packets);
+        of_alice.add_text("Bob's name", bob_name);
+        // Two that were made at the same time have dates in common.
+        of_alice.forget(bob_id.certificate().as_bytes());
+        of_alice.forget(&bob_id.log().to_bytes());
+        of_alice.forget(bob_id.device().seal_key_record().as_bytes());
+
+        // Bob's own keys open what the supernode carried: the secret of the session was in it.
+        let told = record.told();
+        let requests = || told.iter().flat_map(|told| &told.requests);
+        let epochs = requests().filter_map(|request| match request {
+            Request::Register(registration) => Some(registration.epoch),
+            Request::Lookup { .. }
+            | Request::Deliver { .. }
+            | Request::Reply { .. }
+            | Request::RelayGrant => None,
+        });
+        let epochs: Vec<u64> = epochs.collect();
+        let offers = requests().filter_map(|request| match request {
+            Request::Deliver { envelope, .. }
+                if EnvelopeKind::of(envelope) == Ok(EnvelopeKind::Offer) =>
+            {
+                Some(envelope)
+            }
+            Request::Register(_)
+            | Request::Lookup { .. }
+            | Request::Deliver { .. }
+            | Request::Reply { .. }
+            | Request::RelayGrant => None,
+        });
+        let now_millis = runtime.unix_millis();
+        let opened: Vec<_> = offers
+            .filter_map(|envelope| {
+                epochs.iter().find_map(|epoch| {
+                    let registration = Registration {
+                        keys: bob_id.device(),
+                        epoch: *epoch,
+                    };
+                    let any = |certificate: &ahoy_transport::identity::DeviceCertificate,
+                               _log: &[u8]| {
+                        certificate.verify(now_millis, alice_id.user())
+                    };
+                    open_offer(envelope, registration, now_millis, any).ok()
+                })
+            })
+            .collect();
+        assert_eq!(opened.len(), 1, "one offer was made");
+        for secret in [&mut secrets, &mut of_alice] {
+            secret.add("the session's secret", opened[0].offer.secret.as_bytes());
+        }
+
+        // The same search must find all of it in plain packets of the same world.
+        let before = tap.packets().len();
+        let leak = Udp::bind(
+            &*stage.world.runtime(alice.node),
+            "0.0.0.0:9".parse().unwrap(),
+        );
+        let leak = leak.unwrap();
+        let speech: Vec<u8> = read_all(SPEECH).unwrap()[48_000..96_000]
+            .iter()
+            .flat_map(|sample| ((sample * f32::from(i16::MAX)).round() as i16).to_le_bytes())
+            .collect();
+        let mut leaks: Vec<Vec<u8>> = speech.chunks(1000).map(<[u8]>::to_vec).collect();
+        leaks.push(packets[40].clone());
+        leaks.push(format!("hello, {alice_name} speaking").into_bytes());
+        leaks.push(alice_id.user().0.to_vec());
+        leaks.push(alice_id.user().to_string().into_bytes());
+        leaks.push(opened[0].offer.secret.as_bytes().to_vec());
+        leaks.push(bob_id.device().seal_key_record().as_bytes()[..200].to_vec());
+        for leak_bytes in leaks {
+            leak.send(bob.addr, &leak_bytes).unwrap();
+        }
+        stage.pass(secs(1)).await;
+        let packets = tap.packets();
+        let (wires, planted) = packets.split_at(before);
+        Overheard {
+            wires: wires.to_vec(),
+            told,
+            canary: secrets.found_in(planted.iter().map(|packet| &packet.contents[..])),
+            secrets,
+            alice: of_alice,
+        }
+    };
+    stage.world.block_on(director, play).unwrap()
+}
+
+#[test]
+fn neither_wires_nor_supernode_learn_what_was_said_or_by_whom() {
+    let heard = overhear(SEED);
+    eprintln!("found where it was planted: {:?}", heard.canary);
+    for planted in [
+        "speech, 16 bits",
+        "Opus",
+        "Alice's name",
+        "Alice's user key",
+        "Alice's user key as text",
+        "the session's secret",
+        "Bob's public seal key",
+    ] {
+        assert!(
+            heard.canary.contains(planted),
+            "the search does not find: {planted}"
+        );
+    }
+
+    let bytes: usize = heard.wires.iter().map(|packet| packet.contents.len()).sum();
+    eprintln!("{} packets, {bytes} bytes on the wires", heard.wires.len());
+    assert!(heard.wires.len() > 800);
+    let found = heard
+        .secrets
+        .found_in(heard.wires.iter().map(|packet| &packet.contents[..]));
+    assert_eq!(found, BTreeSet::new());
+
+    // The supernode knows the device that registers there, and must.
+    let all = || {
+        let told = heard.told.iter().flat_map(|told| &told.bytes);
+        told.map(|bytes| &bytes[..])
+    };
+    let known = heard.secrets.found_in(all());
+    eprintln!("the supernode knows: {known:?}");
+    assert!(known.contains("Bob's user key") && known.contains("Bob's certificate"));
+    // But not who calls, nor what for, nor the secret, nor a name.
+    assert_eq!(heard.alice.found_in(all()), BTreeSet::new());
+    assert!(!known.contains("Bob's secret seal key"));
+    let strangers: Vec<&Told> = heard.told.iter().filter(|told| !told.named).collect();
+    assert_eq!(strangers.len(), 1);
+    assert!(strangers[0].requests.len() >= 2, "a look-up and a delivery");
+    eprintln!(
+        "of the caller it saw {} requests and {} messages",
+        strangers[0].requests.len(),
+        strangers[0].bytes.len()
+    );
+}
+
+/// -90 dBFS: one step of 16 bits may remain of a decoder's noise.
+const SILENT: f32 = 3.162_277_7e-5;
+
+fn peak(samples: &[f32]) -> f32 {
+    samples.iter().fold(0.0, |peak, s| peak.max(s.abs()))
+}
+
+/// Sizes of what went from one to the other without a relay, from the size of a voice packet up, with how often.
+fn sizes(packets: &[PacketEvent], pair: &ahoy_tests::pair::Pair) -> BTreeMap<usize, usize> {
+    let mut sizes = BTreeMap::new();
+    let from_alice = |packet: &&PacketEvent| {
+        is_between(packet, &pair.alice, &pair.bob)
+            && packet.from == pair.alice.node
+            && packet.contents.len() >= 100
+    };
+    for packet in packets.iter().filter(from_alice) {
+        *sizes.entry(packet.contents.len()).or_default() += 1;
+    }
+    sizes
+}
+
+#[test]
+fn whoever_is_muted_sends_packets_of_the_same_size_with_nothing_in_them() {
+    plan(SEED + 1).run(async |pair| {
+        pair.talk().await;
+        pair.pass(secs(2)).await;
+        let tap = pair.stage.wiretap();
+        pair.pass(secs(4)).await;
+        let speaking = tap.packets();
+        let heard_before = read_all(&pair.bob.recording).unwrap();
+        pair.alice.tell(Command::Mute(true));
+        pair.pass(secs(1)).await;
+        let from = tap.packets().len();
+        let (began, began_at) = (pair.bob.probe.heard.instants().len(), pair.stage.now());
+        pair.pass(secs(4)).await;
+        let muted = tap.packets()[from..].to_vec();
+        let ended = pair.bob.probe.heard.instants().len();
+        pair.alice.tell(Command::Mute(false));
+        pair.pass(secs(2)).await;
+        eprintln!("muted from {began_at:?}, blocks {began} to {ended}");
+        for report in pair.hang_up().await {
+            assert_eq!(report.report.outcome, Outcome::Completed);
+        }
+        let heard = read_all(&pair.bob.recording).unwrap();
+        let quiet = peak(&heard[began * BLOCK_SAMPLES..ended * BLOCK_SAMPLES]);
+        let zeros = heard[began * BLOCK_SAMPLES..ended * BLOCK_SAMPLES]
+            .iter()
+            .filter(|sample| **sample == 0.0)
+            .count();
+        eprintln!(
+            "while muted: peak {quiet:e}, {zeros} of {} samples are zero",
+            (ended - began) * BLOCK_SAMPLES
+        );
+        assert!(quiet < SILENT);
+        // Before and after, there is speech.
+        assert!(peak(&heard_before) > 0.05);
+        assert!(peak(&heard[(ended + 50) * BLOCK_SAMPLES..]) > 0.05);
+
+        let (speaking, muted) = (sizes(&speaking, pair), sizes(&muted, pair));
+        eprintln!("sizes while speaking {speaking:?}, while muted {muted:?}");
+        let usual = |sizes: &BTreeMap<usize, usize>| {
+            let most = sizes.iter().max_by_key(|(_size, count)| **count);
+            most.map(|(size, _count)| *size)
+        };
+        assert_eq!(usual(&speaking), usual(&muted));
+        let all = |sizes: &BTreeMap<usize, usize>| sizes.keys().copied().collect::<BTreeSet<_>>();
+        let only_muted: Vec<usize> = all(&muted).difference(&all(&speaking)).copied().collect();
+        eprintln!("sizes seen only while muted: {only_muted:?}");
+    });
+}
+
+#[test]
+fn whoever_mutes_while_it_rings_is_not_heard_after_the_answer() {
+    plan(SEED + 2).run(async |pair| {
+        pair.alice.call(&pair.bob);
+        pair.bob.rings().await;
+        pair.pass(ms(500)).await;
+        pair.alice.tell(Command::Mute(true));
+        pair.pass(ms(500)).await;
+        pair.bob.tell(Command::Accept);
+        pair.alice.hears().await;
+        pair.bob.hears().await;
+        pair.pass(secs(4)).await;
+        pair.hang_up().await;
+        let heard = read_all(&pair.bob.recording).unwrap();
+        assert!(heard.len() > 3 * 48_000);
+        let peaks: Vec<f32> = heard.chunks(4800).map(peak).collect();
+        eprintln!(
+            "loudest at first {:e}, later {:e}",
+            peaks[0],
+            peak(&heard[4800..])
+        );
+        // A decoder that starts makes a little more noise than one that runs.
+        assert!(peaks[0] < 4.0 * SILENT);
+        assert!(peak(&heard[4800..]) < SILENT);
+        let heard = read_all(&pair.alice.recording).unwrap();
+        assert!(heard.iter().any(|sample| sample.abs() > 0.05));
+    });
+}
