@@ -1,7 +1,7 @@
 //! `--assert EXPR`: what must hold in a report.
 //!
 //! An expression is `path op value`: a dotted path into the report's JSON, with numbers for places in lists;
-//! one of `<`, `<=`, `>`, `>=`, `==`, `!=`; a number or a word. `setup.accept_to_first_audio_ms < 100`,
+//! one of `<`, `<=`, `>`, `>=`, `==`, `!=`; a number or a word, in quotes or not. `setup.accept_to_first_audio_ms < 100`,
 //! `participants.0.audio.packets.lost == 0`, `outcome == completed`. What was not measured fails.
 
 use std::{fmt, str::FromStr};
@@ -72,7 +72,10 @@ impl Assertion {
                 .or_else(|| value.get(step))
         });
         let Some(found) = found.filter(|value| !value.is_null()) else {
-            return fail(format!("{} was not measured", self.path));
+            return fail(format!(
+                "{} was not measured, or is no field of the report",
+                self.path
+            ));
         };
         let numbers = found.as_f64().zip(self.expected.parse::<f64>().ok());
         let holds = match (self.comparison, numbers) {
@@ -97,6 +100,14 @@ impl Assertion {
     }
 }
 
+/// A word as scripts like to write it, in quotes.
+fn unquoted(word: &str) -> &str {
+    ['"', '\'']
+        .iter()
+        .find_map(|quote| word.strip_prefix(*quote)?.strip_suffix(*quote))
+        .unwrap_or(word)
+}
+
 fn word(value: &Value) -> String {
     value
         .as_str()
@@ -115,7 +126,7 @@ impl FromStr for Assertion {
             .iter()
             .find_map(|(sign, comparison)| Some((*comparison, rest.strip_prefix(sign)?)))
             .ok_or_else(help)?;
-        let (path, expected) = (path.trim(), expected.trim());
+        let (path, expected) = (path.trim(), unquoted(expected.trim()));
         let clean = |part: &str| !part.is_empty() && !part.contains(['<', '>', '=', '!']);
         if !clean(path) || !clean(expected) || path.split('.').any(str::is_empty) {
             return Err(help());
@@ -200,6 +211,7 @@ mod tests {
             "setup.connect_ms != 90",
             " participants.0.audio.packets.lost == 2",
             "outcome == completed",
+            "outcome == \"completed\"",
             "outcome != lost",
             "security.post_quantum == true",
         ] {
@@ -225,7 +237,7 @@ mod tests {
     #[test]
     fn what_is_no_expression_is_refused() {
         for text in [
-            "", "setup", "<3", "a<", "a=3", "a<b<c", "a..b<1", "a<>1", "a=<1",
+            "", "a==\"\"", "setup", "<3", "a<", "a=3", "a<b<c", "a..b<1", "a<>1", "a=<1",
         ] {
             assert!(text.parse::<Assertion>().is_err(), "{text}");
         }

@@ -161,7 +161,7 @@ fn print_ndjson(line: &Line) -> Result<(), CliError> {
 ///
 /// # Errors
 /// As [`sim`].
-fn judge(plan: &SimPlan, simulated: &Simulated) -> Result<(), CliError> {
+pub fn judge(plan: &SimPlan, simulated: &Simulated) -> Result<(), CliError> {
     let report = serde_json::to_value(&simulated.report).map_err(CliError::failed)?;
     let results: Vec<(Assertion, Result<(), AssertionFailure>)> = plan
         .assertions
