@@ -3,7 +3,10 @@
 //! The view is the whole visible state, replaced at each change; whoever draws it needs nothing else. Events
 //! are what happened, for those who wait for something.
 
-use std::time::Instant;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use ahoy_transport::identity::{NodeId, UserId};
 use tokio::sync::{broadcast, mpsc, watch};
@@ -214,6 +217,8 @@ pub struct EngineHandle {
     commands: mpsc::Sender<Command>,
     view: watch::Receiver<View>,
     events: broadcast::Sender<Event>,
+    /// Listens since before the engine ran, until somebody wants it.
+    first_listener: Arc<Mutex<Option<broadcast::Receiver<Event>>>>,
 }
 
 impl EngineHandle {
@@ -225,6 +230,7 @@ impl EngineHandle {
         Self {
             commands,
             view,
+            first_listener: Arc::new(Mutex::new(Some(events.subscribe()))),
             events,
         }
     }
@@ -240,9 +246,35 @@ impl EngineHandle {
         self.view.clone()
     }
 
-    /// What happens from now on.
+    /// What happens from now on. Who asks first also hears what happened since the engine began: it may have
+    /// registered before anybody could ask.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
+        let first = self
+            .first_listener
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        first.unwrap_or_else(|| self.events.subscribe())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_listener_hears_what_happened_before_it_asked() {
+        let (commands, _queue) = mpsc::channel(1);
+        let (_view, shown) = watch::channel(View::default());
+        let (events, _) = broadcast::channel(4);
+        let handle = EngineHandle::new(commands, shown, events.clone());
+        let link = String::from("ahoy:");
+        events.send(Event::Ready { link }).unwrap();
+        assert!(matches!(
+            handle.events().try_recv(),
+            Ok(Event::Ready { .. })
+        ));
+        assert!(handle.events().try_recv().is_err());
     }
 }
