@@ -2,7 +2,7 @@
 //!
 //! Files, tones and silence are clocked by the runtime, 10 ms a tick, so they work in the simulator too.
 //! Microphone and speaker have clocks and threads of their own (feature `devices`); both ways share
-//! [`SendHalf`] and [`RecvHalf`].
+//! one half that sends and one that receives.
 
 use std::{
     path::PathBuf,
