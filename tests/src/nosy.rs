@@ -168,7 +168,7 @@ impl Nosy {
                 now_millis: self.runtime.unix_millis(),
                 relay: None,
             },
-            Answer::RelayGrant => {
+            Answer::RelayGrant | Answer::AllowRelay(_) => {
                 Response::Refused(ahoy_nat::supernode::protocol::Refusal::NoRelay)
             }
         };

@@ -220,6 +220,7 @@ impl Stage {
             node,
             address: NodeAddress::new(keys.id(), addr),
             addr,
+            config: SupernodeConfig::default(),
             keys,
             handle: Mutex::new(None),
         };

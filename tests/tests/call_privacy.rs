@@ -224,6 +224,7 @@ fn overhear(seed: u64) -> Overheard {
             Request::Lookup { .. }
             | Request::Deliver { .. }
             | Request::Reply { .. }
+            | Request::AllowRelay { .. }
             | Request::RelayGrant => None,
         });
         let epochs: Vec<u64> = epochs.collect();
@@ -237,6 +238,7 @@ fn overhear(seed: u64) -> Overheard {
             | Request::Lookup { .. }
             | Request::Deliver { .. }
             | Request::Reply { .. }
+            | Request::AllowRelay { .. }
             | Request::RelayGrant => None,
         });
         let now_millis = runtime.unix_millis();
