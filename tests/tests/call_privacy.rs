@@ -5,26 +5,56 @@
     reason = "a test may panic, and so may its helpers"
 )]
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+};
 
-use ahoy::{engine::handle::Command, identity::Identity, report::Outcome, sim::PacketEvent};
+use ahoy::{
+    call::CallId,
+    engine::{
+        directory::verify,
+        handle::{Command, Event, Phase},
+        reach::Reach,
+    },
+    identity::Identity,
+    report::Outcome,
+    signal::{self, FollowUp, MediaCapabilities, Signal, SignalMessage},
+    sim::{Conditions, PacketEvent},
+};
 use ahoy_media::{
     audio::{BLOCK_DURATION, BLOCK_SAMPLES, wav::read_all},
     packet::rtp::HEADER_BYTES,
     pipeline::send::{SendConfig, SendPipeline},
 };
-use ahoy_nat::supernode::protocol::Request;
+use ahoy_nat::{
+    client::NodeClient,
+    gather::host_candidates,
+    ice::{IceCredentials, IceEvent, IceRole, rtc::RtcIceAgent, runner::IceRunner},
+    port::{PortHub, SharedPort},
+    supernode::protocol::{Push, Request},
+};
 use ahoy_tests::{
     nosy::Told,
-    pair::plan,
-    pair::{ALICE, BOB, HOME, SOON, is_between, ms, secs},
-    people::{SPEECH, Stage},
+    pair::{ALICE, BOB, CAROL, HOME, SOON, is_between, ms, plan, secs},
+    people::{Home, Phone, SPEECH, Stage},
     udp::Udp,
 };
 use ahoy_transport::{
-    runtime::Runtime,
-    sealed::{EnvelopeKind, Registration, open_offer},
+    datagram::Priority,
+    endpoint::{Endpoint, EndpointConfig, NodeAuth},
+    identity::DeviceId,
+    runtime::{Runtime, RuntimeExt},
+    sealed::{
+        self, CallEnvelopes, EnvelopeKind, Registration, Role, SessionSecret, open_offer,
+        seal_offer,
+    },
+    session::{
+        self, LocalDevice, MediaPermit, PathKind, RemoteDevice, Session, SessionConfig,
+        SessionEvent, SessionParams,
+    },
 };
+use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 
 const SEED: u64 = 0x00ca_1300;
 
@@ -442,5 +472,207 @@ fn whoever_mutes_while_it_rings_is_not_heard_after_the_answer() {
         assert!(peak(&heard[4800..]) < SILENT);
         let heard = read_all(&pair.alice.recording).unwrap();
         assert!(heard.iter().any(|sample| sample.abs() > 0.05));
+    });
+}
+
+/// A caller made by hand, who may do what no shipped one does.
+struct Caller {
+    session: Session,
+    call: [u8; 16],
+    _endpoint: Endpoint,
+    _hub: Arc<PortHub>,
+    _client: NodeClient,
+    _ice: IceRunner,
+    device: DeviceId,
+}
+
+/// Calls `callee` from a machine of its own, up to the session: by that time it rings there.
+async fn call_by_hand(stage: &Stage, home: &Home, callee: &Phone) -> Caller {
+    let identity = stage.identity();
+    callee.book.add_contact(identity.user(), "Mallory");
+    let ip = CAROL.into();
+    let node = stage.world.add_node("Mallory", &[ip]);
+    stage.world.set_link(node, Conditions::with_delay(ms(20)));
+    let runtime: Arc<dyn Runtime> = stage.world.runtime(node);
+    let any = "0.0.0.0:7000".parse().unwrap();
+    let endpoint = Endpoint::bind(Arc::clone(&runtime), EndpointConfig::peer(any)).unwrap();
+    let port = SharedPort::new(Arc::clone(endpoint.mux()));
+    let hub = PortHub::start(&*runtime, Arc::new(port));
+    let connected = endpoint.connect_node(home.addr, home.address.node, NodeAuth::Anonymous);
+    let client = NodeClient::new(Arc::clone(&runtime), connected.await.unwrap());
+    let found = client.lookup(callee.user).await.unwrap();
+    let now_millis = runtime.unix_millis();
+    let (device, seal_key, _log) = verify(&found[0], callee.user, None, now_millis).unwrap();
+
+    let mut rng = ChaCha20Rng::from_seed(runtime.random_array());
+    let (call, secret) = (runtime.random_array(), SessionSecret::generate(&mut rng));
+    let local = host_candidates(&*runtime, endpoint.local_addr(), false);
+    let candidates = Reach {
+        ice: local.clone(),
+        relayed: Vec::new(),
+    };
+    let offer = sealed::Offer {
+        call_id: call,
+        secret: secret.clone(),
+        recipient: device.device(),
+        epoch: found[0].epoch,
+        sequence: 1,
+        sent_at_millis: now_millis,
+        log_head: identity.log().head(),
+        certificate: identity.certificate().clone(),
+        log: identity.log().to_bytes(),
+        offer: signal::Offer {
+            media: MediaCapabilities::default(),
+            display_name: "Mallory".into(),
+            invite: Vec::new(),
+        }
+        .encode(),
+        candidates: candidates.encode(),
+    };
+    let envelope = seal_offer(&offer, identity.device(), &seal_key, &mut rng).unwrap();
+    let delivered = client.deliver(device.device(), found[0].epoch, envelope);
+    delivered.await.unwrap();
+    let session = Session::caller(SessionParams {
+        endpoint: endpoint.clone(),
+        secret: session::SessionSecret(*secret.as_bytes()),
+        call_id: call,
+        local: LocalDevice {
+            keys: Arc::new(identity.device().clone()),
+            certificate: identity.certificate().clone(),
+        },
+        remote: RemoteDevice {
+            user: callee.user,
+            device: device.device(),
+            noise_static: *device.noise_static(),
+        },
+        config: SessionConfig::default(),
+    });
+
+    // The other side's addresses come back by the home; ICE opens the way that it admits packets from.
+    let mut envelopes = CallEnvelopes::new(&secret, &call, Role::Caller);
+    let remote = loop {
+        let Push::ReplyTo { payload, .. } = client.next_push().await.unwrap() else {
+            continue;
+        };
+        let told = FollowUp::decode(&envelopes.open(&payload).unwrap()).unwrap();
+        if told.candidates.is_empty() {
+            continue;
+        }
+        let reach = Reach::decode(&told.candidates).unwrap();
+        if !reach.ice.is_empty() {
+            break reach.ice;
+        }
+    };
+    let credentials = |role| IceCredentials::derive(secret.as_bytes(), role, 0);
+    let (ours, theirs) = (
+        credentials(IceRole::Controlling),
+        credentials(IceRole::Controlled),
+    );
+    let agent = RtcIceAgent::new(
+        runtime.now(),
+        IceRole::Controlling,
+        7000,
+        &ours,
+        &theirs,
+        runtime.random_array(),
+    );
+    let agent = Box::new(agent.unwrap());
+    let ice = IceRunner::start(Arc::clone(&runtime), &hub, &ours.ufrag, agent).unwrap();
+    for candidate in local {
+        ice.add_local(candidate);
+    }
+    for candidate in remote {
+        ice.add_remote(candidate);
+    }
+    let selected = loop {
+        if let IceEvent::Selected { remote, .. } = ice.event().await {
+            break remote;
+        }
+    };
+    session.add_path(PathKind::Direct, selected).unwrap();
+    while !matches!(
+        session.next_event().await,
+        Some(SessionEvent::PathUp { .. })
+    ) {}
+    Caller {
+        session,
+        call,
+        _endpoint: endpoint,
+        _hub: hub,
+        _client: client,
+        _ice: ice,
+        device: identity.device().id(),
+    }
+}
+
+#[test]
+fn who_speaks_before_the_answer_is_not_heard() {
+    plan(SEED + 3).run(async |pair| {
+        let mallory = call_by_hand(&pair.stage, &pair.home, &pair.bob).await;
+        pair.bob.rings().await;
+        let runtime: Arc<dyn Runtime> = pair.stage.world.runtime(pair.stage.director);
+        let packets = packets_of_speech(&*runtime);
+        let permit = MediaPermit::on_accept(mallory.call);
+        mallory.session.open_media(permit).unwrap();
+        for packet in packets.iter().take(150) {
+            let expires = runtime.now() + secs(1);
+            mallory
+                .session
+                .send_media(1, packet.clone().into(), Priority::Audio, expires)
+                .unwrap();
+            pair.pass(ms(20)).await;
+        }
+        let sent = mallory.session.stats();
+        assert_eq!((sent.sent, sent.expired), (150, 0));
+        // The last of it arrives.
+        pair.pass(ms(200)).await;
+        // It only rings: nothing was opened, nobody was told of a connection.
+        let connected = |(_at, event): &(_, Event)| matches!(event, Event::Connected { .. });
+        assert!(!pair.bob.events().iter().any(connected));
+        assert!(!pair.bob.recording.exists());
+        let call = pair.bob.engine.view().borrow().call.clone().unwrap();
+        assert_eq!(call.phase, Phase::Incoming);
+
+        // The person answers: from now on the caller is silent, and of what it said before nothing is left.
+        pair.bob.tell(Command::Accept);
+        let mut said = Vec::new();
+        while said.len() < 100 {
+            said.push(mallory.session.recv_media().await.unwrap().payload);
+        }
+        pair.bob.tell(Command::HangUp);
+        pair.pass(secs(1)).await;
+        let heard = read_all(&pair.bob.recording).unwrap();
+        assert!(heard.len() > 48_000);
+        assert!(peak(&heard) < SILENT, "{}", peak(&heard));
+
+        // And what Bob said is what the shipped sender makes of the clip, byte for byte: that is what the search of
+        // the wires looks for.
+        let same = said
+            .iter()
+            .zip(&packets)
+            .filter(|(said, made)| said[HEADER_BYTES..] == made[HEADER_BYTES..])
+            .count();
+        assert_eq!(same, said.len());
+    });
+}
+
+#[test]
+fn a_caller_that_answers_its_own_call_opens_nothing() {
+    plan(SEED + 4).run(async |pair| {
+        let mallory = call_by_hand(&pair.stage, &pair.home, &pair.bob).await;
+        pair.bob.rings().await;
+        let accept = SignalMessage {
+            call: CallId(mallory.call),
+            participant: mallory.device,
+            signal: Signal::Accept(MediaCapabilities::default()),
+        };
+        let sent = mallory.session.send_control(accept.encode().into());
+        sent.await.unwrap();
+        pair.pass(secs(2)).await;
+        let connected = |(_at, event): &(_, Event)| matches!(event, Event::Connected { .. });
+        assert!(!pair.bob.events().iter().any(connected));
+        assert!(!pair.bob.recording.exists());
+        let call = pair.bob.engine.view().borrow().call.clone().unwrap();
+        assert_eq!(call.phase, Phase::Incoming);
     });
 }
