@@ -165,7 +165,8 @@ impl AddressBook for ProfileBook {
         }
         let claimed = display_name(claimed);
         if claimed.is_empty() {
-            format!("{user:?}")
+            // The start of their key is all there is to tell them by.
+            user.to_string().chars().take(8).chain(['…']).collect()
         } else {
             claimed
         }
