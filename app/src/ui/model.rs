@@ -1,8 +1,13 @@
 //! What the window says and offers for a [`View`], decided without a window.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::engine::handle::{CallView, Command, HomeView, Phase, View};
+use eframe::egui::{Key, ThemePreference};
+
+use crate::{
+    call::CallId,
+    engine::handle::{CallView, Command, HomeView, Phase, View},
+};
 
 /// A button of the call card.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +16,8 @@ pub struct Action {
     pub label: &'static str,
     /// What it does.
     pub command: Command,
+    /// The key that does the same, alone and while no field is typed into.
+    pub key: Key,
     /// How it looks.
     pub kind: ActionKind,
 }
@@ -62,38 +69,113 @@ pub fn call_line(call: &CallView, now: Instant) -> String {
 /// What can be done about the call now, most wanted first.
 #[must_use]
 pub fn call_actions(call: &CallView) -> Vec<Action> {
-    let action = |label, command, kind| Action {
+    let action = |label, key, command, kind| Action {
         label,
         command,
+        key,
         kind,
     };
+    let danger = |label, key, command| action(label, key, command, ActionKind::Danger);
     let mute = if call.muted {
-        action("Unmute", Command::Mute(false), ActionKind::Primary)
+        let kind = ActionKind::Primary;
+        action("Unmute", Key::M, Command::Mute(false), kind)
     } else {
-        action("Mute", Command::Mute(true), ActionKind::Plain)
+        action("Mute", Key::M, Command::Mute(true), ActionKind::Plain)
     };
     match call.phase {
         Phase::Incoming => vec![
-            action("Answer", Command::Accept, ActionKind::Primary),
-            action("Decline", Command::Decline, ActionKind::Danger),
+            action("Answer", Key::A, Command::Accept, ActionKind::Primary),
+            danger("Decline", Key::D, Command::Decline),
         ],
-        Phase::Calling | Phase::Ringing => {
-            vec![action("Cancel", Command::HangUp, ActionKind::Danger)]
-        }
+        Phase::Calling | Phase::Ringing => vec![danger("Cancel", Key::H, Command::HangUp)],
         Phase::Connecting | Phase::Talking { .. } | Phase::Reconnecting => {
-            vec![mute, action("Hang up", Command::HangUp, ActionKind::Danger)]
+            vec![mute, danger("Hang up", Key::H, Command::HangUp)]
         }
         Phase::Ended { .. } => Vec::new(),
     }
 }
 
+/// The call to show: the one of `view`, unless it is over and was put away.
+#[must_use]
+pub fn shown_call(view: &View, put_away: Option<CallId>) -> Option<&CallView> {
+    view.call
+        .as_ref()
+        .filter(|call| !is_over(call) || put_away != Some(call.id))
+}
+
+/// The call that wants the person's attention: it rings, and they let calls disturb them.
+#[must_use]
+pub fn wants_attention(view: &View) -> Option<CallId> {
+    let call = view.call.as_ref()?;
+    (call.phase == Phase::Incoming && !view.do_not_disturb).then_some(call.id)
+}
+
+/// What stands in the window's title, where a task bar shows it while another window has the focus.
+#[must_use]
+pub fn title(call: Option<&CallView>) -> String {
+    let Some(call) = call else {
+        return "ahoy".into();
+    };
+    let name = &call.name;
+    match &call.phase {
+        Phase::Calling | Phase::Ringing => format!("Calling {name} - ahoy"),
+        Phase::Incoming => format!("{name} calls you - ahoy"),
+        Phase::Connecting | Phase::Reconnecting => format!("Connecting to {name} - ahoy"),
+        Phase::Talking { .. } if call.muted => format!("{name} (you are muted) - ahoy"),
+        Phase::Talking { .. } => format!("{name} - ahoy"),
+        Phase::Ended { .. } => format!("Call with {name} ended - ahoy"),
+    }
+}
+
+/// How long what is shown of `call` stays true if nothing happens: its clock counts seconds.
+#[must_use]
+pub fn next_change(call: &CallView, now: Instant) -> Option<Duration> {
+    match call.phase {
+        Phase::Talking { since } => {
+            let second = Duration::from_secs(1);
+            let talked = now.saturating_duration_since(since);
+            Some(second - Duration::from_nanos(talked.subsec_nanos().into()))
+        }
+        Phase::Calling
+        | Phase::Ringing
+        | Phase::Incoming
+        | Phase::Connecting
+        | Phase::Reconnecting
+        | Phase::Ended { .. } => None,
+    }
+}
+
+/// Which colours `AHOY_THEME` asks for: `dark`, `light`, and anything else is what the system says.
+#[must_use]
+pub fn theme_preference(variable: Option<&str>) -> ThemePreference {
+    match variable {
+        Some("dark") => ThemePreference::Dark,
+        Some("light") => ThemePreference::Light,
+        Some(_) | None => ThemePreference::System,
+    }
+}
+
+fn is_over(call: &CallView) -> bool {
+    matches!(call.phase, Phase::Ended { .. })
+}
+
+/// Whether any home reaches us now.
+#[must_use]
+pub fn is_reachable(homes: &[HomeView]) -> bool {
+    homes.iter().any(|home| home.registered)
+}
+
+/// What went wrong last, while it still matters: a call that goes on has answered it.
+#[must_use]
+pub fn notice(view: &View) -> Option<&str> {
+    let going_on = view.call.as_ref().is_some_and(|call| !is_over(call));
+    view.notice.as_deref().filter(|_| !going_on)
+}
+
 /// Whether a new call can be placed.
 #[must_use]
 pub fn can_call(view: &View, target: &str) -> bool {
-    let busy = view
-        .call
-        .as_ref()
-        .is_some_and(|call| !matches!(call.phase, Phase::Ended { .. }));
+    let busy = view.call.as_ref().is_some_and(|call| !is_over(call));
     !busy && !target.trim().is_empty()
 }
 
@@ -105,8 +187,6 @@ pub fn meter(dbfs: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use ahoy_transport::identity::{NodeId, UserId};
 
     use super::*;
@@ -173,6 +253,99 @@ mod tests {
             ..call(Phase::Connecting)
         };
         assert_eq!(labels(&muted), ["Unmute", "Hang up"]);
+    }
+
+    #[test]
+    fn keys_of_one_moment_do_different_things() {
+        for phase in [
+            Phase::Incoming,
+            Phase::Ringing,
+            Phase::Talking { since: now() },
+        ] {
+            let keys: Vec<_> = call_actions(&call(phase))
+                .into_iter()
+                .map(|action| action.key)
+                .collect();
+            for (index, key) in keys.iter().enumerate() {
+                assert!(!keys[..index].contains(key), "{key:?} twice in {keys:?}");
+            }
+        }
+        let key = |muted| {
+            let talking = CallView {
+                muted,
+                ..call(Phase::Talking { since: now() })
+            };
+            call_actions(&talking)[0].key
+        };
+        assert_eq!(key(true), key(false), "one key mutes and unmutes");
+    }
+
+    #[test]
+    fn only_a_call_that_may_disturb_wants_attention() {
+        let mut view = View {
+            call: Some(call(Phase::Incoming)),
+            ..View::default()
+        };
+        assert_eq!(wants_attention(&view), Some(CallId([1; 16])));
+        view.do_not_disturb = true;
+        assert_eq!(wants_attention(&view), None);
+        view.do_not_disturb = false;
+        view.call = Some(call(Phase::Ringing));
+        assert_eq!(wants_attention(&view), None, "they ring, we do not");
+    }
+
+    #[test]
+    fn the_title_tells_a_task_bar_what_goes_on() {
+        assert_eq!(title(None), "ahoy");
+        assert_eq!(
+            title(Some(&call(Phase::Incoming))),
+            "Grace calls you - ahoy"
+        );
+        let talking = call(Phase::Talking { since: now() });
+        assert_eq!(title(Some(&talking)), "Grace - ahoy");
+        let muted = CallView {
+            muted: true,
+            ..talking
+        };
+        assert!(title(Some(&muted)).contains("muted"));
+    }
+
+    #[test]
+    fn an_ended_call_stays_until_it_is_put_away() {
+        let ended = Phase::Ended {
+            sentence: "Grace declined.".into(),
+        };
+        let mut view = View {
+            call: Some(call(ended)),
+            notice: Some("There is no such contact.".into()),
+            ..View::default()
+        };
+        assert!(shown_call(&view, None).is_some());
+        assert!(shown_call(&view, Some(CallId([1; 16]))).is_none());
+        assert!(notice(&view).is_some());
+        view.call = Some(call(Phase::Ringing));
+        assert!(
+            shown_call(&view, Some(CallId([1; 16]))).is_some(),
+            "nobody can put a call away that goes on"
+        );
+        assert_eq!(notice(&view), None);
+    }
+
+    #[test]
+    fn only_the_clock_of_a_call_asks_to_be_drawn_again() {
+        let since = now();
+        let talking = call(Phase::Talking { since });
+        let at = since + Duration::from_millis(2300);
+        assert_eq!(next_change(&talking, at), Some(Duration::from_millis(700)));
+        assert_eq!(next_change(&call(Phase::Ringing), since), None);
+    }
+
+    #[test]
+    fn the_theme_follows_the_system_unless_told() {
+        assert_eq!(theme_preference(None), ThemePreference::System);
+        assert_eq!(theme_preference(Some("light")), ThemePreference::Light);
+        assert_eq!(theme_preference(Some("dark")), ThemePreference::Dark);
+        assert_eq!(theme_preference(Some("pink")), ThemePreference::System);
     }
 
     #[test]

@@ -46,6 +46,10 @@ pub struct Sizes {
     pub gap: f32,
     /// Around a page.
     pub margin: f32,
+    /// Around a narrow page, and inside a card.
+    pub margin_small: f32,
+    /// A page below this width is narrow.
+    pub narrow: f32,
     /// Height of a button or a field.
     pub control_height: f32,
     /// Height of the buttons of a call.
@@ -152,6 +156,7 @@ impl Tokens {
         visuals.panel_fill = colors.window;
         visuals.window_fill = colors.card;
         visuals.extreme_bg_color = colors.control;
+        visuals.text_edit_bg_color = Some(colors.control);
         visuals.override_text_color = Some(colors.text);
         visuals.weak_text_color = Some(colors.text_soft);
         visuals.hyperlink_color = colors.accent;
@@ -172,8 +177,8 @@ impl Tokens {
             widget.fg_stroke = Stroke::new(1.0, colors.text);
         }
         // The keyboard's place must be seen.
-        widgets.hovered.bg_stroke = Stroke::new(1.0, colors.accent);
-        widgets.active.bg_stroke = Stroke::new(2.0, colors.accent);
+        widgets.hovered.bg_stroke = Stroke::new(1.0, colors.text_soft);
+        widgets.active.bg_stroke = Stroke::new(2.0, colors.text);
     }
 }
 
@@ -208,6 +213,7 @@ mod tests {
                 (colors.text, colors.control),
                 (colors.text_soft, colors.window),
                 (colors.text_soft, colors.card),
+                (colors.text_soft, colors.control),
                 (colors.ok, colors.card),
                 (colors.on_fill, colors.accent),
                 (colors.on_fill, colors.danger),
