@@ -8,7 +8,7 @@
 //! So whoever lies has this supernode send a few handshake packets, and no more, to an address of their choice.
 //! What that is worth to an attacker is bounded four times: per connection
 //! ([`super::registry::Registry::meter_proof`]), per address ([`RETRY_AFTER`], [`MAX_UNPROVEN_PER_SOURCE`]), and
-//! over all, by rate ([`DIALS_PER_SECOND`]) and number ([`MAX_DIALS`]); strangers have a share of their own.
+//! over all, by rate ([`DIALS_PER_SECOND`]) and number; strangers have a share of their own.
 //!
 //! [`Vouching::handle_request`] says what to do about a request, [`Vouching::handle_dialled`] takes what came of
 //! a dial; whoever waits asks again then.
