@@ -192,6 +192,8 @@ fn what_is_said_about_a_simulated_link_lies_over_its_profile() {
     assert!(plan("--queue 300").is_err());
     assert!(plan("--loss 100 --burst 3").is_err());
     assert!(plan("--for 5 --kill-relay-at 6").is_err());
+    assert!(plan("--for 601").is_err());
+    assert!(parse::<SimArgs>("--junit x.xml").is_err());
     assert!(plan("--audio-in mic").is_err());
     assert!(parse::<SimArgs>("--burst 3").is_err());
     assert!(parse::<SimArgs>("--json --ndjson").is_err());
