@@ -50,8 +50,8 @@ use ahoy_transport::{
         seal_offer,
     },
     session::{
-        self, LocalDevice, MediaPermit, PathKind, RemoteDevice, Session, SessionConfig,
-        SessionEvent, SessionParams,
+        LocalDevice, MediaPermit, PathKind, RemoteDevice, Session, SessionConfig, SessionEvent,
+        SessionParams,
     },
 };
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
@@ -534,7 +534,7 @@ async fn call_by_hand(stage: &Stage, home: &Home, callee: &Phone) -> Caller {
     delivered.await.unwrap();
     let session = Session::caller(SessionParams {
         endpoint: endpoint.clone(),
-        secret: session::SessionSecret(*secret.as_bytes()),
+        secret: secret.clone(),
         call_id: call,
         local: LocalDevice {
             keys: Arc::new(identity.device().clone()),

@@ -20,10 +20,10 @@ use ahoy_transport::{
     endpoint::{Endpoint, EndpointConfig},
     mux::RelayRoute,
     runtime::{Runtime, RuntimeExt},
+    sealed::SessionSecret,
     session::{
         ControlError, LocalDevice, MediaPermit, PathId, PathKind, RemoteDevice, SendMediaError,
-        Session, SessionConfig, SessionEnd, SessionEvent, SessionParams, SessionSecret,
-        SwitchReason, WrongCall,
+        Session, SessionConfig, SessionEnd, SessionEvent, SessionParams, SwitchReason, WrongCall,
     },
 };
 use bytes::Bytes;
@@ -90,7 +90,7 @@ impl Scene {
         run_relay(&world, relay, [Self::addr(0), Self::addr(1)]);
         let params = |this: usize| SessionParams {
             endpoint: endpoints[this].clone(),
-            secret: SessionSecret([9; 32]),
+            secret: SessionSecret::from_bytes([9; 32]),
             call_id: CALL,
             local: LocalDevice {
                 keys: Arc::clone(&people[this].keys),

@@ -26,7 +26,7 @@ use std::{
     io::{self, IoSliceMut},
     net::{IpAddr, SocketAddr, SocketAddrV6},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll},
     time::Instant,
 };
@@ -40,7 +40,7 @@ use tokio::sync::Notify;
 
 use crate::{
     demux::{CHANNEL_HEADER_LEN, Kind, channel_header, classify, parse_channel_data},
-    runtime::Runtime,
+    runtime::{Runtime, RuntimeExt},
 };
 
 mod cid;
@@ -166,12 +166,18 @@ pub struct MuxDrops {
     pub no_route: u64,
     /// Refused by the operating system.
     pub send_failed: u64,
-    /// [`MuxSocket::send_other`] while the socket's buffer was full.
+    /// [`MuxSocket::send_other`] while the socket took nothing and [`MAX_WAITING_OTHER`] waited already.
     pub send_blocked: u64,
 }
 
+/// Datagrams of [`MuxSocket::send_other`] that wait for the socket. STUN repeats what is lost; this is for the first
+/// few of a fresh socket.
+pub const MAX_WAITING_OTHER: usize = 32;
+
 /// The socket that quinn gets. See the [module](self).
 pub struct MuxSocket {
+    /// For the task that sends what waits.
+    this: Weak<Self>,
     inner: Arc<dyn AsyncUdpSocket>,
     runtime: Arc<dyn Runtime>,
     local: SocketAddr,
@@ -185,6 +191,9 @@ struct State {
     routes: RelayRoutes,
     channel_sources: HashSet<SocketAddr>,
     other: VecDeque<OtherDatagram>,
+    /// Datagrams of [`MuxSocket::send_other`] that the socket did not take yet. While there are any, a task waits
+    /// until it does.
+    waiting: VecDeque<(SocketAddr, Vec<u8>)>,
     /// Datagrams of a train that could not stay in its buffer: another source or another size. Emptied before
     /// the next read, so one read bounds it.
     held: VecDeque<Held>,
@@ -226,7 +235,8 @@ impl MuxSocket {
         config: MuxConfig,
     ) -> io::Result<Arc<Self>> {
         let local = inner.local_addr()?;
-        Ok(Arc::new(Self {
+        Ok(Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
             inner,
             runtime,
             local,
@@ -237,6 +247,7 @@ impl MuxSocket {
                 routes: RelayRoutes::default(),
                 channel_sources: HashSet::new(),
                 other: VecDeque::new(),
+                waiting: VecDeque::new(),
                 held: VecDeque::new(),
                 stats: MuxStats::default(),
             }),
@@ -304,22 +315,65 @@ impl MuxSocket {
         self.lock().channel_sources.remove(&canonical(address));
     }
 
-    /// Sends a datagram that is not QUIC, or drops it when the socket is full: STUN retransmits. A relay route's
-    /// address works too.
+    /// Sends a datagram that is not QUIC, at once or as soon as the socket takes it: a fresh one does not until the
+    /// runtime has looked at it. A relay route's address works too.
     pub fn send_other(&self, to: SocketAddr, bytes: &[u8]) {
-        let transmit = Transmit {
+        if self.try_send_other(to, bytes).is_ok() {
+            return;
+        }
+        let mut state = self.lock();
+        if state.waiting.len() >= MAX_WAITING_OTHER {
+            state.stats.dropped.send_blocked += 1;
+            return;
+        }
+        state.waiting.push_back((to, bytes.to_vec()));
+        if state.waiting.len() == 1
+            && let Some(this) = self.this.upgrade()
+        {
+            drop(state);
+            self.runtime.spawn_task(this.send_waiting()).detach();
+        }
+    }
+
+    /// # Errors
+    /// When the socket takes nothing now.
+    fn try_send_other(&self, to: SocketAddr, bytes: &[u8]) -> io::Result<()> {
+        let sent = self.send(&Transmit {
             destination: to,
             ecn: None,
             contents: bytes,
             segment_size: None,
             src_ip: None,
-        };
-        let sent = self.send(&transmit);
-        let mut state = self.lock();
-        match sent {
-            Ok(Sent::Yes { .. }) => state.stats.sent_other += 1,
-            Ok(Sent::Dropped) => {}
-            Err(_would_block) => state.stats.dropped.send_blocked += 1,
+        })?;
+        if let Sent::Yes { .. } = sent {
+            self.lock().stats.sent_other += 1;
+        }
+        Ok(())
+    }
+
+    async fn send_waiting(self: Arc<Self>) {
+        let mut poller = Arc::clone(&self.inner).create_io_poller();
+        loop {
+            let writable = std::future::poll_fn(|cx| poller.as_mut().poll_writable(cx)).await;
+            if let Err(error) = writable {
+                tracing::debug!(%error, "the port does not say when it takes packets");
+                self.lock().waiting.clear();
+                return;
+            }
+            loop {
+                let Some((to, bytes)) = self.lock().waiting.front().cloned() else {
+                    return;
+                };
+                if self.try_send_other(to, &bytes).is_err() {
+                    break;
+                }
+                let mut state = self.lock();
+                state.waiting.pop_front();
+                // Whoever sends next finds nobody waiting, and starts another task if need be.
+                if state.waiting.is_empty() {
+                    return;
+                }
+            }
         }
     }
 

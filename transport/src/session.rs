@@ -27,7 +27,6 @@ use std::{
 use bytes::Bytes;
 use ring::hmac;
 use tokio::sync::{Notify, mpsc};
-use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::{
     connection::{
@@ -41,6 +40,7 @@ use crate::{
     mux::{TableFull, canonical},
     noise::{Pattern, PeerSecrets, Refusal, VerifiedPeer, VerifyPeer},
     runtime::{Runtime, RuntimeExt, Task, timeout},
+    sealed::SessionSecret,
 };
 
 mod control;
@@ -95,16 +95,6 @@ pub enum PathKind {
 /// A path of a session, by its place among all it ever had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PathId(pub u32);
-
-/// The 32 random bytes that the caller drew for this session. Wiped when dropped.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct SessionSecret(pub [u8; 32]);
-
-impl fmt::Debug for SessionSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SessionSecret(…)")
-    }
-}
 
 /// This device.
 #[derive(Debug, Clone)]
@@ -816,7 +806,7 @@ impl Shared {
             credential: self.local.certificate.as_bytes().to_vec(),
             context,
             verifier: Arc::new(ExpectedDevice(self.remote)),
-            secrets: PeerSecrets::derive(&self.secret.0, number, psk_root.as_ref()),
+            secrets: PeerSecrets::derive(self.secret.as_bytes(), number, psk_root.as_ref()),
         }
     }
 

@@ -102,18 +102,22 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
-    /// A QUIC varint, 0 to 2^62 - 1.
+    /// A QUIC varint, 0 to 2^62 - 1, in its shortest spelling: messages that are signed or compared have one only.
     ///
     /// # Errors
-    /// [`WireError::Truncated`] at the end.
+    /// [`WireError::Truncated`] at the end, [`WireError::Undefined`] for a longer spelling.
     pub fn varint(&mut self) -> Result<u64, WireError> {
         let first = *self.rest.first().ok_or(WireError::Truncated)?;
-        Ok(match first >> 6 {
-            0 => u64::from(self.u8()? & 0x3f),
-            1 => u64::from(self.u16()? & 0x3fff),
-            2 => u64::from(self.u32()? & 0x3fff_ffff),
-            _ => self.u64()? & 0x3fff_ffff_ffff_ffff,
-        })
+        let (value, least) = match first >> 6 {
+            0 => (u64::from(self.u8()? & 0x3f), 0),
+            1 => (u64::from(self.u16()? & 0x3fff), 0x40),
+            2 => (u64::from(self.u32()? & 0x3fff_ffff), 0x4000),
+            _ => (self.u64()? & 0x3fff_ffff_ffff_ffff, 0x4000_0000),
+        };
+        if value < least {
+            return Err(WireError::Undefined);
+        }
+        Ok(value)
     }
 
     /// A varint length followed by that many bytes, at most `max`.
@@ -227,6 +231,18 @@ mod tests {
                 prop_assert!(field.len() <= max);
             }
         }
+    }
+
+    #[test]
+    fn a_varint_has_one_spelling() {
+        for long in [
+            &[0x40, 0x3f][..],
+            &[0x80, 0, 0x3f, 0xff],
+            &[0xc0, 0, 0, 0, 0x3f, 0xff, 0xff, 0xff],
+        ] {
+            assert_eq!(Reader::new(long).varint(), Err(WireError::Undefined));
+        }
+        assert_eq!(Reader::new(&[0x40, 0x40]).varint(), Ok(0x40));
     }
 
     #[test]

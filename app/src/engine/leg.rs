@@ -226,7 +226,7 @@ impl Leg {
         let context = &self.context;
         let params = SessionParams {
             endpoint: context.endpoint.clone(),
-            secret: ahoy_transport::session::SessionSecret(*self.secret.as_bytes()),
+            secret: self.secret.clone(),
             call_id: context.call.0,
             local: LocalDevice {
                 keys: Arc::clone(&context.me.keys),

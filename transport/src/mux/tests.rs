@@ -268,9 +268,57 @@ fn unreachable_addresses_look_like_loss_and_only_a_full_socket_is_an_error() {
     *socket.refuse.lock().unwrap() = Some(io::ErrorKind::WouldBlock);
     let error = mux.try_send(&transmit(address("192.0.2.7:9"))).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-    mux.send_other(address("192.0.2.7:9"), &[0, 1]);
-    assert_eq!(mux.stats().dropped.send_blocked, 1);
     assert_eq!(mux.stats().sent, 0);
+}
+
+#[tokio::test]
+async fn what_a_full_socket_did_not_take_is_sent_when_it_does_and_little_of_it_waits() {
+    let (socket, mux) = mux(open());
+    let to = address("192.0.2.7:9");
+    *socket.refuse.lock().unwrap() = Some(io::ErrorKind::WouldBlock);
+    for n in 0..MAX_WAITING_OTHER + 3 {
+        mux.send_other(to, &[0, u8::try_from(n).unwrap()]);
+    }
+    assert_eq!(mux.stats().dropped.send_blocked, 3);
+    assert_eq!(mux.stats().sent, 0);
+    *socket.refuse.lock().unwrap() = None;
+    while mux.stats().sent_other < MAX_WAITING_OTHER as u64 {
+        tokio::task::yield_now().await;
+    }
+    let sent = std::mem::take(&mut *socket.sent.lock().unwrap());
+    assert_eq!(sent.len(), MAX_WAITING_OTHER);
+    for (n, (destination, _segments, bytes)) in sent.into_iter().enumerate() {
+        assert_eq!(
+            (destination, bytes),
+            (to, vec![0, u8::try_from(n).unwrap()])
+        );
+    }
+    // The next one needs nobody's help, and neither does the one after another pause.
+    mux.send_other(to, &[1]);
+    *socket.refuse.lock().unwrap() = Some(io::ErrorKind::WouldBlock);
+    mux.send_other(to, &[2]);
+    *socket.refuse.lock().unwrap() = None;
+    while mux.stats().sent_other < MAX_WAITING_OTHER as u64 + 2 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn the_first_datagram_of_a_fresh_port_arrives() {
+    let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime);
+    let port = || {
+        let socket = runtime.bind_udp(address("127.0.0.1:0")).unwrap();
+        MuxSocket::new(Arc::clone(&runtime), socket, open()).unwrap()
+    };
+    let receiver = port();
+    for n in 0..10 {
+        let sender = port();
+        sender.send_other(receiver.local_addr(), &[0, n]);
+        while sender.stats().sent_other == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(sender.stats().dropped, MuxDrops::default());
+    }
 }
 
 #[test]
