@@ -2,12 +2,13 @@
 //!
 //! A file that cannot be read is never overwritten, and nothing in it is guessed at.
 
-use std::{fmt, fs, io, path::PathBuf};
+use std::{fs, io, path::PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
     contacts::Strangers,
+    engine::config::PathPolicy,
     link::{NodeLink, display_name},
     profile::{Profile, ProfileError},
 };
@@ -49,19 +50,6 @@ pub enum SettingsError {
     Serialize(#[from] toml::ser::Error),
 }
 
-/// Which ways media may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum PathChoice {
-    /// Through a relay at once, directly as soon as that works.
-    #[default]
-    Auto,
-    /// Directly or not at all.
-    Direct,
-    /// Only through relays: the other side never learns this address.
-    Relay,
-}
-
 /// The settings. Every field may be left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -74,7 +62,7 @@ pub struct Settings {
     /// What becomes of calls by people who are no contacts.
     pub strangers: Strangers,
     /// Which ways media may take.
-    pub path: PathChoice,
+    pub path: PathPolicy,
     /// Where to register, best first; `ahoy-node:` links.
     #[serde(serialize_with = "write_homes", deserialize_with = "read_homes")]
     pub homes: Vec<NodeLink>,
@@ -86,7 +74,7 @@ impl Default for Settings {
             version: VERSION,
             name: None,
             strangers: Strangers::default(),
-            path: PathChoice::default(),
+            path: PathPolicy::default(),
             homes: vec![],
         }
     }
@@ -152,16 +140,6 @@ fn read_homes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<NodeLink
         .collect()
 }
 
-impl fmt::Display for PathChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::Direct => "direct",
-            Self::Relay => "relay",
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use ahoy_transport::identity::{NodeAddress, NodeKeys};
@@ -184,7 +162,7 @@ mod tests {
         let settings = Settings {
             name: Some("Zoë".into()),
             strangers: Strangers::Drop,
-            path: PathChoice::Relay,
+            path: PathPolicy::Relay,
             homes: vec![NodeLink(NodeAddress::new(
                 node,
                 "192.0.2.1:443".parse().unwrap(),

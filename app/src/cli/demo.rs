@@ -4,7 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use super::{CliError, MediaFlags, PathChoice, values};
+use super::{CliError, MediaFlags, values};
+use crate::engine::config::PathPolicy;
 
 /// Two people call each other on this machine, over real sockets and a supernode of their own.
 #[derive(Debug, Clone, Args)]
@@ -38,7 +39,7 @@ pub struct DemoPlan {
     /// What is said; absent: a clip of speech.
     pub audio_in: Option<super::AudioIn>,
     /// Which ways media may take.
-    pub path: PathChoice,
+    pub path: PathPolicy,
     /// Bits per second to send; absent: the app's choice.
     pub bitrate_bps: Option<u32>,
     /// Milliseconds of sound in a packet; absent: the app's choice.
@@ -84,7 +85,7 @@ impl DemoArgs {
             out: self.out,
             audio_in,
             path: if self.relay_only {
-                PathChoice::Relay
+                PathPolicy::Relay
             } else {
                 media.path
             },

@@ -2,10 +2,10 @@
 
 use std::{convert::Infallible, path::PathBuf, str::FromStr};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::{CliError, values};
-use crate::link::NodeLink;
+use crate::{engine::config::PathPolicy, link::NodeLink};
 
 /// Media options of `call`, `answer` and `demo`.
 #[derive(Debug, Clone, Default, Args)]
@@ -22,7 +22,7 @@ pub struct MediaFlags {
     pub via: Vec<NodeLink>,
     /// Which ways media may take.
     #[arg(long, value_enum, default_value_t)]
-    pub path: PathChoice,
+    pub path: PathPolicy,
     /// Bits per second of sound to send, such as 32k.
     #[arg(long, value_name = "BPS", value_parser = values::audio_bitrate)]
     pub bitrate: Option<u32>,
@@ -55,18 +55,6 @@ pub enum AudioOut {
     Null,
 }
 
-/// Which ways media may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum PathChoice {
-    /// Through a relay at once, directly as soon as that works.
-    #[default]
-    Auto,
-    /// Directly or not at all.
-    Direct,
-    /// Only through relays: the other side never learns this address.
-    Relay,
-}
-
 /// Media options, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MediaPlan {
@@ -77,7 +65,7 @@ pub struct MediaPlan {
     /// Supernodes to use; empty: those of the profile.
     pub via: Vec<NodeLink>,
     /// Which ways media may take.
-    pub path: PathChoice,
+    pub path: PathPolicy,
     /// Bits per second to send; absent: the app's choice.
     pub bitrate_bps: Option<u32>,
     /// Milliseconds of sound in a packet; absent: the app's choice.

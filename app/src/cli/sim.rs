@@ -4,8 +4,11 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use super::{Assertion, CliError, PathChoice, media::writable, values};
-use crate::sim::{Conditions, Loss, Rate};
+use super::{Assertion, CliError, media::writable, values};
+use crate::{
+    engine::config::PathPolicy,
+    sim::{Conditions, Loss, Rate},
+};
 
 /// A queue that holds this much is what a good router has.
 const DEFAULT_QUEUE: Duration = Duration::from_millis(100);
@@ -102,7 +105,7 @@ pub struct SimArgs {
     pub audio_out: Option<PathBuf>,
     /// Which ways media may take.
     #[arg(long, value_enum, default_value_t, help_heading = "Media")]
-    pub path: PathChoice,
+    pub path: PathPolicy,
     /// Bits per second of sound to send, 6k to 510k, such as 32k.
     #[arg(long, value_name = "BPS", value_parser = values::audio_bitrate, help_heading = "Media")]
     pub bitrate: Option<u32>,
@@ -217,7 +220,7 @@ pub struct SimPlan {
     /// Where what the caller heard goes; absent: nowhere.
     pub audio_out: Option<PathBuf>,
     /// Which ways media may take.
-    pub path: PathChoice,
+    pub path: PathPolicy,
     /// Bits per second to send; absent: the app's choice.
     pub bitrate_bps: Option<u32>,
     /// Milliseconds of sound in a packet; absent: the app's choice.

@@ -9,6 +9,7 @@ use super::*;
 use crate::{
     call::{Ending, Failure, Side, Unreachable},
     control::Command as ControlCommand,
+    engine::config::PathPolicy,
     link::{NodeLink, PersonLink},
     sim::{Loss, Rate},
 };
@@ -91,7 +92,7 @@ fn a_call_is_planned_from_its_options() {
             audio_in: AudioIn::File(wav),
             audio_out: AudioOut::Null,
             via: vec![node(1), node(2)],
-            path: PathChoice::Relay,
+            path: PathPolicy::Relay,
             bitrate_bps: Some(24_000),
             ptime_millis: Some(40),
         },
@@ -151,9 +152,9 @@ fn the_demonstration_is_self_contained() {
     let usual = plan("").unwrap();
     assert_eq!(
         (usual.talk, usual.path),
-        (Duration::from_secs(8), PathChoice::Auto)
+        (Duration::from_secs(8), PathPolicy::Auto)
     );
-    assert_eq!(plan("--relay-only").unwrap().path, PathChoice::Relay);
+    assert_eq!(plan("--relay-only").unwrap().path, PathPolicy::Relay);
     assert_eq!(
         plan("--audio-in tone").unwrap().audio_in,
         Some(AudioIn::Tone)

@@ -1,6 +1,6 @@
 //! What an engine is started with.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use ahoy_transport::identity::{
     DeviceCertificate, DeviceKeys, NodeAddress, UserId, log::DeviceLog,
@@ -38,16 +38,37 @@ impl Me {
     }
 }
 
-/// Which paths media may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// Which ways media may take: in settings, on the command line and here.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+    clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
 pub enum PathPolicy {
-    /// Relay first, direct as soon as it works.
+    /// Through a relay at once, directly as soon as that works.
     #[default]
     Auto,
-    /// Never through a relay.
+    /// Directly or not at all.
     Direct,
-    /// Never between the two addresses: neither side learns the other's.
+    /// Only through relays: the other side never learns this address.
     Relay,
+}
+
+impl fmt::Display for PathPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Direct => "direct",
+            Self::Relay => "relay",
+        })
+    }
 }
 
 /// Who answers.

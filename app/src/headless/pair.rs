@@ -25,7 +25,7 @@ use tokio::sync::broadcast;
 use super::measure::measure;
 use crate::{
     call::{CallConfig, Ending as CallEnding},
-    cli::{CliError, Exit, PathChoice},
+    cli::{CliError, Exit},
     engine::{
         self, Ending,
         config::{Answering, EngineConfig, Me, PathPolicy},
@@ -80,7 +80,7 @@ pub(super) struct Script {
     /// How much longer than that the whole call may take.
     pub(super) patience: Duration,
     /// Which ways media may take.
-    pub(super) path: PathChoice,
+    pub(super) path: PathPolicy,
     /// Bits per second to send; absent: the app's choice.
     pub(super) bitrate_bps: Option<u32>,
     /// Milliseconds of sound in a packet; absent: the app's choice.
@@ -262,11 +262,7 @@ fn person(
         me: Me::of(&identity, name),
         listen: place.listen,
         homes: vec![home.clone()],
-        path: match script.path {
-            PathChoice::Auto => PathPolicy::Auto,
-            PathChoice::Direct => PathPolicy::Direct,
-            PathChoice::Relay => PathPolicy::Relay,
-        },
+        path: script.path,
         audio: AudioSettings {
             input: AudioIn::File(script.spoken.clone()),
             output: AudioOut::File(heard.clone()),

@@ -14,7 +14,7 @@ use tokio::sync::broadcast;
 
 use crate::{
     call::CallConfig,
-    cli::{AudioIn as CliAudioIn, AudioOut as CliAudioOut, CliError, Exit, MediaPlan, PathChoice},
+    cli::{AudioIn as CliAudioIn, AudioOut as CliAudioOut, CliError, Exit, MediaPlan},
     engine::{
         self, Ending,
         config::{Answering, EngineConfig, Me, PathPolicy},
@@ -23,7 +23,7 @@ use crate::{
         profile_book::ProfileBook,
     },
     profile::{Profile, ProfileLock},
-    settings::{PathChoice as SettingsPath, Settings},
+    settings::Settings,
     store::Store,
 };
 
@@ -130,11 +130,11 @@ async fn locate(runtime: &dyn Runtime, address: &NodeAddress) -> Result<SocketAd
     })
 }
 
-fn path_policy(asked: PathChoice, settings: SettingsPath) -> PathPolicy {
-    match (asked, settings) {
-        (PathChoice::Relay, _) | (PathChoice::Auto, SettingsPath::Relay) => PathPolicy::Relay,
-        (PathChoice::Direct, _) | (PathChoice::Auto, SettingsPath::Direct) => PathPolicy::Direct,
-        (PathChoice::Auto, SettingsPath::Auto) => PathPolicy::Auto,
+/// What is asked for on the command line counts; `auto` leaves it to the settings.
+fn path_policy(asked: PathPolicy, settings: PathPolicy) -> PathPolicy {
+    match asked {
+        PathPolicy::Auto => settings,
+        PathPolicy::Direct | PathPolicy::Relay => asked,
     }
 }
 
