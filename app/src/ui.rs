@@ -1,4 +1,4 @@
-//! The window: a projection of the engine's [`View`](crate::engine::handle::View), one file per part.
+//! The window: a projection of the engine's [`View`], one file per part.
 //!
 //! Nothing here waits: commands go into a bounded queue, and a change of the view asks for a repaint. While
 //! nothing happens nothing is drawn; only the clock of a call asks for the next second.
