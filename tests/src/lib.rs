@@ -7,4 +7,5 @@ pub mod pair;
 pub mod people;
 pub mod person;
 pub mod plain_quic;
+pub mod process;
 pub mod udp;

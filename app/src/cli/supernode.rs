@@ -120,6 +120,11 @@ pub(super) async fn serve(profile: &Profile, plan: SupernodePlan) -> Result<(), 
         print_line(&best.to_string())?;
     }
     stopped().await;
+    let relays = supernode.status().rendezvous.relays;
+    let packets = relays.iter().map(|relay| relay.traffic.packets_to_client);
+    let legs = relays.iter().map(|relay| relay.allocations_opened);
+    let (packets, legs): (u64, u64) = (packets.sum(), legs.sum());
+    tracing::info!("relayed {packets} packets for {legs} ends of calls");
     tracing::info!("stopping: running calls may end, Ctrl-C again does not wait for them");
     tokio::select! {
         biased;

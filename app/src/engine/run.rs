@@ -167,7 +167,12 @@ impl Engine {
                 biased;
                 command = self.commands.recv() => match command {
                     Some(Command::Quit) | None => break,
-                    Some(command) => self.handle_command(command),
+                    Some(command) => {
+                        self.handle_command(command);
+                        self.drain();
+                        // Whoever asked looks for the effect.
+                        self.show();
+                    }
                 },
                 Some(happening) = happenings.recv() => self.handle(happening),
                 () = timer => {
@@ -274,7 +279,7 @@ impl Engine {
     }
 
     fn fail(&self, sentence: String) {
-        tracing::info!(sentence, "command failed");
+        tracing::debug!(sentence, "command failed");
         self.view
             .send_modify(|view| view.notice = Some(sentence.clone()));
         self.publish(Event::Failed { sentence });
@@ -340,7 +345,7 @@ impl Engine {
                 }
             }
             HomeEvent::Lost { reason } => {
-                tracing::info!(?node, reason, "home lost");
+                tracing::debug!(?node, reason, "home lost");
                 self.each_leg(|leg| leg.handle_home_lost(node));
                 if self.home_was_up.insert(node, false) == Some(true) {
                     self.publish(Event::HomeLost { node });
@@ -352,7 +357,7 @@ impl Engine {
             HomeEvent::ReplyTo { delivery, payload } => {
                 self.handle_push(Some(node), Push::ReplyTo { delivery, payload });
             }
-            HomeEvent::Draining => tracing::info!(?node, "home is about to stop"),
+            HomeEvent::Draining => tracing::debug!(?node, "home is about to stop"),
         }
         self.show();
     }
@@ -798,7 +803,7 @@ impl Engine {
                 }
             }
             Action::StartRinging { call, from, alert } => {
-                tracing::info!(?call, from = ?from.user, ?alert, "ringing");
+                tracing::debug!(?call, from = ?from.user, ?alert, "ringing");
                 self.publish(Event::Incoming {
                     call,
                     from: from.user,
@@ -1023,7 +1028,7 @@ impl Engine {
         let name = slot.name.clone();
         let (user, path) = (slot.user, slot.path);
         let report = Box::new(std::mem::take(&mut slot.report).finish(&ended));
-        tracing::info!(?call, ?outcome, reason = report.reason, "call ended");
+        tracing::debug!(?call, ?outcome, reason = report.reason, "call ended");
         let legs = std::mem::take(&mut slot.legs);
         self.linger(legs);
         self.tags.retain(|_tag, (of, _device)| *of != call);

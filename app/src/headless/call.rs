@@ -2,6 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
+use ahoy_transport::identity::NodeId;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::{
@@ -46,6 +47,7 @@ pub async fn call(profile: &Profile, plan: CallPlan) -> Result<(), CliError> {
         Target::Name(name) => name.clone(),
     };
     running.engine.send(Command::Call(target));
+    let mut reached = false;
     let result = loop {
         let event = tokio::select! {
             biased;
@@ -58,10 +60,22 @@ pub async fn call(profile: &Profile, plan: CallPlan) -> Result<(), CliError> {
             }
         };
         match event {
-            Ok(Event::Ringing { .. }) => tracing::info!("ringing"),
-            Ok(Event::Connected { .. }) => tracing::info!("answered"),
+            Ok(Event::Ringing { .. }) => {
+                reached = true;
+                tracing::info!("ringing");
+            }
+            Ok(Event::Connected { .. }) => {
+                reached = true;
+                tracing::info!("answered");
+            }
             Ok(Event::FirstAudio { .. }) => tracing::info!("sound from the other side"),
+            // Once they were reached, the call's ending tells the outcome.
+            Ok(Event::Failed { sentence }) if reached => {
+                tracing::warn!("{sentence}");
+            }
             Ok(Event::Failed { sentence }) => break Err(CliError::usage(sentence)),
+            Ok(Event::HomeLost { node }) => home_lost(node),
+            Ok(Event::HomeBack { node }) => home_back(node),
             Ok(Event::Incoming { .. }) => {
                 // One call at a time.
                 running.engine.send(Command::Decline);
@@ -81,16 +95,9 @@ pub async fn call(profile: &Profile, plan: CallPlan) -> Result<(), CliError> {
                 if plan.json {
                     print_json(&report)?;
                 }
-                tracing::info!("{sentence} {}", report.verdict);
-                break over(ending, sentence);
+                break over(ending, sentence, &report);
             }
-            Ok(
-                Event::Ready { .. }
-                | Event::HomeLost { .. }
-                | Event::HomeBack { .. }
-                | Event::Request { .. },
-            )
-            | Err(RecvError::Lagged(_)) => {}
+            Ok(Event::Ready { .. } | Event::Request { .. }) | Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => break Err(CliError::failed("the engine stopped")),
         }
     };
@@ -106,10 +113,19 @@ fn is_shown(running: &Running, call: CallId) -> bool {
     shown == Some(call)
 }
 
-/// A call's ending as a command's.
-fn over(ending: Ending, sentence: String) -> Result<(), CliError> {
+fn home_lost(node: NodeId) {
+    tracing::warn!("lost the supernode {node}; trying again");
+}
+
+fn home_back(node: NodeId) {
+    tracing::info!("registered again at the supernode {node}");
+}
+
+/// A call's ending as a command's. What went wrong is told once, by whoever ends with the error.
+fn over(ending: Ending, sentence: String, report: &Report) -> Result<(), CliError> {
     let exit = Exit::from(ending);
     if exit == Exit::Done {
+        tracing::info!("{sentence} {}", report.verdict);
         Ok(())
     } else {
         Err(CliError::new(exit, sentence))
@@ -162,10 +178,8 @@ pub async fn answer(profile: &Profile, plan: AnswerPlan) -> Result<(), CliError>
         };
         match event {
             Ok(Event::Ready { link }) => print_line(&link)?,
-            Ok(Event::HomeLost { node }) => {
-                tracing::warn!("lost the supernode {node}; trying again")
-            }
-            Ok(Event::HomeBack { node }) => tracing::info!("registered again at {node}"),
+            Ok(Event::HomeLost { node }) => home_lost(node),
+            Ok(Event::HomeBack { node }) => home_back(node),
             Ok(Event::Request { from }) => tracing::warn!(
                 "somebody unknown called: {from}. To let them ring: ahoy contact add ahoy:{from}"
             ),
@@ -187,10 +201,10 @@ pub async fn answer(profile: &Profile, plan: AnswerPlan) -> Result<(), CliError>
                 if let Some(path) = &plan.report {
                     save(path, &report)?;
                 }
-                tracing::info!("{sentence} {}", report.verdict);
                 if plan.once {
-                    break over(ending, sentence);
+                    break over(ending, sentence, &report);
                 }
+                tracing::info!("{sentence} {}", report.verdict);
             }
             Ok(Event::Ringing { .. } | Event::FirstAudio { .. }) | Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => break Err(CliError::failed("the engine stopped")),

@@ -15,6 +15,9 @@ use crate::{
     engine::handle::{self, CallView, EngineHandle, Event, Phase, View},
 };
 
+/// A command waits so long for its effect to show.
+const SETTLING: Duration = Duration::from_secs(1);
+
 /// Serves while it lives.
 #[derive(Debug)]
 pub(crate) struct Served {
@@ -67,7 +70,14 @@ struct Handler {
 
 impl ControlHandler for Handler {
     fn handle(&self, command: Command) -> BoxFuture<'_, Result<Option<Status>, ControlError>> {
-        Box::pin(std::future::ready(self.carry_out(command)))
+        Box::pin(async move {
+            let was_muted = muted(&self.engine.view().borrow());
+            let result = self.carry_out(command.clone());
+            if result.is_ok() {
+                self.settle(&command, was_muted).await;
+            }
+            result
+        })
     }
 
     fn subscribe(&self) -> broadcast::Receiver<ControlEvent> {
@@ -76,6 +86,29 @@ impl ControlHandler for Handler {
 }
 
 impl Handler {
+    /// Waits until what was asked for shows, so that whoever asks next is told of it.
+    async fn settle(&self, command: &Command, was_muted: Option<bool>) {
+        let mut view = self.engine.view();
+        let call = |view: &View, wanted: &dyn Fn(&CallView) -> bool| match &view.call {
+            Some(call) => is_over(call) || wanted(call),
+            None => true,
+        };
+        let shown = view.wait_for(|view| match command {
+            Command::Mute | Command::PttUp => call(view, &|call| call.muted),
+            Command::Unmute | Command::PttDown => call(view, &|call| !call.muted),
+            Command::ToggleMute => muted(view) != was_muted,
+            Command::Hold { on } => call(view, &|call| call.held == *on),
+            Command::Dnd { on } => view.do_not_disturb == *on,
+            Command::Accept => call(view, &|call| call.phase != Phase::Incoming),
+            Command::Decline | Command::HangUp => call(view, &|_running| false),
+            Command::Status | Command::Call { .. } | Command::Events => true,
+        });
+        // The engine is gone, or busy: the command is on its way all the same.
+        if tokio::time::timeout(SETTLING, shown).await.is_err() {
+            tracing::debug!("the engine takes its time");
+        }
+    }
+
     fn carry_out(&self, command: Command) -> Result<Option<Status>, ControlError> {
         let view = self.engine.view().borrow().clone();
         let call = view.call.as_ref().filter(|call| !is_over(call));
@@ -134,6 +167,11 @@ impl Handler {
             ))
         }
     }
+}
+
+fn muted(view: &View) -> Option<bool> {
+    let call = view.call.as_ref().filter(|call| !is_over(call));
+    call.map(|call| call.muted)
 }
 
 fn is_over(call: &CallView) -> bool {
