@@ -8,7 +8,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 HEADLESS := --no-default-features --features voice
 
-.PHONY: run demo test lint unit bench fuzz deny clean help
+.PHONY: run demo test lint unit bench bench-audio fuzz deny clean help
 
 run:
 	@.ci/setup window
@@ -42,6 +42,14 @@ bench:
 	$(CARGO) bench -p ahoy-tests --features rivals
 	$(CARGO) bench -p ahoy-media
 
+# Perceptual scores, by the tools of others.
+bench-audio:
+	@.ci/setup bench
+	@$(CARGO) build --profile demo -p ahoy $(HEADLESS)
+	@test -x $(TARGET)/bench-audio/bin/python || python3 -m venv $(TARGET)/bench-audio
+	@$(TARGET)/bench-audio/bin/python -m pip install --quiet pesq numpy scipy soundfile
+	@$(TARGET)/bench-audio/bin/python tests/bench_audio.py $(TARGET)/demo/ahoy
+
 deny:
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
 	$(CARGO) deny check bans licenses sources
@@ -50,4 +58,5 @@ help:
 	@sed -n 's/^# \(.*\)/\1/p' Makefile | head -n 4
 	@echo "make lint, make unit   the two halves of make test"
 	@echo "make bench             speeds, beside quinn with TLS in the same run"
+	@echo "make bench-audio       PESQ of real calls"
 	@echo "make deny              licences, sources and banned crates of the dependencies"
