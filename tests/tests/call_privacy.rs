@@ -279,9 +279,8 @@ fn overhear(seed: u64) -> Overheard {
                         keys: bob_id.device(),
                         epoch: *epoch,
                     };
-                    let any = |certificate: &ahoy_transport::identity::DeviceCertificate,
-                               _log: &[u8]| {
-                        certificate.verify(now_millis, alice_id.user())
+                    let any = |offer: &sealed::Offer| {
+                        offer.certificate.verify(now_millis, alice_id.user())
                     };
                     open_offer(envelope, registration, now_millis, any).ok()
                 })

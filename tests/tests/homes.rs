@@ -295,17 +295,13 @@ fn a_sealed_offer_reaches_the_device_and_its_answer_comes_back() {
             keys: &bobs_keys,
             epoch: 77,
         };
-        let opened = open_offer(
-            &envelope,
-            registration,
-            ahoy::sim::EPOCH_MILLIS,
-            |certificate, log| {
-                let user = certificate.fields().user;
-                let log = DeviceLog::from_bytes(user, log)
-                    .map_err(|_invalid| CertificateError::NotInLog)?;
-                certificate.verify_in_log(ahoy::sim::EPOCH_MILLIS, user, &log)
-            },
-        )
+        let opened = open_offer(&envelope, registration, ahoy::sim::EPOCH_MILLIS, |offer| {
+            let certificate = &offer.certificate;
+            let user = certificate.fields().user;
+            let log = DeviceLog::from_bytes(user, &offer.log)
+                .map_err(|_invalid| CertificateError::NotInLog)?;
+            certificate.verify_in_log(ahoy::sim::EPOCH_MILLIS, user, &log)
+        })
         .unwrap();
         let mut envelopes =
             CallEnvelopes::new(&opened.offer.secret, &opened.offer.call_id, Role::Callee);

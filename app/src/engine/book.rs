@@ -4,10 +4,7 @@ use std::fmt;
 
 use ahoy_transport::identity::{Invite, NodeAddress, UserId, VerifiedDevice, log::DeviceLog};
 
-use super::{
-    directory::Distrust,
-    handle::{ContactView, RequestView},
-};
+use super::handle::{ContactView, RequestView};
 use crate::{call::EndedCall, signal::Offer};
 
 /// Somebody to call.
@@ -71,11 +68,8 @@ pub trait AddressBook: Send + Sync + fmt::Debug + 'static {
     /// The newest device log seen of a person.
     fn known_log(&self, user: UserId) -> Option<DeviceLog>;
 
-    /// Judges a log against the one seen before, and remembers it if it is newer.
-    ///
-    /// # Errors
-    /// [`Distrust::Rollback`] and [`Distrust::Fork`].
-    fn see_log(&self, user: UserId, log: &DeviceLog) -> Result<(), Distrust>;
+    /// Keeps a device log that was [judged](crate::identity::judge), if it goes on from the one seen before.
+    fn keep_log(&self, log: &DeviceLog);
 
     /// A number greater than any given before, also by an earlier run.
     fn next_sequence(&self) -> u64;

@@ -1,8 +1,8 @@
 //! Finding a person's devices: asking supernodes, and believing nothing they say.
 //!
 //! A supernode answers with signed bytes. A device counts only when its certificate leads back to the
-//! person's own key, stands in the person's device log, and that log is no older than, and no contradiction
-//! to, the one seen before.
+//! person's own key, stands in the person's device log, and that log is no contradiction to the one seen
+//! before: see [`judge`].
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,15 +11,17 @@ use ahoy_transport::{
     endpoint::{Endpoint, NodeAuth},
     identity::{
         CertificateError, DeviceCertificate, NodeAddress, NodeId, SealKeyError, SealKeyRecord,
-        UserId, VerifiedDevice, VerifiedSealKey,
-        log::{DeviceLog, ForkProof, LogError, LogRelation},
+        UserId, VerifiedDevice, VerifiedSealKey, log::DeviceLog,
     },
     runtime::{Runtime, resolve_node, timeout},
     wire::WireError,
 };
 use futures_util::future::join_all;
 
-use crate::call::Unreachable;
+use crate::{
+    call::Unreachable,
+    identity::{Claim, ClaimError, judge},
+};
 
 /// Asking one supernode: connect, and one round trip.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,31 +35,25 @@ pub(super) struct Target {
     /// The supernode where it is registered.
     pub(super) node: NodeAddress,
     pub(super) client: NodeClient,
-    /// The person's log as this supernode gave it.
-    pub(super) log: DeviceLog,
+    /// The longest log of the person that we know of now.
+    pub(super) log: Option<DeviceLog>,
 }
 
 /// Why a registration is not believed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Distrust {
-    /// The certificate.
+    /// Certificate and device log.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// The bytes of the certificate.
     #[error("certificate: {0}")]
     Certificate(#[from] CertificateError),
-    /// The device log.
-    #[error("device log: {0}")]
-    Log(#[from] LogError),
     /// The key to seal to.
     #[error("seal key: {0}")]
     SealKey(#[from] SealKeyError),
     /// The bytes of the seal key.
     #[error("seal key: {0}")]
     Malformed(#[from] WireError),
-    /// The log ends before one we have seen.
-    #[error("an old device log, from before one that was seen already")]
-    Rollback,
-    /// The log contradicts one we have seen.
-    #[error("a device log that contradicts one that was seen already")]
-    Fork(Box<ForkProof>),
 }
 
 /// Where to ask.
@@ -186,7 +182,8 @@ async fn ask(
     timeout(&**runtime, LOOKUP_TIMEOUT, asking).await.flatten()
 }
 
-/// Judges a registration of `user` that a supernode handed out.
+/// Judges a registration of `user` that a supernode handed out, against the longest log `known` of that person.
+/// The log that comes with the device is the longest one now.
 ///
 /// # Errors
 /// One variant per reason not to believe it.
@@ -195,25 +192,16 @@ pub fn verify(
     user: UserId,
     known: Option<&DeviceLog>,
     now_millis: u64,
-) -> Result<(VerifiedDevice, VerifiedSealKey, DeviceLog), Distrust> {
-    let log = DeviceLog::from_bytes(user, &registration.log)?;
-    check_history(known, &log)?;
+) -> Result<(VerifiedDevice, VerifiedSealKey, Option<DeviceLog>), Distrust> {
     let certificate = DeviceCertificate::from_bytes(&registration.certificate)?;
-    let device = certificate.verify_in_log(now_millis, user, &log)?;
-    let seal_key =
-        SealKeyRecord::from_bytes(&registration.seal_key)?.verify(now_millis, device.device())?;
-    Ok((device, seal_key, log))
-}
-
-/// Judges a log against the one seen before.
-///
-/// # Errors
-/// [`Distrust::Rollback`] and [`Distrust::Fork`].
-pub fn check_history(known: Option<&DeviceLog>, log: &DeviceLog) -> Result<(), Distrust> {
-    match known.map(|known| known.compare(log)) {
-        None | Some(LogRelation::Same | LogRelation::Extends) => Ok(()),
-        Some(LogRelation::Rollback) => Err(Distrust::Rollback),
-        Some(LogRelation::Fork(proof)) => Err(Distrust::Fork(Box::new(proof))),
-        Some(LogRelation::OtherUser) => Err(Distrust::Log(LogError::WrongUser)),
-    }
+    let claim = Claim {
+        expected: Some(user),
+        certificate: &certificate,
+        log: &registration.log,
+        head: None,
+    };
+    let judged = judge(claim, known, now_millis)?;
+    let seal_key = SealKeyRecord::from_bytes(&registration.seal_key)?
+        .verify(now_millis, judged.device.device())?;
+    Ok((judged.device, seal_key, judged.log))
 }

@@ -8,11 +8,13 @@ use std::{
     },
 };
 
-use ahoy_transport::identity::{NodeAddress, UserId, VerifiedDevice, log::DeviceLog};
+use ahoy_transport::identity::{
+    DeviceSet, NodeAddress, UserId, VerifiedDevice,
+    log::{DeviceLog, LogRelation},
+};
 
 use super::{
     book::{AddressBook, Person, Welcome},
-    directory::{Distrust, check_history},
     handle::{ContactView, RequestView},
 };
 use crate::{
@@ -144,13 +146,17 @@ impl AddressBook for MemoryBook {
         self.lock().logs.get(&user).cloned()
     }
 
-    fn see_log(&self, user: UserId, log: &DeviceLog) -> Result<(), Distrust> {
+    fn keep_log(&self, log: &DeviceLog) {
         let mut state = self.lock();
-        check_history(state.logs.get(&user), log)?;
-        if state.logs.len() < MAX_LOGS || state.logs.contains_key(&user) {
-            state.logs.insert(user, log.clone());
+        let room = state.logs.len() < MAX_LOGS;
+        match state.logs.get_mut(&log.user()) {
+            Some(known) if known.compare(log) == LogRelation::Extends => known.clone_from(log),
+            Some(_no_news) => {}
+            None if room => {
+                state.logs.insert(log.user(), log.clone());
+            }
+            None => {}
         }
-        Ok(())
     }
 
     fn next_sequence(&self) -> u64 {

@@ -15,7 +15,6 @@ use ahoy_transport::{
 
 use super::{
     book::{AddressBook, Person, Welcome},
-    directory::{Distrust, check_history},
     handle::{ContactView, RequestView},
 };
 use crate::{
@@ -189,17 +188,20 @@ impl AddressBook for ProfileBook {
         told(self.store.pinned_log(user)).flatten()
     }
 
-    fn see_log(&self, user: UserId, log: &DeviceLog) -> Result<(), Distrust> {
+    fn keep_log(&self, log: &DeviceLog) {
         match self.store.observe_log(log, self.runtime.unix_millis()) {
-            Ok(LogObservation::First | LogObservation::Same | LogObservation::Extended) => Ok(()),
-            Ok(LogObservation::Rollback) => Err(Distrust::Rollback),
-            Ok(LogObservation::Fork(proof)) => Err(Distrust::Fork(Box::new(proof))),
-            // Strangers' logs are not kept: there is nothing to compare with.
-            Err(StoreError::NotAContact) => Ok(()),
-            Err(error) => {
-                tracing::error!(%error, "the profile's database failed");
-                check_history(self.known_log(user).as_ref(), log)
+            Ok(
+                LogObservation::First
+                | LogObservation::Same
+                | LogObservation::Extended
+                | LogObservation::Rollback,
+            )
+            // Strangers' logs are not kept.
+            | Err(StoreError::NotAContact) => {}
+            Ok(LogObservation::Fork(_proof)) => {
+                tracing::warn!("a device log changed its story while it was judged");
             }
+            Err(error) => tracing::error!(%error, "the profile's database failed"),
         }
     }
 

@@ -10,39 +10,39 @@ use ahoy_nat::{
     client::{NodeClient, RequestError},
     home::{Home, HomeEvent, HomeUp},
     port::PortHub,
-    supernode::protocol::{Push, Refusal},
+    supernode::protocol::Push,
 };
 use ahoy_transport::{
     endpoint::Endpoint,
-    identity::{DeviceId, NodeId, UserId, VerifiedDevice, log::DeviceLog},
+    identity::{DeviceId, NodeId, UserId, VerifiedDevice},
     runtime::{Runtime, RuntimeExt, Task},
-    sealed::{
-        self, Admission, CallEnvelopes, CallTag, EnvelopeKind, OfferGuard, Role, SessionSecret,
-        Standing, open_offer, seal_offer,
-    },
+    sealed::{CallTag, OfferGuard},
     session::SessionEvent as LinkEvent,
 };
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use tokio::sync::{broadcast, mpsc, watch};
 
+mod offers;
+mod show;
+
 use super::{
-    book::{AddressBook, Person, Welcome},
+    book::{AddressBook, Person},
     config::{Answering, EngineConfig, PathPolicy},
     cost::CostMeter,
-    directory::{Directory, Findings, Target, look_up},
-    handle::{CallView, Command, Event, HomeView, Phase, View},
-    leg::{Carrier, Leg, LegContext, LegEvent},
+    directory::{Findings, Target},
+    handle::{Command, ContactView, Event, RequestView, View},
+    leg::{Leg, LegContext, LegEvent},
     media::Media,
     reach::MAX_RELAYED,
     relays::{RelaySource, Relays},
 };
 use crate::{
     call::{
-        Action, Alert, CallConfig, CallId, CallState, Calls, Direction, EndedCall,
-        Event as CallEvent, Peer, SessionEnd, SessionEvent, Unreachable,
+        Action, CallConfig, CallId, CallState, Calls, Event as CallEvent, SessionEnd, SessionEvent,
+        Unreachable,
     },
     report::{PathKind, ReportBuilder},
-    signal::{FollowUp, Offer, Signal, SignalMessage},
+    signal::{Signal, SignalMessage},
 };
 
 /// Happenings that wait for the engine. Producers wait when it is full; none of them is a packet.
@@ -115,7 +115,23 @@ pub(super) struct Engine {
     events: broadcast::Sender<Event>,
     ready: bool,
     home_was_up: BTreeMap<NodeId, bool>,
+    people: People,
     ticks: u32,
+}
+
+/// The address book as it is shown. It is read when it changes, since it may lie on a disk.
+struct People {
+    contacts: Vec<ContactView>,
+    requests: Vec<RequestView>,
+}
+
+impl People {
+    fn read(book: &dyn AddressBook) -> Self {
+        Self {
+            contacts: book.contacts(),
+            requests: book.requests(),
+        }
+    }
 }
 
 impl Engine {
@@ -134,6 +150,7 @@ impl Engine {
         let limits: CallConfig = config.limits.clone();
         Self {
             relays: Relays::new(Arc::clone(&runtime), Arc::clone(&hub)),
+            people: People::read(&*book),
             runtime,
             config,
             book,
@@ -372,178 +389,6 @@ impl Engine {
         self.book.my_link(homes.collect())
     }
 
-    fn handle_push(&mut self, home: Option<NodeId>, push: Push) {
-        match push {
-            Push::Incoming { delivery, envelope } => match EnvelopeKind::of(&envelope) {
-                Ok(EnvelopeKind::Offer) => {
-                    if let Some(node) = home {
-                        self.handle_offer(node, delivery, &envelope);
-                    }
-                }
-                Ok(EnvelopeKind::FollowUp(tag)) => self.handle_follow_up(tag, &envelope),
-                Err(error) => tracing::debug!(%error, "an envelope cannot be read"),
-            },
-            Push::ReplyTo { payload, .. } => match EnvelopeKind::of(&payload) {
-                Ok(EnvelopeKind::FollowUp(tag)) => self.handle_follow_up(tag, &payload),
-                Ok(EnvelopeKind::Offer) => tracing::debug!("an offer came as a reply"),
-                Err(error) => tracing::debug!(%error, "a reply cannot be read"),
-            },
-            Push::Draining => {}
-        }
-    }
-
-    fn handle_offer(&mut self, node: NodeId, delivery: u64, envelope: &[u8]) {
-        let Some(up) = self.home(node) else { return };
-        let now_millis = self.runtime.unix_millis();
-        let registration = sealed::Registration {
-            keys: &self.config.me.keys,
-            epoch: up.epoch,
-        };
-        let book = &self.book;
-        let opened = open_offer(envelope, registration, now_millis, |certificate, log| {
-            let user = certificate.fields().user;
-            match DeviceLog::from_bytes(user, log) {
-                Ok(log) => {
-                    book.see_log(user, &log).map_err(|distrust| {
-                        tracing::warn!(%distrust, "a caller's device log is refused");
-                        ahoy_transport::identity::CertificateError::NotInLog
-                    })?;
-                    certificate.verify_in_log(now_millis, user, &log)
-                }
-                Err(_none_or_bad) => match book.known_log(user) {
-                    Some(log) => certificate.verify_in_log(now_millis, user, &log),
-                    None => certificate.verify(now_millis, user),
-                },
-            }
-        });
-        let opened = match opened {
-            Ok(opened) => opened,
-            Err(error) => {
-                tracing::info!(%error, "an offer is refused");
-                return;
-            }
-        };
-        let call = CallId(opened.offer.call_id);
-        let Ok(offer) = Offer::decode(&opened.offer.offer) else {
-            tracing::info!("an offer's description cannot be read");
-            return;
-        };
-        let caller = opened.sender;
-        let welcome = match self.config.answering {
-            Answering::Everybody => match self.book.welcome(&caller, &offer, now_millis) {
-                Welcome::Inbox => Welcome::Ring,
-                decided @ (Welcome::Ring | Welcome::Silent | Welcome::Drop) => decided,
-            },
-            Answering::Person | Answering::Contacts => {
-                self.book.welcome(&caller, &offer, now_millis)
-            }
-        };
-        let standing = match welcome {
-            Welcome::Ring | Welcome::Silent => Standing::Known,
-            Welcome::Inbox | Welcome::Drop => Standing::Stranger,
-        };
-        let secret = opened.offer.secret.clone();
-        let tag = CallEnvelopes::tag_of(&secret, &call.0);
-        let now = self.runtime.now();
-        let early = match self
-            .guard
-            .admit(now, caller.device(), call.0, tag, standing)
-        {
-            Admission::New { early } => early,
-            Admission::Duplicate => return,
-            Admission::Full => {
-                tracing::warn!("too many calls at once: an offer is dropped");
-                return;
-            }
-        };
-        // Whom we are calling right now may call us, contact or not: the two calls become one.
-        let crossing = self
-            .calls
-            .current()
-            .is_some_and(|info| info.user == caller.user());
-        let alert = match welcome {
-            Welcome::Drop => return,
-            Welcome::Inbox if crossing => Alert::Audible,
-            Welcome::Inbox => {
-                self.book
-                    .request(&caller, &offer, &opened.offer.log, now_millis);
-                self.publish(Event::Request {
-                    from: caller.user(),
-                });
-                self.show();
-                return;
-            }
-            Welcome::Ring if self.view.borrow().do_not_disturb => Alert::Silent,
-            Welcome::Ring => Alert::Audible,
-            Welcome::Silent => Alert::Silent,
-        };
-        let name = self.book.display_name(caller.user(), &offer.display_name);
-        let carrier = Carrier::Reply {
-            client: up.client.clone(),
-            delivery,
-        };
-        let context = self.leg_context(call, caller, None);
-        let leg = Leg::new(context, Role::Callee, secret, carrier);
-        let mut slot = Slot::new(now, caller.user(), name);
-        slot.legs.insert(caller.device(), leg);
-        self.insert_slot(call, slot);
-        self.tags.insert(tag, (call, caller.device()));
-        self.calls.handle(
-            now,
-            CallEvent::Incoming {
-                call,
-                from: Peer {
-                    device: caller.device(),
-                    user: caller.user(),
-                },
-                media: offer.media,
-                alert,
-            },
-        );
-        self.drain();
-        self.handle_candidates(call, caller.device(), &opened.offer.candidates);
-        for envelope in early {
-            self.handle_follow_up(tag, &envelope);
-        }
-    }
-
-    fn handle_follow_up(&mut self, tag: CallTag, envelope: &[u8]) {
-        let Some((call, device)) = self.tags.get(&tag).copied() else {
-            let now = self.runtime.now();
-            if !self.guard.hold(now, tag, envelope) {
-                tracing::debug!("a follow-up to an unknown call is dropped");
-            }
-            return;
-        };
-        let Some(leg) = self.leg(call, device) else {
-            return;
-        };
-        let payload = match leg.open_envelope(envelope) {
-            Ok(payload) => payload,
-            Err(error) => {
-                tracing::debug!(%error, "a follow-up is dropped");
-                return;
-            }
-        };
-        let Ok(follow_up) = FollowUp::decode(&payload) else {
-            tracing::debug!("a follow-up cannot be read");
-            return;
-        };
-        self.handle_candidates(call, device, &follow_up.candidates);
-        if let Some(message) = follow_up.message {
-            self.handle_signal(call, device, message);
-        }
-    }
-
-    fn handle_candidates(&mut self, call: CallId, device: DeviceId, candidates: &[u8]) {
-        if candidates.is_empty() {
-            return;
-        }
-        if let Some(leg) = self.leg(call, device) {
-            leg.handle_candidates(candidates);
-        }
-    }
-
     fn handle_signal(&mut self, call: CallId, device: DeviceId, message: SignalMessage) {
         if message.call != call || message.participant != device {
             tracing::debug!("a signal about somebody else is dropped");
@@ -577,118 +422,6 @@ impl Engine {
                 );
             }
         }
-    }
-
-    fn handle_found(&mut self, call: CallId, findings: Findings) {
-        let now = self.runtime.now();
-        let why = findings.why_nobody();
-        let Some(slot) = self.slots.get_mut(&call) else {
-            return;
-        };
-        for (node, client) in findings.guests {
-            let reading = read_pushes(client.clone(), self.inbox.clone());
-            tracing::debug!(?node, "keeping the connection for the call");
-            slot._guests
-                .push((client, self.runtime.spawn_task(reading)));
-        }
-        for target in findings.targets {
-            match self.book.see_log(slot.user, &target.log) {
-                Ok(()) => {
-                    slot.targets.insert(target.device.device(), target);
-                }
-                Err(distrust) => tracing::warn!(%distrust, "a device log is refused"),
-            }
-        }
-        let devices: Vec<DeviceId> = slot.targets.keys().copied().collect();
-        let event = if devices.is_empty() {
-            CallEvent::LookupFailed { call, why }
-        } else {
-            CallEvent::Found { call, devices }
-        };
-        self.calls.handle(now, event);
-    }
-
-    fn handle_delivered(
-        &mut self,
-        call: CallId,
-        device: DeviceId,
-        result: Result<(), RequestError>,
-    ) {
-        let now = self.runtime.now();
-        let event = match result {
-            Ok(()) => {
-                if let Some(leg) = self.leg(call, device) {
-                    leg.delivered();
-                }
-                CallEvent::Delivered {
-                    call,
-                    participant: device,
-                }
-            }
-            Err(RequestError::Refused(Refusal::WrongEpoch)) if self.retry(call, device) => return,
-            Err(error) => {
-                tracing::info!(%error, "an offer was not delivered");
-                CallEvent::Refused {
-                    call,
-                    participant: device,
-                    why: match error {
-                        RequestError::Refused(Refusal::UnknownDevice | Refusal::WrongEpoch) => {
-                            Unreachable::Offline
-                        }
-                        RequestError::Refused(Refusal::Full | Refusal::TooFast) => {
-                            Unreachable::HomeBusy
-                        }
-                        RequestError::Refused(
-                            Refusal::NotYours
-                            | Refusal::UnknownDelivery
-                            | Refusal::NoRelay
-                            | Refusal::UnprovenRelay
-                            | Refusal::Malformed,
-                        )
-                        | RequestError::Lost
-                        | RequestError::TimedOut
-                        | RequestError::Protocol => Unreachable::NoRoute,
-                    },
-                }
-            }
-        };
-        self.calls.handle(now, event);
-    }
-
-    /// The device registered again since the look-up: look it up once more, once.
-    fn retry(&mut self, call: CallId, device: DeviceId) -> bool {
-        let Some(slot) = self.slots.get_mut(&call) else {
-            return false;
-        };
-        if slot.retried.contains(&device) {
-            return false;
-        }
-        slot.retried.push(device);
-        let Some(target) = slot.targets.get(&device) else {
-            return false;
-        };
-        let (node, client, user) = (target.node.clone(), target.client.clone(), slot.user);
-        slot.legs.remove(&device);
-        let known = self.book.known_log(user);
-        let (runtime, endpoint, inbox) = (
-            Arc::clone(&self.runtime),
-            self.endpoint.clone(),
-            self.inbox.clone(),
-        );
-        self.runtime
-            .spawn_task(async move {
-                let directories = vec![Directory::Home(node, client)];
-                let findings = look_up(runtime, endpoint, directories, user, known).await;
-                let found = Internal::Leg {
-                    call,
-                    device,
-                    event: LegEvent::FoundAgain(findings),
-                };
-                // The engine is gone: so is the call.
-                inbox.send(found).await.unwrap_or_default();
-            })
-            .detach();
-        true
     }
 
     fn handle_leg(&mut self, call: CallId, device: DeviceId, event: LegEvent) {
@@ -868,116 +601,6 @@ impl Engine {
         }
     }
 
-    fn start_look_up(&self, call: CallId, user: UserId) {
-        let Some(slot) = self.slots.get(&call) else {
-            return;
-        };
-        let mut directories = Vec::new();
-        let asked = slot.person.iter().flat_map(|person| &person.homes);
-        for address in asked {
-            match self.home(address.node) {
-                Some(up) => directories.push(Directory::Home(address.clone(), up.client.clone())),
-                None => directories.push(Directory::Guest(address.clone())),
-            }
-        }
-        if directories.is_empty() {
-            // A person without known homes may share one of ours.
-            for (address, _addr) in &self.config.homes {
-                if let Some(up) = self.home(address.node) {
-                    directories.push(Directory::Home(address.clone(), up.client.clone()));
-                }
-            }
-        }
-        let known = self.book.known_log(user);
-        let (runtime, endpoint, inbox) = (
-            Arc::clone(&self.runtime),
-            self.endpoint.clone(),
-            self.inbox.clone(),
-        );
-        self.runtime
-            .spawn_task(async move {
-                let findings = look_up(runtime, endpoint, directories, user, known).await;
-                // The engine is gone: so is the call.
-                inbox
-                    .send(Internal::Found { call, findings })
-                    .await
-                    .unwrap_or_default();
-            })
-            .detach();
-    }
-
-    fn send_offer(&mut self, call: CallId, to: DeviceId) {
-        let Some(target) = self.slots.get(&call).and_then(|slot| slot.targets.get(&to)) else {
-            return;
-        };
-        let target = target.clone();
-        let secret = SessionSecret::generate(&mut self.rng);
-        let carrier = Carrier::Deliver {
-            client: target.client.clone(),
-            to,
-            epoch: target.epoch,
-        };
-        let lent = RelaySource::guest(target.node.clone(), target.client.clone());
-        let context = self.leg_context(call, target.device, Some(lent));
-        let mut leg = Leg::new(context, Role::Caller, secret.clone(), carrier);
-        leg.open();
-        let me = &self.config.me;
-        let invite = self
-            .slots
-            .get(&call)
-            .and_then(|slot| slot.person.as_ref())
-            .and_then(|person| person.invite.as_ref())
-            .map(|invite| {
-                invite
-                    .present(target.device.user(), me.keys.id())
-                    .to_bytes()
-            })
-            .unwrap_or_default();
-        let offer = sealed::Offer {
-            call_id: call.0,
-            secret,
-            recipient: to,
-            epoch: target.epoch,
-            sequence: self.book.next_sequence(),
-            sent_at_millis: self.runtime.unix_millis(),
-            log_head: me.log.head(),
-            certificate: me.certificate.clone(),
-            log: me.log.to_bytes(),
-            offer: Offer {
-                media: self.config.limits.media.clone(),
-                display_name: me.name.clone(),
-                invite,
-            }
-            .encode(),
-            candidates: leg.candidates(),
-        };
-        let envelope = match seal_offer(&offer, &me.keys, &target.seal_key, &mut self.rng) {
-            Ok(envelope) => envelope,
-            Err(error) => {
-                tracing::error!(%error, "an offer cannot be sealed");
-                return;
-            }
-        };
-        let tag = leg.tag();
-        if let Some(slot) = self.slots.get_mut(&call) {
-            slot.legs.insert(to, leg);
-        }
-        self.tags.insert(tag, (call, to));
-        let inbox = self.inbox.clone();
-        self.runtime
-            .spawn_task(async move {
-                let result = target.client.deliver(to, target.epoch, envelope).await;
-                let delivered = Internal::Delivered {
-                    call,
-                    device: to,
-                    result: result.map(|_delivery| ()),
-                };
-                // The engine is gone: so is the call.
-                inbox.send(delivered).await.unwrap_or_default();
-            })
-            .detach();
-    }
-
     fn open_media(
         &mut self,
         call: CallId,
@@ -1016,53 +639,6 @@ impl Engine {
         self.show();
     }
 
-    fn handle_ended(&mut self, ended: EndedCall) {
-        let call = ended.call;
-        self.collect(call);
-        let Some(mut slot) = self.slots.remove(&call) else {
-            return;
-        };
-        // Legs close their sessions in the background when they go.
-        slot.media = None;
-        let outcome = ended.ending.outcome();
-        let name = slot.name.clone();
-        let (user, path) = (slot.user, slot.path);
-        let report = Box::new(std::mem::take(&mut slot.report).finish(&ended));
-        tracing::debug!(?call, ?outcome, reason = report.reason, "call ended");
-        let legs = std::mem::take(&mut slot.legs);
-        self.linger(legs);
-        self.tags.retain(|_tag, (of, _device)| *of != call);
-        self.book.record(&ended, self.runtime.unix_millis());
-        let sentence = super::sentence::ended(&name, &ended);
-        let told = sentence.clone();
-        self.show();
-        let shown = CallView {
-            id: call,
-            name,
-            user,
-            phase: Phase::Ended { sentence },
-            muted: false,
-            held: false,
-            outgoing: ended.direction == Direction::Outgoing,
-            started: ended.timeline.started,
-            path: path.map(PathKind::as_str),
-            safety_words: Vec::new(),
-            level_in: f32::NEG_INFINITY,
-            level_out: f32::NEG_INFINITY,
-        };
-        // A call that was turned away does not cover the one that goes on.
-        if self.calls.current().is_none() {
-            self.view.send_modify(|view| view.call = Some(shown));
-        }
-        self.publish(Event::Ended {
-            call,
-            outcome,
-            ending: ended.ending,
-            sentence: told,
-            report,
-        });
-    }
-
     /// Lets what was said last reach the other side before the sessions go.
     fn linger(&self, legs: BTreeMap<DeviceId, Leg>) {
         let runtime = Arc::clone(&self.runtime);
@@ -1072,129 +648,6 @@ impl Engine {
                 drop(legs);
             })
             .detach();
-    }
-
-    // --- what is measured and shown --------------------------------------------------------------
-
-    fn handle_tick(&mut self) {
-        let Some(call) = self.calls.current().map(|info| info.call) else {
-            return;
-        };
-        self.ticks = self.ticks.wrapping_add(1);
-        self.collect(call);
-        if self.ticks.is_multiple_of(TICKS_PER_REPORT) {
-            self.tell_report(call);
-        }
-        self.show();
-    }
-
-    /// Brings counters into the report, and the first sound into the call.
-    fn collect(&mut self, call: CallId) {
-        let Some(slot) = self.slots.get_mut(&call) else {
-            return;
-        };
-        let Some((device, media)) = &slot.media else {
-            return;
-        };
-        let device = *device;
-        let stats = media.stats();
-        if let Some(leg) = slot.legs.get_mut(&device) {
-            leg.report(&stats, &mut slot.report);
-        }
-        if let Some(cost) = &slot.cost {
-            slot.report.set_cost(cost.so_far(&*self.runtime));
-        }
-        if let Some(at) = stats.first_audio
-            && !slot.first_audio_told
-        {
-            slot.first_audio_told = true;
-            let told = CallEvent::FirstAudio {
-                call,
-                participant: device,
-            };
-            self.calls.handle(at, told);
-            self.publish(Event::FirstAudio { call, at });
-        }
-    }
-
-    /// Tells the other side what we measured of it.
-    fn tell_report(&mut self, call: CallId) {
-        let now = self.runtime.now();
-        let participant = self.config.me.keys.id();
-        let Some(timeline) = self.calls.timeline(call) else {
-            return;
-        };
-        let Some(slot) = self.slots.get_mut(&call) else {
-            return;
-        };
-        let Some((device, _media)) = &slot.media else {
-            return;
-        };
-        let report = slot.report.for_remote(now, &timeline);
-        if let Some(leg) = slot.legs.get_mut(device) {
-            leg.send_signal(SignalMessage {
-                call,
-                participant,
-                signal: Signal::Report(Box::new(report)),
-            });
-        }
-    }
-
-    fn show(&self) {
-        let homes = self
-            .homes
-            .iter()
-            .map(|home| HomeView {
-                node: home.node(),
-                registered: home.up().is_some(),
-            })
-            .collect();
-        let call = self.calls.current().and_then(|info| {
-            let slot = self.slots.get(&info.call)?;
-            let stats = slot.media.as_ref().map(|(_device, media)| media.stats());
-            Some(CallView {
-                id: info.call,
-                name: slot.name.clone(),
-                user: info.user,
-                phase: match info.state {
-                    CallState::LookingUp | CallState::Calling => Phase::Calling,
-                    CallState::RingingThere => Phase::Ringing,
-                    CallState::RingingHere => Phase::Incoming,
-                    CallState::Connecting => Phase::Connecting,
-                    CallState::Talking => Phase::Talking {
-                        since: slot.talking_since.unwrap_or(slot.started),
-                    },
-                    CallState::Reconnecting { .. } => Phase::Reconnecting,
-                },
-                muted: info.muted,
-                held: info.held,
-                outgoing: info.direction == Direction::Outgoing,
-                started: info.started,
-                path: slot.path.map(PathKind::as_str),
-                safety_words: slot
-                    .legs
-                    .values()
-                    .find_map(Leg::safety_words)
-                    .unwrap_or_default(),
-                level_in: stats.map_or(f32::NEG_INFINITY, |stats| stats.level_in),
-                level_out: stats.map_or(f32::NEG_INFINITY, |stats| stats.level_out),
-            })
-        });
-        let (contacts, requests) = (self.book.contacts(), self.book.requests());
-        self.view.send_if_modified(|view| {
-            let shown = View {
-                link: view.link.clone(),
-                homes,
-                contacts,
-                requests,
-                do_not_disturb: view.do_not_disturb,
-                call: call.or_else(|| view.call.take_if(is_over)),
-                notice: view.notice.clone(),
-            };
-            let changed = *view != shown;
-            *view = shown;
-            changed
-        });
     }
 
     // --- small helpers ---------------------------------------------------------------------------
@@ -1249,19 +702,6 @@ impl Engine {
             allow_loopback: self.config.allow_loopback,
             sources,
             inbox: self.inbox.clone(),
-        }
-    }
-}
-
-fn is_over(call: &mut CallView) -> bool {
-    matches!(call.phase, Phase::Ended { .. })
-}
-
-/// Pushes on a connection that is kept for one call.
-async fn read_pushes(client: NodeClient, inbox: mpsc::Sender<Internal>) {
-    while let Ok(push) = client.next_push().await {
-        if inbox.send(Internal::GuestPush(push)).await.is_err() {
-            return;
         }
     }
 }

@@ -173,8 +173,9 @@ pub fn sealed_offer(bytes: &[u8]) {
         epoch: EPOCH,
     };
     let open = |envelope: &[u8]| {
-        open_offer(envelope, registration, NOW_MILLIS, |certificate, log| {
-            match DeviceLog::from_bytes(fixture.user(), log) {
+        open_offer(envelope, registration, NOW_MILLIS, |offer| {
+            let certificate = &offer.certificate;
+            match DeviceLog::from_bytes(fixture.user(), &offer.log) {
                 Ok(log) => certificate.verify_in_log(NOW_MILLIS, fixture.user(), &log),
                 Err(_none) => certificate.verify(NOW_MILLIS, fixture.user()),
             }

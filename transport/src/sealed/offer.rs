@@ -293,8 +293,8 @@ pub struct OpenedOffer {
 
 /// Opens and judges an envelope. Cheap checks come first; nothing is believed before the last.
 ///
-/// `now_millis` is Unix time, corrected by the homes' clocks. `verify` judges the sender's certificate, with
-/// the log from the offer (empty when it holds none): [`DeviceCertificate::verify_in_log`] where a log is at
+/// `now_millis` is Unix time, corrected by the homes' clocks. `verify` judges the sender's certificate by
+/// what the offer tells of the device log (empty when it holds none): [`DeviceCertificate::verify_in_log`] where a log is at
 /// hand, else [`DeviceCertificate::verify`].
 ///
 /// # Errors
@@ -303,7 +303,7 @@ pub fn open_offer(
     envelope: &[u8],
     registration: Registration<'_>,
     now_millis: u64,
-    verify: impl FnOnce(&DeviceCertificate, &[u8]) -> Result<VerifiedDevice, CertificateError>,
+    verify: impl FnOnce(&Offer) -> Result<VerifiedDevice, CertificateError>,
 ) -> Result<OpenedOffer, OpenError> {
     let keys = registration.keys;
     let mut reader = read_envelope(envelope)?;
@@ -343,7 +343,7 @@ pub fn open_offer(
     if ahead > MAX_OFFER_AHEAD_MILLIS {
         return Err(OpenError::FromTheFuture(ahead));
     }
-    let sender = verify(&offer.certificate, &offer.log)?;
+    let sender = verify(&offer)?;
     let mut signed = Zeroizing::new(Vec::with_capacity(CIPHERTEXT_LEN + body.len()));
     signed.put_bytes(&ciphertext);
     signed.put_bytes(body);
@@ -437,7 +437,8 @@ mod tests {
             keys: &to.keys,
             epoch,
         };
-        open_offer(envelope, registration, now, |certificate, _log| {
+        open_offer(envelope, registration, now, |offer| {
+            let certificate = &offer.certificate;
             certificate.verify(now, certificate.fields().user)
         })
     }

@@ -1,0 +1,455 @@
+//! Calls as they come and go through the homes: looking people up, offers both ways, what follows them.
+
+use std::sync::Arc;
+
+use ahoy_nat::{
+    client::{NodeClient, RequestError},
+    supernode::protocol::{Push, Refusal},
+};
+use ahoy_transport::{
+    identity::{CertificateError, DeviceId, NodeId, UserId, VerifiedDevice},
+    runtime::RuntimeExt,
+    sealed::{
+        self, Admission, CallEnvelopes, CallTag, EnvelopeKind, Role, SessionSecret, Standing,
+        open_offer, seal_offer,
+    },
+};
+use tokio::sync::mpsc;
+
+use super::{Engine, Internal, People, Slot};
+use crate::{
+    call::{Alert, CallId, Event as CallEvent, Peer, Unreachable},
+    engine::{
+        book::Welcome,
+        config::Answering,
+        directory::{Directory, Findings, look_up},
+        handle::Event,
+        leg::{Carrier, Leg, LegEvent},
+        relays::RelaySource,
+    },
+    identity::{Claim, ClaimError, judge},
+    signal::{FollowUp, Offer},
+};
+
+impl Engine {
+    pub(super) fn start_look_up(&self, call: CallId, user: UserId) {
+        let Some(slot) = self.slots.get(&call) else {
+            return;
+        };
+        let mut directories = Vec::new();
+        let asked = slot.person.iter().flat_map(|person| &person.homes);
+        for address in asked {
+            match self.home(address.node) {
+                Some(up) => directories.push(Directory::Home(address.clone(), up.client.clone())),
+                None => directories.push(Directory::Guest(address.clone())),
+            }
+        }
+        if directories.is_empty() {
+            // A person without known homes may share one of ours.
+            for (address, _addr) in &self.config.homes {
+                if let Some(up) = self.home(address.node) {
+                    directories.push(Directory::Home(address.clone(), up.client.clone()));
+                }
+            }
+        }
+        let known = self.book.known_log(user);
+        let (runtime, endpoint, inbox) = (
+            Arc::clone(&self.runtime),
+            self.endpoint.clone(),
+            self.inbox.clone(),
+        );
+        self.runtime
+            .spawn_task(async move {
+                let findings = look_up(runtime, endpoint, directories, user, known).await;
+                // The engine is gone: so is the call.
+                inbox
+                    .send(Internal::Found { call, findings })
+                    .await
+                    .unwrap_or_default();
+            })
+            .detach();
+    }
+
+    pub(super) fn handle_found(&mut self, call: CallId, findings: Findings) {
+        let now = self.runtime.now();
+        let why = findings.why_nobody();
+        let Some(slot) = self.slots.get_mut(&call) else {
+            return;
+        };
+        for (node, client) in findings.guests {
+            let reading = read_pushes(client.clone(), self.inbox.clone());
+            tracing::debug!(?node, "keeping the connection for the call");
+            slot._guests
+                .push((client, self.runtime.spawn_task(reading)));
+        }
+        for target in findings.targets {
+            if let Some(log) = &target.log {
+                self.book.keep_log(log);
+            }
+            slot.targets.insert(target.device.device(), target);
+        }
+        let devices: Vec<DeviceId> = slot.targets.keys().copied().collect();
+        let event = if devices.is_empty() {
+            CallEvent::LookupFailed { call, why }
+        } else {
+            CallEvent::Found { call, devices }
+        };
+        self.calls.handle(now, event);
+    }
+
+    pub(super) fn send_offer(&mut self, call: CallId, to: DeviceId) {
+        let Some(target) = self.slots.get(&call).and_then(|slot| slot.targets.get(&to)) else {
+            return;
+        };
+        let target = target.clone();
+        let secret = SessionSecret::generate(&mut self.rng);
+        let carrier = Carrier::Deliver {
+            client: target.client.clone(),
+            to,
+            epoch: target.epoch,
+        };
+        let lent = RelaySource::guest(target.node.clone(), target.client.clone());
+        let context = self.leg_context(call, target.device, Some(lent));
+        let mut leg = Leg::new(context, Role::Caller, secret.clone(), carrier);
+        leg.open();
+        let me = &self.config.me;
+        let invite = self
+            .slots
+            .get(&call)
+            .and_then(|slot| slot.person.as_ref())
+            .and_then(|person| person.invite.as_ref())
+            .map(|invite| {
+                invite
+                    .present(target.device.user(), me.keys.id())
+                    .to_bytes()
+            })
+            .unwrap_or_default();
+        let offer = sealed::Offer {
+            call_id: call.0,
+            secret,
+            recipient: to,
+            epoch: target.epoch,
+            sequence: self.book.next_sequence(),
+            sent_at_millis: self.runtime.unix_millis(),
+            log_head: me.log.head(),
+            certificate: me.certificate.clone(),
+            log: me.log.to_bytes(),
+            offer: Offer {
+                media: self.config.limits.media.clone(),
+                display_name: me.name.clone(),
+                invite,
+            }
+            .encode(),
+            candidates: leg.candidates(),
+        };
+        let envelope = match seal_offer(&offer, &me.keys, &target.seal_key, &mut self.rng) {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                tracing::error!(%error, "an offer cannot be sealed");
+                return;
+            }
+        };
+        let tag = leg.tag();
+        if let Some(slot) = self.slots.get_mut(&call) {
+            slot.legs.insert(to, leg);
+        }
+        self.tags.insert(tag, (call, to));
+        let inbox = self.inbox.clone();
+        self.runtime
+            .spawn_task(async move {
+                let result = target.client.deliver(to, target.epoch, envelope).await;
+                let delivered = Internal::Delivered {
+                    call,
+                    device: to,
+                    result: result.map(|_delivery| ()),
+                };
+                // The engine is gone: so is the call.
+                inbox.send(delivered).await.unwrap_or_default();
+            })
+            .detach();
+    }
+
+    pub(super) fn handle_delivered(
+        &mut self,
+        call: CallId,
+        device: DeviceId,
+        result: Result<(), RequestError>,
+    ) {
+        let now = self.runtime.now();
+        let event = match result {
+            Ok(()) => {
+                if let Some(leg) = self.leg(call, device) {
+                    leg.delivered();
+                }
+                CallEvent::Delivered {
+                    call,
+                    participant: device,
+                }
+            }
+            Err(RequestError::Refused(Refusal::WrongEpoch)) if self.retry(call, device) => return,
+            Err(error) => {
+                tracing::info!(%error, "an offer was not delivered");
+                CallEvent::Refused {
+                    call,
+                    participant: device,
+                    why: match error {
+                        RequestError::Refused(Refusal::UnknownDevice | Refusal::WrongEpoch) => {
+                            Unreachable::Offline
+                        }
+                        RequestError::Refused(Refusal::Full | Refusal::TooFast) => {
+                            Unreachable::HomeBusy
+                        }
+                        RequestError::Refused(
+                            Refusal::NotYours
+                            | Refusal::UnknownDelivery
+                            | Refusal::NoRelay
+                            | Refusal::UnprovenRelay
+                            | Refusal::Malformed,
+                        )
+                        | RequestError::Lost
+                        | RequestError::TimedOut
+                        | RequestError::Protocol => Unreachable::NoRoute,
+                    },
+                }
+            }
+        };
+        self.calls.handle(now, event);
+    }
+
+    /// The device registered again since the look-up: look it up once more, once.
+    fn retry(&mut self, call: CallId, device: DeviceId) -> bool {
+        let Some(slot) = self.slots.get_mut(&call) else {
+            return false;
+        };
+        if slot.retried.contains(&device) {
+            return false;
+        }
+        slot.retried.push(device);
+        let Some(target) = slot.targets.get(&device) else {
+            return false;
+        };
+        let (node, client, user) = (target.node.clone(), target.client.clone(), slot.user);
+        slot.legs.remove(&device);
+        let known = self.book.known_log(user);
+        let (runtime, endpoint, inbox) = (
+            Arc::clone(&self.runtime),
+            self.endpoint.clone(),
+            self.inbox.clone(),
+        );
+        self.runtime
+            .spawn_task(async move {
+                let directories = vec![Directory::Home(node, client)];
+                let findings = look_up(runtime, endpoint, directories, user, known).await;
+                let found = Internal::Leg {
+                    call,
+                    device,
+                    event: LegEvent::FoundAgain(findings),
+                };
+                // The engine is gone: so is the call.
+                inbox.send(found).await.unwrap_or_default();
+            })
+            .detach();
+        true
+    }
+
+    pub(super) fn handle_push(&mut self, home: Option<NodeId>, push: Push) {
+        match push {
+            Push::Incoming { delivery, envelope } => match EnvelopeKind::of(&envelope) {
+                Ok(EnvelopeKind::Offer) => {
+                    if let Some(node) = home {
+                        self.handle_offer(node, delivery, &envelope);
+                    }
+                }
+                Ok(EnvelopeKind::FollowUp(tag)) => self.handle_follow_up(tag, &envelope),
+                Err(error) => tracing::debug!(%error, "an envelope cannot be read"),
+            },
+            Push::ReplyTo { payload, .. } => match EnvelopeKind::of(&payload) {
+                Ok(EnvelopeKind::FollowUp(tag)) => self.handle_follow_up(tag, &payload),
+                Ok(EnvelopeKind::Offer) => tracing::debug!("an offer came as a reply"),
+                Err(error) => tracing::debug!(%error, "a reply cannot be read"),
+            },
+            Push::Draining => {}
+        }
+    }
+
+    pub(super) fn handle_offer(&mut self, node: NodeId, delivery: u64, envelope: &[u8]) {
+        let Some(up) = self.home(node) else { return };
+        let now_millis = self.runtime.unix_millis();
+        let registration = sealed::Registration {
+            keys: &self.config.me.keys,
+            epoch: up.epoch,
+        };
+        let opened = open_offer(envelope, registration, now_millis, |offer| {
+            self.judge_caller(offer, now_millis)
+        });
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                tracing::info!(%error, "an offer is refused");
+                return;
+            }
+        };
+        let call = CallId(opened.offer.call_id);
+        let Ok(offer) = Offer::decode(&opened.offer.offer) else {
+            tracing::info!("an offer's description cannot be read");
+            return;
+        };
+        let caller = opened.sender;
+        let welcome = match self.config.answering {
+            Answering::Everybody => match self.book.welcome(&caller, &offer, now_millis) {
+                Welcome::Inbox => Welcome::Ring,
+                decided @ (Welcome::Ring | Welcome::Silent | Welcome::Drop) => decided,
+            },
+            Answering::Person | Answering::Contacts => {
+                self.book.welcome(&caller, &offer, now_millis)
+            }
+        };
+        let standing = match welcome {
+            Welcome::Ring | Welcome::Silent => Standing::Known,
+            Welcome::Inbox | Welcome::Drop => Standing::Stranger,
+        };
+        let secret = opened.offer.secret.clone();
+        let tag = CallEnvelopes::tag_of(&secret, &call.0);
+        let now = self.runtime.now();
+        let early = match self
+            .guard
+            .admit(now, caller.device(), call.0, tag, standing)
+        {
+            Admission::New { early } => early,
+            Admission::Duplicate => return,
+            Admission::Full => {
+                tracing::warn!("too many calls at once: an offer is dropped");
+                return;
+            }
+        };
+        // Whom we are calling right now may call us, contact or not: the two calls become one.
+        let crossing = self
+            .calls
+            .current()
+            .is_some_and(|info| info.user == caller.user());
+        let alert = match welcome {
+            Welcome::Drop => return,
+            Welcome::Inbox if crossing => Alert::Audible,
+            Welcome::Inbox => {
+                self.book
+                    .request(&caller, &offer, &opened.offer.log, now_millis);
+                self.people = People::read(&*self.book);
+                self.publish(Event::Request {
+                    from: caller.user(),
+                });
+                self.show();
+                return;
+            }
+            Welcome::Ring if self.view.borrow().do_not_disturb => Alert::Silent,
+            Welcome::Ring => Alert::Audible,
+            Welcome::Silent => Alert::Silent,
+        };
+        let name = self.book.display_name(caller.user(), &offer.display_name);
+        let carrier = Carrier::Reply {
+            client: up.client.clone(),
+            delivery,
+        };
+        let context = self.leg_context(call, caller, None);
+        let leg = Leg::new(context, Role::Callee, secret, carrier);
+        let mut slot = Slot::new(now, caller.user(), name);
+        slot.legs.insert(caller.device(), leg);
+        self.insert_slot(call, slot);
+        self.tags.insert(tag, (call, caller.device()));
+        self.calls.handle(
+            now,
+            CallEvent::Incoming {
+                call,
+                from: Peer {
+                    device: caller.device(),
+                    user: caller.user(),
+                },
+                media: offer.media,
+                alert,
+            },
+        );
+        self.drain();
+        self.handle_candidates(call, caller.device(), &opened.offer.candidates);
+        for envelope in early {
+            self.handle_follow_up(tag, &envelope);
+        }
+    }
+
+    /// Whether a caller is who the offer says. The newest log of a contact is kept.
+    fn judge_caller(
+        &self,
+        offer: &sealed::Offer,
+        now_millis: u64,
+    ) -> Result<VerifiedDevice, CertificateError> {
+        let user = offer.certificate.fields().user;
+        let claim = Claim {
+            expected: None,
+            certificate: &offer.certificate,
+            log: &offer.log,
+            head: Some(offer.log_head),
+        };
+        match judge(claim, self.book.known_log(user).as_ref(), now_millis) {
+            Ok(judged) => {
+                if let Some(log) = &judged.log {
+                    self.book.keep_log(log);
+                }
+                Ok(judged.device)
+            }
+            Err(ClaimError::Certificate(error)) => Err(error),
+            Err(
+                distrust @ (ClaimError::Log(_)
+                | ClaimError::Fork(_)
+                | ClaimError::HeadConflict
+                | ClaimError::Revoked),
+            ) => {
+                tracing::warn!(%distrust, "a caller's device log is refused");
+                Err(CertificateError::NotInLog)
+            }
+        }
+    }
+
+    pub(super) fn handle_follow_up(&mut self, tag: CallTag, envelope: &[u8]) {
+        let Some((call, device)) = self.tags.get(&tag).copied() else {
+            let now = self.runtime.now();
+            if !self.guard.hold(now, tag, envelope) {
+                tracing::debug!("a follow-up to an unknown call is dropped");
+            }
+            return;
+        };
+        let Some(leg) = self.leg(call, device) else {
+            return;
+        };
+        let payload = match leg.open_envelope(envelope) {
+            Ok(payload) => payload,
+            Err(error) => {
+                tracing::debug!(%error, "a follow-up is dropped");
+                return;
+            }
+        };
+        let Ok(follow_up) = FollowUp::decode(&payload) else {
+            tracing::debug!("a follow-up cannot be read");
+            return;
+        };
+        self.handle_candidates(call, device, &follow_up.candidates);
+        if let Some(message) = follow_up.message {
+            self.handle_signal(call, device, message);
+        }
+    }
+
+    pub(super) fn handle_candidates(&mut self, call: CallId, device: DeviceId, candidates: &[u8]) {
+        if candidates.is_empty() {
+            return;
+        }
+        if let Some(leg) = self.leg(call, device) {
+            leg.handle_candidates(candidates);
+        }
+    }
+}
+
+/// Pushes on a connection that is kept for one call.
+async fn read_pushes(client: NodeClient, inbox: mpsc::Sender<Internal>) {
+    while let Ok(push) = client.next_push().await {
+        if inbox.send(Internal::GuestPush(push)).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What is measured and shown: the view, the events, the report.
+
+use super::{Engine, TICKS_PER_REPORT};
+use crate::{
+    call::{CallId, CallState, Direction, EndedCall, Event as CallEvent},
+    engine::{
+        handle::{CallView, Event, HomeView, Phase, View},
+        leg::Leg,
+        sentence,
+    },
+    report::PathKind,
+    signal::{Signal, SignalMessage},
+};
+
+impl Engine {
+    pub(super) fn handle_tick(&mut self) {
+        let Some(call) = self.calls.current().map(|info| info.call) else {
+            return;
+        };
+        self.ticks = self.ticks.wrapping_add(1);
+        self.collect(call);
+        if self.ticks.is_multiple_of(TICKS_PER_REPORT) {
+            self.tell_report(call);
+        }
+        self.show();
+    }
+
+    /// Brings counters into the report, and the first sound into the call.
+    pub(super) fn collect(&mut self, call: CallId) {
+        let Some(slot) = self.slots.get_mut(&call) else {
+            return;
+        };
+        let Some((device, media)) = &slot.media else {
+            return;
+        };
+        let device = *device;
+        let stats = media.stats();
+        if let Some(leg) = slot.legs.get_mut(&device) {
+            leg.report(&stats, &mut slot.report);
+        }
+        if let Some(cost) = &slot.cost {
+            slot.report.set_cost(cost.so_far(&*self.runtime));
+        }
+        if let Some(at) = stats.first_audio
+            && !slot.first_audio_told
+        {
+            slot.first_audio_told = true;
+            let told = CallEvent::FirstAudio {
+                call,
+                participant: device,
+            };
+            self.calls.handle(at, told);
+            self.publish(Event::FirstAudio { call, at });
+        }
+    }
+
+    /// Tells the other side what we measured of it.
+    pub(super) fn tell_report(&mut self, call: CallId) {
+        let now = self.runtime.now();
+        let participant = self.config.me.keys.id();
+        let Some(timeline) = self.calls.timeline(call) else {
+            return;
+        };
+        let Some(slot) = self.slots.get_mut(&call) else {
+            return;
+        };
+        let Some((device, _media)) = &slot.media else {
+            return;
+        };
+        let report = slot.report.for_remote(now, &timeline);
+        if let Some(leg) = slot.legs.get_mut(device) {
+            leg.send_signal(SignalMessage {
+                call,
+                participant,
+                signal: Signal::Report(Box::new(report)),
+            });
+        }
+    }
+
+    pub(super) fn show(&self) {
+        let homes = self
+            .homes
+            .iter()
+            .map(|home| HomeView {
+                node: home.node(),
+                registered: home.up().is_some(),
+            })
+            .collect();
+        let call = self.calls.current().and_then(|info| {
+            let slot = self.slots.get(&info.call)?;
+            let stats = slot.media.as_ref().map(|(_device, media)| media.stats());
+            Some(CallView {
+                id: info.call,
+                name: slot.name.clone(),
+                user: info.user,
+                phase: match info.state {
+                    CallState::LookingUp | CallState::Calling => Phase::Calling,
+                    CallState::RingingThere => Phase::Ringing,
+                    CallState::RingingHere => Phase::Incoming,
+                    CallState::Connecting => Phase::Connecting,
+                    CallState::Talking => Phase::Talking {
+                        since: slot.talking_since.unwrap_or(slot.started),
+                    },
+                    CallState::Reconnecting { .. } => Phase::Reconnecting,
+                },
+                muted: info.muted,
+                held: info.held,
+                outgoing: info.direction == Direction::Outgoing,
+                started: info.started,
+                path: slot.path.map(PathKind::as_str),
+                safety_words: slot
+                    .legs
+                    .values()
+                    .find_map(Leg::safety_words)
+                    .unwrap_or_default(),
+                level_in: stats.map_or(f32::NEG_INFINITY, |stats| stats.level_in),
+                level_out: stats.map_or(f32::NEG_INFINITY, |stats| stats.level_out),
+            })
+        });
+        self.view.send_if_modified(|view| {
+            let shown = View {
+                link: view.link.clone(),
+                homes,
+                contacts: self.people.contacts.clone(),
+                requests: self.people.requests.clone(),
+                do_not_disturb: view.do_not_disturb,
+                call: call.or_else(|| view.call.take_if(is_over)),
+                notice: view.notice.clone(),
+            };
+            let changed = *view != shown;
+            *view = shown;
+            changed
+        });
+    }
+
+    pub(super) fn handle_ended(&mut self, ended: EndedCall) {
+        let call = ended.call;
+        self.collect(call);
+        let Some(mut slot) = self.slots.remove(&call) else {
+            return;
+        };
+        // Legs close their sessions in the background when they go.
+        slot.media = None;
+        let outcome = ended.ending.outcome();
+        let name = slot.name.clone();
+        let (user, path) = (slot.user, slot.path);
+        let report = Box::new(std::mem::take(&mut slot.report).finish(&ended));
+        tracing::debug!(?call, ?outcome, reason = report.reason, "call ended");
+        let legs = std::mem::take(&mut slot.legs);
+        self.linger(legs);
+        self.tags.retain(|_tag, (of, _device)| *of != call);
+        self.book.record(&ended, self.runtime.unix_millis());
+        let sentence = sentence::ended(&name, &ended);
+        let told = sentence.clone();
+        self.show();
+        let shown = CallView {
+            id: call,
+            name,
+            user,
+            phase: Phase::Ended { sentence },
+            muted: false,
+            held: false,
+            outgoing: ended.direction == Direction::Outgoing,
+            started: ended.timeline.started,
+            path: path.map(PathKind::as_str),
+            safety_words: Vec::new(),
+            level_in: f32::NEG_INFINITY,
+            level_out: f32::NEG_INFINITY,
+        };
+        // A call that was turned away does not cover the one that goes on.
+        if self.calls.current().is_none() {
+            self.view.send_modify(|view| view.call = Some(shown));
+        }
+        self.publish(Event::Ended {
+            call,
+            outcome,
+            ending: ended.ending,
+            sentence: told,
+            report,
+        });
+    }
+}
+
+fn is_over(call: &mut CallView) -> bool {
+    matches!(call.phase, Phase::Ended { .. })
+}
