@@ -12,7 +12,11 @@ use ahoy_transport::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::link::{MAX_NAME_CHARS, PersonLink, display_name};
+use crate::{
+    call::Direction,
+    link::{MAX_NAME_CHARS, PersonLink, display_name},
+    report::Outcome,
+};
 
 const VERSION: u8 = 1;
 const MAX_NAME_BYTES: usize = 4 * MAX_NAME_CHARS;
@@ -285,74 +289,28 @@ impl fmt::Debug for Request {
     }
 }
 
-/// Which side placed a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CallDirection {
-    /// We did.
-    Outgoing,
-    /// The other side did.
-    Incoming,
-}
+/// A code of its own for each outcome: the history outlives what the words in reports may become.
+const OUTCOMES: [Outcome; 8] = [
+    Outcome::Completed,
+    Outcome::Declined,
+    Outcome::Busy,
+    Outcome::NoAnswer,
+    Outcome::Cancelled,
+    Outcome::Unreachable,
+    Outcome::Lost,
+    Outcome::Failed,
+];
 
-/// How a call ended; the words of the call report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CallOutcome {
-    /// Hung up after talking.
-    Completed,
-    /// Declined by the callee.
-    Declined,
-    /// The callee was in another call.
-    Busy,
-    /// Nobody answered: for an incoming call, a missed one.
-    NoAnswer,
-    /// The caller gave up.
-    Cancelled,
-    /// The callee could not be reached.
-    Unreachable,
-    /// The connection was lost and not found again.
-    Lost,
-    /// Anything else.
-    Failed,
-}
-
-impl CallOutcome {
-    const ALL: [Self; 8] = [
-        Self::Completed,
-        Self::Declined,
-        Self::Busy,
-        Self::NoAnswer,
-        Self::Cancelled,
-        Self::Unreachable,
-        Self::Lost,
-        Self::Failed,
-    ];
-
-    fn code(self) -> u8 {
-        match self {
-            Self::Completed => 0,
-            Self::Declined => 1,
-            Self::Busy => 2,
-            Self::NoAnswer => 3,
-            Self::Cancelled => 4,
-            Self::Unreachable => 5,
-            Self::Lost => 6,
-            Self::Failed => 7,
-        }
-    }
-
-    /// The word for it in reports.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::Declined => "declined",
-            Self::Busy => "busy",
-            Self::NoAnswer => "no_answer",
-            Self::Cancelled => "cancelled",
-            Self::Unreachable => "unreachable",
-            Self::Lost => "lost",
-            Self::Failed => "failed",
-        }
+fn outcome_code(outcome: Outcome) -> u8 {
+    match outcome {
+        Outcome::Completed => 0,
+        Outcome::Declined => 1,
+        Outcome::Busy => 2,
+        Outcome::NoAnswer => 3,
+        Outcome::Cancelled => 4,
+        Outcome::Unreachable => 5,
+        Outcome::Lost => 6,
+        Outcome::Failed => 7,
     }
 }
 
@@ -364,13 +322,13 @@ pub struct CallRecord {
     /// The other side.
     pub peer: UserId,
     /// Who called.
-    pub direction: CallDirection,
+    pub direction: Direction,
     /// When it was placed or arrived, Unix milliseconds.
     pub started_at_millis: u64,
     /// From accept to the end, milliseconds; 0 when it was never accepted.
     pub duration_millis: u64,
     /// How it ended.
-    pub outcome: CallOutcome,
+    pub outcome: Outcome,
 }
 
 impl CallRecord {
@@ -387,9 +345,9 @@ impl CallRecord {
     pub(crate) fn to_bytes(self) -> Vec<u8> {
         let mut bytes = vec![VERSION];
         bytes.put_bytes(self.peer.as_bytes());
-        bytes.put_u8(u8::from(self.direction == CallDirection::Incoming));
+        bytes.put_u8(u8::from(self.direction == Direction::Incoming));
         bytes.put_u64(self.duration_millis);
-        bytes.put_u8(self.outcome.code());
+        bytes.put_u8(outcome_code(self.outcome));
         bytes
     }
 
@@ -400,15 +358,15 @@ impl CallRecord {
         let mut reader = versioned(bytes)?;
         let peer = UserId(reader.array()?);
         let direction = if flag(&mut reader)? {
-            CallDirection::Incoming
+            Direction::Incoming
         } else {
-            CallDirection::Outgoing
+            Direction::Outgoing
         };
         let duration_millis = reader.u64()?;
         let code = reader.u8()?;
-        let outcome = CallOutcome::ALL
+        let outcome = OUTCOMES
             .into_iter()
-            .find(|outcome| outcome.code() == code)
+            .find(|outcome| outcome_code(*outcome) == code)
             .ok_or(WireError::Undefined)?;
         reader.finish()?;
         Ok(Self {
@@ -594,10 +552,10 @@ pub(crate) mod tests {
         let call = CallRecord {
             call_id: [4; 16],
             peer: UserId([1; 32]),
-            direction: CallDirection::Incoming,
+            direction: Direction::Incoming,
             started_at_millis: 1,
             duration_millis: 2,
-            outcome: CallOutcome::NoAnswer,
+            outcome: Outcome::NoAnswer,
         };
         assert_eq!(
             call.to_bytes(),
@@ -615,10 +573,10 @@ pub(crate) mod tests {
             let call = CallRecord {
                 call_id,
                 peer: contact.user,
-                direction: if attempts % 2 == 0 { CallDirection::Outgoing } else { CallDirection::Incoming },
+                direction: if attempts % 2 == 0 { Direction::Outgoing } else { Direction::Incoming },
                 started_at_millis: first,
                 duration_millis: duration,
-                outcome: CallOutcome::ALL[outcome],
+                outcome: OUTCOMES[outcome],
             };
             prop_assert_eq!(CallRecord::from_bytes(&call.key(), &call.to_bytes()), Ok(call));
         }

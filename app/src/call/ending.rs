@@ -8,10 +8,7 @@ use std::{
 use ahoy_transport::identity::{DeviceId, UserId};
 
 use super::{CallId, Direction};
-use crate::{
-    contacts::{CallDirection, CallOutcome, CallRecord},
-    report::Outcome,
-};
+use crate::{contacts::CallRecord, report::Outcome};
 
 /// Who did it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,22 +214,10 @@ impl EndedCall {
         CallRecord {
             call_id: self.call.0,
             peer: self.user,
-            direction: match self.direction {
-                Direction::Outgoing => CallDirection::Outgoing,
-                Direction::Incoming => CallDirection::Incoming,
-            },
+            direction: self.direction,
             started_at_millis: unix_millis,
             duration_millis: u64::try_from(talked).unwrap_or(u64::MAX),
-            outcome: match self.ending.outcome() {
-                Outcome::Completed => CallOutcome::Completed,
-                Outcome::Declined => CallOutcome::Declined,
-                Outcome::Busy => CallOutcome::Busy,
-                Outcome::NoAnswer => CallOutcome::NoAnswer,
-                Outcome::Cancelled => CallOutcome::Cancelled,
-                Outcome::Unreachable => CallOutcome::Unreachable,
-                Outcome::Lost => CallOutcome::Lost,
-                Outcome::Failed => CallOutcome::Failed,
-            },
+            outcome: self.ending.outcome(),
         }
     }
 }

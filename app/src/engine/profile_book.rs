@@ -18,13 +18,9 @@ use super::{
     handle::{ContactView, RequestView},
 };
 use crate::{
-    call::{Direction, EndedCall},
-    contacts::{
-        CallDirection, CallOutcome, CallRecord, Contact, RingPolicy, Strangers, find_by_name,
-        ring_policy,
-    },
+    call::EndedCall,
+    contacts::{Contact, RingPolicy, Strangers, find_by_name, ring_policy},
     link::{Link, LinkError, PersonLink, display_name},
-    report::Outcome,
     signal::Offer,
     store::{LogObservation, Store, StoreError},
 };
@@ -213,28 +209,8 @@ impl AddressBook for ProfileBook {
         let since_start = ended
             .ended
             .saturating_duration_since(ended.timeline.started);
-        let millis =
-            |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let record = CallRecord {
-            call_id: ended.call.0,
-            peer: ended.user,
-            direction: match ended.direction {
-                Direction::Outgoing => CallDirection::Outgoing,
-                Direction::Incoming => CallDirection::Incoming,
-            },
-            started_at_millis: now_millis.saturating_sub(millis(since_start)),
-            duration_millis: millis(ended.timeline.talked(ended.ended)),
-            outcome: match ended.ending.outcome() {
-                Outcome::Completed => CallOutcome::Completed,
-                Outcome::Declined => CallOutcome::Declined,
-                Outcome::Busy => CallOutcome::Busy,
-                Outcome::NoAnswer => CallOutcome::NoAnswer,
-                Outcome::Cancelled => CallOutcome::Cancelled,
-                Outcome::Unreachable => CallOutcome::Unreachable,
-                Outcome::Lost => CallOutcome::Lost,
-                Outcome::Failed => CallOutcome::Failed,
-            },
-        };
+        let since_start = u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX);
+        let record = ended.record(now_millis.saturating_sub(since_start));
         told(self.store.record_call(&record)).unwrap_or_default();
     }
 

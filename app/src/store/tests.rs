@@ -15,10 +15,7 @@ use rand_chacha::{
 use redb::StorageBackend;
 
 use super::*;
-use crate::{
-    contacts::{CallDirection, CallOutcome, tests::contact},
-    profile::Profile,
-};
+use crate::{call::Direction, contacts::tests::contact, profile::Profile, report::Outcome};
 
 const NOW: u64 = 1_800_000_000_000;
 
@@ -66,10 +63,10 @@ fn call(n: u64) -> CallRecord {
     CallRecord {
         call_id: [u8::try_from(n % 251).unwrap(); 16],
         peer: user(1),
-        direction: CallDirection::Incoming,
+        direction: Direction::Incoming,
         started_at_millis: n,
         duration_millis: 5,
-        outcome: CallOutcome::NoAnswer,
+        outcome: Outcome::NoAnswer,
     }
 }
 
