@@ -2,18 +2,50 @@
 //!
 //! A file that cannot be read is never overwritten, and nothing in it is guessed at.
 
-use std::{fs, io, path::PathBuf};
+use std::{fmt, fs, io, path::PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
     contacts::Strangers,
-    engine::config::PathPolicy,
     link::{NodeLink, display_name},
     profile::{Profile, ProfileError},
 };
 
 const VERSION: u32 = 1;
+
+/// Which ways media may take: in settings, on the command line and here.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+    clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum PathPolicy {
+    /// Through a relay at once, directly as soon as that works.
+    #[default]
+    Auto,
+    /// Directly or not at all.
+    Direct,
+    /// Only through relays: the other side never learns this address.
+    Relay,
+}
+
+impl fmt::Display for PathPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Direct => "direct",
+            Self::Relay => "relay",
+        })
+    }
+}
 
 /// Why settings cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 
 use super::{CliError, MediaFlags, values};
-use crate::engine::config::PathPolicy;
+use crate::settings::PathPolicy;
 
 /// Two people call each other on this machine, over real sockets and a supernode of their own.
 #[derive(Debug, Clone, Args)]

@@ -5,7 +5,7 @@ use std::{convert::Infallible, path::PathBuf, str::FromStr};
 use clap::Args;
 
 use super::{CliError, values};
-use crate::{engine::config::PathPolicy, link::NodeLink};
+use crate::{link::NodeLink, settings::PathPolicy};
 
 /// Media options of `call`, `answer` and `demo`.
 #[derive(Debug, Clone, Default, Args)]

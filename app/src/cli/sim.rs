@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::{Assertion, CliError, media::writable, values};
 use crate::{
-    engine::config::PathPolicy,
+    settings::PathPolicy,
     sim::{Conditions, Loss, Rate},
 };
 

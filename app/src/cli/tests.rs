@@ -9,8 +9,8 @@ use super::*;
 use crate::{
     call::{Ending, Failure, Side, Unreachable},
     control::Command as ControlCommand,
-    engine::config::PathPolicy,
     link::{NodeLink, PersonLink},
+    settings::PathPolicy,
     sim::{Loss, Rate},
 };
 

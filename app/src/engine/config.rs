@@ -1,10 +1,12 @@
 //! What an engine is started with.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use ahoy_transport::identity::{
     DeviceCertificate, DeviceKeys, NodeAddress, UserId, log::DeviceLog,
 };
+
+pub use crate::settings::PathPolicy;
 
 use super::media::{AudioSettings, Probe};
 use crate::{call::CallConfig, identity::Identity};
@@ -35,39 +37,6 @@ impl Me {
             certificate: identity.certificate().clone(),
             log: identity.log().clone(),
         }
-    }
-}
-
-/// Which ways media may take: in settings, on the command line and here.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Default,
-    serde::Serialize,
-    serde::Deserialize,
-    clap::ValueEnum,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum PathPolicy {
-    /// Through a relay at once, directly as soon as that works.
-    #[default]
-    Auto,
-    /// Directly or not at all.
-    Direct,
-    /// Only through relays: the other side never learns this address.
-    Relay,
-}
-
-impl fmt::Display for PathPolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::Direct => "direct",
-            Self::Relay => "relay",
-        })
     }
 }
 
