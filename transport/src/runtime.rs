@@ -21,8 +21,14 @@ use quinn::{AsyncTimer, AsyncUdpSocket};
 
 use crate::identity::{Host, NodeAddress};
 
+#[cfg(not(target_os = "linux"))]
+mod elsewhere;
+#[cfg(target_os = "linux")]
+mod linux;
+mod networks;
 mod tokio_runtime;
 
+pub use networks::{NetworkChanges, Networks, Route};
 pub use tokio_runtime::TokioRuntime;
 
 /// Clock, timers, tasks, randomness and sockets of one node.
@@ -43,6 +49,23 @@ pub trait Runtime: quinn::Runtime {
 
     /// Addresses of this node's interfaces that are up, loopback included, link-local excluded.
     fn interface_addrs(&self) -> Vec<IpAddr>;
+
+    /// The networks this node is in. A runtime that knows no routes shows its addresses alone.
+    fn networks(&self) -> Networks {
+        Networks::of_addrs(self.interface_addrs())
+    }
+
+    /// Rings from now on when [`Self::networks`] or [`Self::suspended`] may say something else. A runtime that
+    /// cannot tell never rings, and is looked at now and then.
+    fn network_changes(&self) -> NetworkChanges {
+        NetworkChanges::never()
+    }
+
+    /// How long this node has slept since some moment in the past; [`quinn::Runtime::now`] may stand still
+    /// meanwhile.
+    fn suspended(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// The addresses of `host`, an IP address or a DNS name, each with `port`; best first and never empty.
     ///

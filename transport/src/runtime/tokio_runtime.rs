@@ -3,16 +3,24 @@
 use std::{
     future::Future,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::Pin,
     sync::Arc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime as QuinnRuntime};
 use rand_core::{OsRng, RngCore};
 
-use super::{Resolving, Runtime};
+#[cfg(not(target_os = "linux"))]
+use super::elsewhere as system;
+#[cfg(target_os = "linux")]
+use super::linux as system;
+use super::{NetworkChanges, Networks, Resolving, Route, Runtime};
+
+/// Addresses that stand for the internet when the way there is asked for (RFC 5737, 3849). Nothing is sent there.
+const INTERNET_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
+const INTERNET_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
 
 /// [`Runtime`] over tokio. All methods must be called inside a tokio runtime.
 #[derive(Debug, Clone, Copy, Default)]
@@ -62,17 +70,31 @@ impl Runtime for TokioRuntime {
     }
 
     fn interface_addrs(&self) -> Vec<IpAddr> {
-        match if_addrs::get_if_addrs() {
-            Ok(interfaces) => interfaces
-                .into_iter()
-                .map(|interface| interface.ip())
-                .filter(|ip| !is_link_local(*ip))
-                .collect(),
-            Err(error) => {
-                tracing::warn!(%error, "cannot list network interfaces");
-                Vec::new()
-            }
+        interfaces()
+            .into_iter()
+            .map(|interface| interface.ip())
+            .collect()
+    }
+
+    fn networks(&self) -> Networks {
+        let interfaces = interfaces();
+        let way = |to| way_out(&interfaces, to);
+        Networks {
+            route_v4: way(INTERNET_V4),
+            route_v6: way(INTERNET_V6),
+            ..Networks::of_addrs(interfaces.iter().map(if_addrs::Interface::ip))
         }
+    }
+
+    fn network_changes(&self) -> NetworkChanges {
+        system::network_changes()
+    }
+
+    fn suspended(&self) -> Duration {
+        #[cfg(target_os = "linux")]
+        return system::suspended();
+        #[cfg(not(target_os = "linux"))]
+        return system::suspended(self.now(), self.unix_millis());
     }
 
     fn resolve(&self, host: &str, port: u16) -> Resolving<'_> {
@@ -90,6 +112,45 @@ impl Runtime for TokioRuntime {
             Ok(found)
         })
     }
+}
+
+/// Interfaces that are up, an entry per address, without link-local ones.
+fn interfaces() -> Vec<if_addrs::Interface> {
+    match if_addrs::get_if_addrs() {
+        Ok(interfaces) => interfaces
+            .into_iter()
+            // An interface that is down, or whose cable is out, may keep its addresses.
+            .filter(|interface| interface.is_oper_up() && !is_link_local(interface.ip()))
+            .collect(),
+        Err(error) => {
+            tracing::warn!(%error, "cannot list network interfaces");
+            Vec::new()
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn way_out(interfaces: &[if_addrs::Interface], to: IpAddr) -> Option<Route> {
+    let (index, route) = system::route(to)?;
+    let named = interfaces
+        .iter()
+        .find(|interface| interface.index == Some(index));
+    Some(Route {
+        interface: Some(named.map_or_else(|| format!("#{index}"), |found| found.name.clone())),
+        ..route
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn way_out(interfaces: &[if_addrs::Interface], to: IpAddr) -> Option<Route> {
+    let route = system::route(to)?;
+    let named = interfaces
+        .iter()
+        .find(|interface| Some(interface.ip()) == route.source);
+    Some(Route {
+        interface: named.map(|found| found.name.clone()),
+        ..route
+    })
 }
 
 fn is_link_local(ip: IpAddr) -> bool {
