@@ -7,6 +7,7 @@ pub mod client;
 pub mod gather;
 pub mod home;
 pub mod ice;
+pub mod netmon;
 pub mod port;
 pub mod supernode;
 pub mod turn;
