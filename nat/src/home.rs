@@ -12,7 +12,7 @@ use ahoy_transport::{
     identity::NodeId,
     runtime::{Runtime, RuntimeExt, Sleep, Task, timeout},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::{
     client::{NodeClient, Registered, RequestError},
@@ -34,6 +34,10 @@ const STABLE_AFTER: Duration = Duration::from_secs(10);
 const RENEWAL: Duration = Duration::from_secs(30 * 60);
 /// A connection attempt that takes longer is started anew.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// After a change of networks, a supernode that does not answer over the old connection for this long is connected
+/// to anew: a round trip across the world, and one packet lost on it.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// What a home does with a supernode: connect as this device, and be registered as it.
 pub trait Registrant: Send + Sync + std::fmt::Debug + 'static {
@@ -125,6 +129,7 @@ pub struct Home {
     node: NodeId,
     addr: SocketAddr,
     state: watch::Receiver<HomeState>,
+    kicked: Arc<Notify>,
     _task: Task,
 }
 
@@ -158,6 +163,7 @@ impl Home {
         events: mpsc::Sender<(NodeId, HomeEvent)>,
     ) -> Self {
         let (publish, state) = watch::channel(HomeState::Down);
+        let kicked = Arc::new(Notify::new());
         let keeper = Keeper {
             policy,
             runtime: Arc::clone(&runtime),
@@ -166,11 +172,13 @@ impl Home {
             registrant,
             events,
             publish,
+            kicked: Arc::clone(&kicked),
         };
         Self {
             node,
             addr,
             state,
+            kicked,
             _task: runtime.spawn_task(keeper.run()),
         }
     }
@@ -202,6 +210,12 @@ impl Home {
         }
     }
 
+    /// The networks changed: registers again at once, over the connection there is if that still carries, else over
+    /// a new one; whoever waits for the next attempt waits no longer.
+    pub fn kick(&self) {
+        self.kicked.notify_one();
+    }
+
     /// Waits for the registration. It never ends for a home that was given up.
     pub async fn wait_up(&self) -> Arc<HomeUp> {
         let mut state = self.state.clone();
@@ -224,6 +238,7 @@ struct Keeper {
     registrant: Arc<dyn Registrant>,
     events: mpsc::Sender<(NodeId, HomeEvent)>,
     publish: watch::Sender<HomeState>,
+    kicked: Arc<Notify>,
 }
 
 /// Nobody listens any more.
@@ -236,6 +251,8 @@ struct Ended {
     since: Option<Instant>,
     /// The supernode ended it, and so everybody else's.
     by_supernode: bool,
+    /// The networks changed, so the next attempt has other chances and need not wait.
+    kicked: bool,
 }
 
 impl Ended {
@@ -244,6 +261,7 @@ impl Ended {
             reason: reason.to_string(),
             since: None,
             by_supernode: false,
+            kicked: false,
         }
     }
 }
@@ -272,8 +290,21 @@ impl Keeper {
             } else {
                 self.drawn(backoff / 2, backoff)
             };
-            self.runtime.sleep(wait).await;
-            backoff = (backoff * 2).min(LAST_BACKOFF);
+            let kicked = ended.kicked || self.wait(wait).await;
+            backoff = if kicked {
+                FIRST_BACKOFF
+            } else {
+                (backoff * 2).min(LAST_BACKOFF)
+            };
+        }
+    }
+
+    /// Says whether the networks changed meanwhile.
+    async fn wait(&self, wait: Duration) -> bool {
+        tokio::select! {
+            biased;
+            () = self.kicked.notified() => true,
+            () = self.runtime.sleep(wait) => false,
         }
     }
 
@@ -296,7 +327,18 @@ impl Keeper {
     /// Connects, registers, and serves until that is over.
     async fn stay_registered(&self) -> Result<Ended, Abandoned> {
         let connecting = self.registrant.connect(self.node, self.addr);
-        let connection = match timeout(&*self.runtime, CONNECT_TIMEOUT, connecting).await {
+        let connecting = timeout(&*self.runtime, CONNECT_TIMEOUT, connecting);
+        let connected = tokio::select! {
+            biased;
+            connected = connecting => connected,
+            () = self.kicked.notified() => {
+                return Ok(Ended {
+                    kicked: true,
+                    ..Ended::before_it_began("the networks changed")
+                });
+            }
+        };
+        let connection = match connected {
             Some(Ok(connection)) => connection,
             Some(Err(failure)) => return Ok(Ended::before_it_began(failure)),
             None => return Ok(Ended::before_it_began("the supernode does not answer")),
@@ -313,6 +355,7 @@ impl Keeper {
             reason: lost.to_string(),
             since,
             by_supernode: matches!(lost, Loss::Connection(ConnectionLost::ClosedByPeer(_))),
+            kicked: matches!(lost, Loss::Networks),
         })
     }
 
@@ -354,6 +397,19 @@ impl Keeper {
                     }
                 }
                 () = self.events.closed() => return Err(Abandoned),
+                () = self.kicked.notified() => {
+                    let registering = self.register(client);
+                    match timeout(&*self.runtime, PROBE_TIMEOUT, registering).await {
+                        Some(registered) => {
+                            if let Err(error) = registered? {
+                                return Ok(Loss::Registration(error));
+                            }
+                        }
+                        None => return Ok(Loss::Networks),
+                    }
+                    renewal.set(self.renewal());
+                    continue;
+                }
                 () = &mut renewal => {
                     if let Err(error) = self.register(client).await? {
                         return Ok(Loss::Registration(error));
@@ -378,4 +434,6 @@ enum Loss {
     Connection(ConnectionLost),
     #[error(transparent)]
     Registration(RequestError),
+    #[error("the networks changed, and the old connection does not carry any more")]
+    Networks,
 }

@@ -806,7 +806,7 @@ const STAGGER: Duration = Duration::from_millis(211);
 
 /// Homes that note when they were registered.
 struct Homes {
-    _homes: Vec<Home>,
+    homes: Vec<Home>,
     registered: Arc<Mutex<Vec<(Duration, usize)>>>,
 }
 
@@ -841,10 +841,7 @@ impl Homes {
         for (n, home) in homes.iter().enumerate() {
             net.on(n, home.wait_up());
         }
-        Self {
-            _homes: homes,
-            registered,
-        }
+        Self { homes, registered }
     }
 
     /// When each home was registered first after `since`, counted from there.
@@ -857,6 +854,43 @@ impl Homes {
         }
         first
     }
+}
+
+#[test]
+fn a_home_registers_again_at_once_when_the_networks_change() {
+    let net = Net::new(3, Limits::default());
+    let kept = Homes::start(&net, HomePolicy::default());
+    net.world.run_for(Duration::from_secs(20)).unwrap();
+    let changed = net.world.elapsed();
+    kept.homes.iter().for_each(Home::kick);
+    net.world.run_for(Duration::from_millis(200)).unwrap();
+    let took = kept.after(changed);
+    println!("registered again after {took:?}");
+    assert_eq!(took.len(), 3);
+    // Over the connections there were.
+    assert_eq!(net.handshakes(), 3);
+}
+
+#[test]
+fn a_home_that_waits_for_its_next_attempt_makes_it_when_the_networks_change() {
+    let back_within = |kicked: bool| {
+        let mut net = Net::new(3, Limits::default());
+        let kept = Homes::start(&net, HomePolicy::default());
+        net.world.kill(net.home);
+        net.supernode = None;
+        // By now they wait up to a minute between attempts.
+        net.world.run_for(Duration::from_secs(400)).unwrap();
+        net.world.restart(net.home);
+        net.start(Limits::default());
+        let changed = net.world.elapsed();
+        if kicked {
+            kept.homes.iter().for_each(Home::kick);
+        }
+        net.world.run_for(Duration::from_millis(500)).unwrap();
+        kept.after(changed).len()
+    };
+    assert_eq!(back_within(true), 3);
+    assert_eq!(back_within(false), 0);
 }
 
 /// Kills the supernode without a word, starts it again after `outage`, and says how long after that each of the
