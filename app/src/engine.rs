@@ -9,6 +9,7 @@ use std::{io, sync::Arc};
 
 use ahoy_nat::{
     home::{ConnectFailure, Home, Registrant},
+    netmon::NetMonitor,
     port::{PortHub, SharedPort},
     supernode::protocol::Registration,
 };
@@ -135,6 +136,17 @@ pub fn start(
         }
     });
 
+    let mut monitor = NetMonitor::start(runtime);
+    let tell = inbox.clone();
+    let watcher = runtime.spawn_task(async move {
+        loop {
+            let state = monitor.changed().await;
+            if tell.send(Internal::NetworkChanged(state)).await.is_err() {
+                return;
+            }
+        }
+    });
+
     let (over, ending) = watch::channel(false);
     let mut engine = Engine::new(
         Arc::clone(runtime),
@@ -151,7 +163,7 @@ pub fn start(
     runtime
         .spawn_task(async move {
             engine.run(happenings).await;
-            drop(forwarder);
+            drop((forwarder, watcher));
             over.send_replace(true);
         })
         .detach();

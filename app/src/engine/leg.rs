@@ -17,6 +17,7 @@ use ahoy_nat::{
     client::NodeClient,
     gather::host_candidates,
     ice::{IceCredentials, IceEvent, IceRole, rtc::RtcIceAgent, runner::IceRunner},
+    netmon::NetworkState,
     port::PortHub,
     turn::{
         TurnError,
@@ -522,6 +523,29 @@ impl Leg {
         let source = sources.iter().find(|source| source.node() == node);
         if let (Some(source), true) = (source.cloned(), self.session.is_some()) {
             self.start_relay(source);
+        }
+    }
+
+    /// Our addresses or the way out changed. A relay knows us by an address: whether it still does is asked at once,
+    /// and the other side hears of the new addresses.
+    pub(super) fn network_changed(&mut self, state: &NetworkState) {
+        if state.networks.is_offline() {
+            return;
+        }
+        for relay in &self.relays {
+            relay.allocation.probe();
+        }
+        if self.shown_ice && !state.reason.gained.is_empty() {
+            let ice = self.ice_candidates();
+            if let Some(agent) = &self.ice {
+                for candidate in &ice {
+                    agent.add_local(*candidate);
+                }
+            }
+            self.send_reach(Reach {
+                ice,
+                relayed: Vec::new(),
+            });
         }
     }
 

@@ -9,6 +9,7 @@ use std::{
 use ahoy_nat::{
     client::{NodeClient, RequestError},
     home::{Home, HomeEvent, HomeUp},
+    netmon::NetworkState,
     port::PortHub,
     supernode::protocol::Push,
 };
@@ -59,6 +60,8 @@ const MAX_SLOTS: usize = 8;
 pub(super) enum Internal {
     Home(NodeId, HomeEvent),
     GuestPush(Push),
+    /// Interfaces, addresses or the way out changed, or the machine woke up.
+    NetworkChanged(NetworkState),
     Found {
         call: CallId,
         findings: Findings,
@@ -333,6 +336,7 @@ impl Engine {
         match happening {
             Internal::Home(node, event) => self.handle_home(node, event),
             Internal::GuestPush(push) => self.handle_push(None, push),
+            Internal::NetworkChanged(state) => self.handle_network(&state),
             Internal::Found { call, findings } => self.handle_found(call, findings),
             Internal::Delivered {
                 call,
@@ -377,6 +381,14 @@ impl Engine {
             HomeEvent::Draining => tracing::debug!(?node, "home is about to stop"),
         }
         self.show();
+    }
+
+    /// Homes first: whatever a leg needs of them waits for them.
+    fn handle_network(&mut self, state: &NetworkState) {
+        if !state.networks.is_offline() {
+            self.homes.iter().for_each(Home::kick);
+        }
+        self.each_leg(|leg| leg.network_changed(state));
     }
 
     /// Our link with the homes we have.
