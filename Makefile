@@ -6,9 +6,15 @@
 CARGO ?= cargo
 # The caller's target directory if there is one: checkouts can then share it.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+# Cargo's subcommands that are not part of a toolchain are built once, beside everything else, and found by their path.
+# Without optimisation: they work for seconds and take minutes to compile with it.
+TOOLS := $(abspath $(TARGET))/tools
+TOOL = test -x $(TOOLS)/bin/$(1) || $(CARGO) install --quiet --locked --debug --root $(TOOLS) --target-dir $(TOOLS)/target
 HEADLESS := --no-default-features --features voice
+# The fuzz targets are checked by `make lint`; each would be linked with everything here.
+TESTED := --workspace --exclude ahoy-fuzz --features ahoy-tests/devices
 
-.PHONY: run demo test lint unit bench bench-audio fuzz deny clean help
+.PHONY: run demo test lint unit deps bench bench-audio fuzz help
 
 run:
 	@.ci/setup window
@@ -30,14 +36,29 @@ lint:
 	$(CARGO) clippy --locked -p ahoy --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
 
-fuzz:
-	@for target in $$(ls tests/fuzz/fuzz_targets | sed "s/.rs$$//"); do \
-		(cd tests && cargo +nightly fuzz run $$target -- -max_total_time=$(or $(FUZZ_SECONDS),60)) || exit 1; done
-
 # The binary first: some tests run it as separate processes, and look for it beside themselves.
 unit:
-	$(CARGO) build --locked --workspace --features ahoy-tests/devices
-	$(CARGO) test --locked --workspace --features ahoy-tests/devices
+	$(CARGO) build --locked $(TESTED)
+	$(CARGO) test --locked $(TESTED)
+
+# What `make test` has no time for: it compiles the tools that look.
+deps:
+	@.ci/setup build
+	@$(call TOOL,cargo-deny) --no-default-features cargo-deny@0.20.2
+	@$(call TOOL,cargo-machete) cargo-machete@0.9.2
+	$(TOOLS)/bin/cargo-deny --all-features --locked check bans licenses sources
+	$(TOOLS)/bin/cargo-machete .
+
+# libFuzzer on each target in turn, without the sanitizers that need another toolchain: what they find in safe Rust,
+# the checks of a development build find too. make fuzz FUZZ_TARGETS=turn FUZZ_SECONDS=3600 for one that is suspected.
+# Finds go to tests/fuzz/artifacts, and into tests/fuzz/corpus once they are mended.
+FUZZ_TARGETS ?= $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
+fuzz:
+	@.ci/setup build
+	@$(call TOOL,cargo-fuzz) cargo-fuzz@0.13.2
+	@for target in $(FUZZ_TARGETS); do \
+		$(TOOLS)/bin/cargo-fuzz run --fuzz-dir tests/fuzz --dev --sanitizer none --target-dir $(TOOLS)/fuzz \
+			$$target -- -max_total_time=$(or $(FUZZ_SECONDS),60) || exit 1; done
 
 bench:
 	@.ci/setup bench
@@ -52,13 +73,10 @@ bench-audio:
 	@$(TARGET)/bench-audio/bin/python -m pip install --quiet pesq numpy scipy soundfile
 	@$(TARGET)/bench-audio/bin/python tests/bench_audio.py $(TARGET)/demo/ahoy
 
-deny:
-	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
-	$(CARGO) deny check bans licenses sources
-
 help:
 	@sed -n 's/^# \(.*\)/\1/p' Makefile | head -n 4
 	@echo "make lint, make unit   the two halves of make test"
 	@echo "make bench             speeds, beside quinn with TLS in the same run"
 	@echo "make bench-audio       PESQ of real calls"
-	@echo "make deny              licences, sources and banned crates of the dependencies"
+	@echo "make deps              licences, sources, bans and use of the dependencies"
+	@echo "make fuzz              each fuzz target for FUZZ_SECONDS (60)"
