@@ -25,14 +25,47 @@
 //! # let _ = bob;
 //! ```
 //!
+//! People sit behind address translators: [`World::add_site`] makes a node and whatever stands between it and
+//! the internet by a name such as `symmetric` or `cgnat`; [`World::add_nat`], [`World::add_nat_behind`] and
+//! [`World::add_node_behind`] build any other house. What happens to them is a [`Fault`], now
+//! ([`World::apply`]) or later ([`World::at`]):
+//!
+//! | what happened | fault |
+//! |---|---|
+//! | the direct path is cut, the relay still works | [`Fault::Partition`] of the two, ended by [`Fault::Mend`] |
+//! | one direction only | [`Fault::BlackHole`], [`Fault::EndBlackHole`] |
+//! | the cable is pulled out | [`Fault::LinkDown`], [`Fault::LinkUp`] |
+//! | the line is dead and nobody tells | [`Fault::UpstreamDown`], [`Fault::UpstreamUp`] |
+//! | the router rebooted, its bindings are gone | [`Fault::NatReboot`], or [`Fault::NatDown`] and [`Fault::NatUp`] |
+//! | the provider gave the router another address | [`Fault::NatAddresses`] |
+//! | another address, same network | [`Fault::Addresses`] |
+//! | from Wi-Fi to the telephone network | [`World::move_site`] or [`Fault::Attach`] |
+//! | UDP is blocked from now on, or no longer | [`Fault::NatConfig`] with `udp_blocked` |
+//! | the supernode dies, comes back | [`Fault::Kill`], [`Fault::Restart`] |
+//!
+//! ```
+//! use ahoy::sim::{Fault, NatKind, World};
+//!
+//! let world = World::new(7);
+//! let alice = world.add_site("alice", NatKind::Port, 1);
+//! let bob = world.add_site("bob", NatKind::CgnatSym, 2);
+//! // Bob's phone leaves the Wi-Fi of his flat for Alice's.
+//! let guest = vec!["192.168.1.77".parse().unwrap()];
+//! world.at(world.elapsed(), Fault::Attach { node: bob.node, behind: alice.router(), addresses: guest });
+//! ```
+//!
+//! A fault must not come from within a task of the node that it kills: use [`World::at`] there.
+//!
 //! Code in the simulation must not use tokio's timers, tasks or sockets, real clocks or operating system
 //! randomness, and must not let the order of a hash map decide anything. `tokio::sync` is fine, as long as
 //! the world does not itself run inside a tokio runtime: that would bring its cooperation budget with it.
 
 mod executor;
 mod link;
+mod nat;
 mod network;
 mod runtime;
+mod site;
 
 use std::{
     collections::BTreeMap,
@@ -54,10 +87,15 @@ use executor::{Executor, SimTask, lock};
 use network::{Hop, Network, Packet};
 
 pub use link::{Conditions, DEFAULT_MTU_BYTES, Loss, Rate};
+pub use nat::{
+    DEFAULT_BINDING_TIMEOUT, DEFAULT_MAX_BINDINGS, Dependence, NatConfig, NatKind, NatStats,
+    PortAllocation, SimNat,
+};
 pub use network::{
     DropReason, Fault, LinkId, NetworkStats, PacketEvent, RECEIVE_QUEUE_BYTES, SimNode, TraceHash,
 };
 pub use runtime::{EPOCH_MILLIS, SimRuntime};
+pub use site::Site;
 
 /// What is due at some time.
 enum Event {
@@ -211,7 +249,7 @@ impl World {
     /// # Panics
     /// If another node has one of the addresses.
     pub fn add_node(&self, name: &str, addresses: &[IpAddr]) -> SimNode {
-        lock(&self.shared.network).add_node(name, addresses)
+        lock(&self.shared.network).add_node(name, None, addresses)
     }
 
     /// The runtime of the node's present life. Every call returns a handle to the same stream of randomness.
@@ -308,6 +346,7 @@ impl World {
                 self.restart(node);
             }
             Fault::BlackHole { from, to } => network.block(from, to),
+            Fault::EndBlackHole { from, to } => network.unblock(from, to),
             Fault::Partition { left, right } => {
                 for a in left {
                     for b in &right {
@@ -316,7 +355,17 @@ impl World {
                     }
                 }
             }
+            Fault::Mend { left, right } => {
+                for a in left {
+                    for b in &right {
+                        network.unblock(a, *b);
+                        network.unblock(*b, a);
+                    }
+                }
+            }
             Fault::Heal => network.heal(),
+            Fault::UpstreamDown(node) => network.set_upstream_up(node, false),
+            Fault::UpstreamUp(node) => network.set_upstream_up(node, true),
             Fault::Conditions { link, conditions } => {
                 network.set_conditions(executor, link, conditions);
             }
@@ -328,6 +377,20 @@ impl World {
                 network.set_conditions(executor, link, conditions);
             }
             Fault::Addresses { node, addresses } => network.set_addresses(node, addresses),
+            Fault::Attach {
+                node,
+                behind,
+                addresses,
+            } => network.attach(node, behind, addresses),
+            Fault::NatReboot(nat) => {
+                let router = network.nat_mut(nat);
+                router.set_up(false);
+                router.set_up(true);
+            }
+            Fault::NatDown(nat) => network.nat_mut(nat).set_up(false),
+            Fault::NatUp(nat) => network.nat_mut(nat).set_up(true),
+            Fault::NatConfig { nat, config } => network.nat_mut(nat).set_config(config),
+            Fault::NatAddresses { nat, addresses } => network.set_nat_addresses(nat, addresses),
         }
     }
 

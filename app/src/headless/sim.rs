@@ -25,7 +25,7 @@ use crate::{
     },
     engine::handle::{Event, View},
     report::{Report, summary, write_atomically},
-    sim::{Conditions, DropReason, Fault, LinkId, SimNode, World},
+    sim::{Conditions, Fault, LinkId, SimNode, World},
 };
 
 /// Setting up over the worst link that still carries a call, and giving one up. Virtual time costs little.
@@ -424,23 +424,9 @@ fn standing(view: &watch::Receiver<View>, world: &World, caller: SimNode) -> Hap
             dropped: stats
                 .dropped
                 .iter()
-                .map(|(reason, count)| (word(*reason), *count))
+                .map(|(reason, count)| (reason.as_str(), *count))
                 .collect(),
         },
-    }
-}
-
-fn word(reason: DropReason) -> &'static str {
-    match reason {
-        DropReason::NoRoute => "no_route",
-        DropReason::LinkDown => "link_down",
-        DropReason::Blocked => "blocked",
-        DropReason::TooBig => "too_big",
-        DropReason::QueueFull => "queue_full",
-        DropReason::Lost => "lost",
-        DropReason::NodeDown => "node_down",
-        DropReason::NoSocket => "no_socket",
-        DropReason::ReceiveQueueFull => "receive_queue_full",
     }
 }
 

@@ -1,9 +1,9 @@
 //! Nodes, their addresses and sockets, and the way of a packet between them.
 //!
-//! A packet goes `socket -> uplink of its node -> core -> downlink of the destination -> socket`. The core is
-//! ideal: it routes by address and loses only what a fault tells it to. A pair override replaces both links.
-//! Address translators will stand between uplink and core: they see a packet where [`Network::arrived`] has
-//! it come out of an uplink, and may rewrite it before it is routed.
+//! A packet goes `socket -> uplink of its node -> translators -> core -> translators -> downlink of the
+//! destination -> socket`. The core is ideal: it routes by address and loses only what a fault tells it to.
+//! A pair override replaces both links. Behind a translator lies a private network of its own, whose nodes
+//! reach each other at once, by none of the links.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -23,6 +23,7 @@ use super::{
     Event,
     executor::{Executor, lock},
     link::{Conditions, Offer, Pipe, Rate, Travel, WireSize},
+    nat::{Nat, NatConfig, NatStats, Refused, SimNat},
     seeded_rng,
 };
 
@@ -59,7 +60,8 @@ pub enum LinkId {
     Uplink(SimNode),
     /// From the core to a node.
     Downlink(SimNode),
-    /// From one node to another, in place of the uplink of the one and the downlink of the other.
+    /// From one node to another in the same network, in place of the uplink of the one and the downlink of the
+    /// other. Not for what passes a translator.
     Pair {
         /// The sender.
         from: SimNode,
@@ -86,6 +88,13 @@ pub enum Fault {
         /// The receiver.
         to: SimNode,
     },
+    /// Packets in this direction pass again.
+    EndBlackHole {
+        /// The sender.
+        from: SimNode,
+        /// The receiver.
+        to: SimNode,
+    },
     /// No packet passes between these two groups, in either direction.
     Partition {
         /// The nodes on one side.
@@ -93,8 +102,20 @@ pub enum Fault {
         /// The nodes on the other side.
         right: Vec<SimNode>,
     },
+    /// Packets pass between these two groups again, in both directions.
+    Mend {
+        /// The nodes on one side.
+        left: Vec<SimNode>,
+        /// The nodes on the other side.
+        right: Vec<SimNode>,
+    },
     /// Ends all black holes and partitions.
     Heal,
+    /// Nothing passes the node's link, though its carrier stays and nobody tells: the line behind the modem is
+    /// dead. Neighbours behind the same translator are still there.
+    UpstreamDown(SimNode),
+    /// The line is back.
+    UpstreamUp(SimNode),
     /// New conditions for one direction of a link.
     Conditions {
         /// The direction.
@@ -114,6 +135,36 @@ pub enum Fault {
         /// The node.
         node: SimNode,
         /// All its addresses from now on, without loopback.
+        addresses: Vec<IpAddr>,
+    },
+    /// The node moves into another network: from Wi-Fi to the telephone network, say. Sockets bound to
+    /// unspecified addresses live on.
+    Attach {
+        /// The node.
+        node: SimNode,
+        /// The translator behind which it is from now on; none: the internet.
+        behind: Option<SimNat>,
+        /// All its addresses from now on, without loopback.
+        addresses: Vec<IpAddr>,
+    },
+    /// The router loses its bindings, as by a short cut of power.
+    NatReboot(SimNat),
+    /// The router is off: nothing passes, and its bindings are gone.
+    NatDown(SimNat),
+    /// The router is on again.
+    NatUp(SimNat),
+    /// The router behaves otherwise from now on. Its bindings stay.
+    NatConfig {
+        /// The router.
+        nat: SimNat,
+        /// What holds from now on.
+        config: NatConfig,
+    },
+    /// The router has other outside addresses from now on; all bindings are gone.
+    NatAddresses {
+        /// The router.
+        nat: SimNat,
+        /// All its outside addresses from now on.
         addresses: Vec<IpAddr>,
     },
 }
@@ -139,9 +190,46 @@ pub enum DropReason {
     NoSocket,
     /// The socket's receive queue was full.
     ReceiveQueueFull,
+    /// The line behind the sender's or the receiver's modem is dead.
+    UpstreamDown,
+    /// A router that lets no UDP pass.
+    UdpBlocked,
+    /// It came to a router's outside address where nothing is mapped.
+    NoMapping,
+    /// A router or firewall that lets in only answers.
+    Filtered,
+    /// From inside a router to its outside address, and the router does not hairpin.
+    HairpinRefused,
+    /// A router whose table is full.
+    NatFull,
+    /// A router that is off.
+    NatDown,
 }
 
 impl DropReason {
+    /// The reason in one word, as it stands in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoRoute => "no_route",
+            Self::LinkDown => "link_down",
+            Self::Blocked => "blocked",
+            Self::TooBig => "too_big",
+            Self::QueueFull => "queue_full",
+            Self::Lost => "lost",
+            Self::NodeDown => "node_down",
+            Self::NoSocket => "no_socket",
+            Self::ReceiveQueueFull => "receive_queue_full",
+            Self::UpstreamDown => "upstream_down",
+            Self::UdpBlocked => "udp_blocked",
+            Self::NoMapping => "no_mapping",
+            Self::Filtered => "filtered",
+            Self::HairpinRefused => "hairpin_refused",
+            Self::NatFull => "nat_full",
+            Self::NatDown => "nat_down",
+        }
+    }
+
     /// Stands for the reason in the trace hash.
     fn code(self) -> u8 {
         match self {
@@ -154,6 +242,26 @@ impl DropReason {
             Self::NodeDown => 7,
             Self::NoSocket => 8,
             Self::ReceiveQueueFull => 9,
+            Self::UpstreamDown => 10,
+            Self::UdpBlocked => 11,
+            Self::NoMapping => 12,
+            Self::Filtered => 13,
+            Self::HairpinRefused => 14,
+            Self::NatFull => 15,
+            Self::NatDown => 16,
+        }
+    }
+}
+
+impl From<Refused> for DropReason {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::UdpBlocked => Self::UdpBlocked,
+            Refused::NoMapping => Self::NoMapping,
+            Refused::Filtered => Self::Filtered,
+            Refused::Hairpin => Self::HairpinRefused,
+            Refused::Full => Self::NatFull,
+            Refused::Down => Self::NatDown,
         }
     }
 }
@@ -169,10 +277,14 @@ pub struct PacketEvent {
     pub from: SimNode,
     /// The node that has the destination address, if any has been found.
     pub to: Option<SimNode>,
-    /// Source address.
+    /// Source address, as the receiver sees it or where the packet was dropped.
     pub src: SocketAddr,
-    /// Destination address.
+    /// Destination address, as the receiver sees it or where the packet was dropped.
     pub dst: SocketAddr,
+    /// Source address as the sender wrote it, before any translator.
+    pub sent_src: SocketAddr,
+    /// Destination address as the sender wrote it, before any translator.
+    pub sent_dst: SocketAddr,
     /// ECN mark (RFC 3168), passed on unchanged.
     pub ecn: Option<EcnCodepoint>,
     /// UDP payload.
@@ -237,6 +349,8 @@ pub(super) struct Packet {
     from: SimNode,
     src: SocketAddr,
     dst: SocketAddr,
+    sent_src: SocketAddr,
+    sent_dst: SocketAddr,
     ecn: Option<EcnCodepoint>,
     contents: Bytes,
     sent_at: Duration,
@@ -259,8 +373,27 @@ impl WireSize for Packet {
 pub(super) enum Hop {
     /// At the far end of a link.
     Link(LinkId),
+    /// At a neighbour in the same private network.
+    Lan(SimNode),
     /// At its own node, which it never left.
     Local,
+}
+
+/// A network in which addresses mean something: behind a translator, or the internet.
+type Realm = Option<SimNat>;
+
+/// Who has an address in a realm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Node(SimNode),
+    /// On its outside.
+    Nat(SimNat),
+}
+
+/// A translator and the network on its outside.
+struct Router {
+    nat: Nat,
+    outside: Realm,
 }
 
 /// What a socket has received and nobody has read.
@@ -299,10 +432,12 @@ struct Binding {
 pub(super) struct Node {
     pub(super) name: String,
     addresses: Vec<IpAddr>,
+    behind: Realm,
     pub(super) alive: bool,
     /// How often the node was started before.
     pub(super) incarnation: u64,
     link_up: bool,
+    upstream_up: bool,
     up: Pipe<Packet>,
     down: Pipe<Packet>,
     pub(super) clock_offset_millis: i64,
@@ -316,7 +451,8 @@ pub(super) struct Node {
 pub(super) struct Network {
     seed: u64,
     nodes: Vec<Node>,
-    addresses: BTreeMap<IpAddr, SimNode>,
+    routers: Vec<Router>,
+    addresses: BTreeMap<(Realm, IpAddr), Owner>,
     pairs: BTreeMap<(SimNode, SimNode), Pipe<Packet>>,
     blocked: BTreeSet<(SimNode, SimNode)>,
     stats: NetworkStats,
@@ -333,6 +469,7 @@ impl Network {
         Self {
             seed,
             nodes: Vec::new(),
+            routers: Vec::new(),
             addresses: BTreeMap::new(),
             pairs: BTreeMap::new(),
             blocked: BTreeSet::new(),
@@ -345,15 +482,17 @@ impl Network {
         }
     }
 
-    pub(super) fn add_node(&mut self, name: &str, addresses: &[IpAddr]) -> SimNode {
+    pub(super) fn add_node(&mut self, name: &str, behind: Realm, addresses: &[IpAddr]) -> SimNode {
         let node = SimNode(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
         let ideal = || Conditions::default();
         self.nodes.push(Node {
             name: name.to_owned(),
             addresses: Vec::new(),
+            behind,
             alive: true,
             incarnation: 0,
             link_up: true,
+            upstream_up: true,
             up: Pipe::new(
                 ideal(),
                 seeded_rng(self.seed, "uplink", [u64::from(node.0), 0]),
@@ -368,8 +507,60 @@ impl Network {
             next_port: FIRST_DYNAMIC_PORT,
             stats: NetworkStats::default(),
         });
-        self.set_addresses(node, addresses.to_vec());
+        self.attach(node, behind, addresses.to_vec());
         node
+    }
+
+    pub(super) fn add_nat(
+        &mut self,
+        name: &str,
+        config: NatConfig,
+        outside: Realm,
+        external: Vec<IpAddr>,
+    ) -> SimNat {
+        let nat = SimNat(u32::try_from(self.routers.len()).unwrap_or(u32::MAX));
+        let rng = seeded_rng(self.seed, "nat", [u64::from(nat.0), 0]);
+        self.routers.push(Router {
+            nat: Nat::new(name, config, Vec::new(), rng),
+            outside,
+        });
+        self.set_nat_addresses(nat, external);
+        nat
+    }
+
+    pub(super) fn nat(&self, nat: SimNat) -> &Nat {
+        &self.routers[nat.index()].nat
+    }
+
+    pub(super) fn nat_mut(&mut self, nat: SimNat) -> &mut Nat {
+        &mut self.routers[nat.index()].nat
+    }
+
+    pub(super) fn nat_stats(&self, now: Duration, nat: SimNat) -> NatStats {
+        self.nat(nat).stats(now)
+    }
+
+    /// # Panics
+    /// If somebody else on its outside has one of the addresses, or it is none of IPv4.
+    pub(super) fn set_nat_addresses(&mut self, nat: SimNat, addresses: Vec<IpAddr>) {
+        let owner = Owner::Nat(nat);
+        self.addresses.retain(|_, other| *other != owner);
+        let outside = self.routers[nat.index()].outside;
+        for address in &addresses {
+            assert!(address.is_ipv4(), "{address}: IPv6 is not translated");
+            self.own(outside, *address, owner);
+        }
+        self.nat_mut(nat).set_external(addresses);
+    }
+
+    fn own(&mut self, realm: Realm, address: IpAddr, owner: Owner) {
+        // IPv6 addresses are global.
+        let realm = realm.filter(|_| address.is_ipv4());
+        let taken = self.addresses.insert((realm, address), owner);
+        assert!(
+            taken.is_none(),
+            "two have the address {address} in one network"
+        );
     }
 
     pub(super) fn nodes(&self) -> impl Iterator<Item = SimNode> + use<> {
@@ -389,15 +580,21 @@ impl Network {
         node.alive && node.incarnation == incarnation
     }
 
-    /// # Panics
-    /// If another node has one of the addresses: a world without translators has no private ones.
     pub(super) fn set_addresses(&mut self, node: SimNode, addresses: Vec<IpAddr>) {
-        self.addresses.retain(|_, owner| *owner != node);
+        self.attach(node, self.node(node).behind, addresses);
+    }
+
+    /// # Panics
+    /// If somebody else in that network has one of the addresses.
+    pub(super) fn attach(&mut self, node: SimNode, behind: Realm, addresses: Vec<IpAddr>) {
+        let owner = Owner::Node(node);
+        self.addresses.retain(|_, other| *other != owner);
         for address in &addresses {
-            let taken = self.addresses.insert(*address, node);
-            assert!(taken.is_none(), "two nodes have the address {address}");
+            self.own(behind, *address, owner);
         }
-        self.node_mut(node).addresses = addresses;
+        let state = self.node_mut(node);
+        state.behind = behind;
+        state.addresses = addresses;
     }
 
     /// Addresses of interfaces that are up, loopback included.
@@ -490,6 +687,14 @@ impl Network {
         self.blocked.insert((from, to));
     }
 
+    pub(super) fn unblock(&mut self, from: SimNode, to: SimNode) {
+        self.blocked.remove(&(from, to));
+    }
+
+    pub(super) fn set_upstream_up(&mut self, node: SimNode, up: bool) {
+        self.node_mut(node).upstream_up = up;
+    }
+
     pub(super) fn heal(&mut self) {
         self.blocked.clear();
     }
@@ -551,16 +756,18 @@ impl Network {
         for index in 0..count {
             let start = index * segment;
             let end = (start + segment).min(transmit.contents.len());
-            let mut packet = Packet {
+            let src = canonical(SocketAddr::new(source.unwrap_or(local.ip()), local.port()));
+            let packet = Packet {
                 from: node,
-                src: SocketAddr::new(source.unwrap_or(local.ip()), local.port()),
+                src,
                 dst,
+                sent_src: src,
+                sent_dst: dst,
                 ecn: transmit.ecn,
                 contents: Bytes::copy_from_slice(&transmit.contents[start..end]),
                 sent_at: executor.elapsed(),
                 duplicate: false,
             };
-            packet.src = canonical(packet.src);
             let bytes = packet.contents.len() as u64;
             for stats in [&mut self.stats, &mut self.nodes[node.index()].stats] {
                 stats.sent += 1;
@@ -608,7 +815,7 @@ impl Network {
         if !has_source {
             return self.drop_packet(executor, packet, None, DropReason::NoRoute);
         }
-        let to = self.addresses.get(&packet.dst.ip()).copied();
+        let to = self.neighbour(from, packet.dst.ip());
         if packet.dst.ip().is_loopback() || to == Some(from) {
             executor.schedule(executor.elapsed(), Event::Arrived(Hop::Local, packet));
             return;
@@ -619,16 +826,41 @@ impl Network {
         if !self.node(from).link_up {
             return self.drop_packet(executor, packet, to, DropReason::LinkDown);
         }
-        let link = match to {
-            Some(to) if self.pairs.contains_key(&(from, to)) => {
-                if self.blocked.contains(&(from, to)) {
-                    return self.drop_packet(executor, packet, Some(to), DropReason::Blocked);
-                }
-                LinkId::Pair { from, to }
-            }
-            Some(_) | None => LinkId::Uplink(from),
+        let Some(to) = to else {
+            return self.leave(executor, from, packet);
         };
-        self.enter(executor, link, packet, to);
+        let pair = self.pairs.contains_key(&(from, to));
+        if !pair && self.node(from).behind.is_none() {
+            return self.leave(executor, from, packet);
+        }
+        if self.blocked.contains(&(from, to)) {
+            return self.drop_packet(executor, packet, Some(to), DropReason::Blocked);
+        }
+        if pair {
+            self.enter(executor, LinkId::Pair { from, to }, packet, Some(to));
+        } else {
+            executor.schedule(executor.elapsed(), Event::Arrived(Hop::Lan(to), packet));
+        }
+    }
+
+    /// Into the uplink.
+    fn leave(&mut self, executor: &Executor, from: SimNode, packet: Packet) {
+        let to = self.neighbour(from, packet.dst.ip());
+        if self.node(from).upstream_up {
+            self.enter(executor, LinkId::Uplink(from), packet, to);
+        } else {
+            self.drop_packet(executor, packet, to, DropReason::UpstreamDown);
+        }
+    }
+
+    /// The node with this address in the network of `from`.
+    fn neighbour(&self, from: SimNode, ip: IpAddr) -> Option<SimNode> {
+        let realm = self.node(from).behind;
+        let owner = self.addresses.get(&(realm.filter(|_| ip.is_ipv4()), ip));
+        match owner {
+            Some(Owner::Node(to)) if self.node(*to).behind == realm => Some(*to),
+            Some(Owner::Node(_) | Owner::Nat(_)) | None => None,
+        }
     }
 
     fn enter(&mut self, executor: &Executor, link: LinkId, packet: Packet, to: Option<SimNode>) {
@@ -659,7 +891,10 @@ impl Network {
     fn travel(&mut self, executor: &Executor, link: LinkId, packet: Packet) {
         match self.pipe(link).travel(executor.elapsed()) {
             Travel::Lost => {
-                let to = self.addresses.get(&packet.dst.ip()).copied();
+                let to = match link {
+                    LinkId::Uplink(from) => self.neighbour(from, packet.dst.ip()),
+                    LinkId::Downlink(to) | LinkId::Pair { to, .. } => Some(to),
+                };
                 self.drop_packet(executor, packet, to, DropReason::Lost);
             }
             Travel::Arrives { at, duplicate_at } => {
@@ -689,7 +924,11 @@ impl Network {
                 self.route(executor, *from, packet);
                 None
             }
-            Hop::Link(LinkId::Downlink(to) | LinkId::Pair { to, .. }) => {
+            Hop::Link(LinkId::Downlink(to)) if !self.node(*to).upstream_up => {
+                self.drop_packet(executor, packet, Some(*to), DropReason::UpstreamDown);
+                None
+            }
+            Hop::Link(LinkId::Downlink(to) | LinkId::Pair { to, .. }) | Hop::Lan(to) => {
                 if self.node(*to).link_up {
                     self.deliver(executor, *to, packet)
                 } else {
@@ -704,18 +943,104 @@ impl Network {
         }
     }
 
-    /// The core: from an uplink to the downlink of whoever has the destination address now.
-    fn route(&mut self, executor: &Executor, from: SimNode, packet: Packet) {
-        let Some(to) = self.addresses.get(&packet.dst.ip()).copied() else {
-            return self.drop_packet(executor, packet, None, DropReason::NoRoute);
+    /// From an uplink through translators and core to the downlink of whoever has the destination address now.
+    fn route(&mut self, executor: &Executor, from: SimNode, mut packet: Packet) {
+        if !self.node(from).upstream_up {
+            return self.drop_packet(executor, packet, None, DropReason::UpstreamDown);
+        }
+        let to = match self.translate(executor.elapsed(), from, &mut packet) {
+            Ok(to) => to,
+            Err(reason) => return self.drop_packet(executor, packet, None, reason),
         };
-        if self.blocked.contains(&(from, to)) {
-            return self.drop_packet(executor, packet, Some(to), DropReason::Blocked);
+        let state = self.node(to);
+        let dropped = if self.blocked.contains(&(from, to)) {
+            Some(DropReason::Blocked)
+        } else if !state.link_up {
+            Some(DropReason::LinkDown)
+        } else if !state.upstream_up {
+            Some(DropReason::UpstreamDown)
+        } else {
+            None
+        };
+        match dropped {
+            Some(reason) => self.drop_packet(executor, packet, Some(to), reason),
+            None => self.enter(executor, LinkId::Downlink(to), packet, Some(to)),
         }
-        if !self.node(to).link_up {
-            return self.drop_packet(executor, packet, Some(to), DropReason::LinkDown);
+    }
+
+    /// Takes a packet out of the network of its sender and into that of its receiver.
+    fn translate(
+        &mut self,
+        now: Duration,
+        from: SimNode,
+        packet: &mut Packet,
+    ) -> Result<SimNode, DropReason> {
+        if packet.dst.is_ipv6() {
+            return self.pass_firewalls(now, from, packet);
         }
-        self.enter(executor, LinkId::Downlink(to), packet, Some(to));
+        let mut realm = self.node(from).behind;
+        // The translator that the packet has just left, and whether it is on its way in.
+        let mut left = None;
+        let mut inward = false;
+        loop {
+            match (
+                self.addresses.get(&(realm, packet.dst.ip())).copied(),
+                realm,
+            ) {
+                (Some(Owner::Node(to)), _) => return Ok(to),
+                (Some(Owner::Nat(nat)), _) => {
+                    let router = self.nat_mut(nat);
+                    if left == Some(nat) {
+                        router.turns_around()?;
+                    }
+                    packet.dst = router.inbound(now, packet.src, packet.dst)?;
+                    realm = Some(nat);
+                    inward = true;
+                }
+                (None, Some(nat)) if !inward => {
+                    packet.src = self.nat_mut(nat).outbound(now, packet.src, packet.dst)?;
+                    realm = self.routers[nat.index()].outside;
+                    left = Some(nat);
+                }
+                // Nobody on the internet has it, or whoever had it inside has gone.
+                (None, _) => return Err(DropReason::NoRoute),
+            }
+        }
+    }
+
+    /// IPv6 is routed as it is, past the firewalls of all routers between the two.
+    fn pass_firewalls(
+        &mut self,
+        now: Duration,
+        from: SimNode,
+        packet: &Packet,
+    ) -> Result<SimNode, DropReason> {
+        let Some(Owner::Node(to)) = self.addresses.get(&(None, packet.dst.ip())).copied() else {
+            return Err(DropReason::NoRoute);
+        };
+        let mut ours = self.routers_above(from);
+        let mut theirs = self.routers_above(to);
+        while let (Some(a), Some(b)) = (ours.last(), theirs.last())
+            && a == b
+        {
+            ours.pop();
+            theirs.pop();
+        }
+        for nat in ours {
+            self.nat_mut(nat).outbound(now, packet.src, packet.dst)?;
+        }
+        for nat in theirs.into_iter().rev() {
+            self.nat_mut(nat).inbound(now, packet.src, packet.dst)?;
+        }
+        Ok(to)
+    }
+
+    /// The translators between a node and the internet, its own router first.
+    fn routers_above(&self, node: SimNode) -> Vec<SimNat> {
+        std::iter::successors(self.node(node).behind, |nat| {
+            self.routers[nat.index()].outside
+        })
+        .collect()
     }
 
     fn deliver(&mut self, executor: &Executor, to: SimNode, packet: Packet) -> Option<Waker> {
@@ -815,6 +1140,8 @@ impl Network {
                 to,
                 src: packet.src,
                 dst: packet.dst,
+                sent_src: packet.sent_src,
+                sent_dst: packet.sent_dst,
                 ecn: packet.ecn,
                 contents: packet.contents,
                 duplicate: packet.duplicate,
