@@ -32,19 +32,22 @@ pub mod memory_book;
 pub mod profile_book;
 pub mod reach;
 mod relays;
+pub mod renewal;
 mod run;
 pub mod sentence;
 
 use book::AddressBook;
 use config::{EngineConfig, Me};
 use handle::{COMMAND_QUEUE, EngineHandle, View};
+use renewal::Renewer;
 use run::{EVENT_QUEUE, Engine, Internal};
 
 /// Registers this device at its homes.
 #[derive(Debug)]
 struct Device {
     endpoint: Endpoint,
-    me: Me,
+    /// Who we are, as of now.
+    me: watch::Receiver<Me>,
 }
 
 impl Registrant for Device {
@@ -55,9 +58,12 @@ impl Registrant for Device {
     ) -> std::pin::Pin<Box<dyn Future<Output = Result<Connection, ConnectFailure>> + Send + '_>>
     {
         Box::pin(async move {
-            let auth = NodeAuth::Device {
-                keys: Arc::clone(&self.me.keys),
-                certificate: self.me.certificate.clone(),
+            let auth = {
+                let me = self.me.borrow();
+                NodeAuth::Device {
+                    keys: Arc::clone(&me.keys),
+                    certificate: me.certificate.clone(),
+                }
             };
             self.endpoint
                 .connect_node(addr, node, auth)
@@ -67,11 +73,12 @@ impl Registrant for Device {
     }
 
     fn registration(&self, epoch: u64) -> Registration {
+        let me = self.me.borrow();
         Registration {
             epoch,
-            certificate: self.me.certificate.as_bytes().to_vec(),
-            log: self.me.log.to_bytes(),
-            seal_key: self.me.keys.seal_key_record().as_bytes().to_vec(),
+            certificate: me.certificate.as_bytes().to_vec(),
+            log: me.log.to_bytes(),
+            seal_key: me.keys.seal_key_record().as_bytes().to_vec(),
         }
     }
 }
@@ -107,12 +114,13 @@ pub fn start(
     let (view, shown) = watch::channel(View::default());
     let (events, _) = broadcast::channel(handle::EVENT_QUEUE);
     let (inbox, happenings) = mpsc::channel::<Internal>(EVENT_QUEUE);
-    let handle = EngineHandle::new(commands, shown, events.clone());
+    let (renewer, me) = Renewer::new(config.me.clone());
+    let handle = EngineHandle::new(commands, shown, events.clone(), renewer);
 
     let (home_events, mut from_homes) = mpsc::channel(EVENT_QUEUE);
     let registrant: Arc<dyn Registrant> = Arc::new(Device {
         endpoint: endpoint.clone(),
-        me: config.me.clone(),
+        me: me.clone(),
     });
     let homes: Vec<Home> = config
         .homes
@@ -151,6 +159,7 @@ pub fn start(
     let mut engine = Engine::new(
         Arc::clone(runtime),
         config,
+        me,
         book,
         endpoint,
         hub,

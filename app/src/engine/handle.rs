@@ -11,6 +11,7 @@ use std::{
 use ahoy_transport::identity::{NodeId, UserId};
 use tokio::sync::{broadcast, mpsc, watch};
 
+use super::renewal::Renewer;
 use crate::{
     call::{CallId, Ending},
     report::{Outcome, Report},
@@ -219,6 +220,7 @@ pub struct EngineHandle {
     events: broadcast::Sender<Event>,
     /// Listens since before the engine ran, until somebody wants it.
     first_listener: Arc<Mutex<Option<broadcast::Receiver<Event>>>>,
+    renewer: Renewer,
 }
 
 impl EngineHandle {
@@ -226,8 +228,10 @@ impl EngineHandle {
         commands: mpsc::Sender<Command>,
         view: watch::Receiver<View>,
         events: broadcast::Sender<Event>,
+        renewer: Renewer,
     ) -> Self {
         Self {
+            renewer,
             commands,
             view,
             first_listener: Arc::new(Mutex::new(Some(events.subscribe()))),
@@ -238,6 +242,12 @@ impl EngineHandle {
     /// Asks the engine to do something. Never waits; `false` when the engine is gone or hopelessly behind.
     pub fn send(&self, command: Command) -> bool {
         self.commands.try_send(command).is_ok()
+    }
+
+    /// For whoever keeps the identity.
+    #[must_use]
+    pub fn renewer(&self) -> Renewer {
+        self.renewer.clone()
     }
 
     /// The state to show, and a way to wait for the next.
@@ -261,14 +271,19 @@ impl EngineHandle {
 
 #[cfg(test)]
 mod tests {
+    use rand_core::OsRng;
+
     use super::*;
+    use crate::{engine::config::Me, identity::Identity};
 
     #[test]
     fn the_first_listener_hears_what_happened_before_it_asked() {
         let (commands, _queue) = mpsc::channel(1);
         let (_view, shown) = watch::channel(View::default());
         let (events, _) = broadcast::channel(4);
-        let handle = EngineHandle::new(commands, shown, events.clone());
+        let identity = Identity::create(&mut OsRng, 0);
+        let (renewer, _me) = Renewer::new(Me::of(&identity, "Bo"));
+        let handle = EngineHandle::new(commands, shown, events.clone(), renewer);
         let link = String::from("ahoy:");
         events.send(Event::Ready { link }).unwrap();
         assert!(matches!(

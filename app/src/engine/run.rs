@@ -28,7 +28,7 @@ mod show;
 
 use super::{
     book::{AddressBook, Person},
-    config::{Answering, EngineConfig, PathPolicy},
+    config::{Answering, EngineConfig, Me, PathPolicy},
     cost::CostMeter,
     directory::{Findings, Target},
     handle::{Command, ContactView, Event, RequestView, View},
@@ -102,6 +102,8 @@ struct Slot {
 pub(super) struct Engine {
     pub(super) runtime: Arc<dyn Runtime>,
     pub(super) config: EngineConfig,
+    /// Who we are, when that is renewed.
+    me: watch::Receiver<Me>,
     pub(super) book: Arc<dyn AddressBook>,
     pub(super) endpoint: Endpoint,
     pub(super) hub: Arc<PortHub>,
@@ -141,6 +143,7 @@ impl Engine {
     pub(super) fn new(
         runtime: Arc<dyn Runtime>,
         config: EngineConfig,
+        me: watch::Receiver<Me>,
         book: Arc<dyn AddressBook>,
         endpoint: Endpoint,
         hub: Arc<PortHub>,
@@ -156,6 +159,7 @@ impl Engine {
             people: People::read(&*book),
             runtime,
             config,
+            me,
             book,
             endpoint,
             hub,
@@ -195,6 +199,9 @@ impl Engine {
                     }
                 },
                 Some(happening) = happenings.recv() => self.handle(happening),
+                Ok(()) = self.me.changed() => {
+                    self.config.me = self.me.borrow_and_update().clone();
+                }
                 () = timer => {
                     let now = self.runtime.now();
                     self.calls.handle_timeout(now);

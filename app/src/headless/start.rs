@@ -7,7 +7,7 @@ use std::{
 
 use ahoy_transport::{
     identity::NodeAddress,
-    runtime::{Runtime, TokioRuntime, resolve_node},
+    runtime::{Runtime, RuntimeExt, Task, TokioRuntime, resolve_node},
 };
 use rand_core::OsRng;
 use tokio::sync::broadcast;
@@ -37,7 +37,9 @@ pub(crate) struct Running {
     /// Ends when it has ended.
     pub(crate) ending: Ending,
     /// No other process runs on the profile meanwhile.
-    pub(crate) lock: ProfileLock,
+    pub(crate) lock: Arc<ProfileLock>,
+    /// Renews certificate and keys.
+    _renewal: Task,
     /// Supernodes it registers at.
     pub(crate) homes: usize,
 }
@@ -54,7 +56,7 @@ pub(crate) async fn start(
     limits: CallConfig,
 ) -> Result<Running, CliError> {
     let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime);
-    let lock = profile.lock()?;
+    let lock = Arc::new(profile.lock()?);
     let mut identity = profile.open_or_create(&mut OsRng, runtime.unix_millis())?;
     if identity.refresh(runtime.unix_millis(), &mut OsRng) {
         lock.save(&identity)?;
@@ -104,7 +106,15 @@ pub(crate) async fn start(
         engine::start(&runtime, config(listen), book)
     })
     .map_err(|error| CliError::failed(format_args!("cannot open a UDP port: {error}")))?;
+    let saving = Arc::clone(&lock);
+    let renewal =
+        engine
+            .renewer()
+            .keep_fresh(Arc::clone(&runtime), identity, name, move |identity| {
+                saving.save(identity)
+            });
     Ok(Running {
+        _renewal: runtime.spawn_task(renewal),
         events: engine.events(),
         engine,
         ending,
