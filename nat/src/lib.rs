@@ -9,5 +9,6 @@ pub mod home;
 pub mod ice;
 pub mod netmon;
 pub mod port;
+pub mod portmap;
 pub mod supernode;
 pub mod turn;
