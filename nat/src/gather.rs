@@ -1,13 +1,294 @@
-//! Host candidates from the interfaces of this machine (RFC 8445 section 5.1.1.1).
+//! Which addresses of ours the other side may try (RFC 8445 section 5.1.1): those of our interfaces, those that
+//! supernodes see us at, and those that a router promised us.
+//!
+//! A [`Gatherer`] belongs to the port, and serves all calls on it. Nothing waits for it: it says what it knows
+//! now, and tells when it knows more. What a supernode sees comes for free with a registration
+//! ([`Gatherer::note`]) and is asked again ([`observed_address`]) when something changed, and every
+//! [`REFRESH_EVERY`] while a call holds a [`Lease`]: a router that forgot us gives us another port.
+//!
+//! Addresses from anywhere else, such as a port mapping protocol, come in by [`Gatherer::extra`].
 
 use std::{
     cmp::Reverse,
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
-use ahoy_transport::runtime::Runtime;
+use ahoy_transport::{
+    mux::canonical,
+    runtime::{Runtime, RuntimeExt, Task},
+};
+use tokio::sync::{Notify, watch};
 
-use crate::candidate::{Candidate, CandidateKind, MAX_CANDIDATES};
+use crate::{
+    binding::observed_address,
+    candidate::{Candidate, CandidateKind, MAX_CANDIDATES},
+    port::{PortHub, lock},
+};
+
+/// How often supernodes are asked where we are, while there is a call: below the 30 s that the hastiest common
+/// routers keep a mapping.
+pub const REFRESH_EVERY: Duration = Duration::from_secs(20);
+
+/// Supernodes that are asked: two warm homes and a spare.
+pub const MAX_SERVERS: usize = 4;
+
+/// What the NATs before us do with our port, as far as two supernodes can tell (RFC 4787 section 4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mapping {
+    /// Fewer than two supernodes of one address family have been asked.
+    #[default]
+    Unknown,
+    /// All see us at the same place, so everybody will.
+    Independent,
+    /// Each sees us somewhere else.
+    Dependent,
+}
+
+/// What is known of our addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Gathered {
+    /// Of our interfaces.
+    pub host: Vec<Candidate>,
+    /// Where each supernode sees us, by its address.
+    pub observed: BTreeMap<SocketAddr, SocketAddr>,
+    /// From elsewhere, such as port mapping.
+    pub extra: Vec<Candidate>,
+}
+
+impl Gathered {
+    /// All candidates, best first, each address once, at most [`MAX_CANDIDATES`].
+    #[must_use]
+    pub fn candidates(&self) -> Vec<Candidate> {
+        let mut all = self.host.clone();
+        all.extend(&self.extra);
+        for (preference, observed) in (0..=u16::MAX).rev().zip(self.observed.values()) {
+            all.push(Candidate::new(
+                CandidateKind::ServerReflexive,
+                *observed,
+                preference,
+            ));
+        }
+        all.retain(Candidate::is_usable);
+        all.sort_by_key(|candidate| Reverse(candidate.priority));
+        let mut seen = Vec::new();
+        all.retain(|candidate| {
+            let is_new = !seen.contains(&candidate.addr);
+            seen.push(candidate.addr);
+            is_new
+        });
+        all.truncate(MAX_CANDIDATES);
+        all
+    }
+
+    /// What the supernodes' views say about the NATs before us.
+    #[must_use]
+    pub fn mapping(&self) -> Mapping {
+        let views = |ipv4: bool| {
+            let mut views = self
+                .observed
+                .values()
+                .filter(move |at| at.is_ipv4() == ipv4);
+            let first = views.next();
+            let rest: Vec<&SocketAddr> = views.collect();
+            match first {
+                Some(_alone) if rest.is_empty() => Mapping::Unknown,
+                Some(first) if rest.iter().all(|other| *other == first) => Mapping::Independent,
+                Some(_) => Mapping::Dependent,
+                None => Mapping::Unknown,
+            }
+        };
+        match (views(true), views(false)) {
+            (Mapping::Unknown, ipv6) => ipv6,
+            (ipv4, _) => ipv4,
+        }
+    }
+
+    /// Whether these are other interfaces' addresses than those.
+    #[must_use]
+    pub fn has_other_hosts(&self, other: &Self) -> bool {
+        let addrs = |gathered: &Self| -> Vec<SocketAddr> {
+            gathered.host.iter().map(|host| host.addr).collect()
+        };
+        addrs(self) != addrs(other)
+    }
+}
+
+/// Keeps what is known of the addresses of one port.
+#[derive(Debug)]
+pub struct Gatherer {
+    shared: Arc<Shared>,
+    _task: Task,
+}
+
+#[derive(Debug)]
+struct Shared {
+    runtime: Arc<dyn Runtime>,
+    hub: Arc<PortHub>,
+    local: SocketAddr,
+    allow_loopback: bool,
+    publish: watch::Sender<Gathered>,
+    servers: Mutex<Vec<SocketAddr>>,
+    leases: AtomicUsize,
+    /// Look and ask again.
+    again: Notify,
+}
+
+/// Keeps the [`Gatherer`] asking as long as it lives.
+#[derive(Debug)]
+pub struct Lease(Arc<Shared>);
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.leases.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Gatherer {
+    /// Starts to watch the addresses of the port behind `hub`, bound at `local`. See [`host_candidates`] for
+    /// `allow_loopback`.
+    #[must_use]
+    pub fn start(
+        runtime: &Arc<dyn Runtime>,
+        hub: &Arc<PortHub>,
+        local: SocketAddr,
+        allow_loopback: bool,
+    ) -> Self {
+        let host = host_candidates(&**runtime, local, allow_loopback);
+        let (publish, _nobody_yet) = watch::channel(Gathered {
+            host,
+            ..Gathered::default()
+        });
+        let shared = Arc::new(Shared {
+            runtime: Arc::clone(runtime),
+            hub: Arc::clone(hub),
+            local,
+            allow_loopback,
+            publish,
+            servers: Mutex::default(),
+            leases: AtomicUsize::new(0),
+            again: Notify::new(),
+        });
+        let task = runtime.spawn_task(Arc::clone(&shared).run());
+        Self {
+            shared,
+            _task: task,
+        }
+    }
+
+    /// What is known now. The interfaces are looked at anew, nobody is asked.
+    #[must_use]
+    pub fn now(&self) -> Gathered {
+        self.shared.look();
+        self.shared.publish.borrow().clone()
+    }
+
+    /// What is known, now and from now on.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Gathered> {
+        self.shared.publish.subscribe()
+    }
+
+    /// A supernode at `server` said that it sees us at `observed`. It will be asked again.
+    pub fn note(&self, server: SocketAddr, observed: SocketAddr) {
+        let server = canonical(server);
+        {
+            let mut servers = lock(&self.shared.servers);
+            servers.retain(|known| *known != server);
+            servers.push(server);
+            if servers.len() > MAX_SERVERS {
+                let oldest = servers.remove(0);
+                self.shared.forget(oldest);
+            }
+        }
+        self.shared.observe(server, canonical(observed));
+    }
+
+    /// Something changed, or may have: look at the interfaces and ask the supernodes.
+    pub fn refresh(&self) {
+        self.shared.look();
+        self.shared.again.notify_one();
+    }
+
+    /// Candidates from elsewhere, in place of those given before. This is where a port mapping goes.
+    pub fn extra(&self, candidates: Vec<Candidate>) {
+        self.shared.publish.send_if_modified(|gathered| {
+            let changed = gathered.extra != candidates;
+            gathered.extra = candidates;
+            changed
+        });
+    }
+
+    /// A call wants to know when our addresses change.
+    #[must_use]
+    pub fn lease(&self) -> Lease {
+        self.shared.leases.fetch_add(1, Ordering::Relaxed);
+        self.shared.again.notify_one();
+        Lease(Arc::clone(&self.shared))
+    }
+}
+
+impl Shared {
+    fn look(&self) {
+        let host = host_candidates(&*self.runtime, self.local, self.allow_loopback);
+        self.publish.send_if_modified(|gathered| {
+            let changed = gathered.host != host;
+            gathered.host = host;
+            changed
+        });
+    }
+
+    fn observe(&self, server: SocketAddr, observed: SocketAddr) {
+        if observed.ip().is_loopback() && !self.allow_loopback {
+            return;
+        }
+        self.publish.send_if_modified(|gathered| {
+            gathered.observed.insert(server, observed) != Some(observed)
+        });
+    }
+
+    fn forget(&self, server: SocketAddr) {
+        self.publish
+            .send_if_modified(|gathered| gathered.observed.remove(&server).is_some());
+    }
+
+    async fn run(self: Arc<Self>) {
+        // Who asks now. Asking again ends the asking before.
+        let mut _asking: Vec<Task> = Vec::new();
+        loop {
+            let timer = self.runtime.sleep(REFRESH_EVERY);
+            tokio::select! {
+                biased;
+                () = self.again.notified() => {}
+                () = timer => {
+                    if self.leases.load(Ordering::Relaxed) == 0 {
+                        continue;
+                    }
+                }
+            }
+            self.look();
+            let servers = lock(&self.servers).clone();
+            _asking = servers
+                .into_iter()
+                .map(|server| {
+                    let shared = Arc::clone(&self);
+                    self.runtime.spawn_task(async move {
+                        match observed_address(&shared.runtime, &shared.hub, server).await {
+                            Ok(observed) => shared.observe(server, observed),
+                            // What it said before may hold: a supernode that is gone says nothing about us.
+                            Err(error) => tracing::debug!(%error, "an address is not refreshed"),
+                        }
+                    })
+                })
+                .collect();
+        }
+    }
+}
 
 /// Candidates for the port bound at `local`: one per interface address that the socket covers, IPv6 before
 /// IPv4 and public before private (RFC 8421), at most [`MAX_CANDIDATES`].

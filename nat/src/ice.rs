@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 use crate::candidate::Candidate;
 
 mod pacer;
+pub mod restart;
 pub mod rtc;
 pub mod runner;
 
@@ -32,6 +33,9 @@ pub const CHECK_LIMIT: Duration = Duration::from_secs(10);
 /// Silence of the selected pair that gives the [`IceEvent::Disconnected`] hint: five unanswered checks, which
 /// random loss of 5 % each way makes once in a day.
 pub const DISCONNECTED_AFTER: Duration = Duration::from_secs(2);
+
+/// Silence of the selected pair that ends the right to send there (RFC 7675 section 5.1).
+pub const CONSENT_EXPIRES_AFTER: Duration = Duration::from_secs(30);
 
 /// Remote candidates per agent, those found by their checks included. Above it, checks from new addresses are
 /// ignored: only the peer itself could make that many.
@@ -106,7 +110,15 @@ pub enum IceRole {
 /// What an agent found out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IceEvent {
-    /// This pair works both ways. Comes once.
+    /// Checks of both sides on this pair were answered. Comes once per pair, a round trip before the selection;
+    /// the other side knows as soon as our answer is there.
+    Valid {
+        /// Our address, the port's own.
+        local: SocketAddr,
+        /// The peer's.
+        remote: SocketAddr,
+    },
+    /// This pair is used. Comes once.
     Selected {
         /// Our address, the port's own.
         local: SocketAddr,
@@ -117,6 +129,12 @@ pub enum IceEvent {
     Disconnected,
     /// Hint: checks are answered again.
     Recovered,
+    /// The peer's consent to packets on the selected pair has expired (RFC 7675 section 5.1): no check was
+    /// answered for [`CONSENT_EXPIRES_AFTER`]. The agent is silent from now on.
+    ConsentExpired {
+        /// The peer's address.
+        remote: SocketAddr,
+    },
     /// No pair was found within [`CHECK_LIMIT`]. Checks stop; one from the peer, or a new candidate, starts
     /// them again.
     Failed,

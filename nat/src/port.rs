@@ -228,6 +228,7 @@ enum Topic {
     Relay,
     Server(SocketAddr),
     Agent(String),
+    Transaction([u8; 12]),
 }
 
 #[derive(Debug, Default)]
@@ -236,6 +237,8 @@ struct Subscribers {
     servers: HashMap<SocketAddr, mpsc::Sender<Inbound>>,
     /// By local ufrag.
     agents: BTreeMap<String, mpsc::Sender<Inbound>>,
+    /// By STUN transaction id.
+    transactions: BTreeMap<[u8; 12], mpsc::Sender<Inbound>>,
     counters: HubCounters,
 }
 
@@ -358,6 +361,37 @@ impl PortHub {
             packets,
         })
     }
+
+    /// The response to one request, from whomever it comes.
+    ///
+    /// # Errors
+    /// When somebody else waits for it, or the port has too many users.
+    pub fn subscribe_transaction(
+        self: &Arc<Self>,
+        id: [u8; 12],
+    ) -> Result<Subscription, SubscribeError> {
+        let mut subscribers = lock(&self.subscribers);
+        if subscribers.transactions.contains_key(&id) {
+            return Err(SubscribeError::Taken);
+        }
+        if subscribers.transactions.len() >= MAX_SUBSCRIPTIONS {
+            return Err(SubscribeError::Full);
+        }
+        let (sender, packets) = mpsc::channel(CLIENT_QUEUE);
+        subscribers.transactions.insert(id, sender);
+        Ok(Subscription {
+            lease: TopicLease {
+                topic: Topic::Transaction(id),
+                hub: Arc::clone(self),
+            },
+            packets,
+        })
+    }
+}
+
+/// The transaction id of a STUN message (RFC 8489 section 5).
+fn transaction(packet: &[u8]) -> Option<&[u8; 12]> {
+    packet.get(8..20)?.try_into().ok()
 }
 
 impl Subscribers {
@@ -366,6 +400,7 @@ impl Subscribers {
             relay,
             servers,
             agents,
+            transactions,
             counters,
         } = self;
         let kind = classify(&inbound.bytes);
@@ -382,8 +417,11 @@ impl Subscribers {
             Kind::Request { ufrag: Some(_) } => agent,
             Kind::Request { ufrag: None } | Kind::ChannelData => relay.as_ref(),
             Kind::Indication => servers.get(&inbound.from).or(relay.as_ref()),
-            Kind::Response => match servers.get(&inbound.from) {
-                Some(server) => Some(server),
+            Kind::Response => match transaction(&inbound.bytes)
+                .and_then(|id| transactions.get(id))
+                .or_else(|| servers.get(&inbound.from))
+            {
+                Some(asked) => Some(asked),
                 None => {
                     // An agent knows its own transactions; several calls at once are rare.
                     for agent in agents.values() {
@@ -435,6 +473,7 @@ impl Drop for TopicLease {
             Topic::Relay => subscribers.relay = None,
             Topic::Server(server) => drop(subscribers.servers.remove(server)),
             Topic::Agent(ufrag) => drop(subscribers.agents.remove(ufrag)),
+            Topic::Transaction(id) => drop(subscribers.transactions.remove(id)),
         }
     }
 }

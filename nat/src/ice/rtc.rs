@@ -4,8 +4,9 @@
 //! - every packet is authenticated before the agent sees it: it switches roles on an unauthenticated request;
 //! - remote candidates found by checks are bounded;
 //! - checks are paced;
-//! - consent: the agent calls a pair alive while anything arrives from the peer, so that a side whose own
-//!   packets are lost never notices; here only answered checks count;
+//! - valid pairs: the agent tells of the nominated one alone, a round trip later;
+//! - consent (RFC 7675): the agent calls a pair alive while anything arrives from the peer, so that a side whose own
+//!   packets are lost never notices; here only answers count, to requests of ours, from where the request went;
 //! - an end: with its own failure timer on, it throws all candidates away; with it off, as here, it would
 //!   check for ever.
 //!
@@ -41,8 +42,8 @@ use rtc_stun::{
 use sansio::Protocol;
 
 use super::{
-    CHECK_LIMIT, DISCONNECTED_AFTER, IceAgent, IceCredentials, IceEvent, IceRole, IceTransmit,
-    MAX_REMOTE_CANDIDATES, pacer::Pacer,
+    CHECK_LIMIT, CONSENT_EXPIRES_AFTER, DISCONNECTED_AFTER, IceAgent, IceCredentials, IceEvent,
+    IceRole, IceTransmit, MAX_REMOTE_CANDIDATES, pacer::Pacer,
 };
 use crate::{
     candidate::{Candidate, CandidateKind, MAX_CANDIDATES},
@@ -55,6 +56,13 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 /// How often the selected pair is checked: keeps NAT bindings and gives the liveness hint. The agent looks every
 /// 200 ms, so other values than multiples of that are rounded up.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(400);
+
+/// Requests that may still be answered: [`RECENT_REQUEST`] of the fastest checks on the most pairs is more, but
+/// a pair's last request is what counts.
+const MAX_REQUESTS: usize = 512;
+
+/// An answer that takes longer is none.
+const RECENT_REQUEST: Duration = Duration::from_secs(3);
 
 /// Checks per pair before it counts as failed: never within [`CHECK_LIMIT`].
 const MAX_BINDING_REQUESTS: u16 = u16::MAX - 1;
@@ -123,6 +131,12 @@ pub struct RtcIceAgent {
     remotes: Vec<SocketAddr>,
     phase: Phase,
     pacer: Pacer,
+    /// Requests of ours that left: transaction, destination and time.
+    requests: VecDeque<([u8; 12], SocketAddr, Instant)>,
+    /// Addresses of the peer's that answered a request of ours, that sent us one, and that were told to be valid.
+    answering: Vec<SocketAddr>,
+    asking: Vec<SocketAddr>,
+    valid: Vec<SocketAddr>,
     /// The latest time that was passed in; the agent's outputs carry none.
     now: Instant,
     transmits: VecDeque<IceTransmit>,
@@ -199,6 +213,10 @@ impl RtcIceAgent {
                 until: now + CHECK_LIMIT,
             },
             pacer: Pacer::new(now),
+            requests: VecDeque::new(),
+            answering: Vec::new(),
+            asking: Vec::new(),
+            valid: Vec::new(),
             now,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -266,10 +284,56 @@ impl RtcIceAgent {
                 }
             }
         }
-        self.transmits.extend(self.pacer.pop(self.now));
+        let check = self.pacer.pop(self.now);
+        self.transmits.extend(check);
     }
 
-    /// When the selected pair becomes a disconnected one.
+    /// Remembers a request that leaves.
+    fn note_request(&mut self, transmit: &IceTransmit) {
+        let Some(Ok(id)) = transmit.contents.get(8..20).map(<[u8; 12]>::try_from) else {
+            return;
+        };
+        // A request's type has neither class bit (RFC 8489 section 5).
+        let is_request = matches!(transmit.contents.get(..2), Some([0, 1]));
+        if is_request {
+            self.requests.push_back((id, transmit.to, self.now));
+            while self.requests.len() > MAX_REQUESTS
+                || self
+                    .requests
+                    .front()
+                    .is_some_and(|(.., at)| *at + RECENT_REQUEST < self.now)
+            {
+                self.requests.pop_front();
+            }
+        }
+    }
+
+    /// Whether `stun` from `from` answers a request of ours that went there.
+    fn is_answer(&mut self, from: SocketAddr, stun: &Stun) -> bool {
+        let id = stun.transaction().0;
+        let asked = self
+            .requests
+            .iter()
+            .position(|(asked, to, _)| *asked == id && *to == from);
+        match asked {
+            Some(at) => {
+                self.requests.remove(at);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Both sides' checks between `local` and `remote` were answered.
+    fn tell_valid(&mut self, local: SocketAddr, remote: SocketAddr) {
+        let both = self.answering.contains(&remote) && self.asking.contains(&remote);
+        if both && !self.valid.contains(&remote) {
+            self.valid.push(remote);
+            self.events.push_back(IceEvent::Valid { local, remote });
+        }
+    }
+
+    /// When the selected pair becomes a disconnected one, or consent to it expires.
     fn disconnection(&self) -> Option<Instant> {
         match self.phase {
             Phase::Selected {
@@ -277,7 +341,8 @@ impl RtcIceAgent {
                 disconnected: false,
                 ..
             } => Some(answered + DISCONNECTED_AFTER),
-            Phase::Selected { .. } | Phase::Checking { .. } | Phase::Failed => None,
+            Phase::Selected { answered, .. } => Some(answered + CONSENT_EXPIRES_AFTER),
+            Phase::Checking { .. } | Phase::Failed => None,
         }
     }
 }
@@ -342,7 +407,10 @@ impl IceAgent for RtcIceAgent {
                     && stun.verify(self.local_pwd.as_bytes()),
                 false,
             ),
-            CLASS_SUCCESS_RESPONSE => (stun.verify(self.remote_pwd.as_bytes()), true),
+            CLASS_SUCCESS_RESPONSE => (
+                stun.verify(self.remote_pwd.as_bytes()) && self.is_answer(from, &stun),
+                true,
+            ),
             _ => (false, false),
         };
         if !ours {
@@ -375,6 +443,15 @@ impl IceAgent for RtcIceAgent {
         if let Err(error) = self.agent.handle_read(message) {
             tracing::debug!(%error, "the ICE agent refused an authenticated packet");
         }
+        let seen = if is_answer {
+            &mut self.answering
+        } else {
+            &mut self.asking
+        };
+        // As many as there are remote candidates.
+        if !seen.contains(&from) {
+            seen.push(from);
+        }
         if let Phase::Selected {
             remote,
             answered,
@@ -389,6 +466,7 @@ impl IceAgent for RtcIceAgent {
             }
         }
         self.advance(now);
+        self.tell_valid(local, from);
         true
     }
 
@@ -401,6 +479,13 @@ impl IceAgent for RtcIceAgent {
                 self.phase = Phase::Failed;
                 self.pacer.clear();
                 self.events.push_back(IceEvent::Failed);
+            }
+            Phase::Selected {
+                remote, answered, ..
+            } if *answered + CONSENT_EXPIRES_AFTER <= now => {
+                let remote = *remote;
+                self.phase = Phase::Failed;
+                self.events.push_back(IceEvent::ConsentExpired { remote });
             }
             Phase::Selected {
                 answered,
@@ -432,7 +517,9 @@ impl IceAgent for RtcIceAgent {
     }
 
     fn poll_transmit(&mut self) -> Option<IceTransmit> {
-        self.transmits.pop_front()
+        let transmit = self.transmits.pop_front()?;
+        self.note_request(&transmit);
+        Some(transmit)
     }
 
     fn poll_event(&mut self) -> Option<IceEvent> {

@@ -726,6 +726,17 @@ impl Core {
         self.check_liveness(now);
     }
 
+    /// Tells of connections that may be gone.
+    fn tell_silence(&mut self, now: Instant) {
+        for (connection, active) in self.selection.newly_silent(now) {
+            let Some(link) = self.links.get(&connection) else {
+                continue;
+            };
+            let (path, kind) = (link.path, link.kind);
+            self.event(SessionEvent::Silent { path, kind, active });
+        }
+    }
+
     fn write_reports(&mut self, now: Instant) {
         let active = self.selection.active();
         let doubtful = active
@@ -766,6 +777,7 @@ impl Core {
     }
 
     fn select(&mut self, now: Instant) {
+        self.tell_silence(now);
         let Some(decision) = self.selection.update(now) else {
             return;
         };

@@ -45,6 +45,8 @@ struct Candidate {
     report: Option<(Instant, Duration)>,
     avoid_until: Option<Instant>,
     wait: Duration,
+    /// Somebody was told that it is silent.
+    told: bool,
 }
 
 impl Candidate {
@@ -123,6 +125,7 @@ impl Selection {
             report: None,
             avoid_until: None,
             wait: RETURN_AFTER,
+            told: false,
         };
         self.candidates.insert(connection, candidate);
     }
@@ -139,6 +142,25 @@ impl Selection {
         if let Some(candidate) = self.candidates.get_mut(&connection) {
             candidate.heard = now;
         }
+    }
+
+    /// Connections that went silent since the last call, and whether media went by them.
+    pub(super) fn newly_silent(&mut self, now: Instant) -> Vec<(u32, bool)> {
+        let active = self.active;
+        let mut silent = Vec::new();
+        for (connection, candidate) in &mut self.candidates {
+            let is_active = active == Some(*connection);
+            let is_silent = if is_active {
+                candidate.silence(now) >= MOVE_AFTER
+            } else {
+                !candidate.is_alive(now)
+            };
+            if is_silent && !candidate.told {
+                silent.push((*connection, is_active));
+            }
+            candidate.told = is_silent;
+        }
+        silent
     }
 
     pub(super) fn reported(&mut self, connection: u32, age: Duration, now: Instant) {
@@ -250,9 +272,14 @@ impl Selection {
     /// When [`Self::update`] or [`Self::second`] may answer differently although nothing came.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         let active = self.candidates.get(&self.active?)?;
+        let standby = self
+            .candidates
+            .values()
+            .map(|candidate| candidate.heard + STANDBY_FRESH);
         [DUPLICATE_AFTER, MOVE_AFTER]
             .map(|limit| active.silent_at(limit))
             .into_iter()
+            .chain(standby)
             .filter(|at| *at > now)
             .min()
     }

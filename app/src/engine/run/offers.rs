@@ -260,11 +260,15 @@ impl Engine {
                         self.handle_offer(node, delivery, &envelope);
                     }
                 }
-                Ok(EnvelopeKind::FollowUp(tag)) => self.handle_follow_up(tag, &envelope),
+                Ok(EnvelopeKind::FollowUp(tag)) => {
+                    let up = home.and_then(|node| self.home(node));
+                    let answer = up.map(|up| (up.client.clone(), delivery));
+                    self.handle_follow_up(tag, &envelope, answer);
+                }
                 Err(error) => tracing::debug!(%error, "an envelope cannot be read"),
             },
             Push::ReplyTo { payload, .. } => match EnvelopeKind::of(&payload) {
-                Ok(EnvelopeKind::FollowUp(tag)) => self.handle_follow_up(tag, &payload),
+                Ok(EnvelopeKind::FollowUp(tag)) => self.handle_follow_up(tag, &payload, None),
                 Ok(EnvelopeKind::Offer) => tracing::debug!("an offer came as a reply"),
                 Err(error) => tracing::debug!(%error, "a reply cannot be read"),
             },
@@ -370,7 +374,7 @@ impl Engine {
         self.drain();
         self.handle_candidates(call, caller.device(), &opened.offer.candidates);
         for envelope in early {
-            self.handle_follow_up(tag, &envelope);
+            self.handle_follow_up(tag, &envelope, None);
         }
     }
 
@@ -407,7 +411,13 @@ impl Engine {
         }
     }
 
-    pub(super) fn handle_follow_up(&mut self, tag: CallTag, envelope: &[u8]) {
+    /// `answer`: by which delivery it came, for a reply.
+    pub(super) fn handle_follow_up(
+        &mut self,
+        tag: CallTag,
+        envelope: &[u8],
+        answer: Option<(NodeClient, u64)>,
+    ) {
         let Some((call, device)) = self.tags.get(&tag).copied() else {
             let now = self.runtime.now();
             if !self.guard.hold(now, tag, envelope) {
@@ -425,6 +435,9 @@ impl Engine {
                 return;
             }
         };
+        if let Some((client, delivery)) = answer {
+            leg.renew_carrier(client, delivery);
+        }
         let Ok(follow_up) = FollowUp::decode(&payload) else {
             tracing::debug!("a follow-up cannot be read");
             return;
