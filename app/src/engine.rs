@@ -29,6 +29,7 @@ pub mod handle;
 mod leg;
 pub mod media;
 pub mod memory_book;
+pub mod nat;
 pub mod profile_book;
 pub mod reach;
 mod relays;
@@ -39,6 +40,7 @@ pub mod sentence;
 use book::AddressBook;
 use config::{EngineConfig, Me};
 use handle::{COMMAND_QUEUE, EngineHandle, View};
+use nat::NatScout;
 use renewal::Renewer;
 use run::{EVENT_QUEUE, Engine, Internal};
 
@@ -115,7 +117,6 @@ pub fn start(
     let (events, _) = broadcast::channel(handle::EVENT_QUEUE);
     let (inbox, happenings) = mpsc::channel::<Internal>(EVENT_QUEUE);
     let (renewer, me) = Renewer::new(config.me.clone());
-    let handle = EngineHandle::new(commands, shown, events.clone(), renewer);
 
     let (home_events, mut from_homes) = mpsc::channel(EVENT_QUEUE);
     let registrant: Arc<dyn Registrant> = Arc::new(Device {
@@ -155,6 +156,9 @@ pub fn start(
         }
     });
 
+    let nat = NatScout::start(runtime, &hub, homes.iter().map(Home::state).collect());
+    let handle = EngineHandle::new(commands, shown, events.clone(), renewer, nat.reports());
+
     let (over, ending) = watch::channel(false);
     let mut engine = Engine::new(
         Arc::clone(runtime),
@@ -163,6 +167,7 @@ pub fn start(
         book,
         endpoint,
         hub,
+        nat,
         inbox,
         command_queue,
         view,

@@ -321,6 +321,7 @@ fn start_relay(
     };
     let mut server = RelayServerConfig {
         ports: settings.ports.range(),
+        second_port: Some(settings.second_port),
         ..RelayServerConfig::new(relay)
     };
     match endpoint.local_addr().ip() {

@@ -2,6 +2,7 @@
 
 mod stun;
 
+pub mod behaviour;
 pub mod binding;
 pub mod candidate;
 pub mod client;

@@ -229,7 +229,11 @@ enum Topic {
     Server(SocketAddr),
     Agent(String),
     Transaction([u8; 12]),
+    Prober,
 }
+
+/// First bytes of a prober's transaction ids, random so that nobody else can answer.
+pub(crate) type ProbeTag = [u8; 8];
 
 #[derive(Debug, Default)]
 struct Subscribers {
@@ -239,6 +243,7 @@ struct Subscribers {
     agents: BTreeMap<String, mpsc::Sender<Inbound>>,
     /// By STUN transaction id.
     transactions: BTreeMap<[u8; 12], mpsc::Sender<Inbound>>,
+    prober: Option<(ProbeTag, mpsc::Sender<Inbound>)>,
     counters: HubCounters,
 }
 
@@ -387,6 +392,29 @@ impl PortHub {
             packets,
         })
     }
+
+    /// Messages whose transaction id begins with `tag`, requests that came back to us included.
+    ///
+    /// # Errors
+    /// When somebody probes already.
+    pub(crate) fn subscribe_prober(
+        self: &Arc<Self>,
+        tag: ProbeTag,
+    ) -> Result<Subscription, SubscribeError> {
+        let mut subscribers = lock(&self.subscribers);
+        if subscribers.prober.is_some() {
+            return Err(SubscribeError::Taken);
+        }
+        let (sender, packets) = mpsc::channel(CLIENT_QUEUE);
+        subscribers.prober = Some((tag, sender));
+        Ok(Subscription {
+            lease: TopicLease {
+                topic: Topic::Prober,
+                hub: Arc::clone(self),
+            },
+            packets,
+        })
+    }
 }
 
 /// The transaction id of a STUN message (RFC 8489 section 5).
@@ -395,12 +423,25 @@ fn transaction(packet: &[u8]) -> Option<&[u8; 12]> {
 }
 
 impl Subscribers {
+    /// Whoever probes, if the packet is part of that. The transaction id begins at byte 8.
+    fn prober(&self, inbound: &Inbound) -> Option<&mpsc::Sender<Inbound>> {
+        let (tag, prober) = self.prober.as_ref()?;
+        let is_stun = inbound.bytes.first().is_some_and(|byte| byte & 0xc0 == 0);
+        (is_stun && inbound.bytes.get(8..16) == Some(&tag[..])).then_some(prober)
+    }
+
     fn dispatch(&mut self, inbound: Inbound) {
+        if let Some(prober) = self.prober(&inbound) {
+            let taken = prober.try_send(inbound).is_ok();
+            self.counters.note(taken);
+            return;
+        }
         let Self {
             relay,
             servers,
             agents,
             transactions,
+            prober: _,
             counters,
         } = self;
         let kind = classify(&inbound.bytes);
@@ -474,6 +515,7 @@ impl Drop for TopicLease {
             Topic::Server(server) => drop(subscribers.servers.remove(server)),
             Topic::Agent(ufrag) => drop(subscribers.agents.remove(ufrag)),
             Topic::Transaction(id) => drop(subscribers.transactions.remove(id)),
+            Topic::Prober => subscribers.prober = None,
         }
     }
 }

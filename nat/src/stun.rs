@@ -178,6 +178,11 @@ impl Stun {
         Ok(Self { message, visible })
     }
 
+    /// Bytes of the whole message.
+    pub(crate) fn len(&self) -> usize {
+        self.message.raw.len()
+    }
+
     pub(crate) fn class(&self) -> MessageClass {
         self.message.typ.class
     }
@@ -234,6 +239,21 @@ impl Stun {
     /// The first address attribute of one type.
     pub(crate) fn xor_address(&self, typ: AttrType) -> Option<SocketAddr> {
         decode_xor_address(self.attribute(typ)?, self.transaction())
+    }
+
+    /// An address attribute as it is, in the format of MAPPED-ADDRESS (RFC 8489 section 14.1).
+    pub(crate) fn plain_address(&self, typ: AttrType) -> Option<SocketAddr> {
+        let (header, octets) = self.attribute(typ)?.split_first_chunk::<4>()?;
+        let [_, family, port_high, port_low] = *header;
+        let ip: IpAddr = match family {
+            1 => <[u8; 4]>::try_from(octets).ok()?.into(),
+            2 => <[u8; 16]>::try_from(octets).ok()?.into(),
+            _ => return None,
+        };
+        Some(SocketAddr::new(
+            ip,
+            u16::from_be_bytes([port_high, port_low]),
+        ))
     }
 
     /// The observed address in a Binding or Allocate response.

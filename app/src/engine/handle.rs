@@ -11,7 +11,7 @@ use std::{
 use ahoy_transport::identity::{NodeId, UserId};
 use tokio::sync::{broadcast, mpsc, watch};
 
-use super::renewal::Renewer;
+use super::{nat::NatReports, renewal::Renewer};
 use crate::{
     call::{CallId, Ending},
     report::{Outcome, Report},
@@ -218,6 +218,7 @@ pub struct EngineHandle {
     commands: mpsc::Sender<Command>,
     view: watch::Receiver<View>,
     events: broadcast::Sender<Event>,
+    nat: watch::Receiver<NatReports>,
     /// Listens since before the engine ran, until somebody wants it.
     first_listener: Arc<Mutex<Option<broadcast::Receiver<Event>>>>,
     renewer: Renewer,
@@ -229,11 +230,13 @@ impl EngineHandle {
         view: watch::Receiver<View>,
         events: broadcast::Sender<Event>,
         renewer: Renewer,
+        nat: watch::Receiver<NatReports>,
     ) -> Self {
         Self {
             renewer,
             commands,
             view,
+            nat,
             first_listener: Arc::new(Mutex::new(Some(events.subscribe()))),
             events,
         }
@@ -254,6 +257,12 @@ impl EngineHandle {
     #[must_use]
     pub fn view(&self) -> watch::Receiver<View> {
         self.view.clone()
+    }
+
+    /// How the NATs in front of this device behave, as measured last.
+    #[must_use]
+    pub fn nat(&self) -> watch::Receiver<NatReports> {
+        self.nat.clone()
     }
 
     /// What happens from now on. Who asks first also hears what happened since the engine began: it may have
@@ -283,7 +292,13 @@ mod tests {
         let (events, _) = broadcast::channel(4);
         let identity = Identity::create(&mut OsRng, 0);
         let (renewer, _me) = Renewer::new(Me::of(&identity, "Bo"));
-        let handle = EngineHandle::new(commands, shown, events.clone(), renewer);
+        let handle = EngineHandle::new(
+            commands,
+            shown,
+            events.clone(),
+            renewer,
+            watch::channel(NatReports::default()).1,
+        );
         let link = String::from("ahoy:");
         events.send(Event::Ready { link }).unwrap();
         assert!(matches!(

@@ -35,6 +35,7 @@ use super::{
     handle::{Command, ContactView, Event, RequestView, View},
     leg::{Leg, LegContext, LegEvent},
     media::Media,
+    nat::NatScout,
     reach::MAX_RELAYED,
     relays::{RelaySource, Relays},
 };
@@ -108,6 +109,7 @@ pub(super) struct Engine {
     pub(super) book: Arc<dyn AddressBook>,
     pub(super) endpoint: Endpoint,
     pub(super) hub: Arc<PortHub>,
+    nat: NatScout,
     pub(super) relays: Relays,
     pub(super) gatherer: Arc<Gatherer>,
     pub(super) homes: Vec<Home>,
@@ -149,6 +151,7 @@ impl Engine {
         book: Arc<dyn AddressBook>,
         endpoint: Endpoint,
         hub: Arc<PortHub>,
+        nat: NatScout,
         inbox: mpsc::Sender<Internal>,
         commands: mpsc::Receiver<Command>,
         view: watch::Sender<View>,
@@ -171,6 +174,7 @@ impl Engine {
             book,
             endpoint,
             hub,
+            nat,
             homes: Vec::new(),
             calls: Calls::new(limits),
             slots: BTreeMap::new(),
@@ -372,6 +376,7 @@ impl Engine {
                 if let Some(home) = self.homes.iter().find(|home| home.node() == node) {
                     self.gatherer.note(home.addr(), registered.observed);
                 }
+                self.nat.measure();
                 self.each_leg(|leg| leg.handle_home_up(node));
                 if self.home_was_up.insert(node, true) == Some(false) {
                     self.publish(Event::HomeBack { node });
@@ -407,6 +412,7 @@ impl Engine {
         if !state.networks.is_offline() {
             self.homes.iter().for_each(Home::kick);
         }
+        self.nat.measure_anew();
         self.each_leg(|leg| leg.network_changed(state));
     }
 

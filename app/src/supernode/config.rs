@@ -60,6 +60,9 @@ pub struct RelaySettings {
     pub realm: String,
     /// Ports of relayed addresses.
     pub ports: PortRange,
+    /// The second port, UDP, by which clients find out how their NAT behaves; `0` lets the system choose. Where a
+    /// firewall protects this machine, choose one and open it: without, clients learn less.
+    pub second_port: u16,
     /// Relays towards the relays of other supernodes, once these have proved their keys. Without that, two people
     /// whose homes differ have only the direct way.
     pub other_relays: bool,
@@ -80,6 +83,7 @@ impl Default for RelaySettings {
                 first: *RELAY_PORTS.start(),
                 last: *RELAY_PORTS.end(),
             },
+            second_port: 0,
             other_relays: true,
             open_peers: false,
             allow_private: false,

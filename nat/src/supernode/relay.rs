@@ -8,6 +8,8 @@
 //! When both ends of a call have their allocation here, their packets never cross a relay socket: the
 //! channel number is rewritten in place, with both sides' permissions checked as if they did.
 //!
+//! A second port serves those who want to know how their NAT behaves ([`probe`], RFC 5780).
+//!
 //! Deliberate departures:
 //! - An allocation is found by the client's address alone, since there is one port: a client that reaches two
 //!   addresses of this host from one socket shares the allocation.
@@ -28,10 +30,11 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 use rtc_stun::{
     attributes::{
-        ATTR_CHANNEL_NUMBER, ATTR_DATA, ATTR_EVEN_PORT, ATTR_LIFETIME, ATTR_MESSAGE_INTEGRITY,
-        ATTR_NONCE, ATTR_REALM, ATTR_REQUESTED_ADDRESS_FAMILY, ATTR_REQUESTED_TRANSPORT,
-        ATTR_RESERVATION_TOKEN, ATTR_UNKNOWN_ATTRIBUTES, ATTR_USERNAME, ATTR_XOR_PEER_ADDRESS,
-        ATTR_XOR_RELAYED_ADDRESS, ATTR_XORMAPPED_ADDRESS, AttrType,
+        ATTR_CHANGE_REQUEST, ATTR_CHANNEL_NUMBER, ATTR_DATA, ATTR_EVEN_PORT, ATTR_LIFETIME,
+        ATTR_MESSAGE_INTEGRITY, ATTR_NONCE, ATTR_OTHER_ADDRESS, ATTR_PADDING, ATTR_REALM,
+        ATTR_REQUESTED_ADDRESS_FAMILY, ATTR_REQUESTED_TRANSPORT, ATTR_RESERVATION_TOKEN,
+        ATTR_UNKNOWN_ATTRIBUTES, ATTR_USERNAME, ATTR_XOR_PEER_ADDRESS, ATTR_XOR_RELAYED_ADDRESS,
+        ATTR_XORMAPPED_ADDRESS, AttrType,
     },
     error_code::{
         CODE_ADDR_FAMILY_NOT_SUPPORTED, CODE_ALLOC_MISMATCH, CODE_ALLOC_QUOTA_REACHED,
@@ -56,6 +59,7 @@ pub mod credentials;
 pub mod limits;
 mod nonce;
 pub mod policy;
+mod probe;
 pub mod server;
 
 use allocation::{Allocation, BindRefusal};
@@ -64,6 +68,7 @@ use credentials::{CredentialError, CredentialOwner, CredentialTable, TurnCredent
 use limits::{RelayLimits, TokenBucket};
 use nonce::Nonces;
 use policy::{PeerPolicy, PolicySwitches};
+use probe::ChangeMeter;
 
 /// Lifetime of an allocation that asks for none or for less (RFC 8656 section 3.2).
 pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(600);
@@ -94,7 +99,9 @@ const FAMILY_V4: u8 = 1;
 const FAMILY_V6: u8 = 2;
 
 /// Comprehension-required attributes that a request or Send indication may carry.
-const KNOWN: [AttrType; 12] = [
+const KNOWN: [AttrType; 14] = [
+    ATTR_CHANGE_REQUEST,
+    ATTR_PADDING,
     ATTR_USERNAME,
     ATTR_MESSAGE_INTEGRITY,
     ATTR_REALM,
@@ -158,6 +165,8 @@ pub struct AllocationId(u64);
 pub enum Via {
     /// The relay's own port, from this address of ours if it is known.
     Port(Option<IpAddr>),
+    /// The relay's second port, likewise.
+    SecondPort(Option<IpAddr>),
     /// The socket of an allocation.
     Relayed(AllocationId),
 }
@@ -246,7 +255,24 @@ struct Request {
     now: Instant,
     from: SocketAddr,
     local: Option<IpAddr>,
+    at: Arrival,
     stun: Stun,
+}
+
+/// Where a packet from a client arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arrival {
+    Port,
+    SecondPort,
+}
+
+impl Arrival {
+    fn via(self, local: Option<IpAddr>) -> Via {
+        match self {
+            Self::Port => Via::Port(local),
+            Self::SecondPort => Via::SecondPort(local),
+        }
+    }
 }
 
 /// A request whose MESSAGE-INTEGRITY matched.
@@ -271,6 +297,9 @@ pub struct Relay {
     deadlines: BinaryHeap<Reverse<(Instant, AllocationId)>>,
     next_allocation: u64,
     reply_meter: Vec<TokenBucket>,
+    /// The number of the second port, once it is open.
+    second_port: Option<u16>,
+    change_meter: ChangeMeter,
     counters: RelayCounters,
     transmits: VecDeque<Transmit>,
     events: VecDeque<RelayEvent>,
@@ -297,6 +326,8 @@ impl Relay {
             deadlines: BinaryHeap::new(),
             next_allocation: 0,
             reply_meter: vec![TokenBucket::full(now, burst); REPLY_METER_SLOTS],
+            second_port: None,
+            change_meter: ChangeMeter::new(now),
             counters: RelayCounters::default(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -424,6 +455,7 @@ impl Relay {
             now,
             from,
             local,
+            at: Arrival::Port,
             stun,
         };
         match (request.stun.class(), request.stun.method()) {
@@ -653,19 +685,6 @@ impl Relay {
         Ok(())
     }
 
-    fn handle_binding(&mut self, request: &Request) {
-        if !self.may_reply(request.now, request.from.ip()) {
-            return;
-        }
-        let unknown = request.stun.unknown_required(&KNOWN);
-        if !unknown.is_empty() {
-            return self.refuse_unknown(request, None, &unknown);
-        }
-        self.counters.bindings += 1;
-        let reply = success(request).xor_address(ATTR_XORMAPPED_ADDRESS, canonical(request.from));
-        self.reply(request, reply, None);
-    }
-
     fn handle_request(&mut self, mut request: Request) {
         let Some(auth) = self.authenticate(&mut request) else {
             return;
@@ -727,6 +746,7 @@ impl Relay {
             now,
             from,
             local,
+            at: _,
             stun,
         } = request;
         if let Some(id) = self.by_client.get(from) {
@@ -1144,7 +1164,7 @@ impl Relay {
     fn reply(&mut self, request: &Request, reply: Builder, key: Option<&IntegrityKey>) {
         let contents = reply.finish(key, request.stun.has_fingerprint());
         self.transmits.push_back(Transmit {
-            via: Via::Port(request.local),
+            via: request.at.via(request.local),
             to: request.from,
             contents,
         });

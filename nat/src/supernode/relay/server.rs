@@ -48,6 +48,8 @@ pub struct RelayServerConfig {
     pub bind_v6: Ipv6Addr,
     /// Ports of allocations; `0..=0` lets the system choose.
     pub ports: RangeInclusive<u16>,
+    /// The second port, where clients find out how their NAT behaves; 0 lets the system choose, none does without.
+    pub second_port: Option<u16>,
 }
 
 impl RelayServerConfig {
@@ -59,6 +61,7 @@ impl RelayServerConfig {
             bind_v4: Ipv4Addr::UNSPECIFIED,
             bind_v6: Ipv6Addr::UNSPECIFIED,
             ports: RELAY_PORTS,
+            second_port: Some(0),
         }
     }
 }
@@ -69,12 +72,14 @@ pub struct RelayServer {
     shared: Arc<Shared>,
     _port_reader: Task,
     _timer: Task,
+    _second: Option<Task>,
     _lease: TopicLease,
 }
 
 struct Shared {
     runtime: Arc<dyn Runtime>,
     port: Arc<dyn RawPort>,
+    second: Option<Arc<dyn AsyncUdpSocket>>,
     config: RelayServerConfig,
     state: Mutex<State>,
     /// Rung when the earliest deadline moved forward.
@@ -117,6 +122,7 @@ impl RelayServer {
         let relay = Relay::new(runtime.now(), config.relay.clone(), runtime.random_array());
         let shared = Arc::new(Shared {
             port: Arc::clone(hub.port()),
+            second: open_second(&*runtime, hub.port().local_addr().ip(), &config),
             config,
             state: Mutex::new(State {
                 relay,
@@ -131,7 +137,12 @@ impl RelayServer {
             .runtime
             .spawn_task(read_port(Arc::downgrade(&shared), packets));
         let timer = shared.runtime.spawn_task(keep_time(Arc::clone(&shared)));
+        let second = shared.second.clone().map(|socket| {
+            let serving = run_second(Arc::downgrade(&shared), socket);
+            shared.runtime.spawn_task(serving)
+        });
         Ok(Self {
+            _second: second,
             shared,
             _port_reader: port_reader,
             _timer: timer,
@@ -235,6 +246,59 @@ async fn read_port(shared: Weak<Shared>, mut packets: mpsc::Receiver<Inbound>) {
     }
 }
 
+/// The second port, at the address of the first. A relay works without it.
+fn open_second(
+    runtime: &dyn Runtime,
+    ip: IpAddr,
+    config: &RelayServerConfig,
+) -> Option<Arc<dyn AsyncUdpSocket>> {
+    let port = config.second_port?;
+    runtime
+        .bind_udp(SocketAddr::new(ip, port))
+        .inspect_err(|error| tracing::warn!(%error, port, "no second port for looking at NATs"))
+        .ok()
+}
+
+/// Serves the second port as soon as it takes packets.
+async fn run_second(shared: Weak<Shared>, socket: Arc<dyn AsyncUdpSocket>) {
+    let usable = async {
+        writable(&socket).await?;
+        Ok::<_, io::Error>(socket.local_addr()?.port())
+    };
+    match (usable.await, shared.upgrade()) {
+        (Ok(port), Some(shared)) => lock(&shared.state).relay.set_second_port(Some(port)),
+        (Err(error), _) => {
+            tracing::warn!(%error, "the second port is of no use");
+            return;
+        }
+        (Ok(_), None) => return,
+    }
+    loop {
+        let running = std::future::poll_fn(|cx| {
+            let Some(shared) = shared.upgrade() else {
+                return Poll::Ready(false);
+            };
+            let mut guard = lock(&shared.state);
+            let State { relay, buffer, .. } = &mut *guard;
+            let now = shared.runtime.now();
+            let received = ready!(poll_train(&*socket, cx, buffer, |from, local, packet| {
+                relay.handle_second_input(now, from, local, packet);
+            }));
+            let failed = received.is_err();
+            if let Err(error) = received {
+                tracing::warn!(%error, "the second port failed");
+                relay.set_second_port(None);
+            }
+            drain(&shared, &mut guard, now);
+            Poll::Ready(!failed)
+        })
+        .await;
+        if !running {
+            return;
+        }
+    }
+}
+
 /// Completes the allocation once its socket takes packets, then feeds the relay from it.
 async fn run_relayed(
     shared: Weak<Shared>,
@@ -318,6 +382,10 @@ fn send(
             shared.port.send(to, local, contents);
             true
         }
+        Via::SecondPort(local) => shared
+            .second
+            .as_ref()
+            .is_some_and(|socket| send_datagram(&**socket, to, local, contents)),
         Via::Relayed(id) => sockets
             .get(&id)
             .is_some_and(|relayed| send_datagram(&*relayed.socket, to, None, contents)),
