@@ -10,7 +10,7 @@ use ahoy_media::audio::{
     align::{align, score},
     wav::read_all,
 };
-use ahoy_tests::process::{Finished, Running, run, speech, start, start_with};
+use ahoy_tests::process::{Finished, Running, binary, run, speech, start, start_with};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -350,6 +350,16 @@ fn ctl_steers_a_running_answer() {
     .expect_code(0);
     let (bob, link) = world.answer("bob", &["--audio-in", "tone"]);
     let events = start(&bob_home, ["ctl", "events"]);
+    let mut first_event = std::process::Command::new("bash")
+        .args([
+            "-c",
+            "set -o pipefail; \"$0\" --home \"$1\" ctl events | head -n 1",
+        ])
+        .arg(binary())
+        .arg(&bob_home)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("bash runs");
 
     let idle = ctl(&["status"]).expect_code(0).json();
     assert_eq!(idle["link"], link.as_str());
@@ -398,6 +408,11 @@ fn ctl_steers_a_running_answer() {
     bob.interrupt();
     bob.finish().expect_code(0);
     events.finish().expect_code(0);
+    let first_event = first_event.wait().expect("it has a status");
+    assert!(
+        first_event.success(),
+        "nobody reads on, and that is no error"
+    );
 }
 
 #[cfg(unix)]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{CliError, Exit, print_json, print_line};
+use super::{CliError, Exit, output::print_while_read, print_json};
 use crate::control::{Command, ControlClient, ControlSocketError, ErrorCode};
 
 /// Talk to the app that runs on this profile.
@@ -120,7 +120,9 @@ pub async fn ctl(folder: &Path, arguments: CtlArgs) -> Result<(), CliError> {
             match client.next_event().await {
                 Ok(event) => {
                     let line = serde_json::to_string(&event).map_err(CliError::failed)?;
-                    print_line(&line)?;
+                    if !print_while_read(&line)? {
+                        return Ok(());
+                    }
                 }
                 // The app has ended, and so has what there was to tell.
                 Err(ControlSocketError::Closed) => return Ok(()),

@@ -58,13 +58,17 @@ pub(super) fn burst(text: &str) -> Result<f64, String> {
     Ok(value.ok_or("expected how many packets a burst loses on average, 1 or more")?)
 }
 
-/// Bits per second that Opus can make (RFC 7587 section 6.1).
+/// Highest bitrate of sound: its longest packets, of 60 ms, still fit one media datagram. Opus is transparent for
+/// speech far below.
+const MAX_AUDIO_BPS: u32 = 128_000;
+
+/// Bits per second of sound, from the lowest that Opus makes (RFC 7587 section 6.1).
 pub(super) fn audio_bitrate(text: &str) -> Result<u32, String> {
     let value = rate(text)?;
     u32::try_from(value)
         .ok()
-        .filter(|bps| (6_000..=510_000).contains(bps))
-        .ok_or_else(|| String::from("expected 6k to 510k bits per second; 32k is usual for speech"))
+        .filter(|bps| (6_000..=MAX_AUDIO_BPS).contains(bps))
+        .ok_or_else(|| String::from("expected 6k to 128k bits per second; 32k is usual for speech"))
 }
 
 /// Milliseconds of an Opus frame.
@@ -130,6 +134,7 @@ mod tests {
         assert_eq!(percent("10"), percent("10%"));
         assert_eq!(percent("0.5%"), Ok(0.005));
         assert_eq!(audio_bitrate("32k"), Ok(32_000));
+        assert_eq!(audio_bitrate("128k"), Ok(128_000));
         assert_eq!(ptime("20ms"), Ok(20));
         assert_eq!(burst("8"), Ok(8.0));
     }
@@ -145,7 +150,7 @@ mod tests {
         for text in ["101", "-1", "%", "NaN%"] {
             assert!(percent(text).is_err(), "{text}");
         }
-        for text in ["5k", "600k", "1G", "ä"] {
+        for text in ["5k", "129k", "1G", "ä"] {
             assert!(audio_bitrate(text).is_err(), "{text}");
         }
         assert!(ptime("30").is_err());

@@ -261,6 +261,9 @@ impl Engine {
 
     fn handle_command(&mut self, command: Command) {
         let now = self.runtime.now();
+        // What went wrong before is no news once the person does something else.
+        self.view
+            .send_if_modified(|view| view.notice.take().is_some());
         let current = self.calls.current();
         let call = current.as_ref().map(|info| info.call);
         let result = match (command, call) {
