@@ -11,6 +11,7 @@ use ahoy_nat::{
     home::{ConnectFailure, Home, Registrant},
     netmon::NetMonitor,
     port::{PortHub, SharedPort},
+    portmap::{PortMapper, library::LibraryRouter, manager::Policy},
     supernode::protocol::Registration,
 };
 use ahoy_transport::{
@@ -158,6 +159,11 @@ pub fn start(
 
     let nat = NatScout::start(runtime, &hub, homes.iter().map(Home::state).collect());
     let handle = EngineHandle::new(commands, shown, events.clone(), renewer, nat.reports());
+    let mapper = config.port_mapping.then(|| {
+        let router = Arc::new(LibraryRouter::new(&**runtime));
+        let port = endpoint.local_addr().port();
+        PortMapper::start(Arc::clone(runtime), router, port, Policy::default())
+    });
 
     let (over, ending) = watch::channel(false);
     let mut engine = Engine::new(
@@ -174,10 +180,19 @@ pub fn start(
         events,
     );
     engine.homes = homes;
+    let mapped = mapper.as_ref().map(|mapper| {
+        let (mut mapped, gatherer) = (mapper.candidates(), Arc::clone(&engine.gatherer));
+        runtime.spawn_task(async move {
+            while mapped.changed().await.is_ok() {
+                gatherer.extra(mapped.borrow_and_update().clone());
+            }
+        })
+    });
+    engine.mapper = mapper;
     runtime
         .spawn_task(async move {
             engine.run(happenings).await;
-            drop((forwarder, watcher));
+            drop((forwarder, watcher, mapped));
             over.send_replace(true);
         })
         .detach();

@@ -95,6 +95,8 @@ pub struct Settings {
     pub strangers: Strangers,
     /// Which ways media may take.
     pub path: PathPolicy,
+    /// Asks the router to let others in (PCP, NAT-PMP, UPnP).
+    pub port_mapping: bool,
     /// Where to register, best first; `ahoy-node:` links.
     #[serde(serialize_with = "write_homes", deserialize_with = "read_homes")]
     pub homes: Vec<NodeLink>,
@@ -107,6 +109,7 @@ impl Default for Settings {
             name: None,
             strangers: Strangers::default(),
             path: PathPolicy::default(),
+            port_mapping: true,
             homes: vec![],
         }
     }

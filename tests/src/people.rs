@@ -317,6 +317,7 @@ impl Stage {
             answering: Answering::Person,
             limits: CallConfig::default(),
             allow_loopback: false,
+            port_mapping: false,
             probe: Some(probe.clone()),
             measure_cost: false,
         };

@@ -29,6 +29,9 @@ pub struct MediaFlags {
     /// Milliseconds of sound in a packet: 10, 20, 40 or 60.
     #[arg(long, value_name = "MS", value_parser = values::ptime)]
     pub ptime: Option<u16>,
+    /// Do not ask the router to let others in.
+    #[arg(long)]
+    pub no_portmap: bool,
 }
 
 /// Where sound comes from.
@@ -70,6 +73,8 @@ pub struct MediaPlan {
     pub bitrate_bps: Option<u32>,
     /// Milliseconds of sound in a packet; absent: the app's choice.
     pub ptime_millis: Option<u16>,
+    /// Do not ask the router to let others in.
+    pub no_portmap: bool,
 }
 
 /// Most supernodes named for one call: a device keeps two or three warm.
@@ -126,6 +131,7 @@ impl MediaFlags {
             path: self.path,
             bitrate_bps: self.bitrate,
             ptime_millis: self.ptime,
+            no_portmap: self.no_portmap,
         })
     }
 }

@@ -7,17 +7,31 @@ use std::{
     time::Duration,
 };
 
-use ahoy_transport::runtime::{Runtime, TokioRuntime};
+use ahoy_nat::{
+    candidate::Candidate,
+    portmap::{
+        PortMapper,
+        library::LibraryRouter,
+        manager::{self, Policy},
+    },
+};
+use ahoy_transport::{
+    identity::{Host, NodeAddress},
+    runtime::{Runtime, RuntimeExt, TokioRuntime, timeout},
+};
 use clap::Args;
 
 use super::{CliError, print_line};
 use crate::{
+    link::NodeLink,
     profile::Profile,
     supernode::{PublicAddr, SupernodeConfig, SupernodeHandle, load_or_create_keys},
 };
 
 /// Most addresses listened on: every interface of a big machine.
 const MAX_LISTEN: usize = 16;
+/// How long the link waits for a router that may make a better one: as long as one by UPnP takes.
+const ROUTER_PATIENCE: Duration = Duration::from_secs(3);
 /// Calls under way may go on for so long after Ctrl-C; a second one ends it at once.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -33,6 +47,9 @@ pub struct SupernodeArgs {
     /// What others reach this machine by, if that is not the address of its interface.
     #[arg(long, value_name = "ADDR[:PORT]")]
     pub public_addr: Option<PublicAddr>,
+    /// Do not ask the router to let others in.
+    #[arg(long)]
+    pub no_portmap: bool,
     /// Print the link to this supernode once it is ready.
     #[arg(long)]
     pub print_link: bool,
@@ -81,6 +98,9 @@ impl SupernodeArgs {
         if self.public_addr.is_some() {
             config.public_addr = self.public_addr;
         }
+        if self.no_portmap {
+            config.port_mapping = false;
+        }
         Ok(SupernodePlan {
             config,
             print_link: self.print_link,
@@ -92,6 +112,14 @@ fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_private(),
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local(),
+    }
+}
+
+/// Whether somebody outside could need a router's help to get here.
+fn may_be_behind_nat(local: &SocketAddr) -> bool {
+    match local.ip() {
+        IpAddr::V4(v4) => v4.is_unspecified() || v4.is_private(),
+        IpAddr::V6(v6) => v6.is_unspecified(),
     }
 }
 
@@ -107,10 +135,48 @@ pub(super) async fn serve(profile: &Profile, plan: SupernodePlan) -> Result<(), 
         CliError::failed(format_args!("cannot create {folder}: {error}"))
     })?;
     let keys = load_or_create_keys(&*runtime, folder).map_err(CliError::failed)?;
-    let supernode = SupernodeHandle::start(runtime, plan.config, &keys)
+    let may_map = plan.config.port_mapping && plan.config.public_addr.is_none();
+    let supernode = SupernodeHandle::start(Arc::clone(&runtime), plan.config, &keys)
         .await
         .map_err(CliError::failed)?;
-    let links = supernode.links();
+    let mut links = supernode.links();
+    let is_public = |link: &NodeLink| match &link.0.host {
+        Host::Ip(IpAddr::V4(v4)) => manager::is_public(*v4),
+        Host::Ip(IpAddr::V6(_)) | Host::Name(_) => false,
+    };
+    let may_map = may_map && !links.iter().any(is_public);
+    let mapper = may_map
+        .then(|| supernode.local_addrs().into_iter().find(may_be_behind_nat))
+        .flatten()
+        .map(|local| {
+            let router = Arc::new(LibraryRouter::new(&*runtime));
+            let runtime = Arc::clone(&runtime);
+            PortMapper::start(runtime, router, local.port(), Policy::default())
+        });
+    let mut telling = None;
+    if let Some(mapper) = &mapper {
+        let (node, mut mapped) = (supernode.node(), mapper.candidates());
+        let link = move |mapped: &[Candidate]| {
+            let addr = mapped.first()?.addr;
+            Some(NodeLink(NodeAddress::new(node, addr)))
+        };
+        if plan.print_link {
+            let found = mapped.wait_for(|mapped| !mapped.is_empty());
+            if let Some(Ok(mapped)) = timeout(&*runtime, ROUTER_PATIENCE, found).await
+                && let Some(link) = link(&mapped)
+            {
+                links.insert(0, link);
+            }
+        }
+        telling = Some(runtime.spawn_task(async move {
+            while mapped.changed().await.is_ok() {
+                match link(&mapped.borrow_and_update()) {
+                    Some(link) => tracing::info!("the router lets others in: reachable by {link}"),
+                    None => tracing::warn!("the router does not let others in any more"),
+                }
+            }
+        }));
+    }
     for link in &links {
         tracing::info!("reachable by {link}");
     }
@@ -120,6 +186,10 @@ pub(super) async fn serve(profile: &Profile, plan: SupernodePlan) -> Result<(), 
         print_line(&best.to_string())?;
     }
     stopped().await;
+    drop(telling);
+    if let Some(mapper) = mapper {
+        mapper.close().await;
+    }
     let relays = supernode.status().rendezvous.relays;
     let packets = relays.iter().map(|relay| relay.traffic.packets_to_client);
     let legs = relays.iter().map(|relay| relay.allocations_opened);

@@ -71,6 +71,8 @@ pub struct EngineConfig {
     pub limits: CallConfig,
     /// Loopback addresses are candidates too: for demonstrations on one machine.
     pub allow_loopback: bool,
+    /// Ask the router to let others in. Only where the runtime's network is this machine's.
+    pub port_mapping: bool,
     /// Logs for measuring mouth to ear.
     pub probe: Option<Probe>,
     /// Measure this process's CPU time and memory.

@@ -12,6 +12,7 @@ use ahoy_nat::{
     home::{Home, HomeEvent, HomeUp},
     netmon::NetworkState,
     port::PortHub,
+    portmap::PortMapper,
     supernode::protocol::Push,
 };
 use ahoy_transport::{
@@ -113,6 +114,8 @@ pub(super) struct Engine {
     pub(super) relays: Relays,
     pub(super) gatherer: Arc<Gatherer>,
     pub(super) homes: Vec<Home>,
+    /// Asks the router to let others in.
+    pub(super) mapper: Option<PortMapper>,
     pub(super) calls: Calls,
     slots: BTreeMap<CallId, Slot>,
     guard: OfferGuard,
@@ -176,6 +179,7 @@ impl Engine {
             hub,
             nat,
             homes: Vec::new(),
+            mapper: None,
             calls: Calls::new(limits),
             slots: BTreeMap::new(),
             guard: OfferGuard::new(),
@@ -250,6 +254,9 @@ impl Engine {
         }
         self.slots.clear();
         self.homes.clear();
+        if let Some(mapper) = self.mapper.take() {
+            mapper.close().await;
+        }
         self.endpoint.close(
             ahoy_transport::connection::CloseCode::Done,
             "the program ends",
@@ -412,6 +419,9 @@ impl Engine {
     /// Homes first: whatever a leg needs of them waits for them.
     fn handle_network(&mut self, state: &NetworkState) {
         self.gatherer.refresh();
+        if let Some(mapper) = &self.mapper {
+            mapper.poke();
+        }
         if !state.networks.is_offline() {
             self.homes.iter().for_each(Home::kick);
         }

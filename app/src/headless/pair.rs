@@ -276,6 +276,7 @@ fn person(
             ..CallConfig::default()
         },
         allow_loopback: stage.one_machine,
+        port_mapping: false,
         probe: Some(probe.clone()),
         measure_cost: script.measure_cost && role == Role::Caller,
     };

@@ -91,6 +91,11 @@ pub(crate) async fn start(
         limits: limits.clone(),
         // A call between two processes of one machine is a direct one too.
         allow_loopback: homes.iter().any(|(_address, addr)| addr.ip().is_loopback()),
+        port_mapping: settings.port_mapping
+            && path_policy(media.path, settings.path) != PathPolicy::Relay
+            && !media.no_portmap
+            // With all supernodes on this machine nobody comes from outside.
+            && !(count > 0 && homes.iter().all(|(_address, addr)| addr.ip().is_loopback())),
         probe: None,
         measure_cost: true,
     };

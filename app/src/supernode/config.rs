@@ -21,6 +21,10 @@ pub struct SupernodeConfig {
     /// How others reach this machine, where that is not the address of its interface: behind a 1:1 NAT, or
     /// under a name.
     pub public_addr: Option<PublicAddr>,
+    /// Asks the router to let others in (PCP, NAT-PMP, UPnP), unless there is a public address or everything is on
+    /// this machine. Where that works the rendezvous is reached from everywhere, and its relay by both ends of a
+    /// call; other supernodes' relays do not reach it, since only one port is mapped.
+    pub port_mapping: bool,
     /// The relay.
     pub relay: RelaySettings,
     /// Bounds on what clients may take from the rendezvous.
@@ -35,6 +39,7 @@ impl Default for SupernodeConfig {
                 DEFAULT_PORT,
             )],
             public_addr: None,
+            port_mapping: true,
             relay: RelaySettings::default(),
             limits: Limits::default(),
         }
