@@ -8,4 +8,5 @@ pub mod people;
 pub mod person;
 pub mod plain_quic;
 pub mod process;
+pub mod secrets;
 pub mod udp;

@@ -133,18 +133,30 @@ pub fn start_with<S: AsRef<OsStr>>(
     log: &str,
     arguments: impl IntoIterator<Item = S>,
 ) -> Running {
+    let log = (!log.is_empty()).then_some((OsStr::new("RUST_LOG"), OsStr::new(log)));
+    start_in(home, log, arguments)
+}
+
+/// Starts `ahoy` with a profile in `home` and these variables in its environment.
+///
+/// # Panics
+/// When it cannot be started.
+#[must_use]
+pub fn start_in<'a, S: AsRef<OsStr>>(
+    home: &Path,
+    environment: impl IntoIterator<Item = (&'a OsStr, &'a OsStr)>,
+    arguments: impl IntoIterator<Item = S>,
+) -> Running {
     let mut command = Command::new(binary());
     command.arg("--home").arg(home).args(arguments);
     leave_devices_alone(&mut command);
     command
         .env_remove("AHOY_HOME")
         .env_remove("RUST_LOG")
+        .envs(environment)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    if !log.is_empty() {
-        command.env("RUST_LOG", log);
-    }
     let shown = command
         .get_args()
         .skip(2)

@@ -6,7 +6,7 @@
 )]
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
@@ -17,15 +17,13 @@ use ahoy::{
         handle::{Command, Event, Phase},
         reach::Reach,
     },
-    identity::Identity,
     report::Outcome,
     signal::{self, FollowUp, MediaCapabilities, Signal, SignalMessage},
     sim::{Conditions, PacketEvent},
 };
 use ahoy_media::{
-    audio::{BLOCK_DURATION, BLOCK_SAMPLES, wav::read_all},
+    audio::{BLOCK_SAMPLES, wav::read_all},
     packet::rtp::HEADER_BYTES,
-    pipeline::send::{SendConfig, SendPipeline},
 };
 use ahoy_nat::{
     client::NodeClient,
@@ -38,6 +36,7 @@ use ahoy_tests::{
     nosy::Told,
     pair::{ALICE, BOB, CAROL, HOME, SOON, is_between, ms, plan, secs},
     people::{Home, Phone, SPEECH, Stage},
+    secrets::{Secrets, packets_of},
     udp::Udp,
 };
 use ahoy_transport::{
@@ -57,140 +56,6 @@ use ahoy_transport::{
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 
 const SEED: u64 = 0x00ca_1300;
-
-/// Bytes that must agree before something counts as found: by chance that does not happen.
-const WINDOW: usize = 16;
-
-/// What must not be seen, by what it is.
-#[derive(Default)]
-struct Secrets {
-    windows: HashSet<[u8; WINDOW]>,
-    names: BTreeMap<[u8; WINDOW], String>,
-    texts: Vec<(String, Vec<u8>)>,
-}
-
-impl Secrets {
-    /// Every window of a secret that is as long as one.
-    fn add(&mut self, what: &str, bytes: &[u8]) {
-        for window in bytes.windows(WINDOW) {
-            let window = window.try_into().unwrap();
-            self.windows.insert(window);
-            // A certificate holds keys: what was named first is more exact.
-            self.names.entry(window).or_insert_with(|| what.to_owned());
-        }
-    }
-
-    /// What stands in `bytes` is no secret.
-    fn forget(&mut self, bytes: &[u8]) {
-        for window in bytes.windows(WINDOW) {
-            if let Ok(window) = <[u8; WINDOW]>::try_from(window) {
-                self.windows.remove(&window);
-            }
-        }
-    }
-
-    /// A shorter text, in any case.
-    fn add_text(&mut self, what: &str, text: &str) {
-        self.texts
-            .push((what.to_owned(), text.to_lowercase().into_bytes()));
-    }
-
-    fn add_person(&mut self, who: &str, name: &str, identity: &Identity) {
-        let keys = identity.device();
-        self.add(&format!("{who}'s user key"), &identity.user().0);
-        self.add(&format!("{who}'s device key"), &keys.id().0);
-        self.add(&format!("{who}'s Noise key"), &keys.noise_public());
-        self.add_text(
-            &format!("{who}'s user key as text"),
-            &identity.user().to_string(),
-        );
-        self.add_text(
-            &format!("{who}'s device key as text"),
-            &keys.id().to_string(),
-        );
-        self.add_text(&format!("{who}'s name"), name);
-        let record = keys.seal_key_record();
-        self.add(&format!("{who}'s public seal key"), record.as_bytes());
-        let secret = keys.seal_keys().secret(record.generation()).unwrap();
-        self.add(&format!("{who}'s secret seal key"), secret.seed());
-        self.add(
-            &format!("{who}'s certificate"),
-            identity.certificate().as_bytes(),
-        );
-        self.add(&format!("{who}'s device log"), &identity.log().to_bytes());
-    }
-
-    /// Loud speech as samples of 16 and 32 bits, and what the codec makes of it.
-    fn add_speech(&mut self) {
-        let samples = read_all(SPEECH).unwrap();
-        for chunk in samples.chunks_exact(WINDOW / 2) {
-            let loud = chunk.iter().filter(|sample| sample.abs() > 0.02).count();
-            if loud < chunk.len() {
-                continue;
-            }
-            let short: Vec<u8> = chunk
-                .iter()
-                .flat_map(|sample| ((sample * f32::from(i16::MAX)).round() as i16).to_le_bytes())
-                .collect();
-            self.add("speech, 16 bits", &short);
-            let big: Vec<u8> = short
-                .chunks(2)
-                .flat_map(|pair| [pair[1], pair[0]])
-                .collect();
-            self.add("speech, 16 bits, big-endian", &big);
-            let float: Vec<u8> = chunk
-                .iter()
-                .flat_map(|sample| sample.to_le_bytes())
-                .collect();
-            self.add("speech, 32 bits", &float);
-        }
-    }
-
-    fn add_packets(&mut self, packets: &[Vec<u8>]) {
-        for packet in packets {
-            self.add("Opus", &packet[HEADER_BYTES..]);
-        }
-    }
-
-    /// What of all that stands in `bytes`.
-    fn found(&self, bytes: &[u8]) -> BTreeSet<String> {
-        let mut found = BTreeSet::new();
-        for window in bytes.windows(WINDOW) {
-            if let Ok(window) = <[u8; WINDOW]>::try_from(window)
-                && self.windows.contains(&window)
-            {
-                found.insert(self.names[&window].clone());
-            }
-        }
-        let lower = bytes.to_ascii_lowercase();
-        for (what, text) in &self.texts {
-            if lower.windows(text.len()).any(|window| window == text) {
-                found.insert(what.clone());
-            }
-        }
-        found
-    }
-
-    fn found_in<'a>(&self, messages: impl IntoIterator<Item = &'a [u8]>) -> BTreeSet<String> {
-        messages
-            .into_iter()
-            .flat_map(|bytes| self.found(bytes))
-            .collect()
-    }
-}
-
-/// The packets that the shipped sender makes of the speech clip, RTP header included.
-fn packets_of_speech(runtime: &dyn Runtime) -> Vec<Vec<u8>> {
-    let mut pipeline = SendPipeline::new(SendConfig::new(1)).unwrap();
-    let samples = read_all(SPEECH).unwrap();
-    let (mut packets, mut now) = (Vec::new(), runtime.now());
-    for block in samples.chunks_exact(BLOCK_SAMPLES) {
-        now += BLOCK_DURATION;
-        let packet = pipeline.push_block(now, block.try_into().unwrap());
-        packets.extend(packet.map(<[u8]>::to_vec));
-    }
-    packets
-}
 
 /// Alice without a home, who calls Bob at a supernode that keeps everything; then everything on the wires, what the
 /// supernode wrote down, and what must not be in either.
@@ -230,15 +95,16 @@ fn overhear(seed: u64) -> Overheard {
         stage.pass(secs(5)).await;
 
         let runtime = stage.world.runtime(director);
+        let said = read_all(SPEECH).unwrap();
         let mut secrets = Secrets::default();
         secrets.add_person("Alice", alice_name, &alice_id);
         secrets.add_person("Bob", bob_name, &bob_id);
-        secrets.add_speech();
-        let packets = packets_of_speech(&*runtime);
+        secrets.add_speech(&said);
+        let packets = packets_of(&said, quinn::Runtime::now(&*runtime));
         secrets.add_packets(&packets);
         let mut of_alice = Secrets::default();
         of_alice.add_person("Alice", alice_name, &alice_id);
-        of_alice.add_speech();
+        of_alice.add_speech(&said);
         of_alice.add_packets(&packets);
         of_alice.add_text("Bob's name", bob_name);
         // Two that were made at the same time have dates in common.
@@ -611,7 +477,7 @@ fn who_speaks_before_the_answer_is_not_heard() {
         let mallory = call_by_hand(&pair.stage, &pair.home, &pair.bob).await;
         pair.bob.rings().await;
         let runtime: Arc<dyn Runtime> = pair.stage.world.runtime(pair.stage.director);
-        let packets = packets_of_speech(&*runtime);
+        let packets = packets_of(&read_all(SPEECH).unwrap(), runtime.now());
         let permit = MediaPermit::on_accept(mallory.call);
         mallory.session.open_media(permit).unwrap();
         for packet in packets.iter().take(150) {
