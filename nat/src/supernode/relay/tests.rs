@@ -860,6 +860,50 @@ fn a_client_that_allocates_and_deletes_for_ever_leaves_no_deadlines_behind() {
     assert!(lab.relay.deadlines.len() <= STALE_DEADLINES + 1);
 }
 
+#[test]
+fn a_flood_with_expired_credentials_leaves_nothing_and_a_running_call_goes_on() {
+    let mut lab = Lab::new();
+    let (alice, alice_relayed) = lab.client(1, ALICE);
+    let (bob, bob_relayed) = lab.client(2, BOB);
+    let old: Vec<Login> = (0..250)
+        .map(|n| lab.login(n, &format!("192.0.2.{n}:1000")))
+        .collect();
+    let lifetime = credentials::CREDENTIAL_LIFETIME.as_secs();
+    // Who holds an allocation keeps it alive with the credential that made it.
+    for _ in 0..=lifetime / 300 {
+        lab.pass(300);
+        for login in [&alice, &bob] {
+            let fresh = Login {
+                nonce: lab.login(9, &login.from.to_string()).nonce,
+                ..login.clone()
+            };
+            assert_eq!(lab.refresh(&fresh, 600), 0);
+        }
+    }
+    let nonces: Vec<String> = old
+        .iter()
+        .map(|login| lab.login(9, &login.from.to_string()).nonce)
+        .collect();
+    for (login, nonce) in old.into_iter().zip(nonces) {
+        let login = Login { nonce, ..login };
+        assert_eq!(lab.allocate(&login).code(), 401);
+    }
+    assert_eq!(lab.relay.slots.len(), 2);
+    assert_eq!(lab.relay.counters().allocations_live, 2);
+    for (login, peer) in [(&alice, bob_relayed), (&bob, alice_relayed)] {
+        let nonce = lab.login(9, &login.from.to_string()).nonce;
+        let login = Login {
+            nonce,
+            ..login.clone()
+        };
+        assert_eq!(lab.bind(&login, 0x4000, peer), 0);
+    }
+    assert_eq!(
+        lab.input(alice.from, &channel(0x4000, b"still here")).len(),
+        1
+    );
+}
+
 #[derive(Debug, Clone)]
 enum Op {
     Garbage(u8, Vec<u8>),
