@@ -14,7 +14,7 @@ HEADLESS := --no-default-features --features voice
 # The fuzz targets are checked by `make lint`; each would be linked with everything here.
 TESTED := --workspace --exclude ahoy-fuzz --features ahoy-tests/devices
 
-.PHONY: run demo test lint unit deps bench bench-audio fuzz help
+.PHONY: run demo test lint unit deps bench bench-relay bench-audio fuzz help
 
 run:
 	@.ci/setup window
@@ -65,6 +65,11 @@ bench:
 	$(CARGO) bench -p ahoy-tests --features rivals
 	$(CARGO) bench -p ahoy-media
 
+# CPU per relayed packet beside coturn, both ends of each pair on the same relay.
+bench-relay:
+	@.ci/setup bench
+	$(CARGO) bench --locked -p ahoy-nat --bench relay
+
 # Perceptual scores, by the tools of others.
 bench-audio:
 	@.ci/setup bench
@@ -77,6 +82,7 @@ help:
 	@sed -n 's/^# \(.*\)/\1/p' Makefile | head -n 4
 	@echo "make lint, make unit   the two halves of make test"
 	@echo "make bench             speeds, beside quinn with TLS in the same run"
+	@echo "make bench-relay       CPU per relayed packet, beside coturn in the same run"
 	@echo "make bench-audio       PESQ of real calls"
 	@echo "make deps              licences, sources, bans and use of the dependencies"
 	@echo "make fuzz              each fuzz target for FUZZ_SECONDS (60)"
