@@ -16,7 +16,10 @@ use ahoy::{
     report::{Outcome, PathKind},
     sim::{Fault, PacketEvent},
 };
-use ahoy_media::audio::wav::read_all;
+use ahoy_media::audio::{
+    align::{align, score},
+    wav::read_all,
+};
 use ahoy_tests::{
     pair::{
         ALICE, BOB, CAROL, HOME, Plan, SOON, audio, is_between, kinds, loud_blocks, ms, never_rang,
@@ -655,4 +658,40 @@ fn thirty_calls_ring_answer_and_sound_in_time() {
     assert!(callee <= millis(2 * DIRECT) + 60.0);
     assert!(at_caller < millis(DIRECT) + 50.0);
     assert!(at_callee < millis(DIRECT) + 50.0);
+}
+
+/// The clip's first eight seconds in what somebody heard: the score, and by how many samples the voice moved to and
+/// fro, where it was found.
+fn heard_of_the_clip(phone: &Phone) -> (f64, i64) {
+    let clip = read_all(SPEECH).unwrap();
+    let clip = &clip[..8 * 48_000];
+    let heard = read_all(&phone.recording).unwrap();
+    let alignment = align(clip, &heard, 48_000).unwrap();
+    assert!(alignment.found_fraction() > 0.9);
+    let delays = alignment.windows.iter();
+    let delays: Vec<i64> = delays.filter_map(|window| window.delay_samples).collect();
+    let moved = delays.iter().max().unwrap() - delays.iter().min().unwrap();
+    (score(clip, &heard, 48_000).unwrap(), moved)
+}
+
+#[test]
+fn on_a_clean_line_both_hear_the_voice_at_one_delay_as_the_codec_left_it() {
+    for (n, plan) in [plan(SEED + 200), plan(SEED + 201).relayed()]
+        .into_iter()
+        .enumerate()
+    {
+        plan.run(async |pair| {
+            pair.pass(ms(137 * n as u64)).await;
+            pair.talk().await;
+            pair.pass(secs(9)).await;
+            pair.hang_up().await;
+            for phone in [&pair.alice, &pair.bob] {
+                let (score, moved) = heard_of_the_clip(phone);
+                eprintln!("{}: score {score:.3}, moved by {moved}", phone.name);
+                // Half a millisecond is what the search wavers by; the least stretch is five times that.
+                assert!(moved < 24, "{} heard it stretched", phone.name);
+                assert!(score > 4.15, "{score}");
+            }
+        });
+    }
 }

@@ -8,7 +8,8 @@
 //!   after 200 ms. When the frame then comes after all, it is still played: what was invented in its place
 //!   becomes additional delay;
 //! * **time stretching** removes surplus delay (*accelerate*) or builds up missing delay (*pre-emptive
-//!   expand*) by whole pitch periods. Invented sound is never stretched.
+//!   expand*) by whole pitch periods. Invented sound is never stretched, and a small surplus waits for a pause:
+//!   a clean call begins at about the level where it stays, and its voice is left alone.
 //!
 //! Time is an argument; nothing is allocated once the buffer exists. The *playout delay* of this module is
 //! local time minus the media time that plays: the same scale as the transit of a packet, so the two
@@ -61,6 +62,16 @@ const TOLERANCE_SAMPLES: i64 = 3 * SAMPLES_PER_MILLI;
 const CALM_INTERVAL: u32 = 4;
 const HURRIED_INTERVAL: u32 = 1;
 
+/// Less surplus than this waits for a pause, where nobody hears it go: 20 ms. Periods cut out of a voice are
+/// heard, each a little, and every call begins with some surplus.
+const SMALL_SURPLUS_SAMPLES: i64 = 20 * SAMPLES_PER_MILLI;
+
+/// But not for longer than this many pulls, since not everybody pauses: 3 s.
+const PATIENCE_PULLS: u32 = 300;
+
+/// What is this much fainter than the loudest sound lately is a pause: -30 dB, as a ratio of powers.
+const PAUSE: f32 = 1e-3;
+
 /// Similarity that makes a stretch inaudible, and one that makes it bearable when delay is the worse evil.
 const INAUDIBLE: f32 = 0.9;
 const BEARABLE: f32 = 0.6;
@@ -91,7 +102,8 @@ pub struct NetEqConfig {
     pub adaptive_target: bool,
     /// Use the copies of lost frames in later packets, and wait for them when packets are lost.
     pub fec: bool,
-    /// Target level before anything is known.
+    /// Target level before anything is known. Little, since surplus can only go by stretching: a settled call on a
+    /// clean line has 5 to 15 ms.
     pub start_delay: Duration,
     /// Least target level.
     pub min_delay: Duration,
@@ -106,7 +118,7 @@ impl Default for NetEqConfig {
             preemptive_expand: true,
             adaptive_target: true,
             fec: true,
-            start_delay: Duration::from_millis(20),
+            start_delay: Duration::from_millis(10),
             min_delay: Duration::ZERO,
             max_delay: Duration::from_millis(800),
         }
@@ -173,8 +185,11 @@ pub struct NetEq {
     copy_distance: i64,
     levels: [i64; LEVELS],
     since_stretch: u32,
+    /// Pulls in a row with surplus.
+    surplus_for: u32,
     implausible: u32,
     noise: Noise,
+    loudness: Loudness,
     scratch: Vec<f32>,
     delays: DelayDistribution,
     counters: NetEqStats,
@@ -209,8 +224,10 @@ impl NetEq {
             copy_distance: 0,
             levels: [i64::MAX; LEVELS],
             since_stretch: 0,
+            surplus_for: 0,
             implausible: 0,
             noise: Noise::new(),
+            loudness: Loudness::default(),
             scratch: vec![0.0; MAX_PACKET_SAMPLES],
             delays: DelayDistribution::new(),
             counters: NetEqStats::default(),
@@ -313,6 +330,7 @@ impl NetEq {
         if level < wanted {
             return false;
         }
+        tracing::debug!(level, wanted, "playout starts");
         self.playing = true;
         self.received_end = first.time;
         // What is left from before a restart plays first.
@@ -548,7 +566,10 @@ impl NetEq {
             return;
         }
         let surplus = level - (wanted + (begins - wanted).rem_euclid(block));
-        if surplus >= MIN_LAG as i64 && self.config.accelerate {
+        if surplus < MIN_LAG as i64 {
+            self.surplus_for = 0;
+        } else if self.config.accelerate {
+            self.surplus_for = self.surplus_for.saturating_add(1);
             // A delay that the packets on hand do not show is none: they are late, and will be needed.
             let ahead = self
                 .packets
@@ -568,7 +589,8 @@ impl NetEq {
         } else {
             CALM_INTERVAL
         };
-        let silence = (self.noise.floor * 2.0).max(0.001).powi(2);
+        let background = (self.noise.floor * 2.0).max(0.001).powi(2);
+        let silence = background.max(self.loudness.loudest * PAUSE);
         let correlation = if hurry { BEARABLE } else { INAUDIBLE };
         (self.since_stretch >= interval).then_some(Criteria {
             correlation,
@@ -590,13 +612,19 @@ impl NetEq {
             self.moved_by(lag as i64);
             self.counters.expanded_samples += lag as u64;
             self.since_stretch = 0;
+            let rendered = self.counters.rendered_samples;
+            tracing::debug!(rendered, missing, lag, "expanded");
         }
     }
 
     fn accelerate(&mut self, now: i64, surplus: i64) {
-        let Some(criteria) = self.criteria(surplus) else {
+        let Some(mut criteria) = self.criteria(surplus) else {
             return;
         };
+        if surplus < SMALL_SURPLUS_SAMPLES && self.surplus_for < PATIENCE_PULLS {
+            // Nothing is that similar: only a pause will do.
+            criteria.correlation = f32::INFINITY;
+        }
         while self.sync.future_len() < BLOCK_SAMPLES + MAX_LAG
             && self
                 .packets
@@ -623,6 +651,8 @@ impl NetEq {
             self.moved_by(-(lag as i64));
             self.counters.accelerated_samples += lag as u64;
             self.since_stretch = 0;
+            let rendered = self.counters.rendered_samples;
+            tracing::debug!(rendered, surplus, lag, "accelerated");
         }
     }
 
@@ -633,6 +663,7 @@ impl NetEq {
             counters.current_concealment_samples = 0;
             if mix.recovered == 0 && mix.quiet == 0 {
                 self.noise.listen(out);
+                self.loudness.listen(out);
             }
             return;
         }
@@ -654,6 +685,21 @@ fn kind_of(mix: Mix) -> AudioKind {
         Mix { recovered: 1.., .. } => AudioKind::Recovered,
         Mix { quiet: 1.., .. } => AudioKind::Quiet,
         Mix { .. } => AudioKind::Normal,
+    }
+}
+
+/// How loud the sender speaks, so that a pause is known from speech at any level.
+#[derive(Debug, Default)]
+struct Loudness {
+    /// Mean square of the loudest block lately.
+    loudest: f32,
+}
+
+impl Loudness {
+    fn listen(&mut self, block: &Block) {
+        let power = block.iter().map(|sample| sample * sample).sum::<f32>() / BLOCK_SAMPLES as f32;
+        // Falls by 4 dB in a second.
+        self.loudest = power.max(self.loudest * 0.99);
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::{AudioKind, NetEqConfig, NetEqStats};
 use crate::{
     audio::{
+        level::Level,
         opus::{EncoderConfig, FrameDuration},
         test_signal::Speech,
     },
@@ -61,6 +62,8 @@ struct Heard {
     /// Mouth to ear without the network's 40 ms, in milliseconds: at which delay, second by second.
     delays: Vec<(f64, f64)>,
     kinds: Vec<AudioKind>,
+    /// How loud each block was in which sound was stretched, beside the loudest of all: ratios of amplitudes.
+    stretched: Vec<f32>,
     stats: NetEqStats,
     /// Mean segmental SNR of what was heard, aligned.
     snr_db: f64,
@@ -153,10 +156,12 @@ fn play(scene: &Scene) -> Heard {
     let mut heard = Heard {
         delays: Vec::new(),
         kinds: Vec::new(),
+        stretched: Vec::new(),
         stats: receiver.stats(),
         snr_db: 0.0,
     };
     let (mut sum, mut count, mut near) = (0.0, 0.0, 0);
+    let (mut loudest, mut stretched) = (1e-9f32, 0);
     let mut block = SILENT_BLOCK;
     for pull in 0..scene.seconds * 100 {
         let millis =
@@ -171,6 +176,13 @@ fn play(scene: &Scene) -> Heard {
         }
         let info = receiver.get_audio(at(millis), &mut block);
         heard.kinds.push(info.kind);
+        let stats = receiver.stats();
+        let level = 10f32.powf(Level::of(&block).rms_dbfs / 20.0);
+        loudest = loudest.max(level);
+        let so_far = stats.accelerated_samples + stats.expanded_samples;
+        if std::mem::replace(&mut stretched, so_far) != so_far {
+            heard.stretched.push(level);
+        }
         let Some(time) = info.time else { continue };
         let captured = time.0 as f64 / 48.0 * slow;
         let speaker = pull as f64 * 10.0 + scene.pull_phase_millis;
@@ -178,7 +190,7 @@ fn play(scene: &Scene) -> Heard {
             millis / 1000.0,
             speaker - captured + LOOKAHEAD as f64 / 48.0 - 40.0,
         ));
-        if pull % 20 == 0 && pull > 500 {
+        if pull % 5 == 0 && pull > 500 {
             let (snr, found) = aligned_snr(&clean, time.0 - LOOKAHEAD, near, &block);
             if let Some(snr) = snr {
                 sum += snr;
@@ -186,6 +198,9 @@ fn play(scene: &Scene) -> Heard {
                 near = found;
             }
         }
+    }
+    for level in &mut heard.stretched {
+        *level /= loudest;
     }
     heard.stats = receiver.stats();
     heard.snr_db = sum / f64::max(count, 1.0);
@@ -256,6 +271,32 @@ fn a_clean_link_settles_at_one_frame_and_a_few_milliseconds() {
             assert_eq!(heard.stats.concealed_samples, 0);
         }
     }
+}
+
+#[test]
+fn a_clean_call_begins_at_its_level_and_its_voice_is_left_alone() {
+    let mut untouched = 0;
+    for phase in 0..10 {
+        let heard = play(&Scene {
+            pull_phase_millis: f64::from(phase) + 0.5,
+            seconds: 8,
+            ..Scene::default()
+        });
+        heard.print(&format!("beginning, pulled at {phase}.5 ms"));
+        let stretched = heard.stats.accelerated_samples + heard.stats.expanded_samples;
+        // A pull that comes late in its 10 ms begins a block too high. That goes in a pause, or not yet.
+        assert!(stretched <= BLOCK_SAMPLES as u64, "{stretched} samples");
+        assert!(
+            heard.stretched.iter().all(|level| *level < 0.1),
+            "in the midst of speech: {:?}",
+            heard.stretched
+        );
+        untouched += u32::from(stretched == 0);
+        // And the listener does not pay for it with delay, not even at first.
+        let first = heard.delay(0.0, 1.0, 0.95);
+        assert!(first < 47.0, "{first} ms");
+    }
+    assert!(untouched >= 5, "{untouched} of 10 were left alone");
 }
 
 /// 40..=100 ms, evenly spread; packets overtake one another.
