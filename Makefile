@@ -14,7 +14,7 @@ HEADLESS := --no-default-features --features voice
 # The fuzz targets are checked by `make lint`; each would be linked with everything here.
 TESTED := --workspace --exclude ahoy-fuzz --features ahoy-tests/devices
 
-.PHONY: run demo test lint unit deps bench bench-relay bench-audio fuzz help
+.PHONY: run demo test lint unit deps bench bench-relay bench-call bench-audio fuzz help
 
 run:
 	@.ci/setup window
@@ -62,13 +62,19 @@ fuzz:
 
 bench:
 	@.ci/setup bench
-	$(CARGO) bench -p ahoy-tests --features rivals
+	$(CARGO) bench -p ahoy-tests --features rivals --bench handshake
 	$(CARGO) bench -p ahoy-media
 
 # CPU per relayed packet beside coturn, both ends of each pair on the same relay.
 bench-relay:
 	@.ci/setup bench
 	$(CARGO) bench --locked -p ahoy-nat --bench relay
+
+# Three processes that talk, and what the system says they cost.
+bench-call:
+	@.ci/setup build
+	@$(CARGO) build --profile demo -p ahoy $(HEADLESS)
+	@AHOY_BIN=$(abspath $(TARGET))/demo/ahoy $(CARGO) bench --profile demo -p ahoy-tests --bench call
 
 # Perceptual scores, by the tools of others.
 bench-audio:
@@ -83,6 +89,7 @@ help:
 	@echo "make lint, make unit   the two halves of make test"
 	@echo "make bench             speeds, beside quinn with TLS in the same run"
 	@echo "make bench-relay       CPU per relayed packet, beside coturn in the same run"
+	@echo "make bench-call        processor time and memory of a call's three processes"
 	@echo "make bench-audio       PESQ of real calls"
 	@echo "make deps              licences, sources, bans and use of the dependencies"
 	@echo "make fuzz              each fuzz target for FUZZ_SECONDS (60)"

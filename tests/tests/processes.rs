@@ -20,6 +20,8 @@ const RATE: usize = 48_000;
 /// somebody else said stays below [`OTHER`].
 const GOOD: f64 = 3.0;
 const OTHER: f64 = 2.5;
+/// A call without a window needs no more memory.
+const HEADLESS_BYTES: u64 = 60_000_000;
 
 /// A folder for everybody's files, and a supernode.
 struct World {
@@ -152,6 +154,14 @@ fn six_seconds(world: &World, options: &[&str]) -> (Finished, Value) {
     );
     let theirs = read_report(&world.path("bob.json"));
     assert_eq!(theirs["outcome"], "completed");
+    for report in [&report, &theirs] {
+        let peak = report["cost"]["peak_rss_bytes"].as_u64();
+        assert!(peak.is_some_and(|peak| peak < HEADLESS_BYTES), "{report:#}");
+        assert!(
+            report["cost"]["cpu_ms_per_call_second"].as_f64() > Some(0.0),
+            "{report:#}"
+        );
+    }
     assert_eq!(
         theirs["security"]["safety_words"],
         report["security"]["safety_words"]
@@ -522,7 +532,9 @@ fn demo(options: &[&str]) -> Value {
     );
     // Two people and a supernode in one process.
     assert!(
-        report["cost"]["peak_rss_bytes"].as_u64() < Some(60_000_000),
+        report["cost"]["peak_rss_bytes"]
+            .as_u64()
+            .is_some_and(|peak| peak < HEADLESS_BYTES),
         "{report:#}"
     );
     report
