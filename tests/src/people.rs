@@ -293,6 +293,22 @@ impl Stage {
         let ip = IpAddr::from(ip);
         let node = self.world.add_node(name, &[ip]);
         self.world.set_link(node, Conditions::with_delay(ACCESS));
+        self.phone_on(name, node, ip, identity, homes, adjust)
+    }
+
+    /// A telephone on a node that is there, with its link: behind a router, say.
+    ///
+    /// # Panics
+    /// When its engine does not start.
+    pub fn phone_on(
+        &self,
+        name: &str,
+        node: SimNode,
+        ip: IpAddr,
+        identity: &Identity,
+        homes: &[&Home],
+        adjust: impl FnOnce(&mut EngineConfig),
+    ) -> Phone {
         let homes: Vec<(NodeAddress, SocketAddr)> = homes
             .iter()
             .map(|home| (home.address.clone(), home.addr))

@@ -925,7 +925,9 @@ impl Shared {
         if state.exporters.len() > MAX_EXPORTERS {
             state.exporters.pop_first();
         }
-        state.core.link_up(now, number, path, kind);
+        state
+            .core
+            .link_up(now, number, path, kind, connection.rtt());
         if let Some(path) = state.paths.get_mut(&path) {
             path.link = Some(number);
         }

@@ -47,7 +47,7 @@ pub fn session_datagram(bytes: &[u8]) {
     let mut now = origin();
     let mut core = Core::new(SessionConfig::default(), now);
     for (n, kind) in (0..).zip([PathKind::Relay, PathKind::Direct]) {
-        core.link_up(now, n, PathId(n), kind);
+        core.link_up(now, n, PathId(n), kind, Duration::ZERO);
     }
     core.open_media();
     let mut script = Script::new(bytes);

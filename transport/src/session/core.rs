@@ -23,7 +23,7 @@ use super::{
     PathId, PathKind, PathStats, SessionEnd, SessionEvent, SessionStats, Switch,
     control::{Full, Inbox, Outbox, Violation},
     flow::{Arrival, FlowReceiver, FlowStats},
-    select::{DUPLICATE_AFTER, Decision, Selection},
+    select::{Decision, Selection},
     wire::{Frame, MAX_CONTROL_MESSAGE},
 };
 use crate::{
@@ -72,6 +72,8 @@ pub struct SessionConfig {
     pub duplication: bool,
     /// Whether media leaves a silent connection before QUIC gives it up. Off only in tests.
     pub failover: bool,
+    /// Whether the limits of silence stretch with what the line is like. Off only in tests.
+    pub adaptive: bool,
     /// The session ends when nothing was heard for this long.
     pub lost_after: Duration,
 }
@@ -81,6 +83,7 @@ impl Default for SessionConfig {
         Self {
             duplication: true,
             failover: true,
+            adaptive: true,
             lost_after: Duration::from_secs(30),
         }
     }
@@ -219,7 +222,7 @@ impl Core {
     #[must_use]
     pub fn new(config: SessionConfig, now: Instant) -> Self {
         Self {
-            selection: Selection::new(config.duplication, config.failover),
+            selection: Selection::new(config.duplication, config.failover, config.adaptive),
             config,
             links: BTreeMap::new(),
             active_path: None,
@@ -243,8 +246,15 @@ impl Core {
 
     // Connections.
 
-    /// A connection came up.
-    pub fn link_up(&mut self, now: Instant, connection: u32, path: PathId, kind: PathKind) {
+    /// A connection came up, whose first round trip took `rtt`.
+    pub fn link_up(
+        &mut self,
+        now: Instant,
+        connection: u32,
+        path: PathId,
+        kind: PathKind,
+        rtt: Duration,
+    ) {
         if self.end.is_some() {
             return;
         }
@@ -263,7 +273,7 @@ impl Core {
         };
         self.links.insert(connection, link);
         self.path_stats(path, kind).connections += 1;
-        self.selection.up(connection, kind, now);
+        self.selection.up(connection, kind, rtt, now);
         self.was_up = true;
         self.event(SessionEvent::PathUp {
             path,
@@ -739,15 +749,17 @@ impl Core {
 
     fn write_reports(&mut self, now: Instant) {
         let active = self.selection.active();
-        let doubtful = active
-            .and_then(|active| self.selection.heard_at(active))
-            .is_none_or(|heard| now.saturating_duration_since(heard) >= DUPLICATE_AFTER);
+        let doubtful = self.selection.is_doubtful(now);
         let second = active
             .into_iter()
             .chain(self.links.keys().copied())
             .collect::<Vec<_>>();
         let mut detours = Vec::new();
         for (connection, link) in &mut self.links {
+            if doubtful {
+                // Whether this one lives is wanted soon.
+                link.next_report = link.next_report.min(now + REPORT_INTERVAL);
+            }
             if link.next_report > now {
                 continue;
             }

@@ -5,6 +5,11 @@
 //! reports, which may come by any connection, and only for want of a fresh report by what we hear ourselves. So
 //! a connection whose way back is dead keeps carrying, and one whose way there is dead is left.
 //!
+//! The limits stretch with the line. What a connection's packets keep each other waiting when all is well is
+//! measured, both ways, and a silence that is of that kind is none; a new connection has a round trip to say its
+//! first word. When the other connections are as silent, they share what ails the first, and media stays: moving
+//! would not help, and copies would feed a queue that is full.
+//!
 //! A better kind of path is taken up again when it is alive and has not just failed; each failure makes the
 //! wait longer.
 
@@ -32,6 +37,26 @@ const REPORT_FRESH: Duration = Duration::from_millis(75);
 /// A connection that is not in use counts as alive this long after it was heard: its reports come every 200 ms.
 const STANDBY_FRESH: Duration = Duration::from_millis(700);
 
+/// Pauses between packets are remembered for about this many packets: ten seconds of sound.
+const PAUSE_MEMORY: u32 = 512;
+
+/// Longest pause that counts as the line's manner; a longer one was an outage. The limits grow with it to at most
+/// 1.25 s.
+const PAUSE_MAX: Duration = Duration::from_millis(400);
+
+/// A connection's pauses are not looked at for so long after it was taken up: before, its reports are rarer.
+const SETTLED_AFTER: Duration = Duration::from_millis(500);
+
+/// What is added to the first round trip for the other side to say its first word.
+const FIRST_WORD: Duration = Duration::from_millis(250);
+
+/// A connection that is not in use says nothing about itself for this long although it lives: the 200 ms between
+/// its reports, and the time until the one in use is doubted.
+const STANDBY_SILENCE: Duration = Duration::from_millis(350);
+
+/// When media comes back so soon, since the other connection fell silent too, the line pauses, and neither is dead.
+const NOT_DEAD: Duration = Duration::from_secs(2);
+
 /// First wait before a connection that failed is taken up again, and the longest.
 const RETURN_AFTER: Duration = Duration::from_secs(1);
 const RETURN_AFTER_MAX: Duration = Duration::from_secs(30);
@@ -41,6 +66,10 @@ const RETURN_AFTER_MAX: Duration = Duration::from_secs(30);
 struct Candidate {
     kind: PathKind,
     heard: Instant,
+    /// Until then it need not have said anything.
+    grace: Instant,
+    /// The longest usual pause between packets, either way.
+    pause: Duration,
     /// When the latest report about it came, and the age it told.
     report: Option<(Instant, Duration)>,
     avoid_until: Option<Instant>,
@@ -50,8 +79,34 @@ struct Candidate {
 }
 
 impl Candidate {
+    /// Takes a pause that has ended into account.
+    fn paused(&mut self, pause: Duration) {
+        let faded = self.pause - self.pause / PAUSE_MEMORY;
+        let usual = if pause > 2 * PAUSE_MAX {
+            faded
+        } else {
+            faded.max(pause.min(PAUSE_MAX))
+        };
+        self.pause = usual;
+    }
+
+    /// Silence after which it is doubtful, and after which media leaves it.
+    fn limits(&self, adaptive: bool) -> (Duration, Duration) {
+        if !adaptive {
+            return (DUPLICATE_AFTER, MOVE_AFTER);
+        }
+        let slack = self.pause * 3 / 2;
+        (
+            DUPLICATE_AFTER.max(slack + TICK_OF_REPORTS),
+            MOVE_AFTER.max(2 * slack + TICK_OF_REPORTS),
+        )
+    }
+
     /// How long, as far as we know, nothing of ours has arrived by it.
     fn silence(&self, now: Instant) -> Duration {
+        if now < self.grace && self.report.is_none() {
+            return Duration::ZERO;
+        }
         match self.report {
             Some((at, age)) if now.saturating_duration_since(at) <= REPORT_FRESH => age,
             Some(_) | None => now.saturating_duration_since(self.heard),
@@ -59,18 +114,24 @@ impl Candidate {
     }
 
     fn is_alive(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.heard) < STANDBY_FRESH
+        now < self.grace || now.saturating_duration_since(self.heard) < STANDBY_FRESH
     }
 
     /// When [`Self::silence`] reaches `limit` if nothing comes.
     fn silent_at(&self, limit: Duration) -> Instant {
-        let by_hearing = self.heard + limit;
+        let mut by_hearing = self.heard + limit;
+        if self.report.is_none() {
+            by_hearing = by_hearing.max(self.grace);
+        }
         match self.report {
             Some((at, age)) if age < limit => by_hearing.max(at + REPORT_FRESH + TICK),
             Some(_) | None => by_hearing,
         }
     }
 }
+
+/// The interval of reports.
+const TICK_OF_REPORTS: Duration = Duration::from_millis(50);
 
 /// Beyond "at most" in a comparison of times.
 const TICK: Duration = Duration::from_micros(1);
@@ -101,27 +162,42 @@ pub(super) struct Decision {
 pub(super) struct Selection {
     duplication: bool,
     failover: bool,
+    adaptive: bool,
     candidates: BTreeMap<u32, Candidate>,
     active: Option<u32>,
+    active_since: Option<Instant>,
+    /// When media last left a connection for its silence, which one, and how long that had been.
+    left: Option<(Instant, u32, Duration)>,
     /// The one that closed while it was in use, and when it was last heard.
     closed: Option<(u32, Instant)>,
 }
 
 impl Selection {
-    pub(super) fn new(duplication: bool, failover: bool) -> Self {
+    pub(super) fn new(duplication: bool, failover: bool, adaptive: bool) -> Self {
         Self {
             duplication,
             failover,
+            adaptive,
+            active_since: None,
+            left: None,
             candidates: BTreeMap::new(),
             active: None,
             closed: None,
         }
     }
 
-    pub(super) fn up(&mut self, connection: u32, kind: PathKind, now: Instant) {
+    /// `rtt` is the connection's first measured round trip, zero if unknown.
+    pub(super) fn up(&mut self, connection: u32, kind: PathKind, rtt: Duration, now: Instant) {
+        let grace = if self.adaptive {
+            now + rtt * 3 / 2 + FIRST_WORD
+        } else {
+            now
+        };
         let candidate = Candidate {
             kind,
             heard: now,
+            grace,
+            pause: Duration::ZERO,
             report: None,
             avoid_until: None,
             wait: RETURN_AFTER,
@@ -139,19 +215,29 @@ impl Selection {
     }
 
     pub(super) fn heard(&mut self, connection: u32, now: Instant) {
+        let settled = self.has_settled(connection, now);
         if let Some(candidate) = self.candidates.get_mut(&connection) {
+            if settled {
+                candidate.paused(now.saturating_duration_since(candidate.heard));
+            }
             candidate.heard = now;
         }
     }
 
+    /// Whether reports about `connection` have their full rate, so that its pauses mean something.
+    fn has_settled(&self, connection: u32, now: Instant) -> bool {
+        let settled = |since| now.saturating_duration_since(since) >= SETTLED_AFTER;
+        self.active == Some(connection) && self.active_since.is_some_and(settled)
+    }
+
     /// Connections that went silent since the last call, and whether media went by them.
     pub(super) fn newly_silent(&mut self, now: Instant) -> Vec<(u32, bool)> {
-        let active = self.active;
+        let (active, adaptive) = (self.active, self.adaptive);
         let mut silent = Vec::new();
         for (connection, candidate) in &mut self.candidates {
             let is_active = active == Some(*connection);
             let is_silent = if is_active {
-                candidate.silence(now) >= MOVE_AFTER
+                candidate.silence(now) >= candidate.limits(adaptive).1
             } else {
                 !candidate.is_alive(now)
             };
@@ -164,17 +250,21 @@ impl Selection {
     }
 
     pub(super) fn reported(&mut self, connection: u32, age: Duration, now: Instant) {
+        let settled = self.has_settled(connection, now);
         if let Some(candidate) = self.candidates.get_mut(&connection) {
+            // A pause ends when the next age is shorter.
+            if let Some((_, before)) = candidate.report
+                && settled
+                && age < before
+            {
+                candidate.paused(before);
+            }
             candidate.report = Some((now, age));
         }
     }
 
     pub(super) fn active(&self) -> Option<u32> {
         self.active
-    }
-
-    pub(super) fn heard_at(&self, connection: u32) -> Option<Instant> {
-        Some(self.candidates.get(&connection)?.heard)
     }
 
     /// Whether media may go by `connection` at all.
@@ -191,7 +281,8 @@ impl Selection {
             .filter(|(connection, candidate)| Some(**connection) != not && candidate.is_alive(now))
             .min_by_key(|(_, candidate)| {
                 let avoided = candidate.avoid_until.is_some_and(|until| now < until);
-                let silent = candidate.silence(now) >= MOVE_AFTER && candidate.report.is_some();
+                let silent = candidate.silence(now) >= candidate.limits(self.adaptive).1
+                    && candidate.report.is_some();
                 (
                     avoided || silent,
                     candidate.kind,
@@ -204,8 +295,40 @@ impl Selection {
     /// The second connection for sound, while the first is doubtful.
     pub(super) fn second(&self, now: Instant) -> Option<u32> {
         let active = self.active?;
-        let doubtful = self.candidates.get(&active)?.silence(now) >= DUPLICATE_AFTER;
-        (self.duplication && doubtful).then(|| self.best_other(Some(active), now))?
+        let current = self.candidates.get(&active)?;
+        let silence = current.silence(now);
+        let doubtful = silence >= current.limits(self.adaptive).0;
+        if !(self.duplication && doubtful) {
+            return None;
+        }
+        let other = self.best_other(Some(active), now)?;
+        let may_live = self
+            .candidates
+            .get(&other)
+            .is_some_and(|other| !self.adaptive || other.silence(now) < STANDBY_SILENCE);
+        (may_live || self.is_livelier(other, silence, now)).then_some(other)
+    }
+
+    /// Whether media has gone silent enough to be doubted.
+    pub(super) fn is_doubtful(&self, now: Instant) -> bool {
+        self.active
+            .and_then(|active| self.candidates.get(&active))
+            .is_none_or(|active| {
+                now.saturating_duration_since(active.heard) >= active.limits(self.adaptive).0
+            })
+    }
+
+    /// Whether `other` is clearly better off than a connection that has been silent for `silence`: what is as
+    /// silent suffers from the same.
+    fn is_livelier(&self, other: u32, silence: Duration, now: Instant) -> bool {
+        self.candidates.get(&other).is_some_and(|candidate| {
+            let others = candidate.silence(now);
+            if self.adaptive {
+                others <= silence / 2 || others < DUPLICATE_AFTER
+            } else {
+                candidate.report.is_none() || others < silence
+            }
+        })
     }
 
     /// Where control messages go: where media goes, unless that is silent and another is not.
@@ -223,6 +346,7 @@ impl Selection {
                 .or_else(|| self.candidates.keys().next_back().copied())?;
             let closed = self.closed.take();
             self.active = Some(to);
+            self.active_since = Some(now);
             return Some(Decision {
                 from: closed.map(|(from, _)| from),
                 to,
@@ -236,21 +360,34 @@ impl Selection {
         let other = self.best_other(Some(active), now)?;
         let candidate = *self.candidates.get(&other)?;
         let silence = current.silence(now);
-        let reason = if silence >= MOVE_AFTER {
-            let no_better = candidate.report.is_some() && candidate.silence(now) >= silence;
-            if !self.failover || no_better {
+        let reason = if silence >= current.limits(self.adaptive).1 {
+            if !self.failover || !self.is_livelier(other, silence, now) {
                 return None;
             }
             SwitchReason::Silence
         } else {
             // A better path must have carried a report of its own back before it is trusted.
-            let proven = candidate.report.is_some() && candidate.silence(now) < MOVE_AFTER;
+            let proven = candidate.report.is_some()
+                && candidate.silence(now) < candidate.limits(self.adaptive).1;
             let avoided = candidate.avoid_until.is_some_and(|until| now < until);
             if candidate.kind >= current.kind || !proven || avoided {
                 return None;
             }
             SwitchReason::Better
         };
+        if reason == SwitchReason::Silence {
+            let before = self.left.replace((now, active, silence));
+            if let Some((at, from, longest)) = before
+                && from == other
+                && now.saturating_duration_since(at) < NOT_DEAD
+            {
+                for (connection, pause) in [(active, silence), (other, longest)] {
+                    if let Some(candidate) = self.candidates.get_mut(&connection) {
+                        candidate.paused(pause);
+                    }
+                }
+            }
+        }
         if reason == SwitchReason::Silence
             && let Some(left) = self.candidates.get_mut(&active)
         {
@@ -258,6 +395,7 @@ impl Selection {
             left.wait = (left.wait * 2).min(RETURN_AFTER_MAX);
         }
         self.active = Some(other);
+        self.active_since = Some(now);
         Some(Decision {
             from: Some(active),
             to: other,
@@ -276,10 +414,12 @@ impl Selection {
             .candidates
             .values()
             .map(|candidate| candidate.heard + STANDBY_FRESH);
-        [DUPLICATE_AFTER, MOVE_AFTER]
+        let (doubtful, silent) = active.limits(self.adaptive);
+        [doubtful, silent]
             .map(|limit| active.silent_at(limit))
             .into_iter()
             .chain(standby)
+            .chain([active.grace])
             .filter(|at| *at > now)
             .min()
     }
@@ -300,10 +440,10 @@ mod tests {
     /// Relay 1 and direct 2, both up, direct in use.
     fn two(duplication: bool, failover: bool) -> Two {
         let start = quinn::Runtime::now(&TokioRuntime);
-        let mut selection = Selection::new(duplication, failover);
-        selection.up(1, PathKind::Relay, start);
+        let mut selection = Selection::new(duplication, failover, true);
+        selection.up(1, PathKind::Relay, Duration::ZERO, start);
         assert_eq!(selection.update(start).unwrap().to, 1);
-        selection.up(2, PathKind::Direct, start);
+        selection.up(2, PathKind::Direct, Duration::ZERO, start);
         // A path that has proven nothing is not taken.
         assert_eq!(selection.update(start), None);
         let mut two = Two { start, selection };
@@ -402,5 +542,74 @@ mod tests {
         for ms in [250, 300, 600, 2000] {
             assert_eq!(two.selection.update(two.at(ms)), None);
         }
+    }
+
+    /// A line whose packets come in bursts 200 ms apart, both connections alike, for a minute; then the direct
+    /// one dies. How often media moved before, and after how much silence then.
+    fn bursts(adaptive: bool) -> (usize, Option<u32>) {
+        let start = quinn::Runtime::now(&TokioRuntime);
+        let mut selection = Selection::new(true, true, adaptive);
+        selection.up(1, PathKind::Relay, Duration::ZERO, start);
+        selection.up(2, PathKind::Direct, Duration::ZERO, start);
+        let mut moves = 0;
+        let mut dead = None;
+        for ms in 0..70_000u32 {
+            let now = start + MS * ms;
+            let dies = ms >= 60_000;
+            for (connection, every, offset) in [(1, 280, 0), (2, 280, 140)] {
+                let hears = ms % every == offset && !(dies && connection == 2);
+                if hears {
+                    selection.heard(connection, now);
+                    selection.reported(connection, MS * 10, now);
+                }
+            }
+            if let Some(decision) = selection.update(now)
+                && decision.reason == SwitchReason::Silence
+            {
+                match dies {
+                    false => moves += 1,
+                    true => {
+                        let _first = *dead.get_or_insert(ms - 60_000);
+                    }
+                }
+            }
+        }
+        (moves, dead)
+    }
+
+    #[test]
+    fn a_line_that_comes_in_bursts_is_not_left_at_every_pause() {
+        let (moves, dead) = bursts(true);
+        let (fixed, _) = bursts(false);
+        println!(
+            "moved {moves} times, with fixed limits {fixed}; left the dead one after {dead:?} ms"
+        );
+        assert!(moves <= 2 && fixed > 100);
+        assert!(dead.is_some_and(|after| after < 1_300), "{dead:?}");
+    }
+
+    #[test]
+    fn a_new_connection_has_a_round_trip_to_say_its_first_word() {
+        let start = quinn::Runtime::now(&TokioRuntime);
+        let mut selection = Selection::new(true, true, true);
+        selection.up(1, PathKind::Relay, MS * 600, start);
+        assert_eq!(selection.update(start).unwrap().to, 1);
+        selection.up(2, PathKind::Direct, MS * 600, start);
+        for ms in (0..600).step_by(50) {
+            assert_eq!(selection.update(start + MS * ms), None);
+            assert_eq!(selection.second(start + MS * ms), None);
+            assert!(selection.newly_silent(start + MS * ms).is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_as_silent_gets_no_copies() {
+        let mut two = two(true, true);
+        two.hear(200, &[1, 2]);
+        // For want of news the other one may live.
+        assert_eq!(two.selection.second(two.at(330)), Some(1));
+        assert_eq!(two.selection.second(two.at(560)), None);
+        two.hear(580, &[1]);
+        assert_eq!(two.selection.second(two.at(590)), Some(1));
     }
 }

@@ -93,8 +93,13 @@ impl Pair {
         self.next_connection += 1;
         self.wires.insert(connection, Wire::default());
         for side in &mut self.sides {
-            side.core
-                .link_up(self.now, connection, PathId(connection % 3), kind);
+            side.core.link_up(
+                self.now,
+                connection,
+                PathId(connection % 3),
+                kind,
+                Duration::ZERO,
+            );
         }
         connection
     }
@@ -384,9 +389,9 @@ fn without_failover_the_gap_lasts_until_quic_gives_up() {
     let mut pair = warm(SessionConfig::default());
     for side in &mut pair.sides {
         side.core.selection = {
-            let mut selection = Selection::new(off.duplication, off.failover);
-            selection.up(1, PathKind::Direct, pair.now);
-            selection.up(0, PathKind::Relay, pair.now);
+            let mut selection = Selection::new(off.duplication, off.failover, off.adaptive);
+            selection.up(1, PathKind::Direct, Duration::ZERO, pair.now);
+            selection.up(0, PathKind::Relay, Duration::ZERO, pair.now);
             selection
         };
     }
