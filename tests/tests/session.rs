@@ -338,6 +338,23 @@ fn paths_that_come_up_at_once_share_one_secret() {
     assert!(scene.sessions[1].stats().paths[&PathId(0)].up);
 }
 
+/// The callee expects nothing without the shared secret once it knows it, and what was dialled without it a moment
+/// before is still on its way.
+#[test]
+fn a_path_dialled_while_the_secret_is_agreed_on_comes_up_at_once() {
+    for later in (0..300).step_by(4) {
+        let scene = Scene::new(SEED, SessionConfig::default());
+        scene.add_relay();
+        scene.run(later);
+        scene.add_direct();
+        scene.run(600);
+        for side in 0..2 {
+            let active = scene.sessions[side].stats().active;
+            assert_eq!(active, Some(PathId(1)), "direct {later} ms after the relay");
+        }
+    }
+}
+
 /// The direct path dies under a call. Returns the gap at both sides.
 fn direct_dies(config: SessionConfig) -> (Scene, [Duration; 2]) {
     let scene = Scene::in_call(SEED, config);

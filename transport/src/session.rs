@@ -807,6 +807,10 @@ impl Shared {
                 {
                     state.root = Some(*root);
                     state.core.set_root(number);
+                    // The callee soon expects nothing without the root any more: what is on its way goes again.
+                    for path in state.paths.values().filter(|path| path.link.is_none()) {
+                        path.redial.notify_one();
+                    }
                 }
             }
             (Notice::Root(number), Role::Callee) => {
