@@ -2,6 +2,8 @@
 
 pub mod device;
 pub mod fuzz;
+#[cfg(all(feature = "lab", target_os = "linux"))]
+pub mod lab;
 pub mod nosy;
 pub mod pair;
 pub mod people;

@@ -5,7 +5,7 @@
 use std::{
     ffi::OsStr,
     fmt::Write as _,
-    io::{BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -147,6 +147,20 @@ pub fn start_in<'a, S: AsRef<OsStr>>(
     environment: impl IntoIterator<Item = (&'a OsStr, &'a OsStr)>,
     arguments: impl IntoIterator<Item = S>,
 ) -> Running {
+    start_by(home, environment, arguments, |mut command| command.spawn())
+}
+
+/// As [`start_in`], by whoever `spawn` is: something that starts programs elsewhere than here.
+///
+/// # Panics
+/// When it cannot be started.
+#[must_use]
+pub fn start_by<'a, S: AsRef<OsStr>>(
+    home: &Path,
+    environment: impl IntoIterator<Item = (&'a OsStr, &'a OsStr)>,
+    arguments: impl IntoIterator<Item = S>,
+    spawn: impl FnOnce(Command) -> io::Result<Child>,
+) -> Running {
     let mut command = Command::new(binary());
     command.arg("--home").arg(home).args(arguments);
     leave_devices_alone(&mut command);
@@ -163,9 +177,8 @@ pub fn start_in<'a, S: AsRef<OsStr>>(
         .map(OsStr::to_string_lossy)
         .collect::<Vec<_>>()
         .join(" ");
-    let mut child = command
-        .spawn()
-        .unwrap_or_else(|error| panic!("cannot start ahoy {shown}: {error}"));
+    let mut child =
+        spawn(command).unwrap_or_else(|error| panic!("cannot start ahoy {shown}: {error}"));
     let (out, err) = (child.stdout.take(), child.stderr.take());
     Running {
         stdout: Lines::read(out.expect("it is piped"), "stdout"),
@@ -283,10 +296,19 @@ impl Running {
     /// # Panics
     /// When it does not come in [`PATIENCE`].
     #[must_use]
-    pub fn finish(mut self) -> Finished {
+    pub fn finish(self) -> Finished {
+        self.finish_within(PATIENCE)
+    }
+
+    /// Waits for its end, not longer than `patience`.
+    ///
+    /// # Panics
+    /// When it does not come.
+    #[must_use]
+    pub fn finish_within(mut self, patience: Duration) -> Finished {
         let ended = [&self.stdout, &self.stderr]
             .into_iter()
-            .all(|lines| lines.wait(PATIENCE, |said| said.closed));
+            .all(|lines| lines.wait(patience, |said| said.closed));
         assert!(ended, "it does not end.\n{}", self.told());
         let status: ExitStatus = self.child.wait().expect("a child can be waited for");
         let mut finished = Finished {
