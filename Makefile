@@ -12,9 +12,9 @@ TOOLS := $(abspath $(TARGET))/tools
 TOOL = test -x $(TOOLS)/bin/$(1) || $(CARGO) install --quiet --locked --debug --root $(TOOLS) --target-dir $(TOOLS)/target
 HEADLESS := --no-default-features --features voice
 # The fuzz targets are checked by `make lint`; each would be linked with everything here.
-TESTED := --workspace --exclude ahoy-fuzz --features ahoy-tests/devices
+TESTED := --workspace --exclude ahoy-fuzz --features ahoy-tests/devices,ahoy-tests/lab
 
-.PHONY: run demo test lint unit deps bench bench-relay bench-call bench-audio fuzz help
+.PHONY: run demo test lint unit matrix deps bench bench-relay bench-call bench-audio fuzz help
 
 run:
 	@.ci/setup window
@@ -32,7 +32,7 @@ test:
 # The bare supernode is a build of its own: nothing else shows that it stands without sound and window.
 lint:
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets --features ahoy-tests/devices -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets --features ahoy-tests/devices,ahoy-tests/lab -- -D warnings
 	$(CARGO) clippy --locked -p ahoy --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
 
@@ -40,6 +40,13 @@ lint:
 unit:
 	$(CARGO) build --locked $(TESTED)
 	$(CARGO) test --locked $(TESTED)
+
+# Every pair of NATs, each way round, by an optimised binary; then the odds of guessing ports. Minutes. Root, or user
+# namespaces.
+matrix:
+	@.ci/setup test
+	$(CARGO) build --locked --profile demo -p ahoy $(HEADLESS)
+	CI=true AHOY_BIN=$(abspath $(TARGET))/demo/ahoy $(CARGO) test --locked $(TESTED) --test nat_matrix -- every
 
 # What `make test` has no time for: it compiles the tools that look.
 deps:
@@ -87,6 +94,7 @@ bench-audio:
 help:
 	@sed -n 's/^# \(.*\)/\1/p' Makefile | head -n 4
 	@echo "make lint, make unit   the two halves of make test"
+	@echo "make matrix            every pair of NATs on real kernels"
 	@echo "make bench             speeds, beside quinn with TLS in the same run"
 	@echo "make bench-relay       CPU per relayed packet, beside coturn in the same run"
 	@echo "make bench-call        processor time and memory of a call's three processes"
