@@ -53,7 +53,7 @@ impl World {
     }
 
     /// Moves the device of `site` into a new site of this kind and number, as from Wi-Fi to the telephone
-    /// network: a [`Fault::Attach`](super::Fault::Attach), now. The routers of the old site stay where they are.
+    /// network: a [`Fault::Attach`], now. The routers of the old site stay where they are.
     ///
     /// # Panics
     /// If another site has the number.

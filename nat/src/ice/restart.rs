@@ -134,7 +134,7 @@ mod tests {
             assert!(!restarts.take(now));
             tries.push((now - start).as_secs());
         }
-        assert_eq!(tries[..6], [0, 1, 3, 7, 15, 31]);
+        assert_eq!(tries.get(..6), Some([0, 1, 3, 7, 15, 31].as_slice()));
         assert!(tries.len() < 24, "{tries:?}");
         restarts.want(now, Reason::Changed);
         assert_eq!(restarts.deadline(), Some(now + RESTART_GAP));

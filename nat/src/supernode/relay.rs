@@ -8,7 +8,7 @@
 //! When both ends of a call have their allocation here, their packets never cross a relay socket: the
 //! channel number is rewritten in place, with both sides' permissions checked as if they did.
 //!
-//! A second port serves those who want to know how their NAT behaves ([`probe`], RFC 5780).
+//! A second port serves those who want to know how their NAT behaves (`probe`, RFC 5780).
 //!
 //! Deliberate departures:
 //! - An allocation is found by the client's address alone, since there is one port: a client that reaches two
