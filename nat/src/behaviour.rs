@@ -500,14 +500,19 @@ impl Prober {
         let port_does_not = pairs.contains(&(false, false));
         let address_matters = pairs.contains(&(true, true));
         let address_does_not = pairs.contains(&(true, false));
+        // A NAT that maps by port maps by address too, so one address that makes no difference settles it. A second
+        // port alone may mislead: Linux notes a stranger's packet that no rule drops as a connection of its own, here
+        // the answer of step 2, and then has to give us another outside port towards that stranger.
+        let misled = self.outcome(Kind::Filter) == Some(Outcome::Silent) && !address_matters;
         match (port_matters, address_matters) {
+            (_, false) if address_does_not => Known::exactly(EndpointIndependent),
+            (true, false) if misled => Known::NOTHING,
             (true, _) => Known::exactly(AddressAndPortDependent),
             (false, true) if port_does_not => Known::exactly(AddressDependent),
             (false, true) => Known {
                 least: AddressDependent,
                 most: AddressAndPortDependent,
             },
-            (false, false) if address_does_not => Known::exactly(EndpointIndependent),
             (false, false) if port_does_not => Known {
                 least: EndpointIndependent,
                 most: AddressDependent,

@@ -8,54 +8,19 @@
     reason = "a test may panic, and says what it measured"
 )]
 
+mod namespace;
+
 use std::{
-    process::Command,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use ahoy_nat::netmon::{NetMonitor, NetworkState};
 use ahoy_transport::runtime::{Runtime, TokioRuntime, timeout};
+use namespace::{inside, ip};
 
 /// From the command that changes something to the notice of it.
 const IN_TIME: Duration = Duration::from_millis(200);
-/// Tells a test that it is inside.
-const INSIDE: &str = "AHOY_TEST_NAMESPACE";
-
-fn run(program: &str, arguments: &str) -> bool {
-    Command::new(program)
-        .args(arguments.split_whitespace())
-        .status()
-        .is_ok_and(|status| status.success())
-}
-
-#[track_caller]
-fn ip(arguments: &str) {
-    assert!(run("ip", arguments), "ip {arguments}");
-}
-
-/// Whether this is the namespace; otherwise the test `name` has run in one, or was skipped with a word.
-fn inside(name: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    for options in ["--net", "--map-root-user --net"] {
-        if !run("unshare", &format!("{options} ip link set lo up")) {
-            continue;
-        }
-        let status = Command::new("unshare")
-            .args(options.split_whitespace())
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", name, "--nocapture", "--test-threads=1"])
-            .env(INSIDE, "1")
-            .status()
-            .unwrap();
-        assert!(status.success(), "{name} failed in its namespace");
-        return false;
-    }
-    println!("SKIPPED {name}: no network namespace may be made here, or there is no `ip`");
-    false
-}
 
 /// Two pairs of interfaces; ours have the addresses 10.1.0.2 and 10.2.0.2, and the way out is by the first.
 fn two_uplinks() {
