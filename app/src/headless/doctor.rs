@@ -1,250 +1,225 @@
-//! `ahoy doctor`: what works here, and what to do about the rest.
+//! `ahoy doctor`: what works here, what it means for calls, and what to do about the rest.
+//!
+//! It opens a port of its own and asks the supernodes of the profile, as somebody who was made up for this: the
+//! person's own registration, perhaps of a running app, stays as it is.
 
 use std::{
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{Ipv6Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 
-use ahoy_nat::client::NodeClient;
+use ahoy_nat::port::{PortHub, SharedPort};
 use ahoy_transport::{
-    endpoint::{Endpoint, EndpointConfig, NodeAuth},
-    identity::NodeAddress,
-    runtime::{Runtime, TokioRuntime, resolve_node, timeout},
+    endpoint::{Endpoint, EndpointConfig},
+    runtime::{Networks, Runtime, TokioRuntime},
 };
+use futures_util::future::{join, join_all};
 use serde::Serialize;
 
 use crate::{
-    cli::{CliError, DoctorArgs, print_json, print_line},
+    cli::{CliError, DoctorArgs, print_json},
     profile::Profile,
     settings::Settings,
 };
 
-/// Longer than any supernode that could carry a call takes to answer.
-const PATIENCE: Duration = Duration::from_secs(4);
+mod findings;
+mod network;
+mod show;
+mod sound;
+mod supernodes;
 
-/// One thing that was looked at.
+use findings::{Finding, Group};
+use network::{NatFamily, PortMapping};
+use supernodes::{Examined, SupernodeReport};
+
+/// Version of the JSON; it counts up when something in it changes its meaning.
+const SCHEMA: u32 = 1;
+
+/// Everything that was found.
 #[derive(Debug, Serialize)]
-struct Finding {
-    what: String,
+struct Report {
+    schema: u32,
+    /// Nothing keeps calls from working.
     ok: bool,
-    found: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    advice: Option<String>,
-}
-
-impl Finding {
-    fn good(what: impl Into<String>, found: impl Into<String>) -> Self {
-        Self {
-            what: what.into(),
-            ok: true,
-            found: found.into(),
-            advice: None,
-        }
-    }
-
-    fn bad(what: impl Into<String>, found: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self {
-            what: what.into(),
-            ok: false,
-            found: found.into(),
-            advice: Some(advice.into()),
-        }
-    }
-}
-
-#[derive(Debug, Serialize)]
-struct Findings {
+    /// What it comes to, for a person.
+    verdict: String,
     findings: Vec<Finding>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nat_v4: Option<NatFamily>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nat_v6: Option<NatFamily>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port_mapping: Option<PortMapping>,
+    supernodes: Vec<SupernodeReport>,
 }
 
 /// Looks at everything and says what it found.
 ///
 /// # Errors
-/// When the result cannot be printed, or the settings cannot be read.
+/// With code 1 when something keeps calls from working, and when the settings cannot be read or the result cannot
+/// be printed.
 pub async fn doctor(profile: &Profile, arguments: &DoctorArgs) -> Result<(), CliError> {
     let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime);
     let settings = Settings::load(profile)?;
-    let mut findings = vec![identity(profile), addresses(&*runtime)];
-    findings.extend(sound());
-    match Endpoint::bind(
-        Arc::clone(&runtime),
-        EndpointConfig::peer(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))),
-    ) {
+    let busy = show::busy();
+    let report = examine(&runtime, profile, &settings).await;
+    drop(busy);
+    if arguments.json {
+        print_json(&report)?;
+    } else {
+        show::print(&report)?;
+    }
+    if report.ok {
+        Ok(())
+    } else {
+        Err(CliError::failed("something keeps calls from working here"))
+    }
+}
+
+async fn examine(runtime: &Arc<dyn Runtime>, profile: &Profile, settings: &Settings) -> Report {
+    let mut report = Report {
+        schema: SCHEMA,
+        ok: true,
+        verdict: String::new(),
+        findings: vec![identity(profile)],
+        nat_v4: None,
+        nat_v6: None,
+        port_mapping: None,
+        supernodes: Vec::new(),
+    };
+    report.findings.extend(sound::examine());
+    let networks = runtime.networks();
+    report.findings.push(network::ways_out(&networks));
+    match open_port(runtime) {
         Ok(endpoint) => {
-            findings.push(Finding::good(
-                "UDP port",
-                "can be opened, for IPv4 and IPv6",
-            ));
-            if settings.homes.is_empty() {
-                findings.push(Finding::bad(
-                    "supernodes",
-                    "none in the settings",
-                    "put the ahoy-node: link of a friend's supernode into the settings (homes), or run one: ahoy supernode --print-link",
-                ));
-            }
-            for home in &settings.homes {
-                findings.extend(supernode(&runtime, &endpoint, &home.0).await);
-            }
+            report
+                .findings
+                .push(network::udp_port(endpoint.local_addr()));
+            examine_outside(runtime, &endpoint, settings, &networks, &mut report).await;
         }
-        Err(error) => findings.push(Finding::bad(
-            "UDP port",
-            format!("cannot be opened: {error}"),
-            "let ahoy use the network: a firewall or a sandbox forbids it",
+        Err(error) => report.findings.push(Finding::fail(
+            Group::Network,
+            "UDP",
+            format!("no port can be opened: {error}"),
+            "Everything ahoy does starts with one UDP port.",
+            "Let ahoy use the network: a sandbox or a security program forbids it.",
         )),
     }
-    if arguments.json {
-        return print_json(&Findings { findings });
+    report.ok = report.findings.iter().all(|finding| !finding.is_fail());
+    report.verdict = verdict(&report);
+    report
+}
+
+fn open_port(runtime: &Arc<dyn Runtime>) -> std::io::Result<Endpoint> {
+    let any = |ip| EndpointConfig::peer(SocketAddr::new(ip, 0));
+    Endpoint::bind(Arc::clone(runtime), any(Ipv6Addr::UNSPECIFIED.into())).or_else(|_no_ipv6| {
+        let any_v4 = std::net::Ipv4Addr::UNSPECIFIED.into();
+        Endpoint::bind(Arc::clone(runtime), any(any_v4))
+    })
+}
+
+/// What takes others to find out, all at once.
+async fn examine_outside(
+    runtime: &Arc<dyn Runtime>,
+    endpoint: &Endpoint,
+    settings: &Settings,
+    networks: &Networks,
+    report: &mut Report,
+) {
+    let port = Arc::new(SharedPort::new(Arc::clone(endpoint.mux())));
+    let hub = PortHub::start(&**runtime, port);
+    let somebody = supernodes::Somebody::new(&**runtime);
+    let examining = settings
+        .homes
+        .iter()
+        .map(|home| supernodes::examine(runtime, endpoint, &somebody, &home.0));
+    let (examined, mapping) = join(
+        join_all(examining),
+        network::port_mapping(
+            runtime,
+            endpoint.local_addr().port(),
+            settings.port_mapping && networks.route_v4.is_some(),
+        ),
+    )
+    .await;
+    let servers: Vec<SocketAddr> = examined
+        .iter()
+        .filter_map(|examined| examined.binding)
+        .collect();
+    let nat = network::nat(runtime, &hub, &servers).await;
+    report
+        .findings
+        .extend(network::judge_nat(&nat, !servers.is_empty()));
+    report
+        .findings
+        .push(network::judge_mapping(&mapping, nat.v4.as_ref()));
+    report
+        .findings
+        .push(network::judge_ipv6(networks, nat.v6.as_ref(), &servers));
+    report.nat_v4 = nat.v4.as_ref().map(NatFamily::from);
+    report.nat_v6 = nat.v6.as_ref().map(NatFamily::from);
+    report.port_mapping = Some(mapping);
+    report.findings.push(supernodes::judge_clock(&examined));
+    if settings.homes.is_empty() {
+        report.findings.push(supernodes::none());
     }
-    for finding in &findings {
-        let mark = if finding.ok { "ok  " } else { "FAIL" };
-        print_line(&format!("{mark}  {}: {}", finding.what, finding.found))?;
-        if let Some(advice) = &finding.advice {
-            print_line(&format!("      -> {advice}"))?;
-        }
+    for Examined {
+        findings,
+        report: one,
+        ..
+    } in examined
+    {
+        report.findings.extend(findings);
+        report.supernodes.push(one);
     }
-    Ok(())
 }
 
 fn identity(profile: &Profile) -> Finding {
     match profile.load() {
-        Ok(Some(identity)) => Finding::good("identity", identity.user().to_string()),
-        Ok(None) => Finding::good("identity", "none yet; the first use makes one"),
-        Err(error) => Finding::bad(
+        Ok(Some(identity)) => Finding::ok(
+            Group::You,
+            "identity",
+            identity.user().to_string(),
+            "Others call you by this name; your contacts know it.",
+        ),
+        Ok(None) => Finding::ok(
+            Group::You,
+            "identity",
+            "none yet",
+            "The first use makes one.",
+        ),
+        Err(error) => Finding::fail(
+            Group::You,
             "identity",
             error.to_string(),
-            "restore it from your 24 words: ahoy id import",
+            "Without it nobody can be called, and nobody finds you.",
+            "Restore it from your 24 words: ahoy id import",
         ),
     }
 }
 
-fn addresses(runtime: &dyn Runtime) -> Finding {
-    let outside: Vec<IpAddr> = runtime
-        .interface_addrs()
-        .into_iter()
-        .filter(|ip| !ip.is_loopback())
-        .collect();
-    if outside.is_empty() {
-        return Finding::bad(
-            "network",
-            "this machine has no address but its own",
-            "connect it to a network",
-        );
-    }
-    let kinds = match (
-        outside.iter().any(IpAddr::is_ipv4),
-        outside.iter().any(IpAddr::is_ipv6),
-    ) {
-        (true, true) => "IPv4 and IPv6",
-        (true, false) => "IPv4 only",
-        (false, _) => "IPv6 only",
-    };
-    Finding::good("network", kinds)
-}
-
-/// A supernode: found, reached, how fast, and how the clocks differ.
-async fn supernode(
-    runtime: &Arc<dyn Runtime>,
-    endpoint: &Endpoint,
-    address: &NodeAddress,
-) -> Vec<Finding> {
-    let what = format!("supernode {}:{}", address.host, address.port);
-    let addrs = match resolve_node(&**runtime, address).await {
-        Ok(addrs) => addrs,
-        Err(error) => {
-            return vec![Finding::bad(
-                what,
-                format!("its name is not known: {error}"),
-                "check the link and the name server",
-            )];
-        }
-    };
-    let Some(addr) = addrs.first().copied() else {
-        return vec![Finding::bad(
-            what,
-            "its name has no address",
-            "ask its owner",
-        )];
-    };
-    let connecting = endpoint.connect_node(addr, address.node, NodeAuth::Anonymous);
-    let connection = match timeout(&**runtime, PATIENCE, connecting).await {
-        Some(Ok(connection)) => connection,
-        Some(Err(error)) => {
-            return vec![Finding::bad(
-                what,
-                error.to_string(),
-                "ask its owner whether it runs and still has the key in the link",
-            )];
-        }
-        None => {
-            return vec![Finding::bad(
-                what,
-                "does not answer",
-                "it is down, or a firewall drops UDP; try another network or supernode",
-            )];
-        }
-    };
-    let rtt = connection.rtt();
-    let client = NodeClient::new(Arc::clone(runtime), connection);
-    let relay = match client.relay_grant().await {
-        Ok(grant) => Finding::good(format!("{what}, relay"), format!("at {}", grant.server)),
-        Err(error) => Finding::bad(
-            format!("{what}, relay"),
-            error.to_string(),
-            "calls through this supernode need a direct path; name one that relays as well",
-        ),
-    };
-    client.close();
-    vec![
-        Finding::good(
-            what,
-            format!("answers in {:.0} ms", rtt.as_secs_f64() * 1000.0),
-        ),
-        relay,
-    ]
-}
-
-#[cfg(feature = "devices")]
-fn sound() -> Vec<Finding> {
-    use ahoy_media::audio::device::{AudioSystem, Direction, list};
-
-    let devices = match list(AudioSystem::Best) {
-        Ok(devices) => devices,
-        Err(error) => {
-            return vec![Finding::bad(
-                "sound",
-                error.to_string(),
-                "start the sound server, or use --audio-in and --audio-out with files",
-            )];
-        }
-    };
-    [
-        (Direction::Input, "microphone"),
-        (Direction::Output, "speaker"),
-    ]
-    .into_iter()
-    .map(|(direction, what)| {
-        let real = devices
+/// One sentence.
+fn verdict(report: &Report) -> String {
+    if !report.ok {
+        let what: Vec<&str> = report
+            .findings
             .iter()
-            .filter(|device| device.direction == direction && !device.is_pseudo);
-        match real
-            .clone()
-            .find(|device| device.is_default)
-            .or(real.clone().next())
-        {
-            Some(device) => {
-                Finding::good(what, format!("{} ({} in all)", device.name, real.count()))
-            }
-            None => Finding::bad(what, "none found", "plug one in"),
+            .filter(|finding| finding.is_fail())
+            .map(Finding::what)
+            .collect();
+        return format!("To be mended before calls can work: {}.", what.join(", "));
+    }
+    let nat = report.nat_v4.as_ref().or(report.nat_v6.as_ref());
+    match nat.map(|nat| (nat.inside, nat.mapping_by_port)) {
+        None | Some((false, None)) => "Calls work from here, by relay at least.".into(),
+        Some((true, _)) => {
+            "Calls work from here within this network; farther ones by relay at least.".into()
         }
-    })
-    .collect()
-}
-
-#[cfg(not(feature = "devices"))]
-fn sound() -> Vec<Finding> {
-    vec![Finding::good(
-        "sound",
-        "this build has no devices; files stand in for them",
-    )]
+        Some((false, Some(true))) => {
+            "Calls work from here: directly with most people, by relay with the rest.".into()
+        }
+        Some((false, Some(false))) => {
+            "Calls work from here, directly with nearly everybody.".into()
+        }
+    }
 }
