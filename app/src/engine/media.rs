@@ -14,8 +14,8 @@ use ahoy_media::{
     audio::{
         BLOCK_DURATION, Block, SILENCE,
         level::Level,
-        neteq::{AudioKind, NetEqStats},
-        opus::{EncoderConfig, FrameDuration, OpusError},
+        neteq::{AudioKind, NetEqConfig, NetEqStats},
+        opus::{Codec, EncoderConfig, FrameDuration, OpusError},
         sink::{AudioSink, NullSink},
         source::{AudioSource, SilenceSource},
         tone::ToneSource,
@@ -26,7 +26,7 @@ use ahoy_media::{
         send::{SendConfig, SendError, SendPipeline, SendStats},
     },
     rate::Bitrate,
-    time::RtpTimestamp,
+    time::{MediaTime, RtpTimestamp},
 };
 use ahoy_transport::runtime::{Runtime, RuntimeExt};
 use bytes::Bytes;
@@ -80,6 +80,9 @@ pub struct AudioSettings {
     pub bitrate_bps: u32,
     /// Sound per packet: 10, 20, 40 or 60 ms.
     pub frame_millis: u16,
+    /// What is inside the packets. Both sides of a call must have the same: nothing but a simulation has
+    /// another one than Opus.
+    pub codec: Codec,
 }
 
 impl Default for AudioSettings {
@@ -89,6 +92,7 @@ impl Default for AudioSettings {
             output: AudioOut::Speaker,
             bitrate_bps: 32_000,
             frame_millis: 20,
+            codec: Codec::Opus,
         }
     }
 }
@@ -113,23 +117,38 @@ pub enum MediaError {
     Device(String),
 }
 
+/// A block that was taken from the source or handed to the sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoggedBlock {
+    /// When.
+    pub at: Instant,
+    /// The sender's media time of its first sample; none where the block was not received.
+    pub time: Option<RtpTimestamp>,
+}
+
 /// When each block was taken from the source, or handed to the sink. For measuring mouth to ear where both
 /// ends share a clock.
 #[derive(Debug, Default)]
-pub struct BlockLog(Mutex<Vec<Instant>>);
+pub struct BlockLog(Mutex<Vec<LoggedBlock>>);
 
 impl BlockLog {
-    fn record(&self, now: Instant) {
-        let mut instants = lock(&self.0);
-        if instants.len() < MAX_LOGGED_BLOCKS {
-            instants.push(now);
+    fn record(&self, at: Instant, time: Option<RtpTimestamp>) {
+        let mut blocks = lock(&self.0);
+        if blocks.len() < MAX_LOGGED_BLOCKS {
+            blocks.push(LoggedBlock { at, time });
         }
+    }
+
+    /// The blocks so far.
+    #[must_use]
+    pub fn blocks(&self) -> Vec<LoggedBlock> {
+        lock(&self.0).clone()
     }
 
     /// The instants so far, one a block.
     #[must_use]
     pub fn instants(&self) -> Vec<Instant> {
-        lock(&self.0).clone()
+        lock(&self.0).iter().map(|block| block.at).collect()
     }
 }
 
@@ -175,7 +194,7 @@ struct SendHalf {
 impl SendHalf {
     fn push(&mut self, now: Instant, block: &Block) {
         if let Some(probe) = &self.probe {
-            probe.record(now);
+            probe.record(now, Some(self.pipeline.next_timestamp()));
         }
         self.level = Level::of(block).rms_dbfs;
         if let Some(packet) = self.pipeline.push_block(now, block) {
@@ -200,15 +219,17 @@ impl RecvHalf {
             }
         }
         let info = self.pipeline.get_audio(now, block);
-        if let Some(probe) = &self.probe {
-            probe.record(now);
-        }
         self.level = Level::of(block).rms_dbfs;
-        match info.kind {
+        let received = match info.kind {
             AudioKind::Normal | AudioKind::Quiet | AudioKind::Recovered => {
                 self.first_audio.get_or_insert(now);
+                true
             }
-            AudioKind::Waiting | AudioKind::Concealed | AudioKind::ComfortNoise => {}
+            AudioKind::Waiting | AudioKind::Concealed | AudioKind::ComfortNoise => false,
+        };
+        if let Some(probe) = &self.probe {
+            let time = info.time.filter(|_| received);
+            probe.record(now, time.map(MediaTime::rtp));
         }
     }
 }
@@ -261,6 +282,7 @@ impl Media {
             first_sequence: u16::from_be_bytes(runtime.random_array()),
             first_timestamp: RtpTimestamp(u32::from_be_bytes(runtime.random_array())),
             encoder: EncoderConfig {
+                codec: settings.codec,
                 bitrate: Bitrate(settings.bitrate_bps),
                 frame: frame_duration(settings.frame_millis),
                 ..EncoderConfig::default()
@@ -275,7 +297,13 @@ impl Media {
                 probe: probe.map(|probe| Arc::clone(&probe.spoken)),
             }),
             recv: Mutex::new(RecvHalf {
-                pipeline: RecvPipeline::new(RecvConfig::default())?,
+                pipeline: RecvPipeline::new(RecvConfig {
+                    neteq: NetEqConfig {
+                        codec: settings.codec,
+                        ..NetEqConfig::default()
+                    },
+                    ..RecvConfig::default()
+                })?,
                 arrivals,
                 first_audio: None,
                 level: f32::NEG_INFINITY,

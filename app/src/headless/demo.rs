@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use ahoy_media::audio::opus::Codec;
 use ahoy_transport::runtime::{Runtime, RuntimeExt, TokioRuntime};
 
 use super::pair::{Pair, Place, Script, Stage, write_speech};
@@ -53,6 +54,7 @@ pub async fn demo(plan: DemoPlan) -> Result<(), CliError> {
         bitrate_bps: plan.bitrate_bps,
         ptime_millis: plan.ptime_millis,
         measure_cost: true,
+        codec: Codec::Opus,
     };
     let here = Place {
         runtime,

@@ -11,7 +11,10 @@ use ahoy_media::{
     time::duration_of,
 };
 
-use crate::report::{Histogram, Percentiles, Score};
+use crate::{
+    engine::media::LoggedBlock,
+    report::{Histogram, Percentiles, Score},
+};
 
 /// The search ends here: past the queue of a bloated link and the longest jitter buffer. Three seconds in samples.
 const MAX_DELAY_SAMPLES: usize = 144_000;
@@ -77,6 +80,36 @@ pub fn measure(
     }
 }
 
+/// The same by what the packets say of themselves, where there is no sound to compare: exact, and without the
+/// codec's own delay.
+#[must_use]
+pub fn by_media_time(spoken: &[LoggedBlock], heard: &[LoggedBlock]) -> Option<Percentiles> {
+    let origin = spoken.first()?.time?;
+    let mut delays = Histogram::default();
+    for block in heard {
+        let Some(time) = block.time else {
+            continue;
+        };
+        // Sounds of before the first block are none of ours.
+        let Ok(samples) = usize::try_from(time.since(origin)) else {
+            continue;
+        };
+        let Some(said) = spoken.get(samples / BLOCK_SAMPLES) else {
+            continue;
+        };
+        // A block is handed over when its last sample was said, and played from its first sample on.
+        let into = duration_of((samples % BLOCK_SAMPLES) as u64);
+        let mouth = said
+            .at
+            .checked_sub(BLOCK_DURATION)
+            .map(|start| start + into);
+        if let Some(mouth) = mouth {
+            delays.record(block.at.saturating_duration_since(mouth));
+        }
+    }
+    delays.percentiles()
+}
+
 /// By how many samples the listener's loop began after the speaker's; negative when it was the first.
 fn lead_samples(spoken_at: &[Instant], heard_at: &[Instant]) -> i64 {
     let (Some(spoken), Some(heard)) = (spoken_at.first(), heard_at.first()) else {
@@ -111,6 +144,8 @@ fn instant_of(blocks: &[Instant], sample: usize) -> Option<Instant> {
 
 #[cfg(test)]
 mod tests {
+    use ahoy_media::time::RtpTimestamp;
+
     use super::*;
 
     /// Something that looks like itself nowhere else.
@@ -168,6 +203,38 @@ mod tests {
         let measured = measure(&spoken, &spoken_at, heard, &heard_at);
         let p50 = measured.mouth_to_ear.unwrap().p50;
         assert!((p50 - 30.0).abs() < 1.0, "{p50}");
+    }
+
+    #[test]
+    fn packets_tell_the_delay_themselves_across_the_wrap_of_their_clock() {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a test needs one instant to start from"
+        )]
+        let start = Instant::now();
+        let first = RtpTimestamp(u32::MAX - 1000);
+        let log = |at: Vec<Instant>, from: RtpTimestamp| -> Vec<LoggedBlock> {
+            let time = |n: usize| from.plus((n * BLOCK_SAMPLES) as u32);
+            let blocks = at.into_iter().enumerate();
+            blocks
+                .map(|(n, at)| LoggedBlock {
+                    at,
+                    time: Some(time(n)),
+                })
+                .collect()
+        };
+        let spoken = log(ticks(start, 100), first);
+        // Heard from the middle of the second block on, 70 ms after the first was handed over.
+        let mut heard = log(
+            ticks(start + Duration::from_millis(70), 50),
+            first.plus(720),
+        );
+        heard[3].time = None;
+        let delay = by_media_time(&spoken, &heard).unwrap();
+        // The second block's middle was said 5 ms after the first was handed over.
+        assert!((delay.p50 - 65.0).abs() < 1.0, "{delay:?}");
+        assert_eq!(by_media_time(&[], &heard), None);
+        assert_eq!(by_media_time(&spoken, &[]), None);
     }
 
     #[test]

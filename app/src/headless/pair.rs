@@ -11,6 +11,7 @@ use std::{
 
 use ahoy_media::audio::{
     BLOCK_DURATION, SILENCE,
+    opus::Codec,
     sink::AudioSink as _,
     source::{AudioSource as _, SourceState},
     wav::{AtEnd, WavSink, WavSource, read_all},
@@ -22,7 +23,7 @@ use ahoy_transport::{
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use tokio::sync::broadcast;
 
-use super::measure::measure;
+use super::measure::{by_media_time, measure};
 use crate::{
     call::{CallConfig, Ending as CallEnding},
     cli::{CliError, Exit},
@@ -87,6 +88,8 @@ pub(super) struct Script {
     pub(super) ptime_millis: Option<u16>,
     /// The caller's report says what the call cost.
     pub(super) measure_cost: bool,
+    /// What is inside the packets. With [`Codec::Null`] no file is read or written.
+    pub(super) codec: Codec,
 }
 
 /// One of the two people.
@@ -103,6 +106,27 @@ pub(super) struct Pair {
     bob: Person,
     link: String,
     supernode: SupernodeHandle,
+    server: Server,
+}
+
+/// What makes the supernode the same one again after it died.
+#[derive(Debug, Clone)]
+pub(super) struct Server {
+    config: SupernodeConfig,
+    keys: NodeKeys,
+}
+
+impl Server {
+    /// Serves until the runtime ends.
+    pub(super) async fn serve(self, runtime: Arc<dyn Runtime>) {
+        match SupernodeHandle::start(runtime, self.config, &self.keys).await {
+            Ok(running) => {
+                let _running = running;
+                std::future::pending().await
+            }
+            Err(error) => tracing::warn!(%error, "the supernode does not start again"),
+        }
+    }
 }
 
 impl Pair {
@@ -119,7 +143,11 @@ impl Pair {
         };
         config.relay.allow_private = stage.one_machine;
         let runtime = Arc::clone(&stage.supernode.runtime);
-        let supernode = SupernodeHandle::start(runtime, config, &node_keys)
+        let server = Server {
+            config,
+            keys: node_keys.clone(),
+        };
+        let supernode = SupernodeHandle::start(runtime, server.config.clone(), &node_keys)
             .await
             .map_err(CliError::failed)?;
         let home = supernode
@@ -139,7 +167,13 @@ impl Pair {
             bob,
             link,
             supernode,
+            server,
         })
+    }
+
+    /// What makes the supernode the same one again after it died.
+    pub(super) fn server(&self) -> Server {
+        self.server.clone()
     }
 
     /// The caller's engine.
@@ -264,8 +298,15 @@ fn person(
         homes: vec![home.clone()],
         path: script.path,
         audio: AudioSettings {
-            input: AudioIn::File(script.spoken.clone()),
-            output: AudioOut::File(heard.clone()),
+            input: match script.codec {
+                Codec::Opus => AudioIn::File(script.spoken.clone()),
+                Codec::Null => AudioIn::Silence,
+            },
+            output: match script.codec {
+                Codec::Opus => AudioOut::File(heard.clone()),
+                Codec::Null => AudioOut::Null,
+            },
+            codec: script.codec,
             bitrate_bps: script.bitrate_bps.unwrap_or(defaults.bitrate_bps),
             frame_millis: script.ptime_millis.unwrap_or(defaults.frame_millis),
         },
@@ -338,6 +379,11 @@ fn add_measurements(
         // Nobody spoke, so there are no recordings either.
         return Ok(());
     };
+    if script.codec == Codec::Null {
+        audio.codec = Some(String::from("none"));
+        audio.mouth_to_ear_ms = by_media_time(&speaker.spoken.blocks(), &listener.heard.blocks());
+        return Ok(());
+    }
     let samples = |path: &Path| read_all(path).map_err(CliError::failed);
     let measured = measure(
         &samples(&script.spoken)?,

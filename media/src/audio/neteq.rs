@@ -34,7 +34,7 @@ use self::{
     sync_buffer::{Mix, Origin, SyncBuffer},
 };
 use crate::{
-    audio::opus::{MAX_PACKET_SAMPLES, OpusDecoder, OpusError, PacketInfo},
+    audio::opus::{Codec, MAX_PACKET_SAMPLES, OpusDecoder, OpusError, PacketInfo},
     time::{
         BLOCK_SAMPLES, Block, MediaTime, SAMPLES_PER_MILLI, SampleClock, duration_of, samples_in,
     },
@@ -94,6 +94,8 @@ const MAX_NOISE: f32 = 0.003;
 /// How to trade delay against damage. The switches exist to show what each part is good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NetEqConfig {
+    /// What is inside the packets.
+    pub codec: Codec,
     /// Remove surplus delay by stretching.
     pub accelerate: bool,
     /// Build up missing delay by stretching.
@@ -114,6 +116,7 @@ pub struct NetEqConfig {
 impl Default for NetEqConfig {
     fn default() -> Self {
         Self {
+            codec: Codec::Opus,
             accelerate: true,
             preemptive_expand: true,
             adaptive_target: true,
@@ -209,7 +212,7 @@ impl NetEq {
         };
         Ok(Self {
             config,
-            decoder: OpusDecoder::new()?,
+            decoder: OpusDecoder::of(config.codec)?,
             clock: None,
             packets: PacketBuffer::new(),
             delay: DelayManager::new(delay_config),

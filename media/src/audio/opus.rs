@@ -63,9 +63,22 @@ pub enum RateControl {
     Variable,
 }
 
+/// What is inside the packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum Codec {
+    /// Sound, by Opus.
+    #[default]
+    Opus,
+    /// Nothing: packets that look like constant-bitrate Opus from outside and cost next to no time. For
+    /// simulations of the network, where nobody listens.
+    Null,
+}
+
 /// How to encode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EncoderConfig {
+    /// What to put into the packets. Cannot be changed later.
+    pub codec: Codec,
     /// Of the codec alone, without headers; clamped to 6..=128 kbit/s.
     pub bitrate: Bitrate,
     /// Sound per packet.
@@ -86,6 +99,7 @@ pub struct EncoderConfig {
 impl Default for EncoderConfig {
     fn default() -> Self {
         Self {
+            codec: Codec::Opus,
             bitrate: Bitrate::kbps(32),
             frame: FrameDuration::Ms20,
             rate_control: RateControl::Constant,
@@ -123,7 +137,8 @@ pub enum OpusError {
 /// Encodes frames of one stream.
 #[derive(Debug)]
 pub struct OpusEncoder {
-    encoder: opus::Encoder,
+    /// Absent with [`Codec::Null`].
+    encoder: Option<opus::Encoder>,
     config: EncoderConfig,
 }
 
@@ -133,12 +148,17 @@ impl OpusEncoder {
     /// # Errors
     /// [`OpusError::SetUp`] when memory is short, [`OpusError::Encode`] when a setting is refused.
     pub fn new(config: EncoderConfig) -> Result<Self, OpusError> {
-        let encoder = opus::Encoder::new(
-            SAMPLE_RATE_HZ,
-            opus::Channels::Mono,
-            opus::Application::Voip,
-        )
-        .map_err(|error| OpusError::SetUp(error.to_string()))?;
+        let encoder = match config.codec {
+            Codec::Opus => Some(
+                opus::Encoder::new(
+                    SAMPLE_RATE_HZ,
+                    opus::Channels::Mono,
+                    opus::Application::Voip,
+                )
+                .map_err(|error| OpusError::SetUp(error.to_string()))?,
+            ),
+            Codec::Null => None,
+        };
         let mut this = Self { encoder, config };
         this.configure(config)?;
         Ok(this)
@@ -165,7 +185,9 @@ impl OpusEncoder {
     }
 
     fn apply(&mut self, config: EncoderConfig) -> Result<(), opus::Error> {
-        let encoder = &mut self.encoder;
+        let Some(encoder) = &mut self.encoder else {
+            return Ok(());
+        };
         encoder.set_bitrate(opus::Bitrate::Bits(config.bitrate.bps().cast_signed()))?;
         encoder.set_vbr(config.rate_control == RateControl::Variable)?;
         encoder.set_complexity(i32::from(config.complexity))?;
@@ -180,7 +202,10 @@ impl OpusEncoder {
     /// # Errors
     /// [`OpusError::Encode`] when Opus refuses.
     pub fn reset(&mut self) -> Result<(), OpusError> {
-        self.encoder
+        let Some(encoder) = &mut self.encoder else {
+            return Ok(());
+        };
+        encoder
             .reset_state()
             .map_err(|error| OpusError::Encode(error.to_string()))
     }
@@ -189,8 +214,8 @@ impl OpusEncoder {
     #[must_use]
     pub fn lookahead_samples(&mut self) -> usize {
         self.encoder
-            .get_lookahead()
-            .ok()
+            .as_mut()
+            .and_then(|encoder| encoder.get_lookahead().ok())
             .and_then(|samples| usize::try_from(samples).ok())
             .unwrap_or(0)
     }
@@ -207,16 +232,38 @@ impl OpusEncoder {
                 want,
             });
         }
-        self.encoder
+        let Some(encoder) = &mut self.encoder else {
+            return self.encode_nothing(out);
+        };
+        encoder
             .encode_float(frame, out)
             .map_err(|error| OpusError::Encode(error.to_string()))
+    }
+
+    /// A packet as long as Opus would make it at a constant bitrate.
+    fn encode_nothing(&self, out: &mut [u8]) -> Result<usize, OpusError> {
+        let bits = u64::from(self.config.bitrate.bps()) * self.config.frame.samples() as u64;
+        let len = usize::try_from(bits / 8 / u64::from(SAMPLE_RATE_HZ)).unwrap_or(usize::MAX);
+        let packet = out
+            .get_mut(..len.max(1))
+            .ok_or_else(|| OpusError::Encode(String::from("there is no room for the packet")))?;
+        packet.fill(0);
+        // One frame of wideband SILK, in which zeros mean that no copy is there (RFC 6716 sections 3.1, 4.2.4).
+        packet[0] = match self.config.frame {
+            FrameDuration::Ms10 => 8 << 3,
+            FrameDuration::Ms20 => 9 << 3,
+            FrameDuration::Ms40 => 10 << 3,
+            FrameDuration::Ms60 => 11 << 3,
+        };
+        Ok(packet.len())
     }
 }
 
 /// Decodes packets of one stream, in order, and invents what is missing between them.
 #[derive(Debug)]
 pub struct OpusDecoder {
-    decoder: opus::Decoder,
+    /// Absent with [`Codec::Null`].
+    decoder: Option<opus::Decoder>,
 }
 
 impl OpusDecoder {
@@ -226,8 +273,21 @@ impl OpusDecoder {
     /// [`OpusError::SetUp`] when memory is short.
     pub fn new() -> Result<Self, OpusError> {
         opus::Decoder::new(SAMPLE_RATE_HZ, opus::Channels::Mono)
-            .map(|decoder| Self { decoder })
+            .map(|decoder| Self {
+                decoder: Some(decoder),
+            })
             .map_err(|error| OpusError::SetUp(error.to_string()))
+    }
+
+    /// A decoder of what `codec` makes. All that comes out of [`Codec::Null`] is silence.
+    ///
+    /// # Errors
+    /// [`OpusError::SetUp`] when memory is short.
+    pub fn of(codec: Codec) -> Result<Self, OpusError> {
+        match codec {
+            Codec::Opus => Self::new(),
+            Codec::Null => Ok(Self { decoder: None }),
+        }
     }
 
     /// Decodes `packet` to the front of `out` and returns the number of samples.
@@ -238,7 +298,13 @@ impl OpusDecoder {
         if packet.is_empty() {
             return Err(OpusError::Malformed);
         }
-        let decoded = self.decoder.decode_float(packet, out, false);
+        let Some(decoder) = &mut self.decoder else {
+            let samples = PacketInfo::parse(packet)?.samples;
+            let silence = out.get_mut(..samples).ok_or(OpusError::Malformed)?;
+            silence.fill(0.0);
+            return Ok(samples);
+        };
+        let decoded = decoder.decode_float(packet, out, false);
         self.tame(decoded, out)
     }
 
@@ -251,7 +317,11 @@ impl OpusDecoder {
         if next.is_empty() {
             return Err(OpusError::Malformed);
         }
-        let decoded = self.decoder.decode_float(next, missing, true);
+        let Some(decoder) = &mut self.decoder else {
+            missing.fill(0.0);
+            return Ok(missing.len());
+        };
+        let decoded = decoder.decode_float(next, missing, true);
         self.tame(decoded, missing)
     }
 
@@ -260,7 +330,11 @@ impl OpusDecoder {
     /// # Errors
     /// [`OpusError::Malformed`] when the length is not allowed.
     pub fn conceal(&mut self, missing: &mut [f32]) -> Result<usize, OpusError> {
-        let decoded = self.decoder.decode_float(&[], missing, false);
+        let Some(decoder) = &mut self.decoder else {
+            missing.fill(0.0);
+            return Ok(missing.len());
+        };
+        let decoded = decoder.decode_float(&[], missing, false);
         self.tame(decoded, missing)
     }
 
@@ -289,7 +363,10 @@ impl OpusDecoder {
     /// # Errors
     /// [`OpusError::SetUp`] when Opus refuses.
     pub fn reset(&mut self) -> Result<(), OpusError> {
-        self.decoder
+        let Some(decoder) = &mut self.decoder else {
+            return Ok(());
+        };
+        decoder
             .reset_state()
             .map_err(|error| OpusError::SetUp(error.to_string()))
     }
@@ -448,6 +525,45 @@ mod tests {
             let decoded = decode_all(&encode_all(config, &speech));
             let snr = segmental_snr_db(&speech[..90_000], &decoded[lookahead..]);
             assert!(snr > 4.0, "{frame:?}: {snr:.1} dB");
+        }
+    }
+
+    #[test]
+    fn packets_with_nothing_in_them_look_like_any_other() {
+        let speech = Speech::new(4).samples(5760);
+        for kilobits in [6, 32, 64] {
+            for frame in [
+                FrameDuration::Ms10,
+                FrameDuration::Ms20,
+                FrameDuration::Ms40,
+                FrameDuration::Ms60,
+            ] {
+                let config = EncoderConfig {
+                    bitrate: Bitrate::kbps(kilobits),
+                    frame,
+                    ..EncoderConfig::default()
+                };
+                let empty = EncoderConfig {
+                    codec: Codec::Null,
+                    ..config
+                };
+                let [full, null] = [config, empty].map(|config| encode_all(config, &speech));
+                let lengths =
+                    |packets: &[Vec<u8>]| packets.iter().map(Vec::len).collect::<Vec<_>>();
+                assert_eq!(
+                    lengths(&full),
+                    lengths(&null),
+                    "{kilobits} kbit/s, {frame:?}"
+                );
+                let info = PacketInfo::parse(&null[0]).unwrap();
+                assert_eq!((info.samples, info.has_fec), (frame.samples(), false));
+                assert!(!info.is_dtx);
+                let mut out = vec![1.0; frame.samples()];
+                let mut decoder = OpusDecoder::of(Codec::Null).unwrap();
+                assert_eq!(decoder.decode(&null[0], &mut out), Ok(frame.samples()));
+                assert!(out.iter().all(|sample| *sample == 0.0));
+                assert!(decoder.decode(&[], &mut out).is_err());
+            }
         }
     }
 
