@@ -41,6 +41,7 @@
 //! | another address, same network | [`Fault::Addresses`] |
 //! | from Wi-Fi to the telephone network | [`World::move_site`] or [`Fault::Attach`] |
 //! | UDP is blocked from now on, or no longer | [`Fault::NatConfig`] with `udp_blocked` |
+//! | the laptop sleeps | [`Fault::Suspend`], [`Fault::Resume`] |
 //! | the supernode dies, comes back | [`Fault::Kill`], [`Fault::Restart`] |
 //!
 //! ```
@@ -54,6 +55,7 @@
 //! world.at(world.elapsed(), Fault::Attach { node: bob.node, behind: alice.router(), addresses: guest });
 //! ```
 //!
+//! Interfaces that change ring [`Runtime::network_changes`](ahoy_transport::runtime::Runtime::network_changes).
 //! A fault must not come from within a task of the node that it kills: use [`World::at`] there.
 //!
 //! Code in the simulation must not use tokio's timers, tasks or sockets, real clocks or operating system
@@ -274,6 +276,8 @@ impl World {
     pub fn kill(&self, node: SimNode) {
         let inboxes = lock(&self.shared.network).kill(node);
         drop(inboxes);
+        // The dead have nothing to wake up for.
+        self.shared.executor.unpark(node);
         // Dropping a future may wake others, or spawn: a dead node spawns nothing, so one pass is enough.
         for future in self.shared.executor.take_tasks(node) {
             drop(future);
@@ -299,6 +303,10 @@ impl World {
     /// Whether the node has not been killed, or was restarted since.
     pub fn is_alive(&self, node: SimNode) -> bool {
         lock(&self.shared.network).node(node).alive
+    }
+
+    fn is_asleep(&self, node: SimNode) -> bool {
+        lock(&self.shared.network).is_asleep(node)
     }
 
     /// How many tasks of the node have not ended.
@@ -332,6 +340,11 @@ impl World {
 
     /// Lets `fault` happen now.
     pub fn apply(&self, fault: Fault) {
+        self.change(fault);
+        self.ring();
+    }
+
+    fn change(&self, fault: Fault) {
         let mut network = lock(&self.shared.network);
         let executor = &self.shared.executor;
         match fault {
@@ -376,6 +389,11 @@ impl World {
                 };
                 network.set_conditions(executor, link, conditions);
             }
+            Fault::Suspend(node) => network.suspend(executor.elapsed(), node),
+            Fault::Resume(node) => {
+                network.resume(executor.elapsed(), node);
+                executor.unpark(node);
+            }
             Fault::Addresses { node, addresses } => network.set_addresses(node, addresses),
             Fault::Attach {
                 node,
@@ -391,6 +409,14 @@ impl World {
             Fault::NatUp(nat) => network.nat_mut(nat).set_up(true),
             Fault::NatConfig { nat, config } => network.nat_mut(nat).set_config(config),
             Fault::NatAddresses { nat, addresses } => network.set_nat_addresses(nat, addresses),
+        }
+    }
+
+    /// Tells nodes whose networks have changed.
+    fn ring(&self) {
+        let bells = lock(&self.shared.network).take_bells();
+        for bell in bells {
+            bell.send_modify(|rings| *rings += 1);
         }
     }
 
@@ -484,6 +510,10 @@ impl World {
         loop {
             while let Some(task) = self.shared.executor.next_ready() {
                 run.step(self)?;
+                if self.is_asleep(task.node()) {
+                    self.shared.executor.park(task);
+                    continue;
+                }
                 if !Arc::ptr_eq(&task, &root) {
                     self.poll(&task);
                     continue;
@@ -553,6 +583,10 @@ impl World {
     fn run_ready(&self, run: &mut Run) -> Result<(), SimError> {
         while let Some(task) = self.shared.executor.next_ready() {
             run.step(self)?;
+            if self.is_asleep(task.node()) {
+                self.shared.executor.park(task);
+                continue;
+            }
             self.poll(&task);
         }
         Ok(())

@@ -536,3 +536,73 @@ fn any_other_behaviour_can_be_put_together() {
     world.run_for(ms(500)).unwrap();
     assert_eq!(world.mapped(nat, addr("10.0.0.2:5000"), addr(FIRST)), None);
 }
+
+#[test]
+fn a_device_hears_when_its_networks_change_and_how_they_do() {
+    let open = open();
+    let node = open.alice.node;
+    let runtime = runtime(&open.world, node);
+    let mut changes = runtime.network_changes();
+    let before = runtime.networks();
+    let rings = |changes: &mut ahoy_transport::runtime::NetworkChanges| {
+        let wait = timeout(&*runtime, ms(1), changes.changed());
+        open.world.block_on(node, wait).unwrap().is_some()
+    };
+    assert!(!rings(&mut changes));
+    // Another home with the same addresses is another network all the same.
+    let twin = open
+        .world
+        .add_nat("twin", NatConfig::home(), &[ip("198.51.100.50")]);
+    open.world.apply(Fault::Attach {
+        node,
+        behind: Some(twin),
+        addresses: vec![open.alice.address],
+    });
+    assert!(rings(&mut changes));
+    let after = runtime.networks();
+    assert_eq!(before.addrs, after.addrs);
+    assert_ne!(before.route_v4, after.route_v4);
+    open.world.apply(Fault::LinkDown(node));
+    assert!(rings(&mut changes));
+    assert!(runtime.networks().is_offline());
+    // What happens upstream nobody tells.
+    open.world.apply(Fault::LinkUp(node));
+    assert!(rings(&mut changes));
+    open.world.apply(Fault::UpstreamDown(node));
+    open.world.apply(Fault::NatReboot(twin));
+    assert!(!rings(&mut changes));
+}
+
+#[test]
+fn a_device_that_sleeps_does_nothing_and_catches_up_when_it_wakes() {
+    let open = open();
+    let node = open.alice.node;
+    let ticks = Arc::<Mutex<Vec<Duration>>>::default();
+    let (log, inside) = (Arc::clone(&ticks), open.world.runtime(node));
+    drop(open.world.spawn(node, async move {
+        loop {
+            inside.sleep(Duration::from_secs(1)).await;
+            log.lock().unwrap().push(inside.elapsed());
+        }
+    }));
+    let start = open.world.elapsed();
+    open.world.run_for(ms(2500)).unwrap();
+    open.world.apply(Fault::Suspend(node));
+    open.bob_socket.send(open.outside, b"wake up").unwrap();
+    open.world.run_for(ms(1)).unwrap();
+    assert_eq!(
+        open.world
+            .node_stats(open.bob.node)
+            .dropped_by(DropReason::Asleep),
+        1
+    );
+    open.world.run_for(Duration::from_secs(9)).unwrap();
+    assert_eq!(ticks.lock().unwrap().len(), 2);
+    open.world.apply(Fault::Resume(node));
+    let slept = open.world.runtime(node).suspended();
+    assert!(slept >= Duration::from_secs(9), "{slept:?}");
+    open.world.run_for(ms(1)).unwrap();
+    let woke = *ticks.lock().unwrap().last().unwrap();
+    assert!(woke - start >= ms(11_500), "{woke:?}");
+    assert!(open.back(open.outside));
+}

@@ -42,6 +42,8 @@ pub(super) struct Executor {
     clock: Clock,
     ready: Arc<ReadyQueue>,
     tasks: Mutex<BTreeMap<(SimNode, u64), Arc<SimTask>>>,
+    /// Ready tasks of nodes that are asleep, in the order in which they became ready.
+    asleep: Mutex<Vec<Arc<SimTask>>>,
     timeline: Mutex<BTreeMap<EventKey, Event>>,
     next_task: AtomicU64,
     next_event: AtomicU64,
@@ -73,6 +75,11 @@ impl Wake for SimTask {
 }
 
 impl SimTask {
+    /// Whose task it is.
+    pub(super) fn node(&self) -> SimNode {
+        self.node
+    }
+
     /// Allows the next wake to queue this task again. Must come before the poll that it announces.
     pub(super) fn begin_poll(&self) {
         self.queued.store(false, Ordering::Relaxed);
@@ -92,6 +99,7 @@ impl Executor {
             },
             ready: Arc::default(),
             tasks: Mutex::default(),
+            asleep: Mutex::default(),
             timeline: Mutex::default(),
             next_task: AtomicU64::new(0),
             next_event: AtomicU64::new(0),
@@ -184,6 +192,20 @@ impl Executor {
 
     pub(super) fn next_ready(&self) -> Option<Arc<SimTask>> {
         lock(&self.ready).pop_front()
+    }
+
+    /// Keeps a ready task until its node wakes up.
+    pub(super) fn park(&self, task: Arc<SimTask>) {
+        lock(&self.asleep).push(task);
+    }
+
+    /// Makes the parked tasks of `node` ready.
+    pub(super) fn unpark(&self, node: SimNode) {
+        let parked = mem::take(&mut *lock(&self.asleep));
+        let (awake, asleep) = parked.into_iter().partition(|task| task.node == node);
+        *lock(&self.asleep) = asleep;
+        // They are marked as queued already.
+        lock(&self.ready).extend::<Vec<_>>(awake);
     }
 
     /// Polls a spawned task once, and forgets it when it has ended.

@@ -18,6 +18,9 @@ use bytes::Bytes;
 use quinn::udp::{EcnCodepoint, Transmit};
 use rand_chacha::ChaCha20Rng;
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+
+use ahoy_transport::runtime::{NetworkChanges, Networks, Route};
 
 use super::{
     Event,
@@ -130,6 +133,11 @@ pub enum Fault {
         /// What holds from now on.
         rate: Option<Rate>,
     },
+    /// The node falls asleep, like a laptop whose lid is shut: none of its tasks runs, and what is sent to it is
+    /// lost. Its clock goes on.
+    Suspend(SimNode),
+    /// The node wakes up: all that was due meanwhile happens now.
+    Resume(SimNode),
     /// The node moves to other addresses, as when it changes networks.
     Addresses {
         /// The node.
@@ -204,6 +212,8 @@ pub enum DropReason {
     NatFull,
     /// A router that is off.
     NatDown,
+    /// The receiving node is asleep.
+    Asleep,
 }
 
 impl DropReason {
@@ -227,6 +237,7 @@ impl DropReason {
             Self::HairpinRefused => "hairpin_refused",
             Self::NatFull => "nat_full",
             Self::NatDown => "nat_down",
+            Self::Asleep => "asleep",
         }
     }
 
@@ -249,6 +260,7 @@ impl DropReason {
             Self::HairpinRefused => 14,
             Self::NatFull => 15,
             Self::NatDown => 16,
+            Self::Asleep => 17,
         }
     }
 }
@@ -438,6 +450,12 @@ pub(super) struct Node {
     pub(super) incarnation: u64,
     link_up: bool,
     upstream_up: bool,
+    /// Since when the node is asleep, if it is.
+    asleep_since: Option<Duration>,
+    /// How long it was asleep before.
+    slept: Duration,
+    /// Rings when its networks change.
+    bell: watch::Sender<u64>,
     up: Pipe<Packet>,
     down: Pipe<Packet>,
     pub(super) clock_offset_millis: i64,
@@ -462,6 +480,8 @@ pub(super) struct Network {
     /// Whether anybody wants `ended`.
     pub(super) observed: bool,
     ended: Vec<PacketEvent>,
+    /// Nodes whose networks have changed, and who do not know yet.
+    changed: BTreeSet<SimNode>,
 }
 
 impl Network {
@@ -479,6 +499,7 @@ impl Network {
             next_socket: 0,
             observed: false,
             ended: Vec::new(),
+            changed: BTreeSet::new(),
         }
     }
 
@@ -493,6 +514,9 @@ impl Network {
             incarnation: 0,
             link_up: true,
             upstream_up: true,
+            asleep_since: None,
+            slept: Duration::ZERO,
+            bell: watch::Sender::new(0),
             up: Pipe::new(
                 ideal(),
                 seeded_rng(self.seed, "uplink", [u64::from(node.0), 0]),
@@ -575,6 +599,10 @@ impl Network {
         &mut self.nodes[node.index()]
     }
 
+    pub(super) fn is_asleep(&self, node: SimNode) -> bool {
+        self.node(node).asleep_since.is_some()
+    }
+
     pub(super) fn is_running(&self, node: SimNode, incarnation: u64) -> bool {
         let node = self.node(node);
         node.alive && node.incarnation == incarnation
@@ -595,6 +623,7 @@ impl Network {
         let state = self.node_mut(node);
         state.behind = behind;
         state.addresses = addresses;
+        self.changed.insert(node);
     }
 
     /// Addresses of interfaces that are up, loopback included.
@@ -626,6 +655,7 @@ impl Network {
         let seed = self.seed;
         let state = self.node_mut(node);
         state.alive = true;
+        state.asleep_since = None;
         state.incarnation += 1;
         state.next_port = FIRST_DYNAMIC_PORT;
         state.rng = node_rng(seed, node, state.incarnation);
@@ -681,6 +711,60 @@ impl Network {
 
     pub(super) fn set_link_up(&mut self, node: SimNode, up: bool) {
         self.node_mut(node).link_up = up;
+        self.changed.insert(node);
+    }
+
+    /// Puts a node to sleep.
+    pub(super) fn suspend(&mut self, now: Duration, node: SimNode) {
+        self.node_mut(node).asleep_since.get_or_insert(now);
+    }
+
+    /// Wakes a node up; its bell rings, since much may have changed.
+    pub(super) fn resume(&mut self, now: Duration, node: SimNode) {
+        let state = self.node_mut(node);
+        if let Some(since) = state.asleep_since.take() {
+            state.slept += now.saturating_sub(since);
+            self.changed.insert(node);
+        }
+    }
+
+    /// How long the node has slept, until it last woke up.
+    pub(super) fn slept(&self, node: SimNode) -> Duration {
+        self.node(node).slept
+    }
+
+    /// The bells that must ring. The caller rings them with no lock held.
+    pub(super) fn take_bells(&mut self) -> Vec<watch::Sender<u64>> {
+        let changed = mem::take(&mut self.changed);
+        let bell = |node: SimNode| self.node(node).bell.clone();
+        changed.into_iter().map(bell).collect()
+    }
+
+    pub(super) fn network_changes(&self, node: SimNode) -> NetworkChanges {
+        NetworkChanges::new(self.node(node).bell.subscribe())
+    }
+
+    /// What the node knows of its networks. The interface is named after the router behind it, so that two
+    /// homes with the same addresses differ.
+    pub(super) fn networks(&self, node: SimNode) -> Networks {
+        let state = self.node(node);
+        let interface = match state.behind {
+            Some(nat) => format!("sim{}", nat.index() + 1),
+            None => String::from("sim0"),
+        };
+        let route = |wanted: fn(&IpAddr) -> bool| {
+            let source = state.addresses.iter().copied().find(wanted);
+            source.filter(|_| state.link_up).map(|source| Route {
+                interface: Some(interface.clone()),
+                gateway: None,
+                source: Some(source),
+            })
+        };
+        Networks {
+            route_v4: route(IpAddr::is_ipv4),
+            route_v6: route(IpAddr::is_ipv6),
+            ..Networks::of_addrs(self.interface_addrs(node))
+        }
     }
 
     pub(super) fn block(&mut self, from: SimNode, to: SimNode) {
@@ -1047,6 +1131,10 @@ impl Network {
         let node = self.node(to);
         if !node.alive {
             self.drop_packet(executor, packet, Some(to), DropReason::NodeDown);
+            return None;
+        }
+        if node.asleep_since.is_some() {
+            self.drop_packet(executor, packet, Some(to), DropReason::Asleep);
             return None;
         }
         let dst_ip = packet.dst.ip();

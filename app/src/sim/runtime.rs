@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ahoy_transport::runtime::Runtime;
+use ahoy_transport::runtime::{NetworkChanges, Networks, Runtime};
 use quinn::{
     AsyncTimer, AsyncUdpSocket, UdpPoller,
     udp::{RecvMeta, Transmit},
@@ -136,6 +136,18 @@ impl Runtime for SimRuntime {
 
     fn interface_addrs(&self) -> Vec<IpAddr> {
         lock(&self.shared.network).interface_addrs(self.node)
+    }
+
+    fn networks(&self) -> Networks {
+        lock(&self.shared.network).networks(self.node)
+    }
+
+    fn network_changes(&self) -> NetworkChanges {
+        lock(&self.shared.network).network_changes(self.node)
+    }
+
+    fn suspended(&self) -> Duration {
+        lock(&self.shared.network).slept(self.node)
     }
 }
 
