@@ -41,7 +41,9 @@ pub use exit::{CliError, Exit};
 pub use id::{IdArgs, IdCommand};
 pub use media::{AudioIn, AudioOut, MediaFlags, MediaPlan};
 pub use output::{print_json, print_line};
-pub use sim::{LinkProfile, Print, SimArgs, SimPlan};
+pub use sim::{
+    Action, LinkProfile, Party, Print, SimArgs, SimCodec, SimPlan, Statement, Step, Way,
+};
 pub use supernode::{SupernodeArgs, SupernodePlan};
 
 use self::env::Env;

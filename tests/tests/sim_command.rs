@@ -150,7 +150,7 @@ fn bursts_leave_longer_gaps_than_single_losses() {
 #[test]
 fn a_thin_link_with_a_long_queue_makes_everything_late() {
     let wide = run(&["--for", "8"]).report;
-    let thin = run(&["--for", "8", "--rate", "100k", "--queue", "1000"]).report;
+    let thin = run(&["--for", "8", "--rate", "130k", "--queue", "1000"]).report;
     let rtt = |report: &Report| report.network.as_ref().unwrap().rtt_ms.unwrap().p95;
     assert!(
         rtt(&thin) > rtt(&wide) + 50.0,
@@ -193,8 +193,10 @@ fn datagrams_received(lines: &[Line]) -> u64 {
         | Happening::FirstAudio
         | Happening::HomeLost
         | Happening::HomeBack
-        | Happening::LinkChanged
-        | Happening::RelayKilled
+        | Happening::Network { .. }
+        | Happening::Path { .. }
+        | Happening::Reconnecting
+        | Happening::Reconnected
         | Happening::Ended { .. } => None,
     });
     seconds.unwrap()
@@ -232,7 +234,10 @@ fn a_direct_call_survives_the_death_of_the_supernode() {
         found.unwrap().at_ms
     };
     // The first sound is told up to a fifth of a second late; the time counts from the sound.
-    let after = at(&Happening::RelayKilled) - at(&Happening::FirstAudio);
+    let killed = Happening::Network {
+        what: String::from("kill relay"),
+    };
+    let after = at(&killed) - at(&Happening::FirstAudio);
     assert!((1750..=2000).contains(&after), "{after} ms");
 }
 
@@ -256,7 +261,7 @@ fn capacity_changes_and_seconds_are_told_as_they_come() {
         found.map(|line| line.at_ms).collect()
     };
     let start = times(|what| *what == Happening::FirstAudio)[0];
-    let changes = times(|what| *what == Happening::LinkChanged);
+    let changes = times(|what| matches!(what, Happening::Network { .. }));
     let after: Vec<u64> = changes
         .iter()
         .map(|at| (at - start).div_ceil(1000))
@@ -276,4 +281,108 @@ fn capacity_changes_and_seconds_are_told_as_they_come() {
 fn nobody_can_call_over_a_dead_line() {
     let error = simulate(&plan(&["--loss", "100"]), |_line| {}).unwrap_err();
     assert_eq!(error.exit, Exit::NoRoute);
+}
+
+/// What the network did to the call, in the words of the plan, and where the media went.
+fn story(lines: &[Line]) -> Vec<String> {
+    let told = |line: &Line| match &line.what {
+        Happening::Network { what } => Some(what.clone()),
+        Happening::Path { to, .. } => Some(format!("-> {to}")),
+        Happening::Reconnecting => Some(String::from("reconnecting")),
+        Happening::Reconnected => Some(String::from("reconnected")),
+        Happening::Started { .. }
+        | Happening::Calling
+        | Happening::Ringing
+        | Happening::Connected
+        | Happening::FirstAudio
+        | Happening::HomeLost
+        | Happening::HomeBack
+        | Happening::Second { .. }
+        | Happening::Ended { .. } => None,
+    };
+    lines.iter().filter_map(told).collect()
+}
+
+#[test]
+fn a_cut_direct_path_sends_the_media_to_the_relay_without_a_long_gap() {
+    let flags = ["--for", "8", "--fault", "3 cut direct for 3s"];
+    let (simulated, lines) = run_with_lines(&flags);
+    let story = story(&lines);
+    let cut = story.iter().position(|told| told == "cut direct for 3s");
+    let relay = story.iter().rposition(|told| told == "-> relay");
+    assert!(cut.is_some() && relay > cut, "{story:?}");
+    assert!(
+        story.contains(&String::from("cut direct for 3s is over")),
+        "{story:?}"
+    );
+    let gap = audio(&simulated.report).longest_gap_ms.unwrap();
+    assert!(gap < 300, "{gap} ms (seed 1)");
+}
+
+#[test]
+fn routers_of_every_kind_let_the_call_through_the_relay() {
+    for nats in ["port,symmetric", "cgnat,cgnat-sym", "full,addr"] {
+        let simulated = run(&["--for", "3", "--nat", nats]);
+        assert_eq!(simulated.report.outcome, Outcome::Completed, "{nats}");
+        assert_eq!(lost(&simulated.report), 0, "{nats}");
+    }
+}
+
+#[test]
+fn a_trace_from_a_file_and_faults_from_flags_come_in_one_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("link.trace");
+    std::fs::write(
+        &trace,
+        "# narrow, then wide\n0 rate=1M queue=200\n2 rate=300k\n3 rate=none\n",
+    )
+    .unwrap();
+    let path = trace.to_str().unwrap();
+    let flags = [
+        "--for",
+        "5",
+        "--trace",
+        path,
+        "--fault",
+        "2.5 bob down delay=30",
+    ];
+    let (simulated, lines) = run_with_lines(&flags);
+    assert_eq!(simulated.report.outcome, Outcome::Completed);
+    let mut story = story(&lines);
+    story.retain(|told| !told.starts_with("->"));
+    assert_eq!(story, ["rate=300k", "bob down delay=30", "rate=none"]);
+}
+
+#[test]
+fn packets_with_nothing_in_them_go_the_same_way_as_those_with_sound() {
+    let with = run(&["--for", "5", "--loss", "5", "--seed", "3"]).report;
+    let without = run(&[
+        "--for", "5", "--loss", "5", "--seed", "3", "--codec", "none",
+    ])
+    .report;
+    let packets = |report: &Report| audio(report).packets;
+    assert_eq!(packets(&with).sent, packets(&without).sent);
+    assert_eq!(with.setup, without.setup);
+    assert_eq!(audio(&without).codec.as_deref(), Some("none"));
+    assert_eq!(audio(&without).score, None);
+    // The codec itself looks 6.5 ms ahead.
+    let codec = mouth_to_ear(&with) - mouth_to_ear(&without);
+    assert!((3.0..15.0).contains(&codec), "{codec} ms");
+}
+
+#[test]
+fn a_supernode_that_comes_back_is_a_home_again() {
+    let flags = [
+        "--for",
+        "40",
+        "--codec",
+        "none",
+        "--fault",
+        "2 kill relay for 5s",
+    ];
+    let (simulated, lines) = run_with_lines(&flags);
+    assert_eq!(simulated.report.outcome, Outcome::Completed);
+    let has = |wanted: &Happening| lines.iter().any(|line| line.what == *wanted);
+    assert!(has(&Happening::HomeLost));
+    assert!(has(&Happening::HomeBack));
 }

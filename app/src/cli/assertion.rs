@@ -1,10 +1,13 @@
 //! `--assert EXPR`: what must hold in a report.
 //!
-//! An expression is `path op value`: a dotted path into the report's JSON, with numbers for places in lists;
-//! one of `<`, `<=`, `>`, `>=`, `==`, `!=`; a number or a word, in quotes or not. `setup.accept_to_first_audio_ms < 100`,
-//! `participants.0.audio.packets.lost == 0`, `outcome == completed`. What was not measured fails.
+//! An expression is `path op value`: a dotted path into the report's JSON; one of `<`, `<=`, `>`, `>=`, `==`,
+//! `!=` and `~`, which asks whether a text contains another; a number, a percentage or a word, in quotes or not.
+//! In a path, numbers, `first` and `last` are places in lists, and `len` is how long a list or text is.
+//! `setup.accept_to_first_audio_ms < 100`, `network.loss_fraction <= 2%`, `outcome == completed`,
+//! `paths.last.kind == direct`, `network.switches.len == 0`. What was not measured fails, except where it is
+//! meant to be: `cost == absent`.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
 
 use serde_json::Value;
 
@@ -25,17 +28,25 @@ enum Comparison {
     AtLeast,
     Equal,
     Unequal,
+    Contains,
 }
 
+/// The value of what was not measured.
+const ABSENT: &str = "absent";
+
 /// Longer ones first: `<=` begins with `<`.
-const OPERATORS: [(&str, Comparison); 6] = [
+const OPERATORS: [(&str, Comparison); 7] = [
     ("<=", Comparison::AtMost),
     (">=", Comparison::AtLeast),
     ("==", Comparison::Equal),
     ("!=", Comparison::Unequal),
     ("<", Comparison::Less),
     (">", Comparison::Greater),
+    ("~", Comparison::Contains),
 ];
+
+/// What an operator begins with.
+const SIGNS: [char; 5] = ['<', '>', '=', '!', '~'];
 
 /// Why an assertion does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,19 +76,24 @@ impl Assertion {
                 why,
             })
         };
-        let found = self.path.split('.').try_fold(report, |value, step| {
-            step.parse::<usize>()
-                .ok()
-                .and_then(|place| value.get(place))
-                .or_else(|| value.get(step))
-        });
-        let Some(found) = found.filter(|value| !value.is_null()) else {
-            return fail(format!(
-                "{} was not measured, or is no field of the report",
-                self.path
-            ));
+        let found = match look_up(report, &self.path) {
+            Ok(found) => Some(found).filter(|value| !value.is_null()),
+            Err(_) if self.expected == ABSENT => None,
+            Err(why) => return fail(why),
         };
-        let numbers = found.as_f64().zip(self.expected.parse::<f64>().ok());
+        let Some(found) = found else {
+            return match self.comparison {
+                Comparison::Equal if self.expected == ABSENT => Ok(()),
+                Comparison::Less
+                | Comparison::AtMost
+                | Comparison::Greater
+                | Comparison::AtLeast
+                | Comparison::Equal
+                | Comparison::Unequal
+                | Comparison::Contains => fail(format!("{} was not measured", self.path)),
+            };
+        };
+        let numbers = found.as_f64().zip(number(&self.expected));
         let holds = match (self.comparison, numbers) {
             (Comparison::Less, Some((found, expected))) => found < expected,
             (Comparison::AtMost, Some((found, expected))) => found <= expected,
@@ -85,17 +101,75 @@ impl Assertion {
             (Comparison::AtLeast, Some((found, expected))) => found >= expected,
             (Comparison::Equal, Some((found, expected))) => found == expected,
             (Comparison::Unequal, Some((found, expected))) => found != expected,
-            (Comparison::Equal, None) => word(found) == self.expected,
-            (Comparison::Unequal, None) => word(found) != self.expected,
+            (Comparison::Equal, None) => word(&found) == self.expected,
+            (Comparison::Unequal, None) => word(&found) != self.expected,
+            (Comparison::Contains, _) => word(&found).contains(&self.expected),
             (
                 Comparison::Less | Comparison::AtMost | Comparison::Greater | Comparison::AtLeast,
                 None,
-            ) => return fail(format!("{} is no number", word(found))),
+            ) => return fail(format!("{} is no number", word(&found))),
         };
         if holds {
             Ok(())
         } else {
-            fail(format!("it is {}", word(found)))
+            fail(format!("it is {}", word(&found)))
+        }
+    }
+}
+
+/// A number, or a percentage as a fraction.
+fn number(text: &str) -> Option<f64> {
+    match text.strip_suffix('%') {
+        Some(percent) => percent.trim().parse().ok().map(|value: f64| value / 100.0),
+        None => text.parse().ok(),
+    }
+}
+
+/// What stands in `report` at `path`; null where a field is there and empty.
+///
+/// # Errors
+/// A sentence with what stands there instead.
+fn look_up<'a>(report: &'a Value, path: &str) -> Result<Cow<'a, Value>, String> {
+    let mut value = report;
+    let mut walked = Vec::new();
+    for step in path.split('.') {
+        let next = match (value, step) {
+            (Value::Array(items), "first") => items.first(),
+            (Value::Array(items), "last") => items.last(),
+            (Value::Array(items), "len") => return Ok(Cow::Owned(items.len().into())),
+            (Value::Array(items), _) => step.parse().ok().and_then(|place: usize| items.get(place)),
+            (Value::String(text), "len") => {
+                return Ok(Cow::Owned(text.chars().count().into()));
+            }
+            (Value::Object(fields), _) => fields.get(step),
+            (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_), _) => None,
+        };
+        let Some(next) = next else {
+            return Err(nothing_there(value, &walked, step));
+        };
+        value = next;
+        walked.push(step);
+    }
+    Ok(Cow::Borrowed(value))
+}
+
+fn nothing_there(value: &Value, walked: &[&str], step: &str) -> String {
+    let place = match walked {
+        [] => String::from("the report"),
+        [..] => walked.join("."),
+    };
+    match value {
+        Value::Object(fields) => {
+            let names: Vec<&str> = fields.keys().map(String::as_str).collect();
+            let names = names.join(", ");
+            format!("{step} was not measured, or is no field of {place}, which has {names}")
+        }
+        Value::Array(items) => format!(
+            "{place} has {} entries: expected a number below that, first, last or len, not {step}",
+            items.len()
+        ),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            format!("{place} is {}, in which there is no {step}", word(value))
         }
     }
 }
@@ -120,15 +194,18 @@ impl FromStr for Assertion {
     fn from_str(text: &str) -> Result<Self, String> {
         let help =
             || String::from("expected an expression such as 'network.loss_fraction <= 0.02'");
-        let at = text.find(['<', '>', '=', '!']).ok_or_else(help)?;
+        let at = text.find(SIGNS).ok_or_else(help)?;
         let (path, rest) = text.split_at(at);
         let (comparison, expected) = OPERATORS
             .iter()
             .find_map(|(sign, comparison)| Some((*comparison, rest.strip_prefix(sign)?)))
             .ok_or_else(help)?;
-        let (path, expected) = (path.trim(), unquoted(expected.trim()));
-        let clean = |part: &str| !part.is_empty() && !part.contains(['<', '>', '=', '!']);
-        if !clean(path) || !clean(expected) || path.split('.').any(str::is_empty) {
+        let (path, raw) = (path.trim(), expected.trim());
+        let expected = unquoted(raw);
+        // In quotes anything may stand.
+        let quoted = expected.len() < raw.len();
+        let clean = !expected.is_empty() && (quoted || !expected.contains(SIGNS));
+        if !clean || path.is_empty() || path.split('.').any(str::is_empty) {
             return Err(help());
         }
         Ok(Self {
@@ -148,12 +225,21 @@ impl fmt::Display for Assertion {
 
 /// Results in the form that JUnit made common: one test suite `name`, one case per assertion.
 #[must_use]
-pub fn junit(name: &str, results: &[(Assertion, Result<(), AssertionFailure>)]) -> String {
+pub fn junit(
+    name: &str,
+    talk: Duration,
+    results: &[(Assertion, Result<(), AssertionFailure>)],
+) -> String {
+    // Virtual time, and the same for all: they are about one call.
+    let seconds = format!("time=\"{:.3}\"", talk.as_secs_f64());
     let failed = results.iter().filter(|(_, result)| result.is_err()).count();
     let cases: String = results
         .iter()
         .map(|(assertion, result)| {
-            let case = format!("  <testcase name=\"{}\"", escaped(&assertion.text));
+            let case = format!(
+                "  <testcase classname=\"ahoy.sim\" name=\"{}\" {seconds}",
+                escaped(&assertion.text)
+            );
             match result {
                 Ok(()) => format!("{case}/>\n"),
                 Err(failure) => format!(
@@ -165,7 +251,8 @@ pub fn junit(name: &str, results: &[(Assertion, Result<(), AssertionFailure>)]) 
         .collect();
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"{}\" tests=\"{}\" \
-         failures=\"{failed}\">\n{cases}</testsuite>\n",
+         failures=\"{failed}\" \
+         errors=\"0\" {seconds}>\n{cases}</testsuite>\n",
         escaped(name),
         results.len()
     )
@@ -214,6 +301,15 @@ mod tests {
             "outcome == \"completed\"",
             "outcome != lost",
             "security.post_quantum == true",
+            "participants.first.audio.packets.lost == 2",
+            "participants.last.audio.packets.lost < 300%",
+            "participants.len == 1",
+            "outcome.len == 9",
+            "outcome ~ complete",
+            "outcome != 'a <b> == c'",
+            "cost == absent",
+            "setup.ring_ms == absent",
+            "setup.connect_ms != absent",
         ] {
             assert_eq!(check(holds), Ok(()), "{holds}");
         }
@@ -224,7 +320,12 @@ mod tests {
         let failures = [
             ("setup.connect_ms < 90", "it is 90.5"),
             ("setup.ring_ms < 90", "was not measured"),
-            ("participants.1.audio == 1", "was not measured"),
+            ("participants.1.audio == 1", "has 1 entries"),
+            ("setup.conect_ms < 90", "which has connect_ms, ring_ms"),
+            ("outcome.length < 90", "in which there is no length"),
+            ("cost != absent", "was not measured"),
+            ("setup.connect_ms == absent", "it is 90.5"),
+            ("outcome ~ lost", "it is completed"),
             ("outcome < 3", "completed is no number"),
             ("outcome == lost", "it is completed"),
         ];
@@ -237,7 +338,7 @@ mod tests {
     #[test]
     fn what_is_no_expression_is_refused() {
         for text in [
-            "", "a==\"\"", "setup", "<3", "a<", "a=3", "a<b<c", "a..b<1", "a<>1", "a=<1",
+            "", "a==\"\"", "setup", "<3", "a<", "a=3", "a<b<c", "a..b<1", "a<>1", "a=<1", "a~",
         ] {
             assert!(text.parse::<Assertion>().is_err(), "{text}");
         }
@@ -248,8 +349,13 @@ mod tests {
         let bad: Assertion = "a < \"&\u{1}".parse().unwrap();
         let failure = bad.check(&json!({"a": 5})).unwrap_err();
         let good: Assertion = "b==1".parse().unwrap();
-        let xml = junit("sim seed 1", &[(bad, Err(failure)), (good, Ok(()))]);
+        let xml = junit(
+            "sim seed 1",
+            Duration::from_millis(1500),
+            &[(bad, Err(failure)), (good, Ok(()))],
+        );
         assert!(xml.contains("tests=\"2\" failures=\"1\""), "{xml}");
+        assert!(xml.contains("time=\"1.500\""), "{xml}");
         assert!(xml.contains("name=\"a &lt; &quot;&amp; \""), "{xml}");
     }
 

@@ -1,23 +1,26 @@
 //! `ahoy sim`: one call over a simulated network.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+mod profile;
+mod script;
 
 use clap::{Args, ValueEnum};
 
 use super::{Assertion, CliError, media::writable, values};
-use crate::{
-    settings::PathPolicy,
-    sim::{Conditions, Loss, Rate},
-};
+use crate::{engine::config::PathPolicy, sim::NatKind};
 
-/// A queue that holds this much is what a good router has.
-const DEFAULT_QUEUE: Duration = Duration::from_millis(100);
+pub use profile::LinkProfile;
+pub use script::{Action, Party, Statement, Step, Way};
+use script::{GRAMMAR, LinkChange, MAX_TRACE_BYTES};
+
 /// The longest call: to measure it, all that was said and heard is laid side by side in memory, 1.3 GB for this.
 const MAX_TALK: Duration = Duration::from_secs(600);
-/// Distance by which a reordered packet is held back.
-const REORDER_BY: Duration = Duration::from_millis(15);
 
-/// Examples shown by `--help`.
+/// Examples shown by `-h` and `--help`.
 const EXAMPLES: &str = "\
 Alice calls Bob through a supernode, both speak, Alice hangs up. The conditions
 act on Alice's link, each way; Bob and the supernode have ideal ones. The call
@@ -30,19 +33,34 @@ Examples:
       A minute in a moving train; the same seed gives the same JSON
   ahoy sim --loss 10 --burst 3 --assert 'participants.0.audio.score.value > 3'
       A condition that must hold; exit code 1 when it does not
-  ahoy sim --kill-relay-at 3 --assert outcome==completed --junit result.xml
-      The supernode dies while they talk directly
+  ahoy sim --nat port,cgnat --fault '3 reboot alice-router' --fault '6 cut direct for 2s'
+      Two homes with routers, one behind a carrier's; what is done to them at 3 s and 6 s
+  ahoy sim --trace train.trace --for 300 --junit result.xml --assert 'network.loss_fraction < 5%'
+      A recorded link, and the result for a build server
   ahoy sim --profile capacity-drop --for 30 --ndjson | jq -c 'select(.event == \"second\")'
       One line for every second
+  ahoy sim --profile international --for 600 --codec none --json
+      Ten minutes in a few seconds, where the sound itself does not matter
+";
 
-Paths for --assert are those of the JSON report: outcome, network.loss_fraction,
-setup.accept_to_first_audio_ms, participants.0.audio.mouth_to_ear_ms.p95, ...
+/// What only `--help` shows.
+const REFERENCE: &str = "\
+Assertions: PATH OP VALUE. PATH leads into the JSON report, with numbers, first or last for
+places in lists: outcome, network.loss_fraction, participants.0.audio.mouth_to_ear_ms.p95,
+paths.last.kind, network.switches.len; OP is one of < <= > >= == !=, and ~ for `contains`; VALUE is
+a number, a percentage, a word, true, false, or absent for what was not measured.
+
 Exit codes: 0 done, 1 an assertion or the call failed, 2 usage, 3 no route,
 6 time limit before media.";
 
+/// All that `--help` shows after the flags.
+fn long_help() -> String {
+    format!("{EXAMPLES}\n{GRAMMAR}\n\n{REFERENCE}")
+}
+
 /// Call over a simulated network, in virtual time. The same seed gives the same call.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, after_long_help = long_help())]
 pub struct SimArgs {
     /// Start from a network as it is found; the flags below change it.
     #[arg(long, value_enum, default_value_t, help_heading = "Alice's link")]
@@ -71,8 +89,20 @@ pub struct SimArgs {
     /// Packets that come twice, in percent, 0 to 100.
     #[arg(long, value_name = "PERCENT", value_parser = values::percent, help_heading = "Alice's link")]
     pub dup: Option<f64>,
-    /// The supernode dies so many seconds after the first sound.
-    #[arg(long, value_name = "SECONDS", value_parser = values::seconds)]
+    /// How Alice and Bob are connected, or both alike: none, full, addr, port, symmetric, cgnat, cgnat-sym, udpblocked [default: none]
+    #[arg(long, value_name = "KIND,KIND", value_parser = nats, help_heading = "What happens")]
+    pub nat: Option<[NatKind; 2]>,
+    /// What happens to the network at a time, such as '5 cut direct for 3s'; may be repeated; --help tells all.
+    #[arg(long = "fault", value_name = "TIME WHAT", value_parser = script::statement, help_heading = "What happens")]
+    pub faults: Vec<Statement>,
+    /// A file of such lines: a recorded link, or a whole scenario.
+    #[arg(long, value_name = "FILE", help_heading = "What happens")]
+    pub trace: Option<PathBuf>,
+    /// Alice changes to another network so many seconds after the first sound: like --fault 'S move alice'.
+    #[arg(long, value_name = "SECONDS", value_parser = values::seconds, help_heading = "What happens")]
+    pub switch_at: Option<Duration>,
+    /// The supernode dies so many seconds after the first sound: like --fault 'S kill relay'.
+    #[arg(long, value_name = "SECONDS", value_parser = values::seconds, help_heading = "What happens")]
     pub kill_relay_at: Option<Duration>,
     /// The seed of everything random: 0 to 18446744073709551615.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
@@ -112,99 +142,28 @@ pub struct SimArgs {
     /// Milliseconds of sound in a packet: 10, 20, 40 or 60.
     #[arg(long, value_name = "MS", value_parser = values::ptime, help_heading = "Media")]
     pub ptime: Option<u16>,
+    /// What makes packets of sound.
+    #[arg(long, value_enum, default_value_t, help_heading = "Media")]
+    pub codec: SimCodec,
 }
 
-/// Networks as they are found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum LinkProfile {
-    /// A good line: 20 ms each way.
-    #[default]
-    Clean,
-    /// A busy household's Wi-Fi.
-    Wifi,
-    /// A telephone in a moving train.
-    Lte,
-    /// From one continent to another.
-    International,
-    /// One packet in five lost, three in a row.
-    Burst20,
-    /// A thin uplink before a queue of a second.
-    Bufferbloat,
-    /// 2 Mbit/s, after 10 s 400 kbit/s, after 20 s 2 Mbit/s again.
-    CapacityDrop,
-    /// By a satellite that stands still.
-    Satellite,
-}
-
-impl LinkProfile {
-    /// Conditions each way from given times after the first sound on. The first time is zero.
-    #[must_use]
-    pub fn conditions(self) -> Vec<(Duration, Conditions)> {
-        let ms = Duration::from_millis;
-        let clean = Conditions::with_delay(ms(20));
-        let constant = match self {
-            Self::Clean => clean,
-            Self::Wifi => Conditions {
-                delay: ms(10),
-                jitter: ms(30),
-                loss: Loss::bursts(0.01, 2.0),
-                duplicate: 0.001,
-                ..clean
-            },
-            Self::Lte => Conditions {
-                delay: ms(40),
-                jitter: ms(40),
-                loss: Loss::bursts(0.02, 4.0),
-                rate: Some(Rate::with_queue_time(4_000_000, ms(300))),
-                ..clean
-            },
-            Self::International => Conditions {
-                delay: ms(125),
-                jitter: ms(50),
-                reorder: 0.01,
-                reorder_by: REORDER_BY,
-                duplicate: 0.001,
-                loss: Loss::bursts(0.03, 3.0),
-                ..clean
-            },
-            Self::Burst20 => Conditions {
-                loss: Loss::bursts(0.2, 3.0),
-                ..clean
-            },
-            Self::Bufferbloat => Conditions {
-                rate: Some(Rate::with_queue_time(128_000, ms(1000))),
-                ..clean
-            },
-            Self::Satellite => Conditions {
-                delay: ms(300),
-                jitter: ms(20),
-                loss: Loss::Random(0.005),
-                ..clean
-            },
-            Self::CapacityDrop => {
-                let step = |at: u64, bps: u64| {
-                    let rate = Some(Rate::with_queue_time(bps, ms(300)));
-                    let step = Conditions {
-                        rate,
-                        ..clean.clone()
-                    };
-                    (Duration::from_secs(at), step)
-                };
-                return vec![step(0, 2_000_000), step(10, 400_000), step(20, 2_000_000)];
-            }
-        };
-        vec![(Duration::ZERO, constant)]
+/// Two kinds of NAT, or one for both.
+fn nats(text: &str) -> Result<[NatKind; 2], String> {
+    match text.split_once(',') {
+        Some((alice, bob)) => Ok([alice.trim().parse()?, bob.trim().parse()?]),
+        None => text.parse().map(|kind| [kind; 2]),
     }
 }
 
 /// A simulated call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SimPlan {
-    /// Conditions of the caller's link, each way, from given times after the first sound on. The first time is
-    /// zero, and those hold from the beginning.
-    pub conditions: Vec<(Duration, Conditions)>,
-    /// When the relay dies, after the first sound.
-    pub kill_relay_at: Option<Duration>,
+    /// The name of the profile.
+    pub profile: LinkProfile,
+    /// What is done to the network, in the order of time; what is at zero, before anything begins.
+    pub steps: Vec<Step>,
+    /// How the caller and the callee are connected.
+    pub nats: [NatKind; 2],
     /// The seed of everything random.
     pub seed: u64,
     /// How long they talk, in virtual time.
@@ -225,6 +184,18 @@ pub struct SimPlan {
     pub bitrate_bps: Option<u32>,
     /// Milliseconds of sound in a packet; absent: the app's choice.
     pub ptime_millis: Option<u16>,
+    /// What makes packets of sound.
+    pub codec: SimCodec,
+}
+
+/// What makes packets of sound, and sound of packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum SimCodec {
+    /// The real one.
+    #[default]
+    Opus,
+    /// Packets of the same sizes with nothing in them: ten times as fast, and no score.
+    None,
 }
 
 /// How a report is printed.
@@ -253,15 +224,7 @@ impl SimArgs {
                 MAX_TALK.as_secs()
             )));
         }
-        if self.kill_relay_at.is_some_and(|at| at >= self.talk) {
-            return Err(CliError::usage(
-                "--kill-relay-at is after the end of the call: make --for longer",
-            ));
-        }
-        let mut conditions = self.profile.conditions();
-        for (_, conditions) in &mut conditions {
-            self.apply(conditions)?;
-        }
+        let steps = self.steps()?;
         // Virtual time has no microphone and no loudspeaker, but files.
         if let Some(path) = self.audio_in.as_ref().filter(|path| !path.is_file()) {
             let path = path.display();
@@ -273,8 +236,9 @@ impl SimArgs {
             writable(path, "--audio-out")?;
         }
         Ok(SimPlan {
-            conditions,
-            kill_relay_at: self.kill_relay_at,
+            profile: self.profile,
+            steps,
+            nats: self.nat.unwrap_or([NatKind::None; 2]),
             seed: self.seed,
             talk: self.talk,
             assertions: self.assertions,
@@ -289,48 +253,75 @@ impl SimArgs {
             path: self.path,
             bitrate_bps: self.bitrate,
             ptime_millis: self.ptime,
+            codec: self.codec,
         })
     }
 
-    fn apply(&self, link: &mut Conditions) -> Result<(), CliError> {
-        if let Some(delay) = self.delay {
-            link.delay = delay;
+    /// What the flags say about Alice's link.
+    fn link(&self) -> LinkChange {
+        LinkChange {
+            loss: self.loss,
+            burst: self.burst,
+            delay: self.delay,
+            jitter: self.jitter,
+            rate: self.rate.map(Some),
+            queue: self.queue,
+            reorder: self.reorder,
+            dup: self.dup,
         }
-        if let Some(jitter) = self.jitter {
-            link.jitter = jitter;
-        }
-        if let Some(fraction) = self.loss {
-            link.loss = match self.burst {
-                _ if fraction == 0.0 => Loss::None,
-                Some(_) if fraction >= 1.0 => {
-                    return Err(CliError::usage(
-                        "bursts that lose everything never end: leave out --burst",
-                    ));
-                }
-                Some(burst) => Loss::bursts(fraction, burst),
-                None => Loss::Random(fraction),
-            };
-        }
-        if let Some(fraction) = self.reorder {
-            link.reorder = fraction;
-            link.reorder_by = REORDER_BY;
-        }
-        if let Some(fraction) = self.dup {
-            link.duplicate = fraction;
-        }
-        match (self.rate, self.queue, link.rate) {
-            (Some(bps), queue, _) => {
-                let queue = queue.unwrap_or(DEFAULT_QUEUE);
-                link.rate = Some(Rate::with_queue_time(bps, queue));
-            }
-            (None, Some(queue), Some(rate)) => {
-                link.rate = Some(Rate::with_queue_time(rate.bits_per_second, queue));
-            }
-            (None, Some(_), None) => {
-                return Err(CliError::usage("--queue needs a bottleneck: add --rate"));
-            }
-            (None, None, _) => {}
-        }
-        Ok(())
     }
+
+    /// Profile, trace and faults in one order of time.
+    fn steps(&self) -> Result<Vec<Step>, CliError> {
+        let mut profile = self.profile.statements();
+        for statement in &mut profile {
+            statement.overlay(self.link());
+        }
+        let trace = match &self.trace {
+            Some(path) => read_trace(path)?,
+            None => Vec::new(),
+        };
+        let killed = |at| Statement::of(at, Action::KillRelay, "kill relay");
+        let moved = |at| Statement::of(at, Action::Move(Party::Alice, None), "move alice");
+        let mut faults = self.faults.clone();
+        for (flag, at, statement) in [
+            (
+                "--kill-relay-at",
+                self.kill_relay_at,
+                killed as fn(Duration) -> Statement,
+            ),
+            ("--switch-at", self.switch_at, moved),
+        ] {
+            if at.is_some_and(|at| at >= self.talk) {
+                return Err(CliError::usage(format_args!(
+                    "{flag} is after the end of the call: make --for longer"
+                )));
+            }
+            faults.extend(at.map(statement));
+        }
+        if let Some(late) = self.faults.iter().find(|fault| fault.at() >= self.talk) {
+            return Err(CliError::usage(format_args!(
+                "--fault {:?} is after the end of the call: make --for longer",
+                late.text()
+            )));
+        }
+        let steps = script::steps(&[profile, trace, faults], self.talk).map_err(CliError::usage)?;
+        let nats = self.nat.unwrap_or([NatKind::None; 2]);
+        script::check_routers(&steps, nats).map_err(CliError::usage)?;
+        Ok(steps)
+    }
+}
+
+fn read_trace(path: &Path) -> Result<Vec<Statement>, CliError> {
+    let shown = path.display();
+    let fail =
+        |why: &dyn std::fmt::Display| CliError::usage(format_args!("--trace {shown}: {why}"));
+    let bytes = std::fs::metadata(path).map_err(|error| fail(&error))?.len();
+    if bytes > MAX_TRACE_BYTES {
+        return Err(fail(&format_args!(
+            "it has more than {MAX_TRACE_BYTES} bytes"
+        )));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| fail(&error))?;
+    script::trace(&text).map_err(|why| fail(&why))
 }

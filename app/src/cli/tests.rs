@@ -11,7 +11,7 @@ use crate::{
     control::Command as ControlCommand,
     link::{NodeLink, PersonLink},
     settings::PathPolicy,
-    sim::{Loss, Rate},
+    sim::{Conditions, Loss, NatKind, Rate},
 };
 
 /// One command alone.
@@ -170,27 +170,46 @@ fn the_demonstration_is_self_contained() {
 #[test]
 fn what_is_said_about_a_simulated_link_lies_over_its_profile() {
     let plan = |line: &str| parse::<SimArgs>(line).unwrap().plan();
+    // What holds of Alice's uplink at each change.
+    let ups = |line: &str| -> Vec<(u64, Conditions)> {
+        let link = |step: Step| match step.action {
+            Action::Link { up, .. } => up.map(|up| (step.at.as_secs(), up)),
+            other => panic!("{other:?}"),
+        };
+        let steps = plan(line).unwrap().steps.into_iter();
+        steps.filter_map(link).collect()
+    };
     let clean = plan("").unwrap();
     assert_eq!((clean.seed, clean.talk), (1, Duration::from_secs(10)));
-    assert_eq!(clean.conditions[0].1.loss, Loss::None);
-    let burst = plan("--profile burst20 --delay 50").unwrap().conditions[0]
-        .1
-        .clone();
+    assert_eq!(clean.nats, [NatKind::None; 2]);
+    assert_eq!(ups("")[0].1.loss, Loss::None);
+    let burst = ups("--profile burst20 --delay 50")[0].1.clone();
     assert_eq!(burst.loss, Loss::bursts(0.2, 3.0));
     assert_eq!(burst.delay, Duration::from_millis(50));
-    let drop = plan("--profile capacity-drop --loss 5% --burst 8").unwrap();
-    let times: Vec<u64> = drop.conditions.iter().map(|(at, _)| at.as_secs()).collect();
+    // Two of its three steps say nothing about losses.
+    let drop = ups("--profile capacity-drop --for 30 --loss 5% --burst 8");
+    let times: Vec<u64> = drop.iter().map(|(at, _)| *at).collect();
     assert_eq!(times, [0, 10, 20]);
     assert!(
-        drop.conditions
-            .iter()
+        drop.iter()
             .all(|(_, it)| it.loss == Loss::bursts(0.05, 8.0))
     );
-    let thin = plan("--rate 400k --queue 300").unwrap().conditions[0]
-        .1
-        .rate;
+    let rates: Vec<u64> = drop
+        .iter()
+        .map(|(_, it)| it.rate.unwrap().bits_per_second)
+        .collect();
+    assert_eq!(rates, [2_000_000, 400_000, 2_000_000]);
+    let thin = ups("--rate 400k --queue 300")[0].1.rate;
     let expected = Rate::with_queue_time(400_000, Duration::from_millis(300));
     assert_eq!(thin, Some(expected));
+    let two = plan("--nat port,cgnat-sym").unwrap().nats;
+    assert_eq!(two, [NatKind::Port, NatKind::CgnatSym]);
+    assert_eq!(plan("--nat full").unwrap().nats, [NatKind::Full; 2]);
+    assert!(parse::<SimArgs>("--nat cone").is_err());
+    let killed = plan("--kill-relay-at 3 --switch-at 2").unwrap();
+    let told: Vec<&str> = killed.steps.iter().map(|step| step.text.as_str()).collect();
+    assert_eq!(told, ["delay=20", "move alice", "kill relay"]);
+    assert!(plan("--for 5 --switch-at 6").is_err());
     assert!(plan("--queue 300").is_err());
     assert!(plan("--loss 100 --burst 3").is_err());
     assert!(plan("--for 5 --kill-relay-at 6").is_err());

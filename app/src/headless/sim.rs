@@ -3,108 +3,39 @@
 //! Alice calls Bob. All conditions are those of Alice's link, each way; Bob and the supernode sit where the
 //! network is ideal, so a condition acts once on the way to Bob, with or without the relay.
 
+mod cast;
+mod direction;
+mod events;
+
 use std::{
-    collections::{BTreeMap, VecDeque},
-    convert::Infallible,
     fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    sync::Mutex,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use ahoy_transport::runtime::{Runtime, RuntimeExt, TokioRuntime};
-use serde::Serialize;
-use tokio::sync::{oneshot, watch};
+use ahoy_media::audio::opus::Codec;
+use ahoy_transport::runtime::{RuntimeExt, TokioRuntime};
+use tokio::sync::oneshot;
 
 use super::pair::{Pair, Place, Script, Stage, write_speech};
 use crate::{
     call::Ending,
     cli::{
-        Assertion, AssertionFailure, CliError, Exit, Print, SimPlan, junit, print_json, print_line,
+        Assertion, AssertionFailure, CliError, Exit, Party, Print, SimCodec, SimPlan, junit,
+        print_json, print_line,
     },
-    engine::handle::{Event, View},
+    engine::handle::Event,
     report::{Report, summary, write_atomically},
-    sim::{Conditions, Fault, LinkId, SimNode, World},
+    sim::World,
 };
+use cast::Cast;
+use direction::Direction;
+use events::Log;
+pub use events::{Datagrams, Happening, Line};
 
 /// Setting up over the worst link that still carries a call, and giving one up. Virtual time costs little.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// How often a line of `--ndjson` tells how things stand.
-const SECOND: Duration = Duration::from_secs(1);
-
-// Addresses for documentation (RFC 5737): public ones as far as anybody here can tell.
-const SUPERNODE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
-const CALLER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
-const CALLEE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-
-/// Something that happened, with its time.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Line {
-    /// Virtual time since the world began, in milliseconds.
-    pub at_ms: u64,
-    /// What.
-    #[serde(flatten)]
-    pub what: Happening,
-}
-
-/// What the caller's engine told, what was done to the network, and how things stand once a second.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-pub enum Happening {
-    /// The world began.
-    Started {
-        /// The seed of everything random.
-        seed: u64,
-    },
-    /// Both are registered at the supernode; the caller calls.
-    Calling,
-    /// The other side rings.
-    Ringing,
-    /// Both sides agreed.
-    Connected,
-    /// The first sound of the other side was played.
-    FirstAudio,
-    /// The caller lost the supernode.
-    HomeLost,
-    /// The caller is registered again.
-    HomeBack,
-    /// The caller's link has other conditions from now on.
-    LinkChanged,
-    /// The supernode died.
-    RelayKilled,
-    /// How things stand.
-    Second {
-        /// The path of media, once there is one.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        path: Option<&'static str>,
-        /// Level of the caller's sound, dBFS; absent: silence.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        level_in_dbfs: Option<f64>,
-        /// Level of the other side's sound, dBFS; absent: silence.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        level_out_dbfs: Option<f64>,
-        /// UDP datagrams of the caller so far.
-        datagrams: Datagrams,
-    },
-    /// The call is over.
-    Ended {
-        /// The caller's report.
-        report: Box<Report>,
-    },
-}
-
-/// UDP datagrams of one node, since the world began.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Datagrams {
-    /// Sent.
-    pub sent: u64,
-    /// Received, second copies included.
-    pub received: u64,
-    /// Sent and dropped on the way, by reason.
-    pub dropped: BTreeMap<&'static str, u64>,
-}
-
 /// A call that was simulated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Simulated {
@@ -112,6 +43,8 @@ pub struct Simulated {
     pub ending: Ending,
     /// The caller's report; `cost` is absent.
     pub report: Report,
+    /// The caller's UDP datagrams.
+    pub wire: Datagrams,
 }
 
 /// Runs the simulation, prints, and checks what was asserted.
@@ -169,7 +102,12 @@ pub fn judge(plan: &SimPlan, simulated: &Simulated) -> Result<(), CliError> {
         .map(|assertion| (assertion.clone(), assertion.check(&report)))
         .collect();
     if let Some(path) = &plan.junit {
-        let xml = junit(&format!("ahoy sim --seed {}", plan.seed), &results);
+        let name = format!(
+            "ahoy sim --profile {} --seed {}",
+            plan.profile.as_str(),
+            plan.seed
+        );
+        let xml = junit(&name, plan.talk, &results);
         write_atomically(path, xml.as_bytes()).map_err(|error| {
             let path = path.display();
             CliError::failed(format_args!("cannot write {path}: {error}"))
@@ -221,49 +159,53 @@ pub fn simulate(plan: &SimPlan, observe: impl FnMut(Line)) -> Result<Simulated, 
     let scratch = Scratch::new()?;
     let script = script(plan, &scratch)?;
     let world = World::new(plan.seed);
-    let node = |name: &str, ip: Ipv4Addr| world.add_node(name, &[IpAddr::from(ip)]);
-    let nodes = Nodes {
-        supernode: node("supernode", SUPERNODE),
-        caller: node("Alice", CALLER),
-        callee: node("Bob", CALLEE),
-    };
-    if let Some((_at_once, conditions)) = plan.conditions.first() {
-        world.set_link(nodes.caller, conditions.clone());
+    let mut cast = Cast::new(&world, plan.nats);
+    // What stands at zero holds before anything begins.
+    let later = plan.steps.partition_point(|step| step.at.is_zero());
+    let (at_once, later) = plan.steps.split_at(later);
+    for step in at_once {
+        cast.carry_out(&world, &step.action);
     }
-    let place = |node, ip: Ipv4Addr, port| Place {
-        runtime: world.runtime(node),
-        listen: SocketAddr::from((ip, port)),
+    let place = |who, ip: IpAddr, port| Place {
+        runtime: world.runtime(cast.node(who)),
+        listen: SocketAddr::new(ip, port),
     };
+    let anywhere = Ipv4Addr::UNSPECIFIED.into();
+    let relay = cast.address(Party::Relay);
     let stage = Stage {
-        supernode: place(nodes.supernode, SUPERNODE, crate::supernode::DEFAULT_PORT),
-        caller: place(nodes.caller, CALLER, 0),
-        callee: place(nodes.callee, CALLEE, 0),
+        supernode: place(Party::Relay, relay, crate::supernode::DEFAULT_PORT),
+        // Their addresses may change.
+        caller: place(Party::Alice, anywhere, 0),
+        callee: place(Party::Bob, anywhere, 0),
         one_machine: false,
     };
-    let log = Log {
-        world: &world,
-        observe: Mutex::new(observe),
-    };
+    let log = Log::new(&world, observe);
     log.write(Happening::Started { seed: plan.seed });
+    // Whoever directs the play has a clock of its own, and no part in it.
+    let wings = world.add_node("director", &[]);
+    let caller = cast.node(Party::Alice);
+    let direction = Direction::new(&world, world.runtime(wings), cast, later.to_vec());
     let (ending, report) = world
-        .block_on(nodes.caller, play(plan, &script, &stage, nodes, &log))
+        .block_on(wings, play(&script, &stage, direction, &log))
         .map_err(CliError::failed)??;
     log.write(Happening::Ended {
         report: Box::new(report.clone()),
     });
-    Ok(Simulated { ending, report })
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Nodes {
-    supernode: SimNode,
-    caller: SimNode,
-    callee: SimNode,
+    Ok(Simulated {
+        ending,
+        report,
+        wire: Datagrams::of(&world, caller),
+    })
 }
 
 fn script(plan: &SimPlan, scratch: &Scratch) -> Result<Script, CliError> {
+    let codec = match plan.codec {
+        SimCodec::Opus => Codec::Opus,
+        SimCodec::None => Codec::Null,
+    };
     let spoken = match &plan.audio_in {
         Some(path) => path.clone(),
+        None if codec == Codec::Null => PathBuf::new(),
         None => {
             let path = scratch.0.join("said.wav");
             write_speech(&path, plan.talk)?;
@@ -283,18 +225,19 @@ fn script(plan: &SimPlan, scratch: &Scratch) -> Result<Script, CliError> {
         bitrate_bps: plan.bitrate_bps,
         ptime_millis: plan.ptime_millis,
         measure_cost: false,
+        codec,
     })
 }
 
 /// The call, and beside it whatever the plan does to the network.
 async fn play<O: FnMut(Line)>(
-    plan: &SimPlan,
     script: &Script,
     stage: &Stage,
-    nodes: Nodes,
+    direction: Direction<'_>,
     log: &Log<'_, O>,
 ) -> Result<(Ending, Report), CliError> {
     let pair = Pair::start(stage, script).await?;
+    direction.revive(pair.server());
     log.write(Happening::Calling);
     let view = pair.caller().view();
     let (first_audio, heard) = oneshot::channel();
@@ -306,144 +249,14 @@ async fn play<O: FnMut(Line)>(
             // Nobody listens once the call is over.
             told.send(*at).unwrap_or_default();
         }
-        if let Some(what) = happening(event) {
+        if let Some(what) = Happening::of(event) {
             log.write(what);
         }
     });
-    let runtime = &*stage.caller.runtime;
-    let direction = direct(runtime, nodes, cues(plan), heard, view, log);
     tokio::select! {
         biased;
         played = call => played,
-        never = direction => match never {},
-    }
-}
-
-fn happening(event: &Event) -> Option<Happening> {
-    match event {
-        Event::Ringing { .. } => Some(Happening::Ringing),
-        Event::Connected { .. } => Some(Happening::Connected),
-        Event::FirstAudio { .. } => Some(Happening::FirstAudio),
-        Event::HomeLost { .. } => Some(Happening::HomeLost),
-        Event::HomeBack { .. } => Some(Happening::HomeBack),
-        // The end comes with its report, later. The rest does not happen to a caller.
-        Event::Ready { .. }
-        | Event::Incoming { .. }
-        | Event::Request { .. }
-        | Event::Ended { .. }
-        | Event::Failed { .. } => None,
-    }
-}
-
-/// What is done to the network at a time after the first sound.
-enum Cue {
-    Link(Conditions),
-    KillRelay,
-}
-
-/// In the order of their times.
-fn cues(plan: &SimPlan) -> VecDeque<(Duration, Cue)> {
-    let links = plan.conditions.iter().skip(1);
-    let mut cues: Vec<(Duration, Cue)> = links
-        .map(|(at, conditions)| (*at, Cue::Link(conditions.clone())))
-        .chain(plan.kill_relay_at.map(|at| (at, Cue::KillRelay)))
-        .collect();
-    cues.sort_by_key(|(at, _cue)| *at);
-    cues.into()
-}
-
-/// Carries the cues out, and tells every second how things stand.
-async fn direct<O: FnMut(Line)>(
-    runtime: &dyn Runtime,
-    nodes: Nodes,
-    mut cues: VecDeque<(Duration, Cue)>,
-    mut first_audio: oneshot::Receiver<Instant>,
-    view: watch::Receiver<View>,
-    log: &Log<'_, O>,
-) -> Infallible {
-    let mut second = runtime.now() + SECOND;
-    let mut start = None;
-    loop {
-        let cue_at = start
-            .zip(cues.front())
-            .map(|(start, (after, _cue)): (Instant, _)| start + *after);
-        let next = cue_at.map_or(second, |at| at.min(second));
-        tokio::select! {
-            biased;
-            Ok(at) = &mut first_audio, if start.is_none() => {
-                start = Some(at);
-                continue;
-            }
-            () = runtime.sleep_until(next) => {}
-        }
-        if cue_at.is_some_and(|at| at <= next)
-            && let Some((_after, cue)) = cues.pop_front()
-        {
-            carry_out(cue, nodes, log);
-        }
-        if second <= next {
-            second += SECOND;
-            log.write(standing(&view, log.world, nodes.caller));
-        }
-    }
-}
-
-fn carry_out<O: FnMut(Line)>(cue: Cue, nodes: Nodes, log: &Log<'_, O>) {
-    let world = log.world;
-    // As events of their own: a node must not die while one of its tasks runs.
-    match cue {
-        Cue::Link(conditions) => {
-            for link in [LinkId::Uplink(nodes.caller), LinkId::Downlink(nodes.caller)] {
-                let conditions = conditions.clone();
-                world.at(world.elapsed(), Fault::Conditions { link, conditions });
-            }
-            log.write(Happening::LinkChanged);
-        }
-        Cue::KillRelay => {
-            world.at(world.elapsed(), Fault::Kill(nodes.supernode));
-            log.write(Happening::RelayKilled);
-        }
-    }
-}
-
-fn standing(view: &watch::Receiver<View>, world: &World, caller: SimNode) -> Happening {
-    let view = view.borrow();
-    let call = view.call.as_ref();
-    let level = |dbfs: f32| {
-        dbfs.is_finite()
-            .then(|| (f64::from(dbfs) * 10.0).round() / 10.0)
-    };
-    let stats = world.node_stats(caller);
-    Happening::Second {
-        path: call.and_then(|call| call.path),
-        level_in_dbfs: call.and_then(|call| level(call.level_in)),
-        level_out_dbfs: call.and_then(|call| level(call.level_out)),
-        datagrams: Datagrams {
-            sent: stats.sent,
-            received: stats.delivered,
-            dropped: stats
-                .dropped
-                .iter()
-                .map(|(reason, count)| (reason.as_str(), *count))
-                .collect(),
-        },
-    }
-}
-
-/// Puts the time on what happens.
-struct Log<'a, O> {
-    world: &'a World,
-    observe: Mutex<O>,
-}
-
-impl<O: FnMut(Line)> Log<'_, O> {
-    fn write(&self, what: Happening) {
-        let at_ms = u64::try_from(self.world.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let mut observe = self
-            .observe
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        observe(Line { at_ms, what });
+        never = direction.direct(heard, view, log) => match never {},
     }
 }
 
