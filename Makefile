@@ -14,7 +14,7 @@ HEADLESS := --no-default-features --features voice
 # The fuzz targets are checked by `make lint`; each would be linked with everything here.
 TESTED := --workspace --exclude ahoy-fuzz --features ahoy-tests/devices,ahoy-tests/lab
 
-.PHONY: run demo test lint unit matrix deps bench bench-relay bench-call bench-audio fuzz help
+.PHONY: run demo test lint unit matrix deps bench bench-relay bench-call bench-audio baselines fuzz help
 
 run:
 	@.ci/setup window
@@ -67,6 +67,11 @@ fuzz:
 		$(TOOLS)/bin/cargo-fuzz run --fuzz-dir tests/fuzz --dev --sanitizer none --target-dir $(TOOLS)/fuzz \
 			$$target -- -max_total_time=$(or $(FUZZ_SECONDS),60) || exit 1; done
 
+# What simulated calls come to, for tests/tests/sim_baselines.rs to compare with.
+baselines:
+	AHOY_RENEW_BASELINES=1 $(CARGO) test --locked -p ahoy-tests --test sim_baselines
+	@git diff --stat -- tests/baselines
+
 bench:
 	@.ci/setup bench
 	$(CARGO) bench -p ahoy-tests --features rivals --bench handshake
@@ -98,6 +103,7 @@ help:
 	@echo "make bench             speeds, beside quinn with TLS in the same run"
 	@echo "make bench-relay       CPU per relayed packet, beside coturn in the same run"
 	@echo "make bench-call        processor time and memory of a call's three processes"
+	@echo "make baselines         renew what simulated calls are compared with"
 	@echo "make bench-audio       PESQ of real calls"
 	@echo "make deps              licences, sources, bans and use of the dependencies"
 	@echo "make fuzz              each fuzz target for FUZZ_SECONDS (60)"
