@@ -6,6 +6,7 @@ pub mod behaviour;
 pub mod binding;
 pub mod candidate;
 pub mod client;
+pub mod discovery;
 pub mod gather;
 pub mod home;
 pub mod ice;

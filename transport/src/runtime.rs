@@ -9,7 +9,7 @@ use std::{
     fmt,
     future::Future,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -46,6 +46,21 @@ pub trait Runtime: quinn::Runtime {
     /// # Errors
     /// Whatever the operating system answers: the address is taken, or not ours.
     fn bind_udp(&self, addr: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>>;
+
+    /// Binds a UDP socket that shares its port with others and speaks multicast: it joins `group` at those of our
+    /// addresses, and sends multicasts from the address that it is bound to, within this network alone.
+    ///
+    /// # Errors
+    /// Whatever the operating system answers; a runtime without multicast, like the simulator's, has none.
+    fn bind_multicast(
+        &self,
+        addr: SocketAddrV4,
+        group: Ipv4Addr,
+        interfaces: &[Ipv4Addr],
+    ) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        let _unused = (addr, group, interfaces);
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Addresses of this node's interfaces that are up, loopback included, link-local excluded.
     fn interface_addrs(&self) -> Vec<IpAddr>;

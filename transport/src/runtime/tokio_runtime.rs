@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4},
     pin::Pin,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -11,6 +11,7 @@ use std::{
 
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime as QuinnRuntime};
 use rand_core::{OsRng, RngCore};
+use socket2::{Domain, Protocol, Socket, Type};
 
 #[cfg(not(target_os = "linux"))]
 use super::elsewhere as system;
@@ -67,6 +68,29 @@ impl Runtime for TokioRuntime {
 
     fn bind_udp(&self, addr: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
         self.wrap_udp_socket(std::net::UdpSocket::bind(addr)?)
+    }
+
+    fn bind_multicast(
+        &self,
+        addr: SocketAddrV4,
+        group: Ipv4Addr,
+        interfaces: &[Ipv4Addr],
+    ) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_reuse_address(true)?;
+        #[cfg(unix)]
+        socket.set_reuse_port(true)?;
+        socket.bind(&SocketAddr::V4(addr).into())?;
+        if !addr.ip().is_unspecified() {
+            socket.set_multicast_if_v4(addr.ip())?;
+        }
+        for interface in interfaces {
+            // One interface that cannot must not keep the others out.
+            if let Err(error) = socket.join_multicast_v4(&group, interface) {
+                tracing::debug!(%interface, %error, "no multicast here");
+            }
+        }
+        self.wrap_udp_socket(socket.into())
     }
 
     fn interface_addrs(&self) -> Vec<IpAddr> {

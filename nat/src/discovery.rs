@@ -1,0 +1,3 @@
+//! Finding people without a supernode that knows them.
+
+pub mod lan;
