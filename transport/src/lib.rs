@@ -17,4 +17,5 @@ pub mod noise;
 pub mod runtime;
 pub mod sealed;
 pub mod session;
+pub mod tunnel;
 pub mod wire;

@@ -13,6 +13,9 @@
 //!             recv_other (bounded queue)
 //! ```
 //!
+//! A [tunnel](crate::tunnel) is a TCP connection that stands beside the socket: it has a synthetic address too, and
+//! what is sent to and comes from there goes the same ways.
+//!
 //! quinn knows relayed peers by synthetic IPv6 addresses ([`RelayRoute`]); what it sends there leaves as
 //! ChannelData. All addresses that quinn sees are IPv6, so that one endpoint reaches IPv4 hosts, IPv6 hosts and
 //! relayed peers; addresses in this interface are the usual ones.
@@ -27,7 +30,7 @@ use std::{
     net::{IpAddr, SocketAddr, SocketAddrV6},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Instant,
 };
 
@@ -41,17 +44,22 @@ use tokio::sync::Notify;
 use crate::{
     demux::{CHANNEL_HEADER_LEN, Kind, channel_header, classify, parse_channel_data},
     runtime::{Runtime, RuntimeExt},
+    tunnel::queue::QueuePolicy,
 };
 
 mod cid;
 mod filter;
 mod routes;
+mod tunnels;
 
 pub use cid::{CONNECTION_ID_LEN, ConnectionIds};
 pub use filter::MAX_ADMITTED;
 use filter::{Filter, Refusal};
 use routes::RelayRoutes;
 pub use routes::{MAX_RELAY_ROUTES, RelayRoute, is_relay_address};
+use tunnels::Tunnels;
+pub use tunnels::{MAX_TUNNELS, is_tunnel_address, seen_address, speaks_only_turn, tunnel_origin};
+pub(crate) use tunnels::{TunnelEnd, TunnelPort};
 
 /// Datagrams that wait for [`MuxSocket::recv_other`] on a peer: some tens of milliseconds of a busy ICE agent
 /// and TURN client.
@@ -141,6 +149,10 @@ pub struct MuxStats {
     pub sent_relayed: u64,
     /// Datagrams of [`MuxSocket::send_other`].
     pub sent_other: u64,
+    /// Datagrams taken from tunnels. They are not in `received`.
+    pub received_tunnelled: u64,
+    /// Datagrams given to tunnels. They are not in `sent`.
+    pub sent_tunnelled: u64,
     /// What was dropped, by reason.
     pub dropped: MuxDrops,
 }
@@ -162,7 +174,9 @@ pub struct MuxDrops {
     pub unknown_channel: u64,
     /// STUN or ChannelData that found the queue full.
     pub other_queue_full: u64,
-    /// Sent to a relay route that is gone, or to an IPv6 host from an IPv4 socket.
+    /// From a tunnel of which too many datagrams wait already.
+    pub tunnel_queue_full: u64,
+    /// Sent to a relay route or a tunnel that is gone, or to an IPv6 host from an IPv4 socket.
     pub no_route: u64,
     /// Refused by the operating system.
     pub send_failed: u64,
@@ -189,14 +203,22 @@ pub struct MuxSocket {
 struct State {
     filter: Filter,
     routes: RelayRoutes,
+    tunnels: Tunnels,
     channel_sources: HashSet<SocketAddr>,
-    other: VecDeque<OtherDatagram>,
+    /// With the tunnel that it came out of, if any.
+    other: VecDeque<(OtherDatagram, Option<Arc<TunnelPort>>)>,
     /// Datagrams of [`MuxSocket::send_other`] that the socket did not take yet. While there are any, a task waits
     /// until it does.
     waiting: VecDeque<(SocketAddr, Vec<u8>)>,
     /// Datagrams of a train that could not stay in its buffer: another source or another size. Emptied before
     /// the next read, so one read bounds it.
     held: VecDeque<Held>,
+    /// QUIC from tunnels; each tunnel may have a few here.
+    tunnelled: VecDeque<(Arc<TunnelPort>, Held)>,
+    /// Tunnels and the socket take turns, so that neither starves the other.
+    tunnels_turn: bool,
+    /// Who waits for packets, and is not woken by the socket when a tunnel brings one.
+    reader: Option<Waker>,
     stats: MuxStats,
 }
 
@@ -245,10 +267,14 @@ impl MuxSocket {
             state: Mutex::new(State {
                 filter: Filter::new(config.version, config.admission, config.retry_memory),
                 routes: RelayRoutes::default(),
+                tunnels: Tunnels::default(),
                 channel_sources: HashSet::new(),
                 other: VecDeque::new(),
                 waiting: VecDeque::new(),
                 held: VecDeque::new(),
+                tunnelled: VecDeque::new(),
+                tunnels_turn: false,
+                reader: None,
                 stats: MuxStats::default(),
             }),
         }))
@@ -294,6 +320,87 @@ impl MuxSocket {
     #[must_use]
     pub fn relay_route(&self, address: SocketAddr) -> Option<RelayRoute> {
         self.lock().routes.get(address)
+    }
+
+    /// Makes a tunnel to `peer` a place to send to; returns its address.
+    pub(crate) fn add_tunnel(
+        &self,
+        end: TunnelEnd,
+        peer: SocketAddr,
+        policy: QueuePolicy,
+    ) -> Result<(SocketAddr, Arc<TunnelPort>), TableFull> {
+        self.lock().tunnels.add(end, peer, policy)
+    }
+
+    /// Forgets a tunnel. What is sent there from now on is dropped.
+    pub(crate) fn remove_tunnel(&self, address: SocketAddr) {
+        self.lock().tunnels.remove(address);
+    }
+
+    /// The other end of the TCP connection behind a tunnel's address, while it is open: a supernode, its client, or a
+    /// proxy between them.
+    #[must_use]
+    pub fn tunnel_peer(&self, address: SocketAddr) -> Option<SocketAddr> {
+        self.lock().tunnels.get(address).map(|port| port.peer())
+    }
+
+    /// Whether `address` has an allocation on our own relay.
+    #[must_use]
+    pub fn is_channel_source(&self, address: SocketAddr) -> bool {
+        self.lock().channel_sources.contains(&canonical(address))
+    }
+
+    /// A datagram came out of a tunnel.
+    pub(crate) fn tunnel_input(&self, from: SocketAddr, port: &Arc<TunnelPort>, datagram: &[u8]) {
+        let now = self.runtime.now();
+        let mut state = self.lock();
+        state.stats.received_tunnelled += 1;
+        match state.judge(now, datagram, from) {
+            Verdict::Quic { from, skip, len } => {
+                if !port.take_credit() {
+                    state.stats.dropped.tunnel_queue_full += 1;
+                    return;
+                }
+                state.stats.received_quic += 1;
+                state.stats.received_relayed += u64::from(skip != 0);
+                let held = Held {
+                    from,
+                    ecn: None,
+                    dst_ip: None,
+                    bytes: datagram.get(skip..skip + len).unwrap_or_default().to_vec(),
+                };
+                state.tunnelled.push_back((Arc::clone(port), held));
+                let reader = state.reader.take();
+                drop(state);
+                if let Some(reader) = reader {
+                    reader.wake();
+                }
+            }
+            Verdict::Other { from, skip, len } => {
+                if state.other.len() >= self.other_queue {
+                    state.stats.dropped.other_queue_full += 1;
+                    return;
+                }
+                // One tunnel must not fill the queue for all.
+                if !port.take_credit() {
+                    state.stats.dropped.tunnel_queue_full += 1;
+                    return;
+                }
+                state.stats.received_other += 1;
+                let datagram = OtherDatagram {
+                    from,
+                    bytes: Bytes::copy_from_slice(
+                        datagram.get(skip..skip + len).unwrap_or_default(),
+                    ),
+                    local: None,
+                    arrived: now,
+                };
+                state.other.push_back((datagram, Some(Arc::clone(port))));
+                drop(state);
+                self.other_ready.notify_one();
+            }
+            Verdict::Drop => {}
+        }
     }
 
     /// For our own relay: hands ChannelData from `address`, which has an allocation, to
@@ -380,7 +487,10 @@ impl MuxSocket {
     /// The next datagram that is not QUIC. One task should ask.
     pub async fn recv_other(&self) -> OtherDatagram {
         loop {
-            if let Some(datagram) = self.lock().other.pop_front() {
+            if let Some((datagram, tunnel)) = self.lock().other.pop_front() {
+                if let Some(tunnel) = tunnel {
+                    tunnel.return_credit();
+                }
                 return datagram;
             }
             self.other_ready.notified().await;
@@ -445,6 +555,9 @@ impl MuxSocket {
 
     fn send_as_is(&self, transmit: &Transmit<'_>, destination: SocketAddr) -> io::Result<Sent> {
         let count = segments(transmit) as u64;
+        if is_tunnel_address(destination) {
+            return Ok(self.send_tunnelled(transmit, destination));
+        }
         let Some(outward) = self.outward(destination) else {
             self.lock().stats.dropped.no_route += count;
             return Ok(Sent::Dropped);
@@ -470,6 +583,25 @@ impl MuxSocket {
     }
 }
 
+impl MuxSocket {
+    fn send_tunnelled(&self, transmit: &Transmit<'_>, destination: SocketAddr) -> Sent {
+        let count = segments(transmit) as u64;
+        let mut state = self.lock();
+        let Some(port) = state.tunnels.get(destination).cloned() else {
+            state.stats.dropped.no_route += count;
+            return Sent::Dropped;
+        };
+        state.stats.sent_tunnelled += count;
+        drop(state);
+        let now = self.runtime.now();
+        let segment = transmit.segment_size.unwrap_or(transmit.contents.len());
+        for datagram in transmit.contents.chunks(segment.max(1)) {
+            port.push(now, datagram);
+        }
+        Sent::Yes { relayed: false }
+    }
+}
+
 /// What became of a transmit.
 #[derive(Debug, Clone, Copy)]
 enum Sent {
@@ -480,14 +612,19 @@ enum Sent {
 impl State {
     fn judge(&mut self, now: Instant, datagram: &[u8], from: SocketAddr) -> Verdict {
         let whole = datagram.len();
-        // Nobody on the network may pose as a relay route.
-        if is_relay_address(from) {
-            self.stats.dropped.not_admitted += 1;
-            return Verdict::Drop;
-        }
         let is_server = self.routes.is_server(from);
         let is_client = self.channel_sources.contains(&from);
-        match classify(datagram, is_server || is_client) {
+        let kind = match (classify(datagram, is_server || is_client), datagram) {
+            (Kind::Quic, [0x40..=0x7f, ..]) if is_client && speaks_only_turn(from) => {
+                Kind::ChannelData
+            }
+            (Kind::Quic, _) if speaks_only_turn(from) => {
+                self.stats.dropped.not_admitted += 1;
+                return Verdict::Drop;
+            }
+            (kind, _) => kind,
+        };
+        match kind {
             Kind::Stun => Verdict::Other {
                 from,
                 skip: 0,
@@ -560,6 +697,8 @@ impl State {
         let mut train = Train::default();
         let mut woke_other = false;
         let mut start = 0;
+        // Nobody on the network may pose as a relay route or a tunnel.
+        let is_posing = is_relay_address(from) || is_tunnel_address(from);
         while start < total {
             let end = (start + stride).min(total);
             let Some(datagram) = buffer.get(start..end) else {
@@ -567,7 +706,13 @@ impl State {
             };
             self.stats.received += 1;
             self.stats.received_bytes += datagram.len() as u64;
-            match self.judge(now, datagram, from) {
+            let verdict = if is_posing {
+                self.stats.dropped.not_admitted += 1;
+                Verdict::Drop
+            } else {
+                self.judge(now, datagram, from)
+            };
+            match verdict {
                 Verdict::Quic {
                     from: source,
                     skip,
@@ -597,14 +742,15 @@ impl State {
                     } else {
                         self.stats.received_other += 1;
                         woke_other = true;
-                        self.other.push_back(OtherDatagram {
+                        let datagram = OtherDatagram {
                             from: source,
                             bytes: Bytes::copy_from_slice(
                                 datagram.get(skip..skip + len).unwrap_or_default(),
                             ),
                             local: meta.dst_ip,
                             arrived: now,
-                        });
+                        };
+                        self.other.push_back((datagram, None));
                     }
                 }
                 Verdict::Drop => {}
@@ -627,21 +773,41 @@ impl State {
             let Some(held) = self.held.pop_front() else {
                 break;
             };
-            // It came out of a buffer of the same size.
-            let len = held.bytes.len().min(buf.len());
-            if let (Some(to), Some(bytes)) = (buf.get_mut(..len), held.bytes.get(..len)) {
-                to.copy_from_slice(bytes);
-            }
-            *meta = RecvMeta {
-                addr: mapped(held.from),
-                len,
-                stride: len,
-                ecn: held.ecn,
-                dst_ip: held.dst_ip,
-            };
+            *meta = held.put(buf);
             count += 1;
         }
         count
+    }
+
+    /// The same with what came out of tunnels.
+    fn release_tunnelled(&mut self, bufs: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> usize {
+        let mut count = 0;
+        for (buf, meta) in bufs.iter_mut().zip(metas) {
+            let Some((port, held)) = self.tunnelled.pop_front() else {
+                break;
+            };
+            port.return_credit();
+            *meta = held.put(buf);
+            count += 1;
+        }
+        count
+    }
+}
+
+impl Held {
+    /// Copies the datagram. Buffers are as long as any that are received.
+    fn put(&self, buf: &mut [u8]) -> RecvMeta {
+        let len = self.bytes.len().min(buf.len());
+        if let (Some(to), Some(bytes)) = (buf.get_mut(..len), self.bytes.get(..len)) {
+            to.copy_from_slice(bytes);
+        }
+        RecvMeta {
+            addr: mapped(self.from),
+            len,
+            stride: len,
+            ecn: self.ecn,
+            dst_ip: self.dst_ip,
+        }
     }
 }
 
@@ -695,14 +861,29 @@ impl AsyncUdpSocket for MuxSocket {
         bufs: &mut [IoSliceMut<'_>],
         metas: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let released = self.lock().release(bufs, metas);
-        if released > 0 {
-            return Poll::Ready(Ok(released));
+        {
+            let mut state = self.lock();
+            let mut released = state.release(bufs, metas);
+            state.tunnels_turn = !state.tunnels_turn;
+            if released == 0 && state.tunnels_turn {
+                released = state.release_tunnelled(bufs, metas);
+            }
+            if released > 0 {
+                return Poll::Ready(Ok(released));
+            }
         }
         let count = match self.inner.poll_recv(cx, bufs, metas) {
             Poll::Ready(Ok(count)) => count,
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-            Poll::Pending => return Poll::Pending,
+            Poll::Pending => {
+                let mut state = self.lock();
+                let released = state.release_tunnelled(bufs, metas);
+                if released > 0 {
+                    return Poll::Ready(Ok(released));
+                }
+                state.reader = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
         };
         let now = self.runtime.now();
         let mut state = self.lock();

@@ -26,9 +26,12 @@ mod elsewhere;
 #[cfg(target_os = "linux")]
 mod linux;
 mod networks;
+mod tcp;
 mod tokio_runtime;
+mod tokio_tcp;
 
 pub use networks::{NetworkChanges, Networks, Route};
+pub use tcp::{Connecting, TcpListener, TcpStream};
 pub use tokio_runtime::TokioRuntime;
 
 /// Clock, timers, tasks, randomness and sockets of one node.
@@ -60,6 +63,24 @@ pub trait Runtime: quinn::Runtime {
     ) -> io::Result<Arc<dyn AsyncUdpSocket>> {
         let _unused = (addr, group, interfaces);
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Opens a TCP connection, with small buffers and without Nagle's algorithm (RFC 896).
+    ///
+    /// A runtime without TCP answers that it has none.
+    ///
+    /// # Errors
+    /// Whatever the operating system answers: refused, unreachable, timed out.
+    fn connect_tcp(&self, _addr: SocketAddr) -> Connecting<'_> {
+        Box::pin(std::future::ready(Err(tcp::unsupported())))
+    }
+
+    /// Listens for TCP connections. Port 0 picks a free one; `[::]` takes IPv4 too.
+    ///
+    /// # Errors
+    /// Whatever the operating system answers: the address is taken, or not ours.
+    fn listen_tcp(&self, _addr: SocketAddr) -> io::Result<Arc<dyn TcpListener>> {
+        Err(tcp::unsupported())
     }
 
     /// Addresses of this node's interfaces that are up, loopback included, link-local excluded.

@@ -120,7 +120,10 @@ fn receive(
 }
 
 fn other(mux: &MuxSocket) -> Option<OtherDatagram> {
-    mux.lock().other.pop_front()
+    mux.lock()
+        .other
+        .pop_front()
+        .map(|(datagram, _tunnel)| datagram)
 }
 
 fn address(text: &str) -> SocketAddr {

@@ -17,7 +17,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::elsewhere as system;
 #[cfg(target_os = "linux")]
 use super::linux as system;
-use super::{NetworkChanges, Networks, Resolving, Route, Runtime};
+use super::{
+    Connecting, NetworkChanges, Networks, Resolving, Route, Runtime, TcpListener, tokio_tcp,
+};
 
 /// Addresses that stand for the internet when the way there is asked for (RFC 5737, 3849). Nothing is sent there.
 const INTERNET_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
@@ -91,6 +93,14 @@ impl Runtime for TokioRuntime {
             }
         }
         self.wrap_udp_socket(socket.into())
+    }
+
+    fn connect_tcp(&self, addr: SocketAddr) -> Connecting<'_> {
+        Box::pin(tokio_tcp::connect(addr))
+    }
+
+    fn listen_tcp(&self, addr: SocketAddr) -> io::Result<Arc<dyn TcpListener>> {
+        tokio_tcp::listen(addr)
     }
 
     fn interface_addrs(&self) -> Vec<IpAddr> {
