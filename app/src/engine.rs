@@ -8,14 +8,14 @@
 use std::{io, sync::Arc};
 
 use ahoy_nat::{
-    home::{ConnectFailure, Home, Registrant},
+    dial::{NodePlace, Ways, dial},
+    home::{ConnectFailure, Dialling, Home, HomePolicy, Registrant},
     netmon::NetMonitor,
     port::{PortHub, SharedPort},
     portmap::{PortMapper, library::LibraryRouter, manager::Policy},
     supernode::protocol::Registration,
 };
 use ahoy_transport::{
-    connection::Connection,
     endpoint::{Endpoint, EndpointConfig, NodeAuth},
     identity::NodeId,
     runtime::{Runtime, RuntimeExt},
@@ -54,12 +54,7 @@ struct Device {
 }
 
 impl Registrant for Device {
-    fn connect(
-        &self,
-        node: NodeId,
-        addr: std::net::SocketAddr,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Connection, ConnectFailure>> + Send + '_>>
-    {
+    fn dial<'a>(&'a self, node: NodeId, place: &'a NodePlace, ways: Ways) -> Dialling<'a> {
         Box::pin(async move {
             let auth = {
                 let me = self.me.borrow();
@@ -68,8 +63,7 @@ impl Registrant for Device {
                     certificate: me.certificate.clone(),
                 }
             };
-            self.endpoint
-                .connect_node(addr, node, auth)
+            dial(&self.endpoint, node, place, auth, ways)
                 .await
                 .map_err(|error| ConnectFailure(error.to_string()))
         })
@@ -128,10 +122,12 @@ pub fn start(
         .homes
         .iter()
         .map(|(address, addr)| {
-            Home::start(
+            Home::start_at(
+                HomePolicy::default(),
                 Arc::clone(runtime),
                 address.node,
-                *addr,
+                config.reaching().place(address, *addr),
+                config.reaching().ways,
                 Arc::clone(&registrant),
                 home_events.clone(),
             )

@@ -11,6 +11,7 @@ pub mod headless;
 pub mod identity;
 pub mod link;
 pub mod profile;
+pub mod proxy;
 pub mod report;
 pub mod settings;
 pub mod signal;

@@ -4,7 +4,7 @@
 //! person    = "ahoy:" key [ "?" parameter *( "&" parameter ) ]
 //! parameter = "home=" address | "token=" invite | "name=" text
 //! node      = "ahoy-node:" address
-//! address   = key "@" host ":" port
+//! address   = key "@" host ":" port [ "?tcp=" port ]
 //! key       = 52 characters of z-base-32
 //! ```
 //! Parameters come in this order: up to four homes, best first, then at most one token and one name. Values
@@ -610,7 +610,7 @@ mod tests {
                 std::net::SocketAddr::V4(v4) => format!("{}:{}", v4.ip(), v4.port().max(1)),
                 std::net::SocketAddr::V6(v6) => format!("[{}]:{}", v6.ip(), v6.port().max(1)),
             }),
-            "[a-z][a-z0-9]{0,20}(\\.[a-z][a-z0-9-]{0,10}[a-z])?:[1-9][0-9]{0,3}",
+            "[a-z][a-z0-9]{0,20}(\\.[a-z][a-z0-9-]{0,10}[a-z])?:[1-9][0-9]{0,3}(\\?tcp=[1-9][0-9]{0,3})?",
         ];
         (
             any::<[u8; 32]>(),

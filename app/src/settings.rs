@@ -10,6 +10,7 @@ use crate::{
     contacts::Strangers,
     link::{NodeLink, display_name},
     profile::{Profile, ProfileError},
+    proxy::ProxyChoice,
 };
 
 const VERSION: u32 = 1;
@@ -35,6 +36,19 @@ pub enum PathPolicy {
     Direct,
     /// Only through relays: the other side never learns this address.
     Relay,
+    /// Only through relays, and these only by TCP: nothing is sent by UDP.
+    Tcp,
+}
+
+impl PathPolicy {
+    /// Whether the two sides may reach each other without a relay.
+    #[must_use]
+    pub fn allows_direct(self) -> bool {
+        match self {
+            Self::Auto | Self::Direct => true,
+            Self::Relay | Self::Tcp => false,
+        }
+    }
 }
 
 impl fmt::Display for PathPolicy {
@@ -43,6 +57,7 @@ impl fmt::Display for PathPolicy {
             Self::Auto => "auto",
             Self::Direct => "direct",
             Self::Relay => "relay",
+            Self::Tcp => "tcp",
         })
     }
 }
@@ -100,6 +115,10 @@ pub struct Settings {
     /// Where to register, best first; `ahoy-node:` links.
     #[serde(serialize_with = "write_homes", deserialize_with = "read_homes")]
     pub homes: Vec<NodeLink>,
+    /// What TCP connections to supernodes go through, as in `http://user:password@host:port` or `socks5://host:port`;
+    /// `none` for nothing, whatever the environment says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<ProxyChoice>,
 }
 
 impl Default for Settings {
@@ -111,6 +130,7 @@ impl Default for Settings {
             path: PathPolicy::default(),
             port_mapping: true,
             homes: vec![],
+            proxy: None,
         }
     }
 }
@@ -198,6 +218,7 @@ mod tests {
             name: Some("Zoë".into()),
             strangers: Strangers::Drop,
             path: PathPolicy::Relay,
+            proxy: Some("socks5://bo:p%40ss@proxy.example:1080".parse().unwrap()),
             homes: vec![NodeLink(NodeAddress::new(
                 node,
                 "192.0.2.1:443".parse().unwrap(),

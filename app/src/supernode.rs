@@ -33,6 +33,7 @@ use ahoy_transport::{
     mux::MuxStats,
     noise::ConfigError,
     runtime::{Runtime, RuntimeExt, timeout},
+    tunnel::server::{TcpCounters, TunnelServer},
 };
 
 use crate::link::NodeLink;
@@ -42,7 +43,7 @@ mod key_file;
 
 pub use config::{
     DEFAULT_PORT, ParsePortsError, ParsePublicAddrError, PortRange, PublicAddr, RelaySettings,
-    SupernodeConfig,
+    SupernodeConfig, TcpSettings,
 };
 pub use key_file::{KEY_FILE, KeyFileError, load_or_create_keys};
 
@@ -60,6 +61,14 @@ pub enum StartError {
     /// A port cannot be had.
     #[error("cannot listen on {addr}: {error}")]
     Bind {
+        /// As configured.
+        addr: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// A TCP port cannot be had.
+    #[error("cannot listen by TCP on {addr}: {error}")]
+    BindTcp {
         /// As configured.
         addr: SocketAddr,
         /// What the system says.
@@ -92,6 +101,15 @@ pub struct PortStatus {
     pub mux: MuxStats,
 }
 
+/// What one TCP port has counted since the start.
+#[derive(Debug, Clone)]
+pub struct TcpStatus {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// Connections.
+    pub counters: TcpCounters,
+}
+
 /// What a supernode has counted since the start, and what is there now.
 #[derive(Debug, Clone)]
 pub struct Status {
@@ -99,6 +117,8 @@ pub struct Status {
     pub rendezvous: SupernodeStatus,
     /// By port, in the order of the configuration.
     pub ports: Vec<PortStatus>,
+    /// By TCP port, in the order of the configuration.
+    pub tcp: Vec<TcpStatus>,
 }
 
 /// A running supernode. It ends when this is dropped.
@@ -109,6 +129,8 @@ pub struct SupernodeHandle {
     public_addr: Option<PublicAddr>,
     supernode: Supernode,
     endpoints: Vec<Endpoint>,
+    tcp: Vec<TunnelServer>,
+    public_tcp: Option<u16>,
 }
 
 impl SupernodeHandle {
@@ -155,7 +177,14 @@ impl SupernodeHandle {
             tracing::info!(%local, "listening");
             endpoints.push(endpoint);
         }
+        let tcp = match endpoints.first() {
+            // The first port has a relay of its own, which everybody who comes by TCP uses.
+            Some(endpoint) => listen_tcp(&runtime, endpoint, &config)?,
+            None => Vec::new(),
+        };
         Ok(Self {
+            tcp,
+            public_tcp: config.public_tcp,
             node: keys.id(),
             public_addr: config.public_addr,
             runtime,
@@ -184,6 +213,7 @@ impl SupernodeHandle {
         let link = |host, port| {
             NodeLink(NodeAddress {
                 node: self.node,
+                tcp: self.tcp_port(&host),
                 host,
                 port,
             })
@@ -219,6 +249,28 @@ impl SupernodeHandle {
         links
     }
 
+    /// Where it listens by TCP, in the order of the configuration.
+    #[must_use]
+    pub fn local_tcp_addrs(&self) -> Vec<SocketAddr> {
+        self.tcp.iter().map(TunnelServer::local_addr).collect()
+    }
+
+    /// The TCP port that is reached at `host`.
+    fn tcp_port(&self, host: &Host) -> Option<u16> {
+        let mut locals = self.tcp.iter().map(TunnelServer::local_addr);
+        let there = |local: &SocketAddr| match host {
+            // Whoever names a public address knows that it leads here.
+            _any if self.public_addr.is_some() => true,
+            Host::Ip(ip) => {
+                let wildcard = local.is_ipv6() || ip.is_ipv4();
+                local.ip() == *ip || (local.ip().is_unspecified() && wildcard)
+            }
+            Host::Name(_) => true,
+        };
+        let found = locals.find(there)?;
+        Some(self.public_tcp.unwrap_or(found.port()))
+    }
+
     /// Counters and sizes.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -231,6 +283,14 @@ impl SupernodeHandle {
                     addr: endpoint.local_addr(),
                     endpoint: endpoint.stats(),
                     mux: endpoint.mux().stats(),
+                })
+                .collect(),
+            tcp: self
+                .tcp
+                .iter()
+                .map(|server| TcpStatus {
+                    addr: server.local_addr(),
+                    counters: server.counters(),
                 })
                 .collect(),
         }
@@ -303,6 +363,22 @@ fn bind(
         }
     });
     bound.map_err(|error| StartError::Bind { addr, error })
+}
+
+fn listen_tcp(
+    runtime: &Arc<dyn Runtime>,
+    endpoint: &Endpoint,
+    config: &SupernodeConfig,
+) -> Result<Vec<TunnelServer>, StartError> {
+    let limits = config.tcp_limits.limits();
+    let listen = |addr: &SocketAddr| {
+        let mux = Arc::clone(endpoint.mux());
+        let listening = TunnelServer::start(Arc::clone(runtime), mux, *addr, limits);
+        let server = listening.map_err(|error| StartError::BindTcp { addr: *addr, error })?;
+        tracing::info!(local = %server.local_addr(), "listening by TCP");
+        Ok(server)
+    };
+    config.tcp.iter().map(listen).collect()
 }
 
 fn start_relay(

@@ -1,15 +1,23 @@
 //! One connection to a supernode, as a client: requests with their answers, and what is pushed.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use ahoy_transport::{
     connection::{CloseCode, Connection, ConnectionLost},
     identity::{DeviceId, NodeAddress, UserId},
     runtime::{Runtime, timeout},
+    tunnel::Tunnel,
 };
 
-use crate::supernode::protocol::{
-    MAX_MESSAGE, Push, Refusal, Registration, RelayGrant, Request, Response,
+use crate::{
+    dial::Dialled,
+    supernode::protocol::{
+        MAX_MESSAGE, Push, Refusal, Registration, RelayGrant, Request, Response,
+    },
 };
 
 /// A supernode that does not answer for this long is as good as gone: two retransmissions on a bad line.
@@ -35,8 +43,9 @@ pub enum RequestError {
 /// What a registration brought.
 #[derive(Debug, Clone)]
 pub struct Registered {
-    /// Where our packets come from, as the supernode sees it.
-    pub observed: std::net::SocketAddr,
+    /// Where our packets come from, as the supernode sees it. Unspecified through a tunnel: a TCP connection says
+    /// nothing about UDP.
+    pub observed: SocketAddr,
     /// The supernode's clock, milliseconds since 1970.
     pub now_millis: u64,
     /// Credentials for its relay, if it relays.
@@ -48,6 +57,8 @@ pub struct Registered {
 pub struct NodeClient {
     runtime: Arc<dyn Runtime>,
     connection: Connection,
+    /// Open as long as it is needed here.
+    tunnel: Option<Arc<Tunnel>>,
 }
 
 impl NodeClient {
@@ -57,7 +68,24 @@ impl NodeClient {
         Self {
             runtime,
             connection,
+            tunnel: None,
         }
+    }
+
+    /// The same on a connection that may go through a tunnel, which stays open as long as the client or a clone.
+    #[must_use]
+    pub fn dialled(runtime: Arc<dyn Runtime>, dialled: Dialled) -> Self {
+        Self {
+            runtime,
+            connection: dialled.connection,
+            tunnel: dialled.tunnel,
+        }
+    }
+
+    /// The tunnel that the connection goes through; `None` over UDP.
+    #[must_use]
+    pub fn tunnel(&self) -> Option<&Arc<Tunnel>> {
+        self.tunnel.as_ref()
     }
 
     /// The connection underneath.
@@ -108,6 +136,9 @@ impl NodeClient {
                 relay,
             } => {
                 observed.set_ip(observed.ip().to_canonical());
+                if self.tunnel.is_some() {
+                    observed = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+                }
                 Ok(Registered {
                     observed,
                     now_millis,

@@ -2,13 +2,13 @@
 
 use std::{
     net::SocketAddr,
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use ahoy_transport::{
-    connection::{Connection, ConnectionLost},
+    connection::ConnectionLost,
     identity::NodeId,
     runtime::{Runtime, RuntimeExt, Sleep, Task, timeout},
 };
@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::{
     client::{NodeClient, Registered, RequestError},
+    dial::{Dialled, NodePlace, Ways},
     supernode::protocol::{Push, Registration},
 };
 
@@ -38,15 +39,22 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// After a change of networks, a supernode that does not answer over the old connection for this long is connected
 /// to anew: a round trip across the world, and one packet lost on it.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(1500);
+/// While a home is reached through a tunnel, UDP is tried again after this at the latest, and after half of it at the
+/// earliest: nobody who talks waits long for the better way, and a network that blocks UDP sees two packets a minute.
+const UDP_PROBE: Duration = Duration::from_secs(30);
+/// The first time sooner: UDP may only have been slower than TCP.
+const FIRST_UDP_PROBE: Duration = Duration::from_secs(4);
+/// A registration that was moved to a better connection: what was sent over the old one is answered there, so it stays
+/// for as long as a call rings.
+const MOVED_FROM_KEPT: Duration = Duration::from_secs(120);
+
+/// Future of [`Registrant::dial`].
+pub type Dialling<'a> = Pin<Box<dyn Future<Output = Result<Dialled, ConnectFailure>> + Send + 'a>>;
 
 /// What a home does with a supernode: connect as this device, and be registered as it.
 pub trait Registrant: Send + Sync + std::fmt::Debug + 'static {
     /// A connection that shows this device's certificate.
-    fn connect(
-        &self,
-        node: NodeId,
-        addr: SocketAddr,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Connection, ConnectFailure>> + Send + '_>>;
+    fn dial<'a>(&'a self, node: NodeId, place: &'a NodePlace, ways: Ways) -> Dialling<'a>;
 
     /// What to register under a fresh epoch.
     fn registration(&self, epoch: u64) -> Registration;
@@ -112,6 +120,8 @@ pub struct HomePolicy {
     pub retry: bool,
     /// Draw waits at random; without it the homes of a supernode that comes back arrive in one moment.
     pub jitter: bool,
+    /// Try UDP again while a tunnel is used; without it a home once reached by TCP stays there.
+    pub upgrade: bool,
 }
 
 impl Default for HomePolicy {
@@ -119,6 +129,7 @@ impl Default for HomePolicy {
         Self {
             retry: true,
             jitter: true,
+            upgrade: true,
         }
     }
 }
@@ -134,7 +145,7 @@ pub struct Home {
 }
 
 impl Home {
-    /// Starts to register at `node`. The home waits where `events` is full, and ends when nobody takes them
+    /// Starts to register at `node`, by UDP. The home waits where `events` is full, and ends when nobody takes them
     /// any more.
     pub fn start(
         runtime: Arc<dyn Runtime>,
@@ -162,13 +173,29 @@ impl Home {
         registrant: Arc<dyn Registrant>,
         events: mpsc::Sender<(NodeId, HomeEvent)>,
     ) -> Self {
+        let place = NodePlace::by_udp(addr);
+        Self::start_at(policy, runtime, node, place, Ways::Udp, registrant, events)
+    }
+
+    /// As [`Self::start_with`], by all `ways` that may be tried.
+    pub fn start_at(
+        policy: HomePolicy,
+        runtime: Arc<dyn Runtime>,
+        node: NodeId,
+        place: NodePlace,
+        ways: Ways,
+        registrant: Arc<dyn Registrant>,
+        events: mpsc::Sender<(NodeId, HomeEvent)>,
+    ) -> Self {
         let (publish, state) = watch::channel(HomeState::Down);
         let kicked = Arc::new(Notify::new());
+        let addr = place.udp;
         let keeper = Keeper {
             policy,
             runtime: Arc::clone(&runtime),
             node,
-            addr,
+            place,
+            ways,
             registrant,
             events,
             publish,
@@ -189,7 +216,7 @@ impl Home {
         self.node
     }
 
-    /// Where it is reached.
+    /// Where it is reached by UDP.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
@@ -234,7 +261,8 @@ struct Keeper {
     policy: HomePolicy,
     runtime: Arc<dyn Runtime>,
     node: NodeId,
-    addr: SocketAddr,
+    place: NodePlace,
+    ways: Ways,
     registrant: Arc<dyn Registrant>,
     events: mpsc::Sender<(NodeId, HomeEvent)>,
     publish: watch::Sender<HomeState>,
@@ -326,11 +354,11 @@ impl Keeper {
 
     /// Connects, registers, and serves until that is over.
     async fn stay_registered(&self) -> Result<Ended, Abandoned> {
-        let connecting = self.registrant.connect(self.node, self.addr);
-        let connecting = timeout(&*self.runtime, CONNECT_TIMEOUT, connecting);
+        let dialling = self.registrant.dial(self.node, &self.place, self.ways);
+        let dialling = timeout(&*self.runtime, CONNECT_TIMEOUT, dialling);
         let connected = tokio::select! {
             biased;
-            connected = connecting => connected,
+            connected = dialling => connected,
             () = self.kicked.notified() => {
                 return Ok(Ended {
                     kicked: true,
@@ -338,19 +366,18 @@ impl Keeper {
                 });
             }
         };
-        let connection = match connected {
-            Some(Ok(connection)) => connection,
+        let dialled = match connected {
+            Some(Ok(dialled)) => dialled,
             Some(Err(failure)) => return Ok(Ended::before_it_began(failure)),
             None => return Ok(Ended::before_it_began("the supernode does not answer")),
         };
-        let client = NodeClient::new(Arc::clone(&self.runtime), connection);
+        let client = NodeClient::dialled(Arc::clone(&self.runtime), dialled);
         if let Err(error) = self.register(&client).await? {
             client.close();
             return Ok(Ended::before_it_began(error));
         }
         let since = Some(self.runtime.now());
-        let lost = self.serve(&client).await?;
-        client.close();
+        let lost = self.serve(client).await?;
         Ok(Ended {
             reason: lost.to_string(),
             since,
@@ -375,30 +402,28 @@ impl Keeper {
         Ok(Ok(()))
     }
 
-    /// Hands pushes on and renews the registration until that is over.
-    async fn serve(&self, client: &NodeClient) -> Result<Loss, Abandoned> {
+    /// Hands pushes on, renews the registration and moves it to a better connection, until that is over.
+    async fn serve(&self, client: NodeClient) -> Result<Loss, Abandoned> {
+        let mut client = Closing(client);
         let mut renewal = pin!(self.renewal());
+        let mut upgrade = pin!(self.upgrade(client.tunnel().is_some(), FIRST_UDP_PROBE));
         // Kept while the registration is renewed: a push that is half read is not lost.
-        let mut push = pin!(client.next_push());
+        let mut push = next_push(&client);
+        let mut before = Before(None);
         loop {
-            let event = tokio::select! {
+            let received = tokio::select! {
                 biased;
                 received = &mut push => {
-                    push.set(client.next_push());
+                    push = next_push(&client);
                     match received {
-                        Ok(Push::Incoming { delivery, envelope }) => {
-                            HomeEvent::Incoming { delivery, envelope }
-                        }
-                        Ok(Push::ReplyTo { delivery, payload }) => {
-                            HomeEvent::ReplyTo { delivery, payload }
-                        }
-                        Ok(Push::Draining) => HomeEvent::Draining,
+                        Ok(received) => received,
                         Err(lost) => return Ok(Loss::Connection(lost)),
                     }
                 }
+                received = before.next_push() => received,
                 () = self.events.closed() => return Err(Abandoned),
                 () = self.kicked.notified() => {
-                    let registering = self.register(client);
+                    let registering = self.register(&client);
                     match timeout(&*self.runtime, PROBE_TIMEOUT, registering).await {
                         Some(registered) => {
                             if let Err(error) = registered? {
@@ -408,22 +433,111 @@ impl Keeper {
                         None => return Ok(Loss::Networks),
                     }
                     renewal.set(self.renewal());
+                    // Perhaps UDP works in the new network.
+                    upgrade.set(self.upgrade(client.tunnel().is_some(), Duration::ZERO));
+                    continue;
+                }
+                better = &mut upgrade => {
+                    let better = NodeClient::dialled(Arc::clone(&self.runtime), better);
+                    match self.register(&better).await? {
+                        Ok(()) => {
+                            tracing::debug!(node = ?self.node, "the home is reached by UDP now");
+                            upgrade.set(self.upgrade(false, UDP_PROBE));
+                            let push = std::mem::replace(&mut push, next_push(&better));
+                            let until = self.runtime.sleep(MOVED_FROM_KEPT);
+                            let client = std::mem::replace(&mut client, Closing(better));
+                            before = Before(Some((client, push, until)));
+                        }
+                        Err(error) => {
+                            tracing::debug!(%error, "the home stays behind the tunnel");
+                            better.close();
+                            upgrade.set(self.upgrade(true, UDP_PROBE));
+                        }
+                    }
                     continue;
                 }
                 () = &mut renewal => {
-                    if let Err(error) = self.register(client).await? {
+                    if let Err(error) = self.register(&client).await? {
                         return Ok(Loss::Registration(error));
                     }
                     renewal.set(self.renewal());
                     continue;
                 }
             };
-            self.report(event).await?;
+            self.report(match received {
+                Push::Incoming { delivery, envelope } => HomeEvent::Incoming { delivery, envelope },
+                Push::ReplyTo { delivery, payload } => HomeEvent::ReplyTo { delivery, payload },
+                Push::Draining => HomeEvent::Draining,
+            })
+            .await?;
+        }
+    }
+
+    /// A connection by UDP, once that works. It never ends where there is nothing to gain.
+    async fn upgrade(&self, tunnelled: bool, within: Duration) -> Dialled {
+        if !tunnelled || !self.policy.upgrade || !self.ways.udp() {
+            std::future::pending::<()>().await;
+        }
+        let mut wait = self.drawn(within / 2, within);
+        loop {
+            self.runtime.sleep(wait).await;
+            let dialling = self.registrant.dial(self.node, &self.place, Ways::Udp);
+            match timeout(&*self.runtime, CONNECT_TIMEOUT, dialling).await {
+                Some(Ok(dialled)) => return dialled,
+                Some(Err(_)) | None => wait = self.drawn(UDP_PROBE / 2, UDP_PROBE),
+            }
         }
     }
 
     fn renewal(&self) -> Sleep {
         self.runtime.sleep(self.drawn(RENEWAL / 2, RENEWAL))
+    }
+}
+
+/// A client that says good-bye when it goes.
+struct Closing(NodeClient);
+
+impl std::ops::Deref for Closing {
+    type Target = NodeClient;
+
+    fn deref(&self) -> &NodeClient {
+        &self.0
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// A push that is being waited for.
+type NextPush = Pin<Box<dyn Future<Output = Result<Push, ConnectionLost>> + Send>>;
+
+fn next_push(client: &NodeClient) -> NextPush {
+    let client = client.clone();
+    Box::pin(async move { client.next_push().await })
+}
+
+/// The connection before the present one.
+struct Before(Option<(Closing, NextPush, Sleep)>);
+
+impl Before {
+    /// The next push by it. It never ends when there is no such connection any more.
+    async fn next_push(&mut self) -> Push {
+        if let Some((client, push, until)) = &mut self.0 {
+            let received = tokio::select! {
+                biased;
+                received = &mut *push => Some(received),
+                () = until => None,
+            };
+            if let Some(Ok(received)) = received {
+                *push = next_push(client);
+                return received;
+            }
+            self.0 = None;
+        }
+        std::future::pending().await
     }
 }
 

@@ -6,6 +6,7 @@ pub mod behaviour;
 pub mod binding;
 pub mod candidate;
 pub mod client;
+pub mod dial;
 pub mod discovery;
 pub mod gather;
 pub mod home;

@@ -15,7 +15,7 @@ use std::{
 };
 
 use ahoy_nat::{
-    port::{PortHub, RawPort, UdpPort},
+    port::{PortHub, RawPort, SharedPort, UdpPort},
     supernode::relay::{
         RelayConfig,
         counters::RelayCounters,
@@ -24,7 +24,11 @@ use ahoy_nat::{
     },
     turn::{TurnConfig, TurnError, allocation::TurnAllocation},
 };
-use ahoy_transport::runtime::{Runtime, TokioRuntime, timeout};
+use ahoy_transport::{
+    endpoint::{Endpoint, EndpointConfig},
+    runtime::{Runtime, TokioRuntime, timeout},
+    tunnel::server::{TcpLimits, TunnelServer},
+};
 use common::{LOOPBACK, TappedPort, channel};
 
 const USER: &str = "user";
@@ -87,10 +91,32 @@ async fn relay(runtime: &Arc<dyn Runtime>) -> (Arc<PortHub>, SocketAddr, RelaySe
     (hub, addr, server)
 }
 
+/// The same behind the one port of a supernode, reached by TCP.
+fn tcp_relay(runtime: &Arc<dyn Runtime>) -> (Arc<PortHub>, TunnelServer, SocketAddr, RelayServer) {
+    let config = EndpointConfig::supernode(LOOPBACK);
+    let endpoint = Endpoint::bind(Arc::clone(runtime), config).unwrap();
+    let mux = Arc::clone(endpoint.mux());
+    let hub = PortHub::start(&**runtime, Arc::new(SharedPort::new(Arc::clone(&mux))));
+    let mut relay = RelayConfig::new(REALM, &[LOOPBACK.ip()]);
+    relay.switches.open_peers = true;
+    let config = RelayServerConfig::new(relay);
+    let server = RelayServer::start(Arc::clone(runtime), &hub, config).unwrap();
+    server.add_user(USER, PASSWORD);
+    let limits = TcpLimits::default();
+    let listener = TunnelServer::start(Arc::clone(runtime), mux, LOOPBACK, limits).unwrap();
+    let addr = listener.local_addr();
+    (hub, listener, addr, server)
+}
+
 /// Runs coturn's tester with `options` against a fresh relay; gives what it printed and what we counted.
 async fn uclient(options: &[&str]) -> (String, RelayCounters) {
     let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime);
     let (_hub, addr, server) = relay(&runtime).await;
+    let text = tester(&*runtime, options, addr).await;
+    (text, server.counters())
+}
+
+async fn tester(runtime: &dyn Runtime, options: &[&str], addr: SocketAddr) -> String {
     let mut command = Command::new("turnutils_uclient");
     command
         .args(options)
@@ -122,10 +148,9 @@ async fn uclient(options: &[&str]) -> (String, RelayCounters) {
         });
         process.await.unwrap()
     };
-    let text = timeout(&*runtime, Duration::from_secs(60), tester)
+    timeout(runtime, Duration::from_secs(60), tester)
         .await
-        .expect("the tester ends");
-    (text, server.counters())
+        .expect("the tester ends")
 }
 
 /// The last `tot_recv_msgs=…` and such in the tester's output.
@@ -211,6 +236,30 @@ async fn the_tester_talks_to_a_peer_outside() {
         assert_nothing_lost(&text, 50);
         assert_eq!(counters.packets_in_process, 0);
         assert!(counters.traffic.packets_to_client >= 50, "{counters:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_tester_talks_to_itself_by_tcp_on_the_port_of_the_tunnels() {
+    if !has("turnutils_uclient") {
+        return;
+    }
+    let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime);
+    // An odd length: over TCP, ChannelData is padded.
+    for method in [&["-c"][..], &["-c", "-s"]] {
+        let (_hub, listener, addr, server) = tcp_relay(&runtime);
+        let options = [
+            &["-t", "-y", "-n", "50", "-m", "2", "-l", "501"][..],
+            method,
+        ]
+        .concat();
+        let text = tester(&*runtime, &options, addr).await;
+        assert_nothing_lost(&text, 100);
+        let counters = server.counters();
+        assert!(counters.packets_in_process >= 100, "{counters:?}");
+        let tcp = listener.counters();
+        assert!(tcp.turn_clients >= 2 && tcp.tunnels == 0, "{tcp:?}");
+        assert_eq!((tcp.malformed, tcp.refused_full), (0, 0), "{tcp:?}");
     }
 }
 

@@ -1,15 +1,15 @@
 //! A device of a person: identity, port, and what it registers at its homes.
 
-use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use ahoy::identity::Identity;
 use ahoy_nat::{
     client::NodeClient,
-    home::{ConnectFailure, Registrant},
+    dial::{NodePlace, Ways, dial},
+    home::{ConnectFailure, Dialling, Registrant},
     supernode::protocol::Registration,
 };
 use ahoy_transport::{
-    connection::Connection,
     endpoint::{ConnectError, Endpoint, EndpointConfig, NodeAuth},
     identity::{NodeId, SealKeyRecord},
     runtime::{Runtime, RuntimeExt},
@@ -95,14 +95,9 @@ pub fn rng(runtime: &Arc<dyn Runtime>) -> ChaCha20Rng {
 }
 
 impl Registrant for Device {
-    fn connect(
-        &self,
-        node: NodeId,
-        addr: SocketAddr,
-    ) -> Pin<Box<dyn Future<Output = Result<Connection, ConnectFailure>> + Send + '_>> {
+    fn dial<'a>(&'a self, node: NodeId, place: &'a NodePlace, ways: Ways) -> Dialling<'a> {
         Box::pin(async move {
-            self.endpoint
-                .connect_node(addr, node, self.auth())
+            dial(&self.endpoint, node, place, self.auth(), ways)
                 .await
                 .map_err(|error| ConnectFailure(error.to_string()))
         })

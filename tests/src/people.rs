@@ -325,6 +325,7 @@ impl Stage {
             listen: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), PHONE_PORT),
             homes,
             path: PathPolicy::Auto,
+            proxy: None,
             audio: AudioSettings {
                 input: AudioIn::File(SPEECH.into()),
                 output: AudioOut::File(recording.clone()),

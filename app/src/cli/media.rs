@@ -5,7 +5,7 @@ use std::{convert::Infallible, path::PathBuf, str::FromStr};
 use clap::Args;
 
 use super::{CliError, values};
-use crate::{link::NodeLink, settings::PathPolicy};
+use crate::{link::NodeLink, proxy::ProxyChoice, settings::PathPolicy};
 
 /// Media options of `call`, `answer` and `demo`.
 #[derive(Debug, Clone, Default, Args)]
@@ -23,6 +23,9 @@ pub struct MediaFlags {
     /// Which ways media may take.
     #[arg(long, value_enum, default_value_t)]
     pub path: PathPolicy,
+    /// What TCP connections to supernodes go through: http://user:password@host:port, socks5://host:port or none.
+    #[arg(long, value_name = "URL")]
+    pub proxy: Option<ProxyChoice>,
     /// Bits per second of sound to send, such as 32k.
     #[arg(long, value_name = "BPS", value_parser = values::audio_bitrate)]
     pub bitrate: Option<u32>,
@@ -69,6 +72,8 @@ pub struct MediaPlan {
     pub via: Vec<NodeLink>,
     /// Which ways media may take.
     pub path: PathPolicy,
+    /// What TCP connections go through; absent: as the settings or the environment say.
+    pub proxy: Option<ProxyChoice>,
     /// Bits per second to send; absent: the app's choice.
     pub bitrate_bps: Option<u32>,
     /// Milliseconds of sound in a packet; absent: the app's choice.
@@ -129,6 +134,7 @@ impl MediaFlags {
             audio_out,
             via: self.via,
             path: self.path,
+            proxy: self.proxy,
             bitrate_bps: self.bitrate,
             ptime_millis: self.ptime,
             no_portmap: self.no_portmap,

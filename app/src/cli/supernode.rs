@@ -44,6 +44,9 @@ pub struct SupernodeArgs {
     /// Listen here for UDP; port 0 takes a free one; may be repeated.
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Vec<SocketAddr>,
+    /// Listen here for TCP, for people whose network blocks UDP; port 443 gets through best; may be repeated.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub tcp: Vec<SocketAddr>,
     /// What others reach this machine by, if that is not the address of its interface.
     #[arg(long, value_name = "ADDR[:PORT]")]
     pub public_addr: Option<PublicAddr>,
@@ -70,7 +73,7 @@ impl SupernodeArgs {
     /// # Errors
     /// A settings file that cannot be read; too many addresses.
     pub fn plan(self) -> Result<SupernodePlan, CliError> {
-        if self.listen.len() > MAX_LISTEN {
+        if self.listen.len() > MAX_LISTEN || self.tcp.len() > MAX_LISTEN {
             return Err(CliError::usage(format_args!(
                 "{MAX_LISTEN} addresses are enough"
             )));
@@ -94,6 +97,9 @@ impl SupernodeArgs {
             if config.listen.iter().all(|addr| is_private(addr.ip())) {
                 config.relay.allow_private = true;
             }
+        }
+        if !self.tcp.is_empty() {
+            config.tcp = self.tcp;
         }
         if self.public_addr.is_some() {
             config.public_addr = self.public_addr;

@@ -93,6 +93,7 @@ fn a_call_is_planned_from_its_options() {
             audio_out: AudioOut::Null,
             via: vec![node(1), node(2)],
             path: PathPolicy::Relay,
+            proxy: None,
             bitrate_bps: Some(24_000),
             ptime_millis: Some(40),
             no_portmap: true,

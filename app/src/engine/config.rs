@@ -1,9 +1,16 @@
 //! What an engine is started with.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
-use ahoy_transport::identity::{
-    DeviceCertificate, DeviceKeys, NodeAddress, UserId, log::DeviceLog,
+use ahoy_nat::dial::{NodePlace, Ways};
+use ahoy_transport::{
+    identity::{DeviceCertificate, DeviceKeys, Host, NodeAddress, UserId, log::DeviceLog},
+    runtime::{Runtime, resolve_node},
+    tunnel::{TunnelTarget, proxy::Proxy},
 };
 
 pub use crate::settings::PathPolicy;
@@ -40,6 +47,87 @@ impl Me {
     }
 }
 
+/// How supernodes are reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reaching {
+    /// By which of UDP and TCP.
+    pub ways: Ways,
+    /// What TCP connections go through.
+    pub proxy: Option<Proxy>,
+}
+
+impl Reaching {
+    /// Where the supernode at `address` is reached, whose name stands for `addr`; see [`Self::find`].
+    #[must_use]
+    pub fn place(&self, address: &NodeAddress, addr: SocketAddr) -> NodePlace {
+        let known = !addr.ip().is_unspecified() && self.proxy.is_none();
+        NodePlace {
+            udp: addr,
+            tcp: address.tcp.map(|port| TunnelTarget {
+                host: address.host.clone(),
+                resolved: known.then(|| addr.ip()),
+                port,
+                proxy: self.proxy.clone(),
+            }),
+        }
+    }
+
+    /// Looks the supernode's name up. Where only the proxy can do that, the address is unspecified.
+    ///
+    /// # Errors
+    /// When the name has no address and nobody else can be asked.
+    pub async fn find(
+        &self,
+        runtime: &dyn Runtime,
+        address: &NodeAddress,
+    ) -> io::Result<SocketAddr> {
+        let by_proxy = self.proxy.is_some() && self.ways.tcp() && address.tcp.is_some();
+        match resolve_node(runtime, address).await {
+            Ok(found) => found
+                .first()
+                .copied()
+                .ok_or_else(|| io::ErrorKind::NotFound.into()),
+            Err(_no_name_service) if by_proxy && matches!(address.host, Host::Name(_)) => {
+                Ok(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// [`Self::find`] and [`Self::place`].
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    pub async fn locate(
+        &self,
+        runtime: &dyn Runtime,
+        address: &NodeAddress,
+    ) -> io::Result<NodePlace> {
+        let addr = self.find(runtime, address).await?;
+        Ok(self.place(address, addr))
+    }
+}
+
+impl EngineConfig {
+    /// How supernodes are reached.
+    #[must_use]
+    pub fn reaching(&self) -> Reaching {
+        Reaching {
+            ways: ways(self.path),
+            proxy: self.proxy.clone(),
+        }
+    }
+}
+
+/// By which ways supernodes are reached under a policy for media.
+#[must_use]
+pub fn ways(path: PathPolicy) -> Ways {
+    match path {
+        PathPolicy::Auto | PathPolicy::Direct | PathPolicy::Relay => Ways::Both,
+        PathPolicy::Tcp => Ways::Tcp,
+    }
+}
+
 /// Who answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Answering {
@@ -63,6 +151,8 @@ pub struct EngineConfig {
     pub homes: Vec<(NodeAddress, SocketAddr)>,
     /// Which paths media may take.
     pub path: PathPolicy,
+    /// What TCP connections to supernodes go through.
+    pub proxy: Option<Proxy>,
     /// Sound.
     pub audio: AudioSettings,
     /// Who answers.

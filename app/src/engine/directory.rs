@@ -6,18 +6,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ahoy_nat::{client::NodeClient, supernode::protocol::Registration};
+use ahoy_nat::{client::NodeClient, dial::dial, supernode::protocol::Registration};
 use ahoy_transport::{
     endpoint::{Endpoint, NodeAuth},
     identity::{
         CertificateError, DeviceCertificate, NodeAddress, NodeId, SealKeyError, SealKeyRecord,
         UserId, VerifiedDevice, VerifiedSealKey, log::DeviceLog,
     },
-    runtime::{Runtime, resolve_node, timeout},
+    runtime::{Runtime, timeout},
     wire::WireError,
 };
 use futures_util::future::join_all;
 
+use super::config::Reaching;
 use crate::{
     call::Unreachable,
     identity::{Claim, ClaimError, judge},
@@ -62,7 +63,7 @@ pub(super) enum Directory {
     /// A supernode we are registered at.
     Home(NodeAddress, NodeClient),
     /// Another one, which learns nothing about us.
-    Guest(NodeAddress),
+    Guest(NodeAddress, Reaching),
 }
 
 /// What a look-up brought.
@@ -151,19 +152,18 @@ async fn ask(
     let asking = async {
         let (node, client, is_guest) = match directory {
             Directory::Home(node, client) => (node, client, false),
-            Directory::Guest(address) => {
-                let addr = resolve_node(&**runtime, &address)
+            Directory::Guest(address, reaching) => {
+                let place = reaching
+                    .locate(&**runtime, &address)
                     .await
                     .inspect_err(|error| tracing::info!(%address, %error, "no such supernode"))
-                    .ok()?
-                    .into_iter()
-                    .next()?;
-                let connection = endpoint
-                    .connect_node(addr, address.node, NodeAuth::Anonymous)
+                    .ok()?;
+                let auth = NodeAuth::Anonymous;
+                let dialled = dial(endpoint, address.node, &place, auth, reaching.ways)
                     .await
                     .inspect_err(|error| tracing::info!(%address, %error, "supernode not reached"))
                     .ok()?;
-                let client = NodeClient::new(Arc::clone(runtime), connection);
+                let client = NodeClient::dialled(Arc::clone(runtime), dialled);
                 (address, client, true)
             }
         };

@@ -123,7 +123,7 @@ pub(super) enum OwnEvent {
     /// A relay of ours.
     Relay(NodeId, Arc<TurnAllocation>),
     /// A relay of ours gave our relayed address up, or is gone.
-    RelayLost(NodeId, TurnError),
+    RelayLost(NodeId, SocketAddr, TurnError),
     /// A channel through a relay of ours to a relayed address of the other side.
     Bound(NodeId, RelayBinding),
     /// The ICE agent of a generation.
@@ -381,7 +381,7 @@ impl Leg {
 
     /// Strangers learn our addresses only once somebody accepted.
     fn may_show_addresses(&self) -> bool {
-        self.context.path != PathPolicy::Relay && (self.context.contact || self.accepted)
+        self.context.path.allows_direct() && (self.context.contact || self.accepted)
     }
 
     fn send_relayed(&mut self) {
@@ -424,7 +424,7 @@ impl Leg {
         for relayed in reach.relayed {
             self.handle_relayed(relayed);
         }
-        if self.context.path != PathPolicy::Relay && !reach.ice.is_empty() {
+        if self.context.path.allows_direct() && !reach.ice.is_empty() {
             self.handle_remote(reach.generation, reach.ice);
         }
     }
@@ -433,7 +433,9 @@ impl Leg {
     pub(super) fn handle_own(&mut self, event: OwnEvent) {
         match event {
             OwnEvent::Relay(node, allocation) => self.handle_relay(node, allocation),
-            OwnEvent::RelayLost(node, error) => self.handle_relay_lost(node, error),
+            OwnEvent::RelayLost(node, server, error) => {
+                self.handle_relay_lost(node, server, error);
+            }
             OwnEvent::Bound(node, binding) => self.handle_bound(node, binding),
             OwnEvent::Ice(generation, event) => self.handle_ice(generation, event),
             OwnEvent::Gathered => self.handle_gathered(),
@@ -600,8 +602,12 @@ impl Leg {
 
     /// A relayed path is named by the relay, not by the address that stands for it here.
     fn named(&self, remote: SocketAddr) -> String {
-        match self.context.endpoint.mux().relay_route(remote) {
-            Some(route) => route.server.to_string(),
+        let mux = self.context.endpoint.mux();
+        match mux.relay_route(remote) {
+            Some(route) => mux
+                .tunnel_peer(route.server)
+                .unwrap_or(route.server)
+                .to_string(),
             None => remote.to_string(),
         }
     }

@@ -83,6 +83,11 @@ impl RelaySource {
         }
     }
 
+    /// Whether it is reached through a tunnel now.
+    pub(super) fn is_tunnelled(&self) -> bool {
+        self.client().is_ok_and(|client| client.tunnel().is_some())
+    }
+
     async fn grant(&self) -> Result<RelayGrant, RequestError> {
         let registered = match &self.line {
             Line::Home(state) => match &*state.borrow() {
@@ -134,7 +139,12 @@ impl Relays {
         &self,
         source: &RelaySource,
     ) -> Result<Arc<TurnAllocation>, String> {
+        let client = source.client().map_err(|error| error.to_string())?;
         let grant = source.grant().await.map_err(|error| error.to_string())?;
+        // They belong together unless the home moved in between; then the relay is asked without the tunnel's help.
+        let tunnel = client
+            .tunnel()
+            .filter(|tunnel| tunnel.addr() == grant.server);
         let place = self.place(grant.server);
         let mut place = place.lock().await;
         if let Some(allocation) = place.upgrade()
@@ -153,7 +163,7 @@ impl Relays {
         let allocation = TurnAllocation::allocate(Arc::clone(&self.runtime), &self.hub, config)
             .await
             .map_err(|error| error.to_string())?;
-        let allocation = Arc::new(allocation);
+        let allocation = Arc::new(allocation.through(tunnel.cloned()));
         *place = Arc::downgrade(&allocation);
         Ok(allocation)
     }

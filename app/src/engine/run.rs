@@ -383,10 +383,13 @@ impl Engine {
     fn handle_home(&mut self, node: NodeId, event: HomeEvent) {
         match event {
             HomeEvent::Registered(registered) => {
-                if let Some(home) = self.homes.iter().find(|home| home.node() == node) {
-                    self.gatherer.note(home.addr(), registered.observed);
+                // Through a tunnel nothing was learnt about UDP, which may not even be wanted.
+                if !registered.observed.ip().is_unspecified() {
+                    if let Some(home) = self.homes.iter().find(|home| home.node() == node) {
+                        self.gatherer.note(home.addr(), registered.observed);
+                    }
+                    self.nat.measure();
                 }
-                self.nat.measure();
                 self.each_leg(|leg| leg.handle_home_up(node));
                 if self.home_was_up.insert(node, true) == Some(false) {
                     self.publish(Event::HomeBack { node });
@@ -425,7 +428,9 @@ impl Engine {
         if !state.networks.is_offline() {
             self.homes.iter().for_each(Home::kick);
         }
-        self.nat.measure_anew();
+        if self.config.path != PathPolicy::Tcp {
+            self.nat.measure_anew();
+        }
         self.each_leg(|leg| leg.network_changed(state));
     }
 

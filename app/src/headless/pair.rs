@@ -297,6 +297,7 @@ fn person(
         listen: place.listen,
         homes: vec![home.clone()],
         path: script.path,
+        proxy: None,
         audio: AudioSettings {
             input: match script.codec {
                 Codec::Opus => AudioIn::File(script.spoken.clone()),

@@ -5,9 +5,10 @@ use std::{
     sync::Arc,
 };
 
+use ahoy_nat::dial::Ways;
 use ahoy_transport::{
     identity::NodeAddress,
-    runtime::{Runtime, RuntimeExt, Task, TokioRuntime, resolve_node},
+    runtime::{Runtime, RuntimeExt, Task, TokioRuntime},
 };
 use rand_core::OsRng;
 use tokio::sync::broadcast;
@@ -17,12 +18,13 @@ use crate::{
     cli::{AudioIn as CliAudioIn, AudioOut as CliAudioOut, CliError, Exit, MediaPlan},
     engine::{
         self, Ending,
-        config::{Answering, EngineConfig, Me, PathPolicy},
+        config::{Answering, EngineConfig, Me, PathPolicy, Reaching, ways},
         handle::{EngineHandle, Event},
         media::{AudioIn, AudioOut, AudioSettings},
         profile_book::ProfileBook,
     },
     profile::{Profile, ProfileLock},
+    proxy,
     settings::Settings,
     store::Store,
 };
@@ -68,9 +70,21 @@ pub(crate) async fn start(
     } else {
         &media.via
     };
+    let path = path_policy(media.path, settings.path);
+    let proxy = proxy::choose(
+        media.proxy.as_ref(),
+        settings.proxy.as_ref(),
+        |name| std::env::var(name).ok(),
+        links.iter().map(|link| &link.0.host),
+    );
+    let reaching = Reaching {
+        ways: ways(path),
+        proxy: proxy.clone(),
+    };
     let mut homes = Vec::with_capacity(links.len());
     for link in links {
-        homes.push((link.0.clone(), locate(&*runtime, &link.0).await?));
+        let addr = locate(&*runtime, &reaching, &link.0).await?;
+        homes.push((link.0.clone(), addr));
     }
     let name = settings.name.clone().unwrap_or_default();
     let book = ProfileBook::new(
@@ -85,14 +99,15 @@ pub(crate) async fn start(
         me: Me::of(&identity, &name),
         listen,
         homes: homes.clone(),
-        path: path_policy(media.path, settings.path),
+        path,
+        proxy: proxy.clone(),
         audio: audio(media, echo),
         answering,
         limits: limits.clone(),
         // A call between two processes of one machine is a direct one too.
         allow_loopback: homes.iter().any(|(_address, addr)| addr.ip().is_loopback()),
         port_mapping: settings.port_mapping
-            && path_policy(media.path, settings.path) != PathPolicy::Relay
+            && path.allows_direct()
             && !media.no_portmap
             // With all supernodes on this machine nobody comes from outside.
             && !(count > 0 && homes.iter().all(|(_address, addr)| addr.ip().is_loopback())),
@@ -128,19 +143,23 @@ pub(crate) async fn start(
     })
 }
 
-async fn locate(runtime: &dyn Runtime, address: &NodeAddress) -> Result<SocketAddr, CliError> {
-    let found = resolve_node(runtime, address).await.map_err(|error| {
+async fn locate(
+    runtime: &dyn Runtime,
+    reaching: &Reaching,
+    address: &NodeAddress,
+) -> Result<SocketAddr, CliError> {
+    if reaching.ways == Ways::Tcp && address.tcp.is_none() {
+        return Err(CliError::usage(format_args!(
+            "--path tcp needs a supernode with a TCP port; the link ahoy-node:{address} names none \
+             (it would end in ?tcp=443 or the like)"
+        )));
+    }
+    reaching.find(runtime, address).await.map_err(|error| {
         CliError::new(
             Exit::NoRoute,
             format_args!(
                 "the supernode {address} cannot be found ({error}): check its link and your network"
             ),
-        )
-    })?;
-    found.first().copied().ok_or_else(|| {
-        CliError::new(
-            Exit::NoRoute,
-            format_args!("the supernode {address} has no address"),
         )
     })
 }
@@ -149,7 +168,7 @@ async fn locate(runtime: &dyn Runtime, address: &NodeAddress) -> Result<SocketAd
 fn path_policy(asked: PathPolicy, settings: PathPolicy) -> PathPolicy {
     match asked {
         PathPolicy::Auto => settings,
-        PathPolicy::Direct | PathPolicy::Relay => asked,
+        PathPolicy::Direct | PathPolicy::Relay | PathPolicy::Tcp => asked,
     }
 }
 

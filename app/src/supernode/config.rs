@@ -6,7 +6,10 @@ use ahoy_nat::supernode::{
     registry::Limits,
     relay::{limits::RelayLimits, server::RELAY_PORTS},
 };
-use ahoy_transport::identity::{Host, HostError};
+use ahoy_transport::{
+    identity::{Host, HostError},
+    tunnel::server::TcpLimits,
+};
 use serde::{Deserialize, Serialize};
 
 /// Port that a supernode listens on unless told otherwise.
@@ -18,6 +21,10 @@ pub const DEFAULT_PORT: u16 = 4433;
 pub struct SupernodeConfig {
     /// Addresses to listen on, UDP. `[::]` takes IPv4 too; port 0 picks a free one.
     pub listen: Vec<SocketAddr>,
+    /// Addresses to listen on for tunnels and for TURN over TCP. By convention the port is 443. Port 0 picks a free one.
+    pub tcp: Vec<SocketAddr>,
+    /// The TCP port that others reach, where that is not the one listened on.
+    pub public_tcp: Option<u16>,
     /// How others reach this machine, where that is not the address of its interface: behind a 1:1 NAT, or
     /// under a name.
     pub public_addr: Option<PublicAddr>,
@@ -25,6 +32,8 @@ pub struct SupernodeConfig {
     /// this machine. Where that works the rendezvous is reached from everywhere, and its relay by both ends of a
     /// call; other supernodes' relays do not reach it, since only one port is mapped.
     pub port_mapping: bool,
+    /// Bounds on what strangers may take of TCP.
+    pub tcp_limits: TcpSettings,
     /// The relay.
     pub relay: RelaySettings,
     /// Bounds on what clients may take from the rendezvous.
@@ -38,6 +47,9 @@ impl Default for SupernodeConfig {
                 std::net::Ipv6Addr::UNSPECIFIED.into(),
                 DEFAULT_PORT,
             )],
+            tcp: Vec::new(),
+            public_tcp: None,
+            tcp_limits: TcpSettings::default(),
             public_addr: None,
             port_mapping: true,
             relay: RelaySettings::default(),
@@ -52,6 +64,38 @@ impl FromStr for SupernodeConfig {
     /// Reads a configuration file.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         toml::from_str(text)
+    }
+}
+
+/// Bounds on TCP connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TcpSettings {
+    /// Connections at once.
+    pub connections: usize,
+    /// Of those, from one IPv4 address or one /64 of IPv6.
+    pub per_source: usize,
+}
+
+impl Default for TcpSettings {
+    fn default() -> Self {
+        let limits = TcpLimits::default();
+        Self {
+            connections: limits.connections,
+            per_source: limits.per_source,
+        }
+    }
+}
+
+impl TcpSettings {
+    /// The same as the listener takes it.
+    #[must_use]
+    pub fn limits(self) -> TcpLimits {
+        TcpLimits {
+            connections: self.connections,
+            per_source: self.per_source,
+            ..TcpLimits::default()
+        }
     }
 }
 

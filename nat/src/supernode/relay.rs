@@ -49,6 +49,8 @@ use rtc_stun::{
     },
 };
 
+use ahoy_transport::mux::{seen_address, speaks_only_turn, tunnel_origin};
+
 use crate::stun::{
     Builder, CHANNEL_HEADER_BYTES, IntegrityKey, Stun, is_channel_data, parse_channel_data,
 };
@@ -876,7 +878,7 @@ impl Relay {
         };
         let contents = Builder::new(METHOD_ALLOCATE, CLASS_SUCCESS_RESPONSE, opening.transaction)
             .xor_address(ATTR_XOR_RELAYED_ADDRESS, relayed)
-            .xor_address(ATTR_XORMAPPED_ADDRESS, canonical(opening.client))
+            .xor_address(ATTR_XORMAPPED_ADDRESS, seen_address(opening.client))
             .attribute(ATTR_LIFETIME, &seconds(opening.lifetime))
             .finish(Some(&opening.key), opening.fingerprint);
         let (via, to) = (Via::Port(opening.local), opening.client);
@@ -985,7 +987,7 @@ impl Relay {
         );
         let number = u16::from_be_bytes([high, low]);
         // RFC 8656 ends at 0x4fff; clients of RFC 5766 go up to 0x7ffe.
-        let usable = if self.config.shared_port {
+        let usable = if self.config.shared_port && !speaks_only_turn(*from) {
             (0x40..=0x4f).contains(&high) && low < 0x80
         } else {
             (0x4000..=0x7ffe).contains(&number)
@@ -1195,7 +1197,7 @@ fn allocated(
 ) -> Builder {
     success(request)
         .xor_address(ATTR_XOR_RELAYED_ADDRESS, relayed)
-        .xor_address(ATTR_XORMAPPED_ADDRESS, canonical(client))
+        .xor_address(ATTR_XORMAPPED_ADDRESS, seen_address(client))
         .attribute(ATTR_LIFETIME, &seconds(lifetime))
 }
 
@@ -1239,7 +1241,8 @@ fn channel_data(number: u16, payload: &[u8]) -> Option<Vec<u8>> {
 /// What counts as one source: an IPv4 address, or the /64 that one IPv6 host commands whole.
 #[must_use]
 pub fn source_key(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
+    // Whoever comes through a tunnel counts with the rest of the address that the tunnel comes from.
+    match tunnel_origin(ip).unwrap_or(ip).to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
     }

@@ -18,6 +18,7 @@ use ahoy_transport::{
     connection::{CloseCode, Connection, MessageReceiver, MessageSender},
     endpoint::{Endpoint, NodeAuth, NodeListener},
     identity::NodeAddress,
+    mux::seen_address,
     runtime::{Runtime, RuntimeExt, Task, timeout},
 };
 use tokio::sync::{Notify, mpsc};
@@ -306,7 +307,7 @@ impl Shared {
         Ok(Reply::Now(match answer {
             Answer::Respond(response) => response,
             Answer::Registered => Response::Registered {
-                observed: connection.remote_address(),
+                observed: seen_address(connection.remote_address()),
                 now_millis: self.runtime.unix_millis(),
                 relay: grant(connection, relay).ok(),
             },

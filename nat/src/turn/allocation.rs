@@ -6,7 +6,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use ahoy_transport::runtime::{Runtime, RuntimeExt, Task};
+use ahoy_transport::{
+    runtime::{Runtime, RuntimeExt, Task},
+    tunnel::Tunnel,
+};
 use tokio::sync::{Notify, mpsc};
 
 use super::{TurnClient, TurnConfig, TurnError, TurnEvent};
@@ -30,6 +33,8 @@ pub struct TurnAllocation {
     shared: Arc<Shared>,
     relayed: SocketAddr,
     mapped: SocketAddr,
+    /// What the server is reached through; open as long as the allocation.
+    tunnel: Option<Arc<Tunnel>>,
     _driver: Task,
     _lease: TopicLease,
 }
@@ -90,9 +95,17 @@ impl TurnAllocation {
             shared,
             relayed,
             mapped,
+            tunnel: None,
             _driver: driver,
             _lease: lease,
         })
+    }
+
+    /// Keeps `tunnel`, which the server is reached through, open as long as the allocation; they end together.
+    #[must_use]
+    pub fn through(mut self, tunnel: Option<Arc<Tunnel>>) -> Self {
+        self.tunnel = tunnel;
+        self
     }
 
     /// What peers send to.
@@ -159,12 +172,26 @@ impl TurnAllocation {
     /// Whether the allocation is lost.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        lock(&self.shared.state).ended.is_some()
+        let closed = self
+            .tunnel
+            .as_ref()
+            .is_some_and(|tunnel| tunnel.has_ended());
+        closed || lock(&self.shared.state).ended.is_some()
     }
 
     /// Waits until the allocation is lost, and says why.
     pub async fn ended(&self) -> TurnError {
-        self.shared.wait(|state| state.ended).await
+        let closed = async {
+            match &self.tunnel {
+                Some(tunnel) => tunnel.ended().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            error = self.shared.wait(|state| state.ended) => error,
+            () = closed => TurnError::Timeout,
+        }
     }
 
     /// Gives the allocation back and waits until the server knows, or does not answer.

@@ -127,6 +127,7 @@ fn text() -> Vec<Sample> {
         node: node_keys().id(),
         host: host.parse().expect("a host"),
         port: 4433,
+        tcp: None,
     };
     let person = PersonLink {
         homes: vec![

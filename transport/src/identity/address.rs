@@ -1,4 +1,5 @@
-//! Where a node is, and which key it must prove there: `key@host:port`.
+//! Where a node is, and which key it must prove there: `key@host:port`, or `key@host:port?tcp=port` when it listens for
+//! [tunnels](crate::tunnel) too.
 //!
 //! One spelling each: hosts are IPv4 addresses, IPv6 addresses in brackets (RFC 5952) or lower-case DNS
 //! names; ports have no leading zero.
@@ -11,8 +12,10 @@ use std::{
 
 use super::NodeId;
 
-/// Length of the longest node address as text, in bytes: key, `@`, a DNS name, `:` and a port.
-pub const MAX_NODE_ADDRESS_LEN: usize = 52 + 1 + MAX_NAME_LEN + 6;
+/// Length of the longest node address as text, in bytes: key, `@`, a DNS name, `:` and a port, `?tcp=` and a port.
+pub const MAX_NODE_ADDRESS_LEN: usize = 52 + 1 + MAX_NAME_LEN + 6 + TCP.len() + 5;
+/// What stands before the TCP port.
+const TCP: &str = "?tcp=";
 /// RFC 1035 section 2.3.4, written without the final dot.
 const MAX_NAME_LEN: usize = 253;
 const MAX_LABEL_LEN: usize = 63;
@@ -119,6 +122,8 @@ pub struct NodeAddress {
     pub host: Host,
     /// Its UDP port, never 0.
     pub port: u16,
+    /// Its TCP port, never 0, if it says that it has one.
+    pub tcp: Option<u16>,
 }
 
 impl NodeAddress {
@@ -129,6 +134,7 @@ impl NodeAddress {
             node,
             host: Host::Ip(addr.ip()),
             port: addr.port(),
+            tcp: None,
         }
     }
 
@@ -160,6 +166,9 @@ pub enum NodeAddressError {
     /// Not a number from 1 to 65535.
     #[error("{0:?} is not a port: write a number from 1 to 65535")]
     Port(String),
+    /// Something else than `?tcp=` behind the port.
+    #[error("{0:?} cannot stand behind the node's port: only ?tcp= and a port can")]
+    Parameter(String),
     /// What stands between is no host.
     #[error("the node's host: {0}")]
     Host(#[from] HostError),
@@ -176,27 +185,46 @@ impl FromStr for NodeAddress {
         if node.noise_static().is_none() {
             return Err(NodeAddressError::UnusableKey);
         }
+        let (place, tcp) = match place.find('?') {
+            None => (place, None),
+            Some(at) => {
+                let (place, parameter) = place.split_at(at);
+                let port = parameter.strip_prefix(TCP).ok_or_else(|| {
+                    NodeAddressError::Parameter(parameter.chars().take(16).collect())
+                })?;
+                (place, Some(read_port(port)?))
+            }
+        };
         let (host, port) = match place.rsplit_once(':') {
             // In an IPv6 address without a port the last colon is inside the brackets.
             Some((host, port)) if !port.contains(']') => (host, port),
             Some(_) | None => return Err(NodeAddressError::NoPort),
         };
-        let digits = !port.starts_with('0') && port.bytes().all(|byte| byte.is_ascii_digit());
-        let port = match port.parse::<u16>() {
-            Ok(number) if digits => number,
-            Ok(_) | Err(_) => return Err(NodeAddressError::Port(port.chars().take(16).collect())),
-        };
         Ok(Self {
             node,
             host: host.parse()?,
-            port,
+            port: read_port(port)?,
+            tcp,
         })
+    }
+}
+
+/// A number from 1 to 65535 in its one spelling.
+fn read_port(port: &str) -> Result<u16, NodeAddressError> {
+    let digits = !port.starts_with('0') && port.bytes().all(|byte| byte.is_ascii_digit());
+    match port.parse::<u16>() {
+        Ok(number) if digits => Ok(number),
+        Ok(_) | Err(_) => Err(NodeAddressError::Port(port.chars().take(16).collect())),
     }
 }
 
 impl fmt::Display for NodeAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}:{}", self.node, self.host, self.port)
+        write!(f, "{}@{}:{}", self.node, self.host, self.port)?;
+        match self.tcp {
+            Some(port) => write!(f, "{TCP}{port}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -229,6 +257,8 @@ mod tests {
             "[2001:db8::1]:1",
             "a.example-1.org:65535",
             "localhost:9000",
+            "192.0.2.1:4433?tcp=443",
+            "[2001:db8::1]:1?tcp=65535",
         ] {
             let address = parse(place).unwrap();
             assert_eq!(address.to_string(), format!("{}@{place}", node()));
@@ -258,6 +288,14 @@ mod tests {
         for port in ["0", "65536", "+5", "05", "", "x"] {
             assert_eq!(parse(&format!("a.org:{port}")), Err(E::Port(port.into())));
         }
+        for port in ["0", "65536", "+5", "05", "", "x", "1?tcp=2"] {
+            assert_eq!(
+                parse(&format!("a.org:1?tcp={port}")),
+                Err(E::Port(port.into()))
+            );
+        }
+        assert_eq!(parse("a.org:1?udp=1"), Err(E::Parameter("?udp=1".into())));
+        assert_eq!(parse("a.org?tcp=1"), Err(E::NoPort));
         assert_eq!(parse("2001:db8::1:443"), Err(E::Host(HostError::Brackets)));
         assert_eq!(parse(":443"), Err(E::Host(HostError::Empty)));
         assert_eq!(
@@ -291,7 +329,7 @@ mod tests {
     proptest! {
         #[test]
         fn one_spelling_per_address(place in "[a-z0-9.:\\[\\]-]{0,24}", port in 0u32..70_000) {
-            for place in [format!("{place}:{port}"), place] {
+            for place in [format!("{place}:{port}"), format!("a:1?tcp={port}"), place] {
                 if let Ok(address) = parse(&place) {
                     prop_assert_eq!(address.to_string(), format!("{}@{}", node(), place));
                 }
@@ -299,8 +337,9 @@ mod tests {
         }
 
         #[test]
-        fn addresses_round_trip(ip: IpAddr, port in 1u16..) {
-            let address = NodeAddress::new(node(), SocketAddr::new(ip, port));
+        fn addresses_round_trip(ip: IpAddr, port in 1u16.., tcp in proptest::option::of(1u16..)) {
+            let mut address = NodeAddress::new(node(), SocketAddr::new(ip, port));
+            address.tcp = tcp;
             prop_assert_eq!(address.to_string().parse(), Ok(address.clone()));
             prop_assert!(address.to_string().len() <= MAX_NODE_ADDRESS_LEN);
         }

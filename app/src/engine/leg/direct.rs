@@ -25,7 +25,7 @@ use ahoy_transport::{
 };
 
 use super::{Leg, OwnEvent};
-use crate::engine::{config::PathPolicy, reach::Reach};
+use crate::engine::reach::Reach;
 
 /// Candidates of the other side that are kept over generations: what it named last, and what it named before.
 const MAX_THEIRS: usize = 2 * MAX_CANDIDATES;
@@ -119,7 +119,7 @@ impl Leg {
 
     /// Hears of changes of our addresses from now on.
     pub(super) fn watch_addresses(&mut self) {
-        if self.context.path == PathPolicy::Relay {
+        if !self.context.path.allows_direct() {
             return;
         }
         let gatherer = &self.context.gatherer;

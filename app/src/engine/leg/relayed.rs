@@ -8,7 +8,7 @@ use ahoy_nat::turn::{
 };
 use ahoy_transport::{
     identity::NodeId,
-    mux::RelayRoute,
+    mux::{RelayRoute, is_tunnel_address},
     runtime::{Runtime, RuntimeExt, Task},
     session::{PathId, PathKind as LinkKind},
 };
@@ -36,6 +36,17 @@ pub(super) struct OurRelay {
     _watch: Task,
 }
 
+impl OurRelay {
+    /// Whether it is the one of this supernode that is reached there: by UDP or through a tunnel.
+    fn is_at(&self, node: NodeId, server: SocketAddr) -> bool {
+        self.source.node() == node && self.allocation.server() == server
+    }
+
+    fn is_tunnelled(&self) -> bool {
+        is_tunnel_address(self.allocation.server())
+    }
+}
+
 /// A path through a relay of ours.
 pub(super) struct RelayedPath {
     node: NodeId,
@@ -47,8 +58,11 @@ pub(super) struct RelayedPath {
 
 impl Leg {
     pub(super) fn our_relayed(&self) -> Vec<Relayed> {
-        self.relays
-            .iter()
+        let mut relays: Vec<&OurRelay> = self.relays.iter().collect();
+        // Not all may find room.
+        relays.sort_by_key(|relay| relay.is_tunnelled());
+        relays
+            .into_iter()
             .map(|relay| relay.source.relayed(relay.allocation.relayed_addr()))
             .collect()
     }
@@ -62,7 +76,12 @@ impl Leg {
     /// Asks for an allocation on a relay of ours, unless we have one there.
     fn start_relay(&mut self, source: RelaySource) {
         let node = source.node();
-        let held = self.relays.iter().any(|relay| relay.source.node() == node);
+        // One behind a tunnel does until UDP works; then it is kept beside the better one.
+        let tunnelled = source.is_tunnelled();
+        let held = self
+            .relays
+            .iter()
+            .any(|relay| relay.source.node() == node && (tunnelled || !relay.is_tunnelled()));
         if held || self.context.path == PathPolicy::Direct || !source.is_up() {
             return;
         }
@@ -81,13 +100,14 @@ impl Leg {
         let Some(source) = sources.iter().find(|source| source.node() == node) else {
             return;
         };
-        if self.relays.iter().any(|relay| relay.source.node() == node) {
+        let server = allocation.server();
+        if self.relays.iter().any(|relay| relay.is_at(node, server)) {
             return;
         }
         let (watched, report) = (Arc::clone(&allocation), self.reporter());
         let watch = self.context.runtime.spawn_task(async move {
             let error = watched.ended().await;
-            report(OwnEvent::RelayLost(node, error)).await;
+            report(OwnEvent::RelayLost(node, server, error)).await;
         });
         self.relays.push(OurRelay {
             source: source.clone(),
@@ -100,10 +120,10 @@ impl Leg {
     }
 
     /// Our relayed address is gone: its paths are, too. Another one is asked for as soon as the home is there.
-    pub(super) fn handle_relay_lost(&mut self, node: NodeId, error: TurnError) {
+    pub(super) fn handle_relay_lost(&mut self, node: NodeId, server: SocketAddr, error: TurnError) {
         tracing::info!(?node, %error, "a relay is lost");
-        self.relays.retain(|relay| relay.source.node() != node);
-        self.drop_paths(|path| path.node == node);
+        self.relays.retain(|relay| !relay.is_at(node, server));
+        self.drop_paths(|path| path.node == node && path.binding.server == server);
         let sources = &self.context.sources;
         if let Some(source) = sources.iter().find(|source| source.node() == node) {
             self.start_relay(source.clone());
@@ -203,7 +223,10 @@ impl Leg {
         if self.relayed_paths.iter().any(is_known) {
             return;
         }
-        self.drop_paths(|path| path.node == node && path.binding.peer == binding.peer);
+        self.drop_paths(|path| {
+            let old = &path.binding;
+            path.node == node && old.server == binding.server && old.peer == binding.peer
+        });
         let route = RelayRoute {
             server: binding.server,
             channel: binding.channel,
@@ -211,7 +234,12 @@ impl Leg {
         };
         match self.context.endpoint.mux().add_relay_route(route) {
             Ok(route) => {
-                let path = self.add_path(LinkKind::Relay, route);
+                let kind = if is_tunnel_address(binding.server) {
+                    LinkKind::Tcp
+                } else {
+                    LinkKind::Relay
+                };
+                let path = self.add_path(kind, route);
                 self.relayed_paths.push(RelayedPath {
                     node,
                     binding,

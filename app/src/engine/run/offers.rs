@@ -41,7 +41,7 @@ impl Engine {
         for address in asked {
             match self.home(address.node) {
                 Some(up) => directories.push(Directory::Home(address.clone(), up.client.clone())),
-                None => directories.push(Directory::Guest(address.clone())),
+                None => directories.push(Directory::Guest(address.clone(), self.config.reaching())),
             }
         }
         if directories.is_empty() {

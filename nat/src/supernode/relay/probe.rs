@@ -134,7 +134,7 @@ impl Relay {
         }
         self.counters.bindings += 1;
         let fingerprint = request.stun.has_fingerprint();
-        let observed = canonical(request.from);
+        let observed = ahoy_transport::mux::seen_address(request.from);
         let reply = || success(request).xor_address(ATTR_XORMAPPED_ADDRESS, observed);
         let mut contents = reply().finish(None, fingerprint);
         if let Some(other) = self.other_address(request) {
