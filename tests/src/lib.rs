@@ -10,5 +10,6 @@ pub mod people;
 pub mod person;
 pub mod plain_quic;
 pub mod process;
+pub mod proxies;
 pub mod secrets;
 pub mod udp;
