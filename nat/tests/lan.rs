@@ -5,10 +5,6 @@
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
-#![expect(
-    clippy::print_stdout,
-    reason = "the process elsewhere tells its parent"
-)]
 
 use std::{
     env,

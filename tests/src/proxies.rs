@@ -158,7 +158,7 @@ fn base64(bytes: &[u8]) -> String {
             })
         })
         .collect();
-    while text.len() % 4 != 0 {
+    while !text.len().is_multiple_of(4) {
         text.push('=');
     }
     text
@@ -239,7 +239,7 @@ fn narrow() -> io::Result<TcpSocket> {
 ///
 /// # Errors
 /// When there is no free port.
-pub async fn line(to: SocketAddr, bits_per_second: u32) -> io::Result<SocketAddr> {
+pub fn line(to: SocketAddr, bits_per_second: u32) -> io::Result<SocketAddr> {
     let socket = narrow()?;
     socket.bind(([127, 0, 0, 1], 0).into())?;
     let listener = socket.listen(16)?;

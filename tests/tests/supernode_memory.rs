@@ -340,6 +340,7 @@ fn person(
         limits: CallConfig::default(),
         allow_loopback: true,
         port_mapping: false,
+        proxy: None,
         probe: None,
         measure_cost: false,
     };

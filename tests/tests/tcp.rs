@@ -405,11 +405,15 @@ async fn slow_and_silent_strangers_hold_little_and_not_for_long() {
     drip.write_all(&PREFACE).unwrap();
     drip.write_all(&[0, 200, 0]).unwrap();
     let mut dripping = drip.try_clone().unwrap();
-    let writer = std::thread::spawn(move || {
+    let drop_by_drop = move || {
         while dripping.write_all(&[0]).is_ok() {
             std::thread::sleep(ms(50));
         }
-    });
+    };
+    let writer = std::thread::Builder::new()
+        .name("drip".into())
+        .spawn(drop_by_drop)
+        .unwrap();
     assert!(ends(&mut drip));
     until(|| server.counters().slow == 1).await;
     writer.join().unwrap();
@@ -566,7 +570,7 @@ const DATA: u64 = 2;
 /// lateness, and how many were sent.
 async fn voice_beside_data(rate: u32, policy: QueuePolicy) -> (Vec<Duration>, usize) {
     let node = Node::start().await;
-    let line = proxies::line(node.tcp, rate).await.unwrap();
+    let line = proxies::line(node.tcp, rate).unwrap();
     let talk = talk(&node, line, policy).await;
     let [alice, bob] = &talk.sessions;
     let clock = runtime();
@@ -607,7 +611,6 @@ async fn voice_beside_data(rate: u32, policy: QueuePolicy) -> (Vec<Duration>, us
     }
     clock.sleep(ms(600)).await;
     eprintln!("{:?}", talk.tunnel.stats());
-    eprintln!("{:?}", alice.stats());
     let mut late = late.lock().unwrap().clone();
     late.sort();
     (late, sent)

@@ -9,7 +9,7 @@
 //! own. A connection without the preface speaks TURN over TCP (RFC 8656), for standard clients.
 //!
 //! TCP repeats what is lost and delays what follows. Nothing can be done about a packet once it is written, so little
-//! is: the system holds a few unsent kilobytes, the [queue](queue) in front of it drops what waited too long.
+//! is: the system holds a few unsent kilobytes, the [queue] in front of it drops what waited too long.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

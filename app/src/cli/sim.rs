@@ -11,7 +11,7 @@ mod script;
 use clap::{Args, ValueEnum};
 
 use super::{Assertion, CliError, media::writable, values};
-use crate::{engine::config::PathPolicy, sim::NatKind};
+use crate::{settings::PathPolicy, sim::NatKind};
 
 pub use profile::LinkProfile;
 pub use script::{Action, Party, Statement, Step, Way};

@@ -173,9 +173,11 @@ fn what_is_said_about_a_simulated_link_lies_over_its_profile() {
     let plan = |line: &str| parse::<SimArgs>(line).unwrap().plan();
     // What holds of Alice's uplink at each change.
     let ups = |line: &str| -> Vec<(u64, Conditions)> {
-        let link = |step: Step| match step.action {
-            Action::Link { up, .. } => up.map(|up| (step.at.as_secs(), up)),
-            other => panic!("{other:?}"),
+        let link = |step: Step| {
+            let Action::Link { up, .. } = step.action else {
+                panic!("{:?}", step.action)
+            };
+            up.map(|up| (step.at.as_secs(), up))
         };
         let steps = plan(line).unwrap().steps.into_iter();
         steps.filter_map(link).collect()

@@ -688,9 +688,11 @@ mod tests {
     }
 
     fn links(text: &str) -> Vec<Conditions> {
-        let up = |step: Step| match step.action {
-            Action::Link { up, .. } => up,
-            other => panic!("{other:?}"),
+        let up = |step: Step| {
+            let Action::Link { up, .. } = step.action else {
+                panic!("{:?}", step.action)
+            };
+            up
         };
         run(text).into_iter().filter_map(up).collect()
     }
