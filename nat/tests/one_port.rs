@@ -93,6 +93,16 @@ fn send(mux: &MuxSocket, to: SocketAddr, packet: &[u8]) {
     mux.try_send(&transmit).unwrap();
 }
 
+/// The selection. Pairs that work without being selected come before it.
+async fn selection(ice: &IceRunner) -> IceEvent {
+    loop {
+        let event = ice.event().await;
+        if !matches!(event, IceEvent::Valid { .. }) {
+            return event;
+        }
+    }
+}
+
 #[tokio::test]
 async fn quic_crosses_the_relay_and_then_goes_directly_on_the_same_ports() {
     let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime);
@@ -187,7 +197,7 @@ async fn quic_crosses_the_relay_and_then_goes_directly_on_the_same_ports() {
         ice_a.add_remote(candidate);
     }
     let (a, b) = (alice.mux.local_addr(), bob.mux.local_addr());
-    let event = timeout(&*runtime, LIMIT, ice_a.event()).await;
+    let event = timeout(&*runtime, LIMIT, selection(&ice_a)).await;
     assert_eq!(
         event,
         Some(IceEvent::Selected {
@@ -195,7 +205,7 @@ async fn quic_crosses_the_relay_and_then_goes_directly_on_the_same_ports() {
             remote: b
         })
     );
-    let event = timeout(&*runtime, LIMIT, ice_b.event()).await;
+    let event = timeout(&*runtime, LIMIT, selection(&ice_b)).await;
     assert_eq!(
         event,
         Some(IceEvent::Selected {

@@ -242,8 +242,10 @@ impl OpusEncoder {
 
     /// A packet as long as Opus would make it at a constant bitrate.
     fn encode_nothing(&self, out: &mut [u8]) -> Result<usize, OpusError> {
-        let bits = u64::from(self.config.bitrate.bps()) * self.config.frame.samples() as u64;
-        let len = usize::try_from(bits / 8 / u64::from(SAMPLE_RATE_HZ)).unwrap_or(usize::MAX);
+        let bits = u64::from(self.config.bitrate.bps()) * self.config.frame.samples() as u64
+            / u64::from(SAMPLE_RATE_HZ);
+        // libopus rounds half bytes up.
+        let len = usize::try_from((bits + 4) / 8).unwrap_or(usize::MAX);
         let packet = out
             .get_mut(..len.max(1))
             .ok_or_else(|| OpusError::Encode(String::from("there is no room for the packet")))?;
