@@ -128,6 +128,7 @@ async fn serve(port: std::sync::mpsc::SyncSender<u16>) {
     relay.shared_port = false;
     relay.limits.bytes_per_second = u64::MAX >> 24;
     relay.limits.allocations_per_source = u32::MAX;
+    relay.limits.allocations_per_credential = u32::MAX;
     let server = RelayServer::start(runtime, &hub, RelayServerConfig::new(relay)).unwrap();
     server.add_user(USER, PASSWORD);
     port.send(addr.port()).unwrap();
