@@ -10,7 +10,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixStream,
-    sync::broadcast,
+    sync::{Notify, broadcast, oneshot},
     task::JoinHandle,
 };
 
@@ -63,7 +63,10 @@ impl ControlHandler for App {
 fn serve(folder: &Path, app: &Arc<App>) -> (JoinHandle<()>, ProfileLock) {
     let lock = Profile::at(folder).lock().unwrap();
     let server = ControlServer::bind(&lock).unwrap();
-    (tokio::spawn(server.run(Arc::clone(app))), lock)
+    (
+        tokio::spawn(server.run(Arc::clone(app), std::future::pending())),
+        lock,
+    )
 }
 
 fn homes(count: usize) -> ControlEvent {
@@ -127,6 +130,51 @@ async fn the_socket_is_the_owners_alone_and_goes_with_the_app() {
     let gone = ControlClient::connect(folder.path()).await.unwrap_err();
     assert!(matches!(gone, ControlSocketError::NotRunning), "{gone}");
     drop(lock);
+}
+
+/// Answers when told to.
+struct Slow {
+    asked: Arc<Notify>,
+    answer: Arc<Notify>,
+}
+
+impl ControlHandler for Slow {
+    fn handle(&self, _command: Command) -> BoxFuture<'_, Result<Option<Status>, ControlError>> {
+        async move {
+            self.asked.notify_one();
+            self.answer.notified().await;
+            Ok(None)
+        }
+        .boxed()
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<ControlEvent> {
+        broadcast::channel(1).1
+    }
+}
+
+#[tokio::test]
+async fn who_asked_before_the_app_went_is_still_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = Profile::at(folder.path()).lock().unwrap();
+    let [asked, answer] = [(); 2].map(|()| Arc::new(Notify::new()));
+    let slow = Slow {
+        asked: Arc::clone(&asked),
+        answer: Arc::clone(&answer),
+    };
+    let (stop, stopped) = oneshot::channel();
+    let stopped = async move { stopped.await.unwrap() };
+    let server = tokio::spawn(ControlServer::bind(&lock).unwrap().run(slow, stopped));
+    let mut client = ControlClient::connect(folder.path()).await.unwrap();
+    // One that only listens does not keep the server.
+    let _idle = ControlClient::connect(folder.path()).await.unwrap();
+    let asking = tokio::spawn(async move { client.request(Command::HangUp).await });
+    asked.notified().await;
+    stop.send(()).unwrap();
+    answer.notify_one();
+    assert!(asking.await.unwrap().unwrap().ok);
+    server.await.unwrap();
+    assert!(!socket_path(folder.path()).exists());
 }
 
 #[tokio::test]

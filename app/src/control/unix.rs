@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{UnixListener, UnixStream},
-    sync::{Semaphore, broadcast, broadcast::error::RecvError},
+    sync::{Semaphore, broadcast, broadcast::error::RecvError, watch},
     task::JoinSet,
 };
 use tracing::{debug, warn};
@@ -30,6 +30,8 @@ const MAX_SOCKET_PATH: usize = 100;
 const READ_CHUNK_BYTES: usize = 4096;
 /// Before accepting again when the system has no room for another client.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long clients are still answered once the server was told to stop.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Where the socket of the profile in `folder` is: in it, or, when that path is too long for a socket, in a
 /// private folder of the runtime or temporary folder, under a name made from it.
@@ -96,14 +98,17 @@ impl ControlServer {
         })
     }
 
-    /// Serves clients until dropped.
-    pub async fn run<H: ControlHandler>(self, handler: H) {
+    /// Serves clients until `stop`, or until dropped. After `stop` whoever has asked already still gets the answer.
+    pub async fn run<H: ControlHandler>(self, handler: H, stop: impl Future<Output = ()>) {
         let handler = Arc::new(handler);
         let room = Arc::new(Semaphore::new(MAX_CLIENTS));
         let mut clients = JoinSet::new();
+        let stopping = watch::Sender::new(false);
+        let mut stop = std::pin::pin!(stop);
         loop {
             tokio::select! {
                 biased;
+                () = &mut stop => break,
                 // Only tidies up: how a client ended is its own business.
                 Some(_ended) = clients.join_next() => {}
                 accepted = self.listener.accept() => {
@@ -128,14 +133,20 @@ impl ControlServer {
                         continue;
                     };
                     let handler = Arc::clone(&handler);
+                    let stopped = stopping.subscribe();
                     clients.spawn(async move {
-                        if let Err(error) = serve(stream, &*handler).await {
+                        if let Err(error) = serve(stream, &*handler, stopped).await {
                             debug!(%error, "a client of the control socket has gone");
                         }
                         drop(place);
                     });
                 }
             }
+        }
+        stopping.send_replace(true);
+        let ended = async { while clients.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_WORDS, ended).await.is_err() {
+            debug!("a client of the control socket does not read its answer");
         }
     }
 }
@@ -159,7 +170,11 @@ async fn refuse(mut stream: UnixStream) {
     }
 }
 
-async fn serve<H: ControlHandler>(stream: UnixStream, handler: &H) -> io::Result<()> {
+async fn serve<H: ControlHandler>(
+    stream: UnixStream,
+    handler: &H,
+    mut stopped: watch::Receiver<bool>,
+) -> io::Result<()> {
     let (mut reader, mut writer) = stream.into_split();
     let mut lines = Lines::default();
     let mut chunk = [0; READ_CHUNK_BYTES];
@@ -199,6 +214,8 @@ async fn serve<H: ControlHandler>(stream: UnixStream, handler: &H) -> io::Result
                 let Some(event) = event else { return Ok(()) };
                 writer.write_all(&write_line(&event)).await?;
             }
+            // Last: what was asked and what happened before goes out first.
+            () = async { stopped.wait_for(|stopped| *stopped).await.map_or((), drop) } => return Ok(()),
         }
     }
 }

@@ -18,7 +18,10 @@ pub fn ended(name: &str, ended: &EndedCall) -> String {
         Ending::Busy => format!("{name} is in another call. Try again in a while."),
         Ending::NoAnswer => format!("{name} did not answer."),
         Ending::Cancelled { by: Side::Local } => "You cancelled the call.".into(),
-        Ending::Cancelled { by: Side::Remote } => format!("{name} called and gave up."),
+        Ending::Cancelled { by: Side::Remote } if missed => format!("{name} called and gave up."),
+        Ending::Cancelled { by: Side::Remote } => {
+            format!("{name} answered, and hung up before any sound came.")
+        }
         Ending::AnsweredElsewhere => "Answered on another of your devices.".into(),
         Ending::Unreachable(Unreachable::Unknown | Unreachable::Offline) => format!(
             "{name} is not online at the supernodes in their link. Ask them whether ahoy runs, or for a new link."

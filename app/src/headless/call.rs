@@ -101,7 +101,7 @@ pub async fn call(profile: &Profile, plan: CallPlan) -> Result<(), CliError> {
             Err(RecvError::Closed) => break Err(CliError::failed("the engine stopped")),
         }
     };
-    drop(control);
+    control.close().await;
     quit(running).await;
     result
 }
@@ -210,7 +210,7 @@ pub async fn answer(profile: &Profile, plan: AnswerPlan) -> Result<(), CliError>
             Err(RecvError::Closed) => break Err(CliError::failed("the engine stopped")),
         }
     };
-    drop(control);
+    control.close().await;
     quit(running).await;
     result
 }

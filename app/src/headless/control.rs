@@ -22,14 +22,28 @@ const SETTLING: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Served {
     #[cfg(unix)]
-    _tasks: [tokio::task::JoinHandle<()>; 2],
+    stop: tokio::sync::oneshot::Sender<()>,
+    #[cfg(unix)]
+    server: tokio::task::JoinHandle<()>,
+    #[cfg(unix)]
+    teller: tokio::task::JoinHandle<()>,
 }
 
-#[cfg(unix)]
-impl Drop for Served {
-    fn drop(&mut self) {
-        for task in &self._tasks {
-            task.abort();
+impl Served {
+    /// Stops, once whoever asked for something has the answer: a script that hung up must hear that it worked.
+    #[cfg_attr(
+        not(unix),
+        expect(clippy::unused_async, reason = "nothing to wait for here")
+    )]
+    pub(crate) async fn close(self) {
+        #[cfg(unix)]
+        {
+            // Gone already: then nobody waits.
+            self.stop.send(()).unwrap_or_default();
+            if self.server.await.is_err() {
+                tracing::warn!("the control socket ended in disorder");
+            }
+            self.teller.abort();
         }
     }
 }
@@ -49,11 +63,13 @@ pub(crate) fn serve(running: &Running) -> Result<Served, CliError> {
         events: events.clone(),
     };
     let (engine_events, view) = (running.engine.events(), running.engine.view());
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    // Dropped without a word: all ends.
+    let stopped = async move { stopped.await.unwrap_or_default() };
     Ok(Served {
-        _tasks: [
-            tokio::spawn(server.run(handler)),
-            tokio::spawn(tell(engine_events, view, events)),
-        ],
+        stop,
+        server: tokio::spawn(server.run(handler, stopped)),
+        teller: tokio::spawn(tell(engine_events, view, events)),
     })
 }
 

@@ -38,7 +38,7 @@ pub fn open(profile: &Profile, media: &MediaPlan, target: String) -> Result<(), 
         serve(&running)?
     };
     let shown = super::run(running.engine.clone(), target, runtime.handle());
-    drop(control);
+    runtime.block_on(control.close());
     // The window's end told the engine to quit; it says good-bye to whoever we talk with.
     let (over, ended) = mpsc::sync_channel(1);
     runtime.spawn(async move {
