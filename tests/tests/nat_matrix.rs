@@ -87,16 +87,6 @@ mod matrix {
         Pair::Nats(Nat::Port, Nat::CgnatSymmetric),
         Pair::Nats(Nat::Cgnat, Nat::Symmetric),
         Pair::Nats(Nat::Cgnat, Nat::CgnatSymmetric),
-        // Needs supernodes by TCP.
-        Pair::Nats(Nat::UdpBlocked, Nat::None),
-        Pair::Nats(Nat::UdpBlocked, Nat::Full),
-        Pair::Nats(Nat::UdpBlocked, Nat::Addr),
-        Pair::Nats(Nat::UdpBlocked, Nat::Port),
-        Pair::Nats(Nat::UdpBlocked, Nat::Symmetric),
-        Pair::Nats(Nat::UdpBlocked, Nat::Cgnat),
-        Pair::Nats(Nat::UdpBlocked, Nat::CgnatSymmetric),
-        Pair::Nats(Nat::UdpBlocked, Nat::UdpBlocked),
-        Pair::Nats(Nat::UdpBlocked, Nat::V6Only),
         // Needs a way that calls itself local.
         Pair::SameLan,
     ];

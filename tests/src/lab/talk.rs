@@ -47,7 +47,9 @@ impl Supernode {
         let listen = format!("[::]:{NODE_PORT}");
         let public = format!("{name}:{NODE_PORT}");
         let arguments = ["supernode", "--listen", &listen, "--public-addr", &public];
-        let arguments = arguments.into_iter().chain(["--print-link"]);
+        let arguments = arguments
+            .into_iter()
+            .chain(["--tcp", &listen, "--print-link"]);
         let running = host.start(&folder.join(name), &log(), arguments);
         let link = running.first_line();
         assert!(link.starts_with("ahoy-node:"), "{link}");
