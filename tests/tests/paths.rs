@@ -380,6 +380,34 @@ fn both_devices_move_at_once() {
 }
 
 #[test]
+fn devices_move_after_all_that_was_delivered_is_forgotten() {
+    for moving in [&[0][..], &[1], &[0, 1]] {
+        let plan = Plan {
+            seed: SEED + 135,
+            ..PLAN
+        };
+        let ended = with_fault(plan, secs(8), async |scene| {
+            // Supernodes take replies to a delivery for three minutes.
+            scene.pass(secs(200)).await;
+            for n in moving {
+                let number = 9 + u8::try_from(*n).unwrap();
+                let name = format!("elsewhere {n}");
+                let site = &scene.sites[*n];
+                scene
+                    .stage
+                    .world
+                    .move_site(&name, site, NatKind::Port, number);
+            }
+        });
+        show(&format!("{moving:?} moved late"), &ended);
+        for ended in &ended {
+            assert_eq!(ended.report.outcome, Outcome::Completed);
+            assert!(longest_gap(ended) < 3000);
+        }
+    }
+}
+
+#[test]
 fn a_home_dies_while_it_relays() {
     let plan = Plan {
         seed: SEED + 140,

@@ -12,11 +12,12 @@ use std::{
 };
 
 use ahoy_nat::{
-    client::NodeClient,
+    client::{NodeClient, RequestError},
     gather::{Gatherer, Lease},
     ice::IceEvent,
     netmon::NetworkState,
     port::PortHub,
+    supernode::protocol::{Refusal, Registration},
     turn::{
         TurnError,
         allocation::{RelayBinding, TurnAllocation},
@@ -25,7 +26,7 @@ use ahoy_nat::{
 use ahoy_transport::{
     datagram::Priority,
     endpoint::Endpoint,
-    identity::{DeviceId, NodeId, VerifiedDevice},
+    identity::{DeviceCertificate, DeviceId, NodeId, UserId, VerifiedDevice},
     runtime::{Runtime, RuntimeExt, Task, timeout},
     sealed::{CallEnvelopes, CallTag, FollowUpError, Role, SessionSecret},
     session::{
@@ -94,14 +95,54 @@ pub(super) struct LegContext {
 /// How envelopes reach the other device while there is no session.
 #[derive(Debug, Clone)]
 pub(super) enum Carrier {
-    /// We called: deliver to the device.
+    /// We called: deliver to the device, at the supernode where it was found.
     Deliver {
+        node: NodeId,
         client: NodeClient,
         to: DeviceId,
+        user: UserId,
         epoch: u64,
     },
     /// We were called: reply to the delivery.
-    Reply { client: NodeClient, delivery: u64 },
+    Reply {
+        node: NodeId,
+        client: NodeClient,
+        delivery: u64,
+    },
+}
+
+impl Carrier {
+    /// Carries an envelope; says under which epoch it was taken if that was another one.
+    async fn carry(self, envelope: Vec<u8>) -> Result<Option<u64>, RequestError> {
+        match self {
+            Self::Deliver {
+                client,
+                to,
+                user,
+                epoch,
+                ..
+            } => match client.deliver(to, epoch, envelope.clone()).await {
+                Ok(_delivery) => Ok(None),
+                Err(RequestError::Refused(Refusal::WrongEpoch)) => {
+                    // It registered again meanwhile, as devices do that change networks. Who opens the envelope
+                    // does not depend on what the supernode says here.
+                    let is_it = |registration: &Registration| {
+                        DeviceCertificate::from_bytes(&registration.certificate)
+                            .is_ok_and(|certificate| certificate.fields().device == to)
+                    };
+                    let found = client.lookup(user).await?;
+                    let epoch = found.iter().find(|found| is_it(found));
+                    let epoch = epoch.ok_or(Refusal::UnknownDevice)?.epoch;
+                    client.deliver(to, epoch, envelope).await?;
+                    Ok(Some(epoch))
+                }
+                Err(error) => Err(error),
+            },
+            Self::Reply {
+                client, delivery, ..
+            } => client.reply(delivery, envelope).await.map(|()| None),
+        }
+    }
 }
 
 /// What a leg's tasks report.
@@ -128,6 +169,10 @@ pub(super) enum OwnEvent {
     Bound(NodeId, RelayBinding),
     /// The ICE agent of a generation.
     Ice(u32, IceEvent),
+    /// The other device has another epoch at its supernode.
+    Epoch(u64),
+    /// A follow-up did not reach the homes.
+    Undelivered,
     /// Our addresses are others now.
     Gathered,
     /// A restart of ICE may be due.
@@ -161,6 +206,8 @@ pub(super) struct Leg {
     direct: Direct,
     /// The way that media takes fell silent: what must arrive goes through the homes too, until then.
     doubtful_until: Option<Instant>,
+    /// A follow-up did not reach the homes.
+    untold: bool,
     /// Keeps our addresses fresh.
     lease: Option<Lease>,
     tasks: Vec<Task>,
@@ -202,6 +249,7 @@ impl Leg {
             accepted: false,
             direct: Direct::default(),
             doubtful_until: None,
+            untold: false,
             lease: None,
             tasks: Vec::new(),
             words: None,
@@ -301,17 +349,51 @@ impl Leg {
     // --- envelopes through the homes -------------------------------------------------------------
 
     /// The other side's newest delivery: what answers it is welcome for a while.
-    pub(super) fn renew_carrier(&mut self, client: NodeClient, delivery: u64) {
+    pub(super) fn renew_carrier(&mut self, home: NodeId, newer: NodeClient, newest: u64) {
         match &mut self.carrier {
             Carrier::Reply {
-                client: old,
-                delivery: before,
+                node,
+                client,
+                delivery,
             } => {
-                *old = client;
-                *before = delivery;
+                (*node, *client, *delivery) = (home, newer, newest);
+                self.tell_again();
             }
             // We deliver ourselves.
             Carrier::Deliver { .. } => {}
+        }
+    }
+
+    /// A home has a connection, perhaps another one.
+    fn refresh_carrier(&mut self, home: NodeId) {
+        let sources = &self.context.sources;
+        let source = sources.iter().find(|source| source.node() == home);
+        let Some(Ok(newer)) = source.map(RelaySource::client) else {
+            return;
+        };
+        match &mut self.carrier {
+            Carrier::Deliver { node, client, .. } | Carrier::Reply { node, client, .. } => {
+                if *node != home {
+                    return;
+                }
+                *client = newer;
+            }
+        }
+        self.tell_again();
+    }
+
+    /// How we can be reached, if that did not reach the other side.
+    fn tell_again(&mut self) {
+        if std::mem::take(&mut self.untold) {
+            let reach = Reach {
+                generation: self.direct.generation(),
+                ice: self.direct.told(),
+                relayed: self.our_relayed(),
+            };
+            self.follow_up(FollowUp {
+                candidates: reach.encode(),
+                message: None,
+            });
         }
     }
 
@@ -360,17 +442,15 @@ impl Leg {
     }
 
     fn carry(&self, envelope: Vec<u8>) {
-        let carrier = self.carrier.clone();
+        let (carrier, report) = (self.carrier.clone(), self.reporter());
         let carrying = async move {
-            let sent = match carrier {
-                Carrier::Deliver { client, to, epoch } => client
-                    .deliver(to, epoch, envelope)
-                    .await
-                    .map(|_delivery| ()),
-                Carrier::Reply { client, delivery } => client.reply(delivery, envelope).await,
-            };
-            if let Err(error) = sent {
-                tracing::info!(%error, "a follow-up was not delivered");
+            match carrier.carry(envelope).await {
+                Ok(None) => {}
+                Ok(Some(epoch)) => report(OwnEvent::Epoch(epoch)).await,
+                Err(error) => {
+                    tracing::info!(%error, "a follow-up was not delivered");
+                    report(OwnEvent::Undelivered).await;
+                }
             }
         };
         // Detached: a cancel must leave although the leg goes.
@@ -438,6 +518,11 @@ impl Leg {
             }
             OwnEvent::Bound(node, binding) => self.handle_bound(node, binding),
             OwnEvent::Ice(generation, event) => self.handle_ice(generation, event),
+            OwnEvent::Epoch(newer) => match &mut self.carrier {
+                Carrier::Deliver { epoch, .. } => *epoch = newer,
+                Carrier::Reply { .. } => {}
+            },
+            OwnEvent::Undelivered => self.untold = true,
             OwnEvent::Gathered => self.handle_gathered(),
             OwnEvent::RestartDue => self.pump_restart(),
         }

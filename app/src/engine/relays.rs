@@ -73,7 +73,8 @@ impl RelaySource {
         self.client().is_ok()
     }
 
-    fn client(&self) -> Result<NodeClient, RequestError> {
+    /// The connection to it, as it is now.
+    pub(super) fn client(&self) -> Result<NodeClient, RequestError> {
         match &self.line {
             Line::Home(state) => match &*state.borrow() {
                 HomeState::Up(up) => Ok(up.client.clone()),

@@ -75,6 +75,11 @@ impl Direct {
         self.generation
     }
 
+    /// What the other side was told of our addresses.
+    pub(super) fn told(&self) -> Vec<Candidate> {
+        self.told.clone()
+    }
+
     fn is_up(&self) -> bool {
         self.paths.iter().any(|path| path.up.is_some())
     }

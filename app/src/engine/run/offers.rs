@@ -104,8 +104,10 @@ impl Engine {
         let target = target.clone();
         let secret = SessionSecret::generate(&mut self.rng);
         let carrier = Carrier::Deliver {
+            node: target.node.node,
             client: target.client.clone(),
             to,
+            user: target.device.user(),
             epoch: target.epoch,
         };
         let lent = RelaySource::guest(target.node.clone(), target.client.clone());
@@ -262,7 +264,9 @@ impl Engine {
                 }
                 Ok(EnvelopeKind::FollowUp(tag)) => {
                     let up = home.and_then(|node| self.home(node));
-                    let answer = up.map(|up| (up.client.clone(), delivery));
+                    let answer = home
+                        .zip(up)
+                        .map(|(node, up)| (node, up.client.clone(), delivery));
                     self.handle_follow_up(tag, &envelope, answer);
                 }
                 Err(error) => tracing::debug!(%error, "an envelope cannot be read"),
@@ -350,6 +354,7 @@ impl Engine {
         };
         let name = self.book.display_name(caller.user(), &offer.display_name);
         let carrier = Carrier::Reply {
+            node,
             client: up.client.clone(),
             delivery,
         };
@@ -416,7 +421,7 @@ impl Engine {
         &mut self,
         tag: CallTag,
         envelope: &[u8],
-        answer: Option<(NodeClient, u64)>,
+        answer: Option<(NodeId, NodeClient, u64)>,
     ) {
         let Some((call, device)) = self.tags.get(&tag).copied() else {
             let now = self.runtime.now();
@@ -435,8 +440,8 @@ impl Engine {
                 return;
             }
         };
-        if let Some((client, delivery)) = answer {
-            leg.renew_carrier(client, delivery);
+        if let Some((node, client, delivery)) = answer {
+            leg.renew_carrier(node, client, delivery);
         }
         let Ok(follow_up) = FollowUp::decode(&payload) else {
             tracing::debug!("a follow-up cannot be read");
