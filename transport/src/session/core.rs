@@ -299,8 +299,10 @@ impl Core {
             connection,
             reason,
         });
+        // `Done` is what a caller leaves that dials anew just when its first dial was taken here: nothing was said
+        // about the session.
         if let ConnectionLost::ClosedByPeer(code) = reason
-            && code != CloseCode::Replaced
+            && !matches!(code, CloseCode::Replaced | CloseCode::Done)
         {
             self.finish(SessionEnd::ClosedByPeer(code));
         }

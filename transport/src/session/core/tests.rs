@@ -486,15 +486,15 @@ fn a_session_that_never_came_up_is_unreachable() {
 }
 
 #[test]
-fn a_closed_connection_ends_the_session_unless_it_was_replaced() {
+fn a_closed_connection_ends_the_session_unless_it_was_replaced_or_left() {
+    for code in [CloseCode::Replaced, CloseCode::Done] {
+        let mut pair = warm(SessionConfig::default());
+        let core = &mut pair.sides[0].core;
+        core.link_down(pair.now, 1, ConnectionLost::ClosedByPeer(code));
+        assert_eq!(core.end(), None, "{code:?}");
+    }
     let mut pair = warm(SessionConfig::default());
     let core = &mut pair.sides[0].core;
-    core.link_down(
-        pair.now,
-        1,
-        ConnectionLost::ClosedByPeer(CloseCode::Replaced),
-    );
-    assert_eq!(core.end(), None);
     core.link_down(
         pair.now,
         0,
