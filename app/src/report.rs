@@ -331,8 +331,22 @@ pub struct Network {
     /// The estimated capacity towards the other side.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub estimate_bps: Option<Estimate>,
+    /// What finding direct paths cost; absent when none was looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<Search>,
     /// Every change of path.
     pub switches: Vec<Switch>,
+}
+
+/// What finding direct paths has cost so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Search {
+    /// New tries after the first, begun by either side.
+    pub restarts: u64,
+    /// STUN packets sent to the other side's addresses.
+    pub packets: u64,
+    /// Addresses that they went to, counted anew by each try: mappings that a router may have made.
+    pub flows: u64,
 }
 
 /// A capacity estimate over the call, in bits per second.

@@ -217,6 +217,11 @@ fn behind_two_home_routers_a_call_is_direct_soon_after_it_was_placed() {
             scene.pass(secs(3)).await;
             for ended in scene.hang_up().await {
                 assert_eq!(kinds(&ended.report).last(), Some(&PathKind::Direct));
+                let search = ended.report.network.as_ref().unwrap().search.unwrap();
+                eprintln!("{search:?}");
+                // A router remembers two addresses of the other side for it, and carries ten packets per second.
+                assert_eq!(search.restarts, 0);
+                assert!(search.flows <= 2 && search.packets < 120);
                 assert_eq!(audio(&ended.report).packets.lost, Some(0));
             }
         });

@@ -52,7 +52,7 @@ use crate::{
     call::{Accepted, CallId, SessionEnd, SessionEvent},
     identity::safety_words,
     report::{
-        AudioPackets, AudioReport, PathKind, Percentiles, Recovered, ReportBuilder, Security,
+        AudioPackets, AudioReport, PathKind, Percentiles, Recovered, ReportBuilder, Search, Security,
     },
     signal::{FollowUp, Signal, SignalMessage},
 };
@@ -808,6 +808,10 @@ impl Leg {
             received.packets_received + received.packets_lost,
             received.packets_lost,
         );
+        let search = self.direct.search();
+        if search != Search::default() {
+            report.set_search(search);
+        }
         let active = link.active.and_then(|path| link.paths.get(&path));
         if let Some(rtt) = active.and_then(|path| path.rtt) {
             report.observe_rtt(rtt);

@@ -9,7 +9,7 @@ use ahoy_transport::identity::DeviceId;
 
 use super::{
     AudioReport, Cost, Estimate, Histogram, Network, Participant, PathKind, PathRecord,
-    RemoteReport, Report, SCHEMA, Security, Setup, Switch, VideoReport, histogram::round,
+    RemoteReport, Report, SCHEMA, Search, Security, Setup, Switch, VideoReport, histogram::round,
     verdict::verdict,
 };
 use crate::call::{EndedCall, Timeline};
@@ -32,6 +32,7 @@ pub struct ReportBuilder {
     switches: Vec<Switch>,
     rtt: Histogram,
     estimate: Option<Estimate>,
+    search: Option<Search>,
     expected: u64,
     lost: Option<u64>,
     cost: Option<Cost>,
@@ -154,6 +155,11 @@ impl ReportBuilder {
         }
     }
 
+    /// What finding direct paths has cost so far.
+    pub fn set_search(&mut self, search: Search) {
+        self.search = Some(search);
+    }
+
     /// What the call cost this machine.
     pub fn set_cost(&mut self, cost: Cost) {
         self.cost = Some(cost);
@@ -243,6 +249,7 @@ impl ReportBuilder {
                 .filter(|_| self.expected > 0)
                 .map(|lost| (lost as f64 / self.expected as f64 * 1e6).round() / 1e6),
             estimate_bps: self.estimate,
+            search: self.search,
             switches: self.switches.clone(),
         };
         (network != Network::default()).then_some(network)

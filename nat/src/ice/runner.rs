@@ -1,7 +1,8 @@
 //! An ICE agent on the shared port: a thin shell around any [`IceAgent`].
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
+    net::SocketAddr,
     sync::{Arc, Mutex},
 };
 
@@ -39,6 +40,17 @@ struct State {
     /// At most [`MAX_EVENTS`]: while nobody reads, the newest takes the place of the one before, so that the
     /// selection and the present state stay.
     events: VecDeque<IceEvent>,
+    spent: u64,
+    flows: BTreeSet<SocketAddr>,
+}
+
+/// What finding a pair cost the network and the routers on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct IceCost {
+    /// STUN packets sent: checks, answers and keep-alives.
+    pub packets: u64,
+    /// Remote addresses that they went to, so mappings that a router may have made.
+    pub flows: u64,
 }
 
 /// Events that wait for [`IceRunner::event`].
@@ -61,6 +73,8 @@ impl IceRunner {
             state: Mutex::new(State {
                 agent,
                 events: VecDeque::new(),
+                spent: 0,
+                flows: BTreeSet::new(),
             }),
             event: Notify::new(),
             rearm: Notify::new(),
@@ -91,6 +105,16 @@ impl IceRunner {
         self.shared.drain(&mut state);
     }
 
+    /// What was spent so far.
+    #[must_use]
+    pub fn cost(&self) -> IceCost {
+        let state = lock(&self.shared.state);
+        IceCost {
+            packets: state.spent,
+            flows: state.flows.len() as u64,
+        }
+    }
+
     /// The next event. One task should ask.
     pub async fn event(&self) -> IceEvent {
         loop {
@@ -107,6 +131,9 @@ impl Shared {
     /// Carries out what the agent wants, until only its deadline is left.
     fn drain(&self, state: &mut State) {
         while let Some(packet) = state.agent.poll_transmit() {
+            state.spent += 1;
+            // The agent bounds its remote candidates.
+            state.flows.insert(packet.to);
             self.port
                 .send(packet.to, Some(packet.local.ip()), &packet.contents);
         }

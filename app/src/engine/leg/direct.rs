@@ -14,7 +14,7 @@ use ahoy_nat::{
         IceCredentials, IceEvent, IceRole,
         restart::{Reason, Restarts},
         rtc::RtcIceAgent,
-        runner::IceRunner,
+        runner::{IceCost, IceRunner},
     },
 };
 use ahoy_transport::{
@@ -25,7 +25,7 @@ use ahoy_transport::{
 };
 
 use super::{Leg, OwnEvent};
-use crate::engine::reach::Reach;
+use crate::{engine::reach::Reach, report::Search};
 
 /// Candidates of the other side that are kept over generations: what it named last, and what it named before.
 const MAX_THEIRS: usize = 2 * MAX_CANDIDATES;
@@ -67,7 +67,9 @@ pub(super) struct Direct {
     join: Option<(u32, Instant)>,
     timer: Option<Task>,
     /// Restarts so far, begun here or there.
-    pub(super) restarted: u64,
+    restarted: u64,
+    /// What agents that are gone have cost.
+    spent: IceCost,
 }
 
 impl Direct {
@@ -78,6 +80,30 @@ impl Direct {
     /// What the other side was told of our addresses.
     pub(super) fn told(&self) -> Vec<Candidate> {
         self.told.clone()
+    }
+
+    /// Ends an agent, but not what it cost.
+    fn retire(&mut self, agent: Option<Agent>) {
+        if let Some(agent) = agent {
+            let cost = agent.runner.cost();
+            self.spent.packets += cost.packets;
+            self.spent.flows += cost.flows;
+        }
+    }
+
+    /// What the direct ways have cost so far.
+    pub(super) fn search(&self) -> Search {
+        let mut search = Search {
+            restarts: self.restarted,
+            packets: self.spent.packets,
+            flows: self.spent.flows,
+        };
+        for agent in [&self.agent, &self.old].into_iter().flatten() {
+            let cost = agent.runner.cost();
+            search.packets += cost.packets;
+            search.flows += cost.flows;
+        }
+        search
     }
 
     fn is_up(&self) -> bool {
@@ -266,11 +292,13 @@ impl Leg {
         direct.generation = generation;
         // The agent of the pair in use goes on answering.
         let chosen = direct.chosen.take().is_some();
-        if let Some(agent) = direct.agent.take()
-            && chosen
-        {
-            direct.old = Some(agent);
-        }
+        let agent = direct.agent.take();
+        let gone = if chosen {
+            std::mem::replace(&mut direct.old, agent)
+        } else {
+            agent
+        };
+        direct.retire(gone);
         let ice = self.show();
         self.tell(ice);
         self.try_ice();
@@ -435,7 +463,8 @@ impl Leg {
         let generation = Some(direct.generation);
         let is_up = |path: &DirectPath| path.remote == chosen && path.up == generation;
         if direct.paths.iter().any(is_up) {
-            self.direct.old = None;
+            let old = self.direct.old.take();
+            self.direct.retire(old);
             self.drop_direct(|path| path.remote != chosen);
         }
     }
