@@ -142,15 +142,16 @@ pub fn start(
         }
     });
 
-    let mut monitor = NetMonitor::start(runtime);
-    let tell = inbox.clone();
-    let watcher = runtime.spawn_task(async move {
-        loop {
-            let state = monitor.changed().await;
-            if tell.send(Internal::NetworkChanged(state)).await.is_err() {
-                return;
+    let watcher = config.upkeep.watch_networks.then(|| {
+        let (mut monitor, tell) = (NetMonitor::start(runtime), inbox.clone());
+        runtime.spawn_task(async move {
+            loop {
+                let state = monitor.changed().await;
+                if tell.send(Internal::NetworkChanged(state)).await.is_err() {
+                    return;
+                }
             }
-        }
+        })
     });
 
     let nat = NatScout::start(runtime, &hub, homes.iter().map(Home::state).collect());

@@ -12,7 +12,7 @@ use ahoy::{
     call::CallConfig,
     engine::{
         self, Ending,
-        config::{Answering, EngineConfig, Me, PathPolicy},
+        config::{Answering, EngineConfig, Me, PathPolicy, Upkeep},
         handle::{Command, EngineHandle, Event},
         media::{AudioIn, AudioOut, AudioSettings, Probe},
         memory_book::MemoryBook,
@@ -335,6 +335,7 @@ impl Stage {
             limits: CallConfig::default(),
             allow_loopback: false,
             port_mapping: false,
+            upkeep: Upkeep::default(),
             probe: Some(probe.clone()),
             measure_cost: false,
         };

@@ -31,7 +31,7 @@ use ahoy::{
     call::CallConfig,
     engine::{
         self,
-        config::{Answering, EngineConfig, Me, PathPolicy},
+        config::{Answering, EngineConfig, Me, PathPolicy, Upkeep},
         handle::{Command, EngineHandle, Event},
         media::{AudioIn, AudioOut, AudioSettings},
         memory_book::MemoryBook,
@@ -341,6 +341,7 @@ fn person(
         allow_loopback: true,
         port_mapping: false,
         proxy: None,
+        upkeep: Upkeep::default(),
         probe: None,
         measure_cost: false,
     };

@@ -10,6 +10,7 @@ use ahoy_nat::dial::{NodePlace, Ways};
 use ahoy_transport::{
     identity::{DeviceCertificate, DeviceKeys, Host, NodeAddress, UserId, log::DeviceLog},
     runtime::{Runtime, resolve_node},
+    session::SessionConfig,
     tunnel::{TunnelTarget, proxy::Proxy},
 };
 
@@ -140,6 +141,34 @@ pub enum Answering {
     Everybody,
 }
 
+/// What keeps calls up while networks change. The switches are there to show what each part is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Upkeep {
+    /// What a session does about connections that fall silent.
+    pub session: SessionConfig,
+    /// Look out for changes of this machine's networks; without it only silence tells of them.
+    pub watch_networks: bool,
+    /// Ask relays whether they still know us when a path falls silent; without it only the next refresh tells.
+    pub probe_relays: bool,
+    /// Look for direct paths again; without it the first that is lost was the last.
+    pub restart_ice: bool,
+    /// Say by the homes how we can be reached while the session may have no path; without it two who both moved
+    /// never find each other.
+    pub follow_ups: bool,
+}
+
+impl Default for Upkeep {
+    fn default() -> Self {
+        Self {
+            session: SessionConfig::default(),
+            watch_networks: true,
+            probe_relays: true,
+            restart_ice: true,
+            follow_ups: true,
+        }
+    }
+}
+
 /// What an engine is started with.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
@@ -163,6 +192,8 @@ pub struct EngineConfig {
     pub allow_loopback: bool,
     /// Ask the router to let others in. Only where the runtime's network is this machine's.
     pub port_mapping: bool,
+    /// What keeps calls up. Everything, but in tests.
+    pub upkeep: Upkeep,
     /// Logs for measuring mouth to ear.
     pub probe: Option<Probe>,
     /// Measure this process's CPU time and memory.

@@ -30,8 +30,8 @@ use ahoy_transport::{
     runtime::{Runtime, RuntimeExt, Task, timeout},
     sealed::{CallEnvelopes, CallTag, FollowUpError, Role, SessionSecret},
     session::{
-        LocalDevice, PathId, PathKind as LinkKind, RemoteDevice, Session, SessionConfig,
-        SessionEnd as LinkEnd, SessionEvent as LinkEvent, SessionParams, Switch,
+        LocalDevice, PathId, PathKind as LinkKind, RemoteDevice, Session, SessionEnd as LinkEnd,
+        SessionEvent as LinkEvent, SessionParams, Switch,
     },
 };
 use bytes::Bytes;
@@ -41,7 +41,7 @@ mod direct;
 mod relayed;
 
 use super::{
-    config::{Me, PathPolicy},
+    config::{Me, PathPolicy, Upkeep},
     directory::Findings,
     media::{Arrival, AudioSettings, Media, MediaError, MediaStats, PACKET_QUEUE, Probe},
     reach::{Reach, Relayed},
@@ -52,7 +52,8 @@ use crate::{
     call::{Accepted, CallId, SessionEnd, SessionEvent},
     identity::safety_words,
     report::{
-        AudioPackets, AudioReport, PathKind, Percentiles, Recovered, ReportBuilder, Search, Security,
+        AudioPackets, AudioReport, PathKind, Percentiles, Recovered, ReportBuilder, Search,
+        Security,
     },
     signal::{FollowUp, Signal, SignalMessage},
 };
@@ -87,6 +88,7 @@ pub(super) struct LegContext {
     pub(super) contact: bool,
     pub(super) verified: bool,
     pub(super) path: PathPolicy,
+    pub(super) upkeep: Upkeep,
     /// Whose relays we use.
     pub(super) sources: Vec<RelaySource>,
     pub(super) inbox: mpsc::Sender<Internal>,
@@ -278,7 +280,7 @@ impl Leg {
                 device: context.device.device(),
                 noise_static: *context.device.noise_static(),
             },
-            config: SessionConfig::default(),
+            config: context.upkeep.session,
         };
         let session = match self.role {
             Role::Caller => Session::caller(params),
@@ -484,7 +486,9 @@ impl Leg {
         }
         let now = self.context.runtime.now();
         let doubtful = self.doubtful_until.is_some_and(|until| now < until);
-        if !self.session_up || self.reconnecting || doubtful {
+        let told = self.session_up && !self.reconnecting && !doubtful;
+        // Before there is a session, there is no other way.
+        if !told && (self.context.upkeep.follow_ups || !self.session_up) {
             self.follow_up(FollowUp {
                 candidates,
                 message: None,

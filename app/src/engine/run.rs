@@ -739,6 +739,7 @@ impl Engine {
             } else {
                 self.config.path
             },
+            upkeep: self.config.upkeep,
             gatherer: Arc::clone(&self.gatherer),
             sources,
             inbox: self.inbox.clone(),

@@ -29,7 +29,7 @@ use crate::{
     cli::{CliError, Exit},
     engine::{
         self, Ending,
-        config::{Answering, EngineConfig, Me, PathPolicy},
+        config::{Answering, EngineConfig, Me, PathPolicy, Upkeep},
         handle::{Command, EngineHandle, Event},
         media::{AudioIn, AudioOut, AudioSettings, Probe},
         memory_book::MemoryBook,
@@ -319,6 +319,7 @@ fn person(
         },
         allow_loopback: stage.one_machine,
         port_mapping: false,
+        upkeep: Upkeep::default(),
         probe: Some(probe.clone()),
         measure_cost: script.measure_cost && role == Role::Caller,
     };

@@ -18,7 +18,7 @@ use crate::{
     cli::{AudioIn as CliAudioIn, AudioOut as CliAudioOut, CliError, Exit, MediaPlan},
     engine::{
         self, Ending,
-        config::{Answering, EngineConfig, Me, PathPolicy, Reaching, ways},
+        config::{Answering, EngineConfig, Me, PathPolicy, Reaching, Upkeep, ways},
         handle::{EngineHandle, Event},
         media::{AudioIn, AudioOut, AudioSettings},
         profile_book::ProfileBook,
@@ -111,6 +111,7 @@ pub(crate) async fn start(
             && !media.no_portmap
             // With all supernodes on this machine nobody comes from outside.
             && !(count > 0 && homes.iter().all(|(_address, addr)| addr.ip().is_loopback())),
+        upkeep: Upkeep::default(),
         probe: None,
         measure_cost: true,
     };

@@ -244,7 +244,7 @@ impl Leg {
 
     fn want_restart(&mut self, reason: Reason) {
         // What never began is not begun again.
-        if self.direct.agent.is_some() {
+        if self.direct.agent.is_some() && self.context.upkeep.restart_ice {
             let now = self.context.runtime.now();
             self.direct.restarts.want(now, reason);
             self.pump_restart();

@@ -141,6 +141,9 @@ impl Leg {
 
     /// Asks our relays whether they still know us: the NATs before us may have forgotten the way.
     pub(super) fn probe_relays(&self) {
+        if !self.context.upkeep.probe_relays {
+            return;
+        }
         for relay in &self.relays {
             relay.allocation.probe();
         }
