@@ -41,6 +41,23 @@ pub const CONSENT_EXPIRES_AFTER: Duration = Duration::from_secs(30);
 /// ignored: only the peer itself could make that many.
 pub const MAX_REMOTE_CANDIDATES: usize = 32;
 
+/// Checks that one side sends in any second while it looks for a pair: one in 5 ms, which is the least gap that
+/// RFC 8445 (section 14.2) allows. After a second without anything new it is one in 50 ms.
+pub const MAX_CHECKS_PER_SECOND: u32 = 200;
+
+/// Packets that one side sends to addresses of the other in any second while a path is set up: its own checks, an
+/// answer to each of theirs, nominations and keep-alives. With 100 bytes each that is 360 kbit/s for a second, less
+/// than one picture of a video call.
+pub const SETUP_PACKETS_PER_SECOND: u32 = 2 * MAX_CHECKS_PER_SECOND + 50;
+
+/// Mappings that one try may make in the router before one side: a check for each in the fast second, and one in
+/// 50 ms until [`CHECK_LIMIT`]. It needs machines with a dozen addresses on either side; two with one address each
+/// make [`ORDINARY_FLOWS`]. The smallest routers keep some thousands, and a page of news takes a hundred.
+pub const SETUP_FLOWS: u32 = MAX_CHECKS_PER_SECOND + 20 * 9;
+
+/// Addresses of the other side that an ordinary call tries: its own one at home, and where the internet sees it.
+pub const ORDINARY_FLOWS: u32 = 2;
+
 /// Username fragment and password of one side (RFC 8445 section 5.3).
 #[derive(Clone, PartialEq, Eq)]
 pub struct IceCredentials {

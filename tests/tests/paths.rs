@@ -7,7 +7,7 @@
     reason = "a test may panic, and so may its helpers"
 )]
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use ahoy::{
     engine::{
@@ -16,9 +16,10 @@ use ahoy::{
         media::AudioIn,
     },
     report::{Outcome, PathKind},
-    sim::{Conditions, Fault, NatKind, PacketEvent, Site},
+    sim::{Conditions, Fault, NatKind, PacketEvent, SimNode, Site},
 };
 use ahoy_media::audio::opus::Codec;
+use ahoy_nat::ice::{CHECK_LIMIT, ORDINARY_FLOWS, SETUP_FLOWS, SETUP_PACKETS_PER_SECOND};
 use ahoy_tests::{
     pair::{SOON, audio, kinds, ms, secs},
     people::{Ended, Home, Phone, Stage, Wiretap},
@@ -307,6 +308,129 @@ fn the_step_from_the_relay_to_the_direct_path_loses_nothing() {
             assert!(longest_gap(ended) <= 20);
         }
     });
+}
+
+// --- what finding them costs ---------------------------------------------------------------------
+
+/// What left a device in the busiest second since `from`: everything, and the STUN packets to the other's addresses.
+fn busiest_second(scene: &Scene, phone: &Phone, from: Duration) -> (usize, usize) {
+    let packets = scene.tap.packets();
+    let homes: Vec<SimNode> = scene.homes.iter().map(|home| home.node).collect();
+    let left = |packet: &&PacketEvent| packet.from == phone.node && packet.sent_at >= from;
+    let is_check = |packet: &&PacketEvent| {
+        let is_stun = packet.contents.first().is_some_and(|first| *first < 4);
+        is_stun && packet.to.is_none_or(|to| !homes.contains(&to))
+    };
+    let busiest = |mut times: Vec<Duration>| {
+        times.sort_unstable();
+        let starts = times.iter().enumerate();
+        starts
+            .map(|(n, start)| {
+                times
+                    .iter()
+                    .skip(n)
+                    .take_while(|at| **at < *start + secs(1))
+                    .count()
+            })
+            .max()
+            .unwrap_or_default()
+    };
+    let all = packets.iter().filter(left);
+    let everything = all.clone().map(|packet| packet.sent_at).collect();
+    let checks = all.filter(is_check).map(|packet| packet.sent_at).collect();
+    (busiest(everything), busiest(checks))
+}
+
+/// Mappings that the router before a device has made so far.
+fn mappings(scene: &Scene, n: usize) -> u64 {
+    let router = scene.sites[n].router().unwrap();
+    scene.stage.world.nat_stats(router).mappings_created
+}
+
+/// Packets of a call's first seconds beside checks: handshakes, relays, reports, in a second.
+const REST_PER_SECOND: usize = 150;
+
+#[test]
+fn setting_an_ordinary_call_up_is_easy_on_routers() {
+    for world in 0..WORLDS {
+        let plan = Plan {
+            seed: SEED + 60,
+            ..PLAN
+        };
+        plan.in_world(world).run(async |scene| {
+            let placed = scene.stage.now();
+            scene.alice.call(&scene.bob);
+            scene.bob.rings().await;
+            scene.pass(secs(5)).await;
+            for phone in scene.phones() {
+                let (everything, checks) = busiest_second(scene, phone, placed);
+                eprintln!("{everything} packets in a second, {checks} of them checks");
+                assert!(checks <= 60 && everything <= checks + REST_PER_SECOND);
+            }
+            scene.bob.tell(Command::Accept);
+            scene.alice.hears().await;
+            scene.pass(secs(2)).await;
+            for ended in scene.hang_up().await {
+                let search = ended.report.network.as_ref().unwrap().search.unwrap();
+                eprintln!("{search:?}");
+                assert_eq!(search.restarts, 0);
+                assert!(search.flows <= u64::from(ORDINARY_FLOWS));
+                assert!(search.packets > 0);
+            }
+        });
+    }
+}
+
+/// Two machines with many addresses behind routers that never let them find each other: what the busiest second had,
+/// and how many mappings the routers made, in `watched`.
+fn crowded(watched: Duration, without: fn(&mut Upkeep)) -> (usize, u64) {
+    let plan = Plan {
+        seed: SEED + 70,
+        world: 1,
+        nats: [NatKind::Symmetric; 2],
+        without,
+        ..PLAN
+    };
+    plan.run(async |scene| {
+        for (n, site) in scene.sites.iter().enumerate() {
+            let number = u8::try_from(n).unwrap() + 1;
+            let bridges = (3..12).map(|host| IpAddr::from([192, 168, number, host]));
+            scene.stage.world.apply(Fault::Addresses {
+                node: site.node,
+                addresses: std::iter::once(site.address).chain(bridges).collect(),
+            });
+        }
+        scene.pass(secs(10)).await;
+        let before = [0, 1].map(|n| mappings(scene, n));
+        let placed = scene.stage.now();
+        scene.alice.call(&scene.bob);
+        scene.bob.rings().await;
+        scene.pass(watched).await;
+        let made = [0, 1].map(|n| mappings(scene, n) - before[n]);
+        let checks = scene
+            .phones()
+            .map(|phone| busiest_second(scene, phone, placed).1);
+        eprintln!("{checks:?} checks in a second, {made:?} mappings made");
+        (
+            checks.into_iter().max().unwrap(),
+            made.into_iter().max().unwrap(),
+        )
+    })
+}
+
+#[test]
+fn many_addresses_stay_within_the_budget() {
+    // The first try.
+    let (checks, made) = crowded(CHECK_LIMIT, |_nothing| {});
+    assert!(checks > 100, "too few addresses to prove anything");
+    assert!(checks <= SETUP_PACKETS_PER_SECOND as usize);
+    assert!(made <= u64::from(SETUP_FLOWS));
+}
+
+#[test]
+fn without_a_pace_many_addresses_break_the_budget() {
+    let (checks, _made) = crowded(secs(2), |upkeep| upkeep.pace_checks = false);
+    assert!(checks > SETUP_PACKETS_PER_SECOND as usize);
 }
 
 #[test]

@@ -155,6 +155,8 @@ pub struct Upkeep {
     /// Say by the homes how we can be reached while the session may have no path; without it two who both moved
     /// never find each other.
     pub follow_ups: bool,
+    /// Spread the checks of direct paths in time; without it many addresses make a flood.
+    pub pace_checks: bool,
 }
 
 impl Default for Upkeep {
@@ -165,6 +167,7 @@ impl Default for Upkeep {
             probe_relays: true,
             restart_ice: true,
             follow_ups: true,
+            pace_checks: true,
         }
     }
 }

@@ -9,10 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::IceTransmit;
+use super::{IceTransmit, MAX_CHECKS_PER_SECOND};
 
 /// Gap between checks at first: the least that RFC 8445 allows, so that a path is found at once.
-const FAST: Duration = Duration::from_millis(5);
+const FAST: Duration = Duration::from_micros(1_000_000 / MAX_CHECKS_PER_SECOND as u64);
 
 /// Gap between checks later: the recommended one, 20 packets per second, which any link carries beside a call.
 const SLOW: Duration = Duration::from_millis(50);

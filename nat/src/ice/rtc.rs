@@ -131,6 +131,7 @@ pub struct RtcIceAgent {
     remotes: Vec<SocketAddr>,
     phase: Phase,
     pacer: Pacer,
+    paced: bool,
     /// Requests of ours that left: transaction, destination and time.
     requests: VecDeque<([u8; 12], SocketAddr, Instant)>,
     /// Addresses of the peer's that answered a request of ours, that sent us one, and that were told to be valid.
@@ -213,6 +214,7 @@ impl RtcIceAgent {
                 until: now + CHECK_LIMIT,
             },
             pacer: Pacer::new(now),
+            paced: true,
             requests: VecDeque::new(),
             answering: Vec::new(),
             asking: Vec::new(),
@@ -221,6 +223,13 @@ impl RtcIceAgent {
             transmits: VecDeque::new(),
             events: VecDeque::new(),
         })
+    }
+
+    /// Whether checks are paced. Off only in tests, which show what that is good for.
+    #[must_use]
+    pub fn paced(mut self, paced: bool) -> Self {
+        self.paced = paced;
+        self
     }
 
     /// The address of ours that a packet reached, as the agent knows it.
@@ -277,7 +286,7 @@ impl RtcIceAgent {
                 stun.class() == CLASS_REQUEST && stun.attribute(ATTR_USE_CANDIDATE).is_none()
             });
             match self.phase {
-                Phase::Checking { .. } if is_plain_check => self.pacer.push(transmit),
+                Phase::Checking { .. } if is_plain_check && self.paced => self.pacer.push(transmit),
                 Phase::Failed if is_plain_check => {}
                 Phase::Checking { .. } | Phase::Selected { .. } | Phase::Failed => {
                     self.transmits.push_back(transmit);

@@ -366,7 +366,7 @@ impl Leg {
         let port = context.endpoint.local_addr().port();
         let seed = runtime.random_array();
         let agent = match RtcIceAgent::new(runtime.now(), role, port, &ours, &theirs, seed) {
-            Ok(agent) => Box::new(agent),
+            Ok(agent) => Box::new(agent.paced(context.upkeep.pace_checks)),
             Err(error) => {
                 tracing::error!(%error, "no ICE agent");
                 return None;
