@@ -270,6 +270,15 @@ fn capacity_changes_and_seconds_are_told_as_they_come() {
     let seconds = times(|what| matches!(what, Happening::Second { .. }));
     assert!(seconds.len() >= 22, "{seconds:?}");
     assert!(seconds.windows(2).all(|pair| pair[1] - pair[0] == 1000));
+    let standing = |line: &Line| {
+        if let Happening::Second { rtt_ms, search, .. } = &line.what {
+            Some((rtt_ms.as_ref().copied()?, search.as_ref().copied()?))
+        } else {
+            None
+        }
+    };
+    let (rtt_ms, search) = lines.iter().rev().find_map(standing).unwrap();
+    assert!(rtt_ms > 0.0 && search.packets > 0 && search.flows > 0);
     let json = serde_json::to_value(lines.last().unwrap()).unwrap();
     assert_eq!(
         (&json["event"], &json["report"]["outcome"]),

@@ -5,7 +5,7 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use ahoy_transport::identity::{NodeId, UserId};
@@ -14,7 +14,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use super::{nat::NatReports, renewal::Renewer};
 use crate::{
     call::{CallId, Ending},
-    report::{Outcome, Report},
+    report::{Outcome, Report, Search},
 };
 
 /// Commands that wait for the engine. A person cannot click faster.
@@ -179,6 +179,10 @@ pub struct CallView {
     pub held: bool,
     /// Where the media goes now: `direct`, `relay`, …
     pub path: Option<&'static str>,
+    /// Its round trip, as measured last.
+    pub rtt: Option<Duration>,
+    /// What finding direct paths has cost so far; absent while none was looked for.
+    pub search: Option<Search>,
     /// Words to compare aloud, once the keys are agreed.
     pub safety_words: Vec<String>,
     /// Level of our own sound, dBFS.

@@ -773,6 +773,17 @@ impl Leg {
         Media::start(&self.context.runtime, settings, outgoing, received, probe)
     }
 
+    /// The round trip of the path in use.
+    pub(super) fn rtt(&self) -> Option<Duration> {
+        let link = self.session.as_ref()?.stats();
+        link.paths.get(&link.active?)?.rtt
+    }
+
+    /// What finding direct paths has cost so far, if any was looked for.
+    pub(super) fn search(&self) -> Option<Search> {
+        Some(self.direct.search()).filter(|search| *search != Search::default())
+    }
+
     /// Counters into the report.
     pub(super) fn report(&mut self, stats: &MediaStats, report: &mut ReportBuilder) {
         self.make_words(report);
@@ -812,12 +823,10 @@ impl Leg {
             received.packets_received + received.packets_lost,
             received.packets_lost,
         );
-        let search = self.direct.search();
-        if search != Search::default() {
+        if let Some(search) = self.search() {
             report.set_search(search);
         }
-        let active = link.active.and_then(|path| link.paths.get(&path));
-        if let Some(rtt) = active.and_then(|path| path.rtt) {
+        if let Some(rtt) = self.rtt() {
             report.observe_rtt(rtt);
         }
     }

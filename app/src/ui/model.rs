@@ -211,6 +211,8 @@ mod tests {
             muted: false,
             held: false,
             path: Some("direct"),
+            rtt: None,
+            search: None,
             safety_words: Vec::new(),
             level_in: -20.0,
             level_out: -20.0,

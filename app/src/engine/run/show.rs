@@ -89,6 +89,8 @@ impl Engine {
         let call = self.calls.current().and_then(|info| {
             let slot = self.slots.get(&info.call)?;
             let stats = slot.media.as_ref().map(|(_device, media)| media.stats());
+            let talking = slot.media.as_ref().map(|(device, _media)| device);
+            let leg = talking.and_then(|device| slot.legs.get(device));
             Some(CallView {
                 id: info.call,
                 name: slot.name.clone(),
@@ -108,6 +110,8 @@ impl Engine {
                 outgoing: info.direction == Direction::Outgoing,
                 started: info.started,
                 path: slot.path.map(PathKind::as_str),
+                rtt: leg.and_then(Leg::rtt),
+                search: leg.and_then(Leg::search),
                 safety_words: slot
                     .legs
                     .values()
@@ -163,6 +167,8 @@ impl Engine {
             outgoing: ended.direction == Direction::Outgoing,
             started: ended.timeline.started,
             path: path.map(PathKind::as_str),
+            rtt: None,
+            search: None,
             safety_words: Vec::new(),
             level_in: f32::NEG_INFINITY,
             level_out: f32::NEG_INFINITY,

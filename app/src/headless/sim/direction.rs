@@ -118,6 +118,10 @@ impl<'a> Direction<'a> {
         };
         Happening::Second {
             path: call.and_then(|call| call.path),
+            rtt_ms: call
+                .and_then(|call| call.rtt)
+                .map(|rtt| (rtt.as_secs_f64() * 10_000.0).round() / 10.0),
+            search: call.and_then(|call| call.search),
             level_in_dbfs: call.and_then(|call| level(call.level_in)),
             level_out_dbfs: call.and_then(|call| level(call.level_out)),
             datagrams: Datagrams::of(self.world, self.cast.node(Party::Alice)),

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::{
     engine::handle::Event,
-    report::Report,
+    report::{Report, Search},
     sim::{SimNode, World},
 };
 
@@ -66,6 +66,12 @@ pub enum Happening {
         /// The path of media, once there is one.
         #[serde(skip_serializing_if = "Option::is_none")]
         path: Option<&'static str>,
+        /// The path's round trip, in milliseconds.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rtt_ms: Option<f64>,
+        /// What finding direct paths has cost the caller so far.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        search: Option<Search>,
         /// Level of the caller's sound, dBFS; absent: silence.
         #[serde(skip_serializing_if = "Option::is_none")]
         level_in_dbfs: Option<f64>,
