@@ -87,8 +87,6 @@ mod matrix {
         Pair::Nats(Nat::Port, Nat::CgnatSymmetric),
         Pair::Nats(Nat::Cgnat, Nat::Symmetric),
         Pair::Nats(Nat::Cgnat, Nat::CgnatSymmetric),
-        // Needs a way that calls itself local.
-        Pair::SameLan,
     ];
 
     /// What `make test` runs: each mechanism once.

@@ -16,7 +16,7 @@ use ahoy::{
         media::AudioIn,
     },
     report::{Outcome, PathKind},
-    sim::{Conditions, Fault, NatKind, PacketEvent, SimNode, Site},
+    sim::{Conditions, Fault, NatConfig, NatKind, PacketEvent, SimNode, Site},
 };
 use ahoy_media::audio::opus::Codec;
 use ahoy_nat::ice::{CHECK_LIMIT, ORDINARY_FLOWS, SETUP_FLOWS, SETUP_PACKETS_PER_SECOND};
@@ -223,6 +223,53 @@ fn show(what: &str, ended: &[Ended; 2]) {
 }
 
 // --- finding them --------------------------------------------------------------------------------
+
+/// Behind one router, or behind two that happen to have the same addresses inside.
+fn at_home(one_router: bool) -> [Ended; 2] {
+    let folder = tempfile::tempdir().unwrap();
+    let stage = Stage::new(SEED + 40, folder.path());
+    let talking = async {
+        let home = stage.home("home", HOMES[0]).await;
+        let router = |n| {
+            let outside = IpAddr::from([198, 51, 100, n]);
+            let name = format!("router {n}");
+            stage.world.add_nat(&name, NatConfig::home(), &[outside])
+        };
+        let (first, second) = (router(1), (!one_router).then(|| router(2)));
+        let phone = |name, nat, n| {
+            let ip = IpAddr::from([192, 168, 1, n]);
+            let node = stage.world.add_node_behind(nat, name, &[ip]);
+            let link = Conditions::with_delay(ACCESS);
+            stage.world.set_link(node, link);
+            stage.phone_on(name, node, ip, &stage.identity(), &[&home], |_config| {})
+        };
+        let alice = phone("Alice", first, 2);
+        let bob = phone("Bob", second.unwrap_or(first), 3);
+        alice.befriend(&bob);
+        alice.ready().await;
+        bob.ready().await;
+        alice.call(&bob);
+        bob.rings().await;
+        bob.tell(Command::Accept);
+        alice.hears().await;
+        stage.pass(secs(3)).await;
+        alice.tell(Command::HangUp);
+        [alice.ends(SOON).await, bob.ends(SOON).await]
+    };
+    stage.world.block_on(stage.director, talking).unwrap()
+}
+
+#[test]
+fn a_way_within_one_network_is_called_so() {
+    for (one_router, kind) in [(true, PathKind::Lan), (false, PathKind::Direct)] {
+        let ended = at_home(one_router);
+        show(&format!("one router: {one_router}"), &ended);
+        for ended in &ended {
+            assert_eq!(kinds(&ended.report).last(), Some(&kind));
+            assert_eq!(longest_gap(ended), 0);
+        }
+    }
+}
 
 #[test]
 fn behind_two_home_routers_a_call_is_direct_soon_after_it_was_placed() {

@@ -86,6 +86,12 @@ pub trait Runtime: quinn::Runtime {
     /// Addresses of this node's interfaces that are up, loopback included, link-local excluded.
     fn interface_addrs(&self) -> Vec<IpAddr>;
 
+    /// Whether `ip` is another node's in a network that this node is in, so that no router lies between. A runtime
+    /// that does not know how far its networks reach says no.
+    fn is_neighbour(&self, _ip: IpAddr) -> bool {
+        false
+    }
+
     /// The networks this node is in. A runtime that knows no routes shows its addresses alone.
     fn networks(&self) -> Networks {
         Networks::of_addrs(self.interface_addrs())

@@ -639,6 +639,12 @@ impl Network {
         all
     }
 
+    /// Whether `ip` is another node's behind the same translator.
+    pub(super) fn is_neighbour(&self, node: SimNode, ip: IpAddr) -> bool {
+        let other = self.neighbour(node, ip);
+        self.node(node).behind.is_some() && other.is_some_and(|other| other != node)
+    }
+
     /// Takes a node off the network. The caller drops the inboxes with no lock held.
     pub(super) fn kill(&mut self, node: SimNode) -> Vec<SharedInbox> {
         let node = self.node_mut(node);

@@ -138,6 +138,10 @@ impl Runtime for SimRuntime {
         lock(&self.shared.network).interface_addrs(self.node)
     }
 
+    fn is_neighbour(&self, ip: IpAddr) -> bool {
+        lock(&self.shared.network).is_neighbour(self.node, ip.to_canonical())
+    }
+
     fn networks(&self) -> Networks {
         lock(&self.shared.network).networks(self.node)
     }

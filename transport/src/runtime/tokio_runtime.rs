@@ -110,6 +110,11 @@ impl Runtime for TokioRuntime {
             .collect()
     }
 
+    fn is_neighbour(&self, ip: IpAddr) -> bool {
+        let networks: Vec<Network> = interfaces().iter().map(Network::of).collect();
+        is_neighbour(&networks, ip.to_canonical())
+    }
+
     fn networks(&self) -> Networks {
         let interfaces = interfaces();
         let way = |to| way_out(&interfaces, to);
@@ -163,6 +168,46 @@ fn interfaces() -> Vec<if_addrs::Interface> {
     }
 }
 
+/// An address of an interface, and how many of its leading bits all addresses of its network share.
+#[derive(Debug, Clone, Copy)]
+struct Network(IpAddr, u8);
+
+impl Network {
+    fn of(interface: &if_addrs::Interface) -> Self {
+        match &interface.addr {
+            if_addrs::IfAddr::V4(v4) => Self(v4.ip.into(), v4.prefixlen),
+            if_addrs::IfAddr::V6(v6) => Self(v6.ip.into(), v6.prefixlen),
+        }
+    }
+
+    fn has(&self, ip: IpAddr) -> bool {
+        let Self(own, prefix) = *self;
+        // As the leading bits of 128, whatever the family; no bits at all are no network.
+        let (own, other, bits) = match (own, ip) {
+            (IpAddr::V4(own), IpAddr::V4(ip)) => (
+                u128::from(own.to_bits()) << 96,
+                u128::from(ip.to_bits()) << 96,
+                32,
+            ),
+            (IpAddr::V6(own), IpAddr::V6(ip)) => (own.to_bits(), ip.to_bits(), 128),
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return false,
+        };
+        (1..=bits).contains(&prefix) && (own ^ other) >> (128 - u32::from(prefix)) == 0
+    }
+}
+
+/// Our own addresses are nobody else's. IPv4 networks count if they are private: a provider may put all its customers
+/// into one public network, and still lie between them.
+fn is_neighbour(networks: &[Network], ip: IpAddr) -> bool {
+    let is_possible = match ip {
+        IpAddr::V4(v4) => v4.is_private() || v4.is_link_local(),
+        IpAddr::V6(v6) => !v6.is_loopback(),
+    };
+    is_possible
+        && networks.iter().all(|network| network.0 != ip)
+        && networks.iter().any(|network| network.has(ip))
+}
+
 #[cfg(target_os = "linux")]
 fn way_out(interfaces: &[if_addrs::Interface], to: IpAddr) -> Option<Route> {
     let (index, route) = system::route(to)?;
@@ -191,5 +236,48 @@ fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_are_in_a_network_of_ours_and_are_not_ourselves() {
+        let own = [
+            ("127.0.0.1", 8),
+            ("192.168.9.7", 24),
+            ("10.3.0.1", 32),
+            ("203.0.113.5", 24),
+            ("172.16.5.5", 0),
+            ("::1", 128),
+            ("2001:db8:1:2::7", 64),
+            ("fd00:5::1", 128),
+        ]
+        .map(|(ip, prefix)| Network(ip.parse().unwrap(), prefix));
+        for (ip, expected) in [
+            ("192.168.9.1", true),
+            ("192.168.9.255", true),
+            ("192.168.8.1", false),
+            // Ourselves.
+            ("192.168.9.7", false),
+            ("2001:db8:1:2::7", false),
+            ("127.0.0.2", false),
+            ("::1", false),
+            // A tunnel's end is alone.
+            ("10.3.0.2", false),
+            ("fd00:5::2", false),
+            // A provider's network.
+            ("203.0.113.6", false),
+            // An address without a network.
+            ("172.16.5.6", false),
+            ("2001:db8:1:2::8", true),
+            ("2001:db8:1:3::8", false),
+            ("8.8.8.8", false),
+        ] {
+            assert_eq!(is_neighbour(&own, ip.parse().unwrap()), expected, "{ip}");
+        }
+        assert!(!is_neighbour(&[], "192.168.9.1".parse().unwrap()));
     }
 }

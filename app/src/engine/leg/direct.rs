@@ -415,7 +415,12 @@ impl Leg {
             }
             return;
         }
-        if let Some(path) = self.add_path(LinkKind::Direct, remote) {
+        let kind = if self.context.runtime.is_neighbour(remote.ip()) {
+            LinkKind::Lan
+        } else {
+            LinkKind::Direct
+        };
+        if let Some(path) = self.add_path(kind, remote) {
             self.direct.paths.push(DirectPath {
                 remote,
                 path,
