@@ -15,8 +15,9 @@ use ahoy_transport::{
 
 use crate::{
     dial::Dialled,
-    supernode::protocol::{
-        MAX_MESSAGE, Push, Refusal, Registration, RelayGrant, Request, Response,
+    supernode::{
+        LocalClient,
+        protocol::{MAX_MESSAGE, Push, Refusal, Registration, RelayGrant, Request, Response},
     },
 };
 
@@ -43,8 +44,8 @@ pub enum RequestError {
 /// What a registration brought.
 #[derive(Debug, Clone)]
 pub struct Registered {
-    /// Where our packets come from, as the supernode sees it. Unspecified through a tunnel: a TCP connection says
-    /// nothing about UDP.
+    /// Where our packets come from, as the supernode sees it. Unspecified through a tunnel, since a TCP connection
+    /// says nothing about UDP, and for a supernode in this process.
     pub observed: SocketAddr,
     /// The supernode's clock, milliseconds since 1970.
     pub now_millis: u64,
@@ -52,13 +53,18 @@ pub struct Registered {
     pub relay: Option<RelayGrant>,
 }
 
-/// A connection to a supernode.
+/// A connection to a supernode, or the way to one in this process.
 #[derive(Debug, Clone)]
 pub struct NodeClient {
     runtime: Arc<dyn Runtime>,
-    connection: Connection,
-    /// Open as long as it is needed here.
-    tunnel: Option<Arc<Tunnel>>,
+    way: Way,
+}
+
+#[derive(Debug, Clone)]
+enum Way {
+    /// A connection, and the tunnel that it goes through, open as long as it is needed here.
+    Dialled(Dialled),
+    Local(Arc<LocalClient>),
 }
 
 impl NodeClient {
@@ -67,8 +73,10 @@ impl NodeClient {
     pub fn new(runtime: Arc<dyn Runtime>, connection: Connection) -> Self {
         Self {
             runtime,
-            connection,
-            tunnel: None,
+            way: Way::Dialled(Dialled {
+                connection,
+                tunnel: None,
+            }),
         }
     }
 
@@ -77,21 +85,35 @@ impl NodeClient {
     pub fn dialled(runtime: Arc<dyn Runtime>, dialled: Dialled) -> Self {
         Self {
             runtime,
-            connection: dialled.connection,
-            tunnel: dialled.tunnel,
+            way: Way::Dialled(dialled),
+        }
+    }
+
+    /// A client of a supernode in this process.
+    #[must_use]
+    pub fn local(runtime: Arc<dyn Runtime>, client: Arc<LocalClient>) -> Self {
+        Self {
+            runtime,
+            way: Way::Local(client),
         }
     }
 
     /// The tunnel that the connection goes through; `None` over UDP.
     #[must_use]
     pub fn tunnel(&self) -> Option<&Arc<Tunnel>> {
-        self.tunnel.as_ref()
+        match &self.way {
+            Way::Dialled(dialled) => dialled.tunnel.as_ref(),
+            Way::Local(_) => None,
+        }
     }
 
-    /// The connection underneath.
+    /// The connection underneath; `None` to a supernode in this process.
     #[must_use]
-    pub fn connection(&self) -> &Connection {
-        &self.connection
+    pub fn connection(&self) -> Option<&Connection> {
+        match &self.way {
+            Way::Dialled(dialled) => Some(&dialled.connection),
+            Way::Local(_) => None,
+        }
     }
 
     /// Asks, and waits for the answer.
@@ -99,9 +121,12 @@ impl NodeClient {
     /// # Errors
     /// Every way in which it can fail is a variant of [`RequestError`].
     pub async fn request(&self, request: &Request) -> Result<Response, RequestError> {
+        let connection = match &self.way {
+            Way::Dialled(dialled) => &dialled.connection,
+            Way::Local(client) => return Ok(client.request(request.clone())?),
+        };
         let exchange = async {
-            let (mut sender, mut receiver) = self
-                .connection
+            let (mut sender, mut receiver) = connection
                 .open_bi()
                 .await
                 .map_err(|_lost| RequestError::Lost)?;
@@ -136,7 +161,7 @@ impl NodeClient {
                 relay,
             } => {
                 observed.set_ip(observed.ip().to_canonical());
-                if self.tunnel.is_some() {
+                if self.tunnel().is_some() {
                     observed = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
                 }
                 Ok(Registered {
@@ -252,8 +277,14 @@ impl NodeClient {
     /// # Errors
     /// When the connection is over.
     pub async fn next_push(&self) -> Result<Push, ConnectionLost> {
+        let connection = match &self.way {
+            Way::Dialled(dialled) => &dialled.connection,
+            Way::Local(client) => {
+                return client.next_push().await.ok_or(ConnectionLost::ClosedHere);
+            }
+        };
         loop {
-            let mut stream = self.connection.accept_uni().await?;
+            let mut stream = connection.accept_uni().await?;
             let read = timeout(&*self.runtime, RESPONSE_TIMEOUT, stream.recv(MAX_MESSAGE)).await;
             let Some(Ok(Some(message))) = read else {
                 tracing::debug!("a push did not arrive whole");
@@ -268,12 +299,17 @@ impl NodeClient {
 
     /// Says good-bye.
     pub fn close(&self) {
-        self.connection.close(CloseCode::Done, "done");
+        if let Some(connection) = self.connection() {
+            connection.close(CloseCode::Done, "done");
+        }
     }
 
     /// A relay listens where the supernode itself is reached, as far as it does not say otherwise.
     fn located(&self, mut grant: RelayGrant) -> RelayGrant {
-        let reached = self.connection.remote_address();
+        let Some(connection) = self.connection() else {
+            return grant;
+        };
+        let reached = connection.remote_address();
         if grant.server.ip().is_unspecified() {
             grant.server.set_ip(reached.ip());
         }

@@ -1,3 +1,4 @@
 //! Finding people without a supernode that knows them.
 
+pub mod door;
 pub mod lan;

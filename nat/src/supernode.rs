@@ -7,4 +7,4 @@ pub mod relay;
 mod service;
 pub mod vouch;
 
-pub use service::{ReachableRelay, Supernode, SupernodeStatus};
+pub use service::{LocalClient, ReachableRelay, Supernode, SupernodeStatus};

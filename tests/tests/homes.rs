@@ -1068,7 +1068,7 @@ fn a_full_supernode_sends_newcomers_away_and_keeps_those_it_has() {
                 kept.push(client);
             }
             Err(RequestError::Lost) => {
-                let reason = client.connection().close_reason();
+                let reason = client.connection().and_then(Connection::close_reason);
                 let overloaded = ConnectionLost::ClosedByPeer(CloseCode::Overloaded);
                 assert_eq!(reason, Some(overloaded));
             }
@@ -1084,7 +1084,9 @@ fn a_full_supernode_sends_newcomers_away_and_keeps_those_it_has() {
     assert_eq!(
         anonymous
             .iter()
-            .filter(|client| client.connection().close_reason().is_some())
+            .filter(|client| client
+                .connection()
+                .is_some_and(|up| up.close_reason().is_some()))
             .count(),
         2
     );

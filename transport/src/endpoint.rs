@@ -296,6 +296,8 @@ struct State {
 
 #[derive(Clone)]
 struct NodeService {
+    /// Whose attempts are looked at; without it everybody's.
+    source: Option<SourceFilter>,
     config: Arc<quinn::ServerConfig>,
     accepted: mpsc::Sender<Connection>,
 }
@@ -527,6 +529,28 @@ impl Endpoint {
         keys: &NodeKeys,
         verifier: Arc<dyn VerifyPeer>,
     ) -> Result<NodeListener, ConfigError> {
+        self.serve(keys, verifier, None)
+    }
+
+    /// As [`Self::serve_nodes`], for clients that `source` lets in; others are ignored without a packet.
+    ///
+    /// # Errors
+    /// When the key makes no handshake.
+    pub fn serve_nodes_from(
+        &self,
+        keys: &NodeKeys,
+        verifier: Arc<dyn VerifyPeer>,
+        source: SourceFilter,
+    ) -> Result<NodeListener, ConfigError> {
+        self.serve(keys, verifier, Some(source))
+    }
+
+    fn serve(
+        &self,
+        keys: &NodeKeys,
+        verifier: Arc<dyn VerifyPeer>,
+        source: Option<SourceFilter>,
+    ) -> Result<NodeListener, ConfigError> {
         let shared = &self.inner.shared;
         let crypto = noise::server_config(ServerHandshake {
             patterns: vec![Pattern::NkHfs, Pattern::IkHfs],
@@ -545,6 +569,7 @@ impl Endpoint {
         config.migration(true);
         let (accepted, connections) = mpsc::channel(ACCEPT_QUEUE);
         shared.lock().nodes = Some(NodeService {
+            source,
             config: Arc::new(config),
             accepted,
         });
@@ -812,6 +837,12 @@ impl Shared {
     }
 
     fn accept_node(self: &Arc<Self>, incoming: quinn::Incoming, nodes: NodeService) {
+        let from = crate::mux::canonical(incoming.remote_address());
+        if nodes.source.as_ref().is_some_and(|welcome| !welcome(from)) {
+            self.lock().stats.unexpected_source += 1;
+            incoming.ignore();
+            return;
+        }
         let running = self.handshakes.load(Ordering::Relaxed);
         if running >= MAX_HANDSHAKES {
             self.lock().stats.overloaded += 1;

@@ -17,7 +17,7 @@ use std::{
 use ahoy_transport::{
     connection::{CloseCode, Connection, MessageReceiver, MessageSender},
     endpoint::{Endpoint, NodeAuth, NodeListener},
-    identity::NodeAddress,
+    identity::{DeviceId, NodeAddress, UserId},
     mux::seen_address,
     runtime::{Runtime, RuntimeExt, Task, timeout},
 };
@@ -26,7 +26,7 @@ use tokio::sync::{Notify, mpsc};
 use super::{
     admission::check_registration,
     protocol::{MAX_MESSAGE, Push, Refusal, RelayGrant, Request, Response},
-    registry::{Answer, ConnectionKey, Limits, Newcomer, Registry, RegistryCounters},
+    registry::{Answer, ConnectionKey, Limits, Newcomer, NoRoom, Registry, RegistryCounters},
     relay::{
         counters::RelayCounters, credentials::CredentialOwner, server::RelayServer, source_key,
     },
@@ -115,7 +115,8 @@ struct State {
 }
 
 struct Outbox {
-    connection: Connection,
+    /// None for the device in this process.
+    connection: Option<Connection>,
     queue: mpsc::Sender<QueuedPush>,
 }
 
@@ -194,6 +195,34 @@ impl Supernode {
             .push(task);
     }
 
+    /// Makes a device of this process a client, without a connection. The device need not prove itself, and is not
+    /// metered.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn attach(&self, user: UserId, device: DeviceId) -> Result<LocalClient, NoRoom> {
+        let (queue, pushes) = mpsc::channel(PUSH_QUEUE);
+        let mut state = self.shared.lock();
+        let key = ConnectionKey(state.next_key);
+        let newcomer = Newcomer {
+            device: Some((user, device)),
+            source: Ipv4Addr::LOCALHOST.into(),
+        };
+        let now = self.shared.runtime.now();
+        state.registry.handle_connected(now, key, newcomer)?;
+        state.next_key += 1;
+        let outbox = Outbox {
+            connection: None,
+            queue,
+        };
+        state.clients.insert(key, outbox);
+        Ok(LocalClient {
+            shared: Arc::clone(&self.shared),
+            key,
+            pushes: tokio::sync::Mutex::new(pushes),
+        })
+    }
+
     /// Counters and sizes.
     #[must_use]
     pub fn status(&self) -> SupernodeStatus {
@@ -238,9 +267,9 @@ impl Supernode {
             reason = "everybody is told the same at once"
         )]
         for (_key, outbox) in state.clients.drain() {
-            outbox
-                .connection
-                .close(CloseCode::Draining, "the supernode stops");
+            if let Some(connection) = outbox.connection {
+                connection.close(CloseCode::Draining, "the supernode stops");
+            }
         }
     }
 }
@@ -248,6 +277,49 @@ impl Supernode {
 impl Drop for Supernode {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// A device in the supernode's own process. It is gone when this is dropped.
+#[derive(Debug)]
+pub struct LocalClient {
+    shared: Arc<Shared>,
+    key: ConnectionKey,
+    pushes: tokio::sync::Mutex<mpsc::Receiver<QueuedPush>>,
+}
+
+impl LocalClient {
+    /// Asks; the answer is there at once. No relay is to be had.
+    ///
+    /// # Errors
+    /// As over a connection.
+    pub fn request(&self, request: Request) -> Result<Response, Refusal> {
+        let shared = &self.shared;
+        match shared.route(self.key, request)? {
+            Answer::Respond(response) => Ok(response),
+            Answer::Registered => Ok(Response::Registered {
+                // Nothing was sent, so nothing was seen.
+                observed: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+                now_millis: shared.runtime.unix_millis(),
+                relay: None,
+            }),
+            Answer::RelayGrant | Answer::AllowRelay(_) => Err(Refusal::NoRelay),
+        }
+    }
+
+    /// The next push, or `None` when the supernode has stopped.
+    pub async fn next_push(&self) -> Option<Push> {
+        let queued = self.pushes.lock().await.recv().await?;
+        // It was encoded here.
+        Push::decode(&queued.bytes).ok()
+    }
+}
+
+impl Drop for LocalClient {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.registry.handle_closed(self.key);
+        state.clients.remove(&self.key);
     }
 }
 
@@ -285,26 +357,8 @@ impl Shared {
             )
             .inspect_err(|_refused| self.lock().registry.note_refused())?;
         }
-        let now = self.runtime.now();
-        let mut state = self.lock();
-        let (answer, routed) = match request {
-            Ok(request) => state.registry.handle_request(now, key, request)?,
-            Err(malformed) => {
-                state.registry.note_refused();
-                return Err(malformed);
-            }
-        };
-        if let Some(routed) = routed {
-            let queued = state
-                .clients
-                .get(&routed.to)
-                .is_some_and(|outbox| self.push(outbox, &routed.push));
-            if !queued {
-                return Err(Refusal::Full);
-            }
-        }
-        drop(state);
-        Ok(Reply::Now(match answer {
+        let request = request.inspect_err(|_malformed| self.lock().registry.note_refused())?;
+        Ok(Reply::Now(match self.route(key, request)? {
             Answer::Respond(response) => response,
             Answer::Registered => Response::Registered {
                 observed: seen_address(connection.remote_address()),
@@ -314,6 +368,23 @@ impl Shared {
             Answer::RelayGrant => Response::Relay(grant(connection, relay)?),
             Answer::AllowRelay(other) => return Ok(Reply::AfterProof(other)),
         }))
+    }
+
+    /// Has the registry decide, and hands on what comes of it: one step.
+    fn route(&self, key: ConnectionKey, request: Request) -> Result<Answer, Refusal> {
+        let now = self.runtime.now();
+        let mut state = self.lock();
+        let (answer, routed) = state.registry.handle_request(now, key, request)?;
+        if let Some(routed) = routed {
+            let queued = state
+                .clients
+                .get(&routed.to)
+                .is_some_and(|outbox| self.push(outbox, &routed.push));
+            if !queued {
+                return Err(Refusal::Full);
+            }
+        }
+        Ok(answer)
     }
 
     /// Has `other` prove its key, unless it has done so, and opens the relays of this supernode towards it.
@@ -440,7 +511,7 @@ async fn accept(shared: Arc<Shared>, mut incoming: NodeListener, relay: Option<R
             }
             state.next_key += 1;
             let outbox = Outbox {
-                connection: connection.clone(),
+                connection: Some(connection.clone()),
                 queue,
             };
             state.clients.insert(key, outbox);

@@ -8,6 +8,7 @@ use std::{
 
 use ahoy_nat::{client::NodeClient, supernode::protocol::Registration};
 use ahoy_transport::{
+    connection::Connection,
     endpoint::{ConnectError, Endpoint, NodeAuth},
     identity::NodeAddress,
     noise::HandshakeError,
@@ -131,7 +132,7 @@ pub(super) async fn examine(
         }
     };
     examined.report.reached_by_udp = true;
-    let rtt = client.connection().rtt();
+    let rtt = client.connection().map(Connection::rtt).unwrap_or_default();
     examined.report.rtt_ms = Some(millis(rtt));
     let asked = runtime.unix_millis();
     let registered = client.register(somebody.registration(&**runtime)).await;
