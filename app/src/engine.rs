@@ -9,7 +9,8 @@ use std::{io, sync::Arc};
 
 use ahoy_nat::{
     dial::{NodePlace, Ways, dial},
-    home::{ConnectFailure, Dialling, Home, HomePolicy, Registrant},
+    discovery::door::LanDoor,
+    home::{ConnectFailure, Dialling, Home, HomeEvent, HomePolicy, Registrant},
     netmon::NetMonitor,
     port::{PortHub, SharedPort},
     portmap::{PortMapper, library::LibraryRouter, manager::Policy},
@@ -70,13 +71,7 @@ impl Registrant for Device {
     }
 
     fn registration(&self, epoch: u64) -> Registration {
-        let me = self.me.borrow();
-        Registration {
-            epoch,
-            certificate: me.certificate.as_bytes().to_vec(),
-            log: me.log.to_bytes(),
-            seal_key: me.keys.seal_key_record().as_bytes().to_vec(),
-        }
+        self.me.borrow().registration(epoch)
     }
 }
 
@@ -91,6 +86,21 @@ impl Ending {
             tracing::debug!("the engine is gone without a word");
         }
     }
+}
+
+fn open_door(
+    runtime: &Arc<dyn Runtime>,
+    config: &EngineConfig,
+    events: mpsc::Sender<(NodeId, HomeEvent)>,
+) -> Option<LanDoor> {
+    if !config.lan_discovery || !config.path.allows_direct() {
+        return None;
+    }
+    let me = &config.me;
+    let registration = me.registration(u64::from_be_bytes(runtime.random_array()));
+    LanDoor::open(runtime, me.user, me.keys.id(), registration, events)
+        .inspect_err(|error| tracing::warn!(%error, "not to be found in this network"))
+        .ok()
 }
 
 /// Starts an engine. It runs until somebody sends [`handle::Command::Quit`] or all handles are gone.
@@ -133,6 +143,7 @@ pub fn start(
             )
         })
         .collect();
+    let door = open_door(runtime, &config, home_events);
     let forward = inbox.clone();
     let forwarder = runtime.spawn_task(async move {
         while let Some((node, event)) = from_homes.recv().await {
@@ -177,6 +188,7 @@ pub fn start(
         events,
     );
     engine.homes = homes;
+    engine.door = door;
     let mapped = mapper.as_ref().map(|mapper| {
         let (mut mapped, gatherer) = (mapper.candidates(), Arc::clone(&engine.gatherer));
         runtime.spawn_task(async move {

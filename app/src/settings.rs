@@ -112,6 +112,8 @@ pub struct Settings {
     pub path: PathPolicy,
     /// Asks the router to let others in (PCP, NAT-PMP, UPnP).
     pub port_mapping: bool,
+    /// Finds people in the own network, and is found there, without a supernode.
+    pub lan_discovery: bool,
     /// Where to register, best first; `ahoy-node:` links.
     #[serde(serialize_with = "write_homes", deserialize_with = "read_homes")]
     pub homes: Vec<NodeLink>,
@@ -129,6 +131,7 @@ impl Default for Settings {
             strangers: Strangers::default(),
             path: PathPolicy::default(),
             port_mapping: true,
+            lan_discovery: true,
             homes: vec![],
             proxy: None,
         }

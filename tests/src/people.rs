@@ -336,6 +336,7 @@ impl Stage {
             allow_loopback: false,
             port_mapping: false,
             upkeep: Upkeep::default(),
+            lan_discovery: false,
             probe: Some(probe.clone()),
             measure_cost: false,
         };

@@ -340,6 +340,7 @@ fn person(
         limits: CallConfig::default(),
         allow_loopback: true,
         port_mapping: false,
+        lan_discovery: false,
         proxy: None,
         upkeep: Upkeep::default(),
         probe: None,

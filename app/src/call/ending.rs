@@ -24,7 +24,7 @@ pub enum Side {
 /// Being blocked is not among the reasons: it looks like [`Ending::NoAnswer`], on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Unreachable {
-    /// No record of this person was found.
+    /// Nothing says where this person is: no home is known, and nobody in the own network answers.
     Unknown,
     /// None of the person's devices is registered.
     Offline,

@@ -8,6 +8,8 @@ use super::{CliError, MediaFlags, MediaPlan, media::writable, values};
 use crate::link::PersonLink;
 
 /// Call somebody, without a window.
+///
+/// Who is in the same network is found without a supernode and without internet, unless --no-lan says otherwise.
 #[derive(Debug, Clone, Args)]
 pub struct CallArgs {
     /// Whom: the name of a contact, or an ahoy: link.
@@ -57,6 +59,9 @@ pub struct CallPlan {
 }
 
 /// Wait for calls, without a window. Prints this device's link once it can be called.
+///
+/// Others reach it through the supernodes of the profile or of --via, and those in the same network without any,
+/// unless --no-lan says otherwise.
 #[derive(Debug, Clone, Args)]
 pub struct AnswerArgs {
     /// Answer every call by itself, those of strangers too.

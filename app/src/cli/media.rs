@@ -35,6 +35,9 @@ pub struct MediaFlags {
     /// Do not ask the router to let others in.
     #[arg(long)]
     pub no_portmap: bool,
+    /// Find nobody in the own network without a supernode, and be not found there.
+    #[arg(long)]
+    pub no_lan: bool,
 }
 
 /// Where sound comes from.
@@ -80,6 +83,8 @@ pub struct MediaPlan {
     pub ptime_millis: Option<u16>,
     /// Do not ask the router to let others in.
     pub no_portmap: bool,
+    /// Find nobody in the own network without a supernode, and be not found there.
+    pub no_lan: bool,
 }
 
 /// Most supernodes named for one call: a device keeps two or three warm.
@@ -138,6 +143,7 @@ impl MediaFlags {
             bitrate_bps: self.bitrate,
             ptime_millis: self.ptime,
             no_portmap: self.no_portmap,
+            no_lan: self.no_lan,
         })
     }
 }

@@ -74,7 +74,7 @@ fn a_call_is_planned_from_its_options() {
     std::fs::write(&wav, "").unwrap();
     let line = format!(
         "{} --for 8 --timeout 2.5 --report {}/r.json --json --audio-in {} --audio-out null \
-         --via {} --via {} --path relay --bitrate 24k --ptime 40 --no-portmap",
+         --via {} --via {} --path relay --bitrate 24k --ptime 40 --no-portmap --no-lan",
         eva(),
         folder.path().display(),
         wav.display(),
@@ -97,6 +97,7 @@ fn a_call_is_planned_from_its_options() {
             bitrate_bps: Some(24_000),
             ptime_millis: Some(40),
             no_portmap: true,
+            no_lan: true,
         },
     };
     assert_eq!(plan, expected);

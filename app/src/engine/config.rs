@@ -6,7 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use ahoy_nat::dial::{NodePlace, Ways};
+use ahoy_nat::{
+    dial::{NodePlace, Ways},
+    supernode::protocol::Registration,
+};
 use ahoy_transport::{
     identity::{DeviceCertificate, DeviceKeys, Host, NodeAddress, UserId, log::DeviceLog},
     runtime::{Runtime, resolve_node},
@@ -35,6 +38,17 @@ pub struct Me {
 }
 
 impl Me {
+    /// What a supernode is told of this device, under a fresh `epoch`.
+    #[must_use]
+    pub fn registration(&self, epoch: u64) -> Registration {
+        Registration {
+            epoch,
+            certificate: self.certificate.as_bytes().to_vec(),
+            log: self.log.to_bytes(),
+            seal_key: self.keys.seal_key_record().as_bytes().to_vec(),
+        }
+    }
+
     /// The device of `identity`, whose owner is called `name`.
     #[must_use]
     pub fn of(identity: &Identity, name: &str) -> Self {
@@ -197,6 +211,9 @@ pub struct EngineConfig {
     pub port_mapping: bool,
     /// What keeps calls up. Everything, but in tests.
     pub upkeep: Upkeep,
+    /// Be found, and find others, in the own network without a supernode. Only where media may go directly: it shows
+    /// others there where we are.
+    pub lan_discovery: bool,
     /// Logs for measuring mouth to ear.
     pub probe: Option<Probe>,
     /// Measure this process's CPU time and memory.

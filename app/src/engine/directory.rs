@@ -4,9 +4,14 @@
 //! person's own key, stands in the person's device log, and that log is no contradiction to the one seen
 //! before: see [`judge`].
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use ahoy_nat::{client::NodeClient, dial::dial, supernode::protocol::Registration};
+use ahoy_nat::{
+    client::NodeClient,
+    dial::{Ways, dial},
+    discovery::lan,
+    supernode::protocol::Registration,
+};
 use ahoy_transport::{
     endpoint::{Endpoint, NodeAuth},
     identity::{
@@ -27,6 +32,11 @@ use crate::{
 /// Asking one supernode: connect, and one round trip.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long supernodes have before this network is searched too: longer than a good one takes.
+const LAN_AFTER: Duration = Duration::from_millis(300);
+/// How long somebody in this network may take to answer.
+const LAN_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// A device that can be called through a supernode.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
@@ -38,6 +48,8 @@ pub(super) struct Target {
     pub(super) client: NodeClient,
     /// The longest log of the person that we know of now.
     pub(super) log: Option<DeviceLog>,
+    /// Found in this network, behind its own door.
+    pub(super) nearby: bool,
 }
 
 /// Why a registration is not believed.
@@ -72,6 +84,7 @@ pub(super) struct Findings {
     pub(super) targets: Vec<Target>,
     /// Connections opened for this call. They stay open for replies.
     pub(super) guests: Vec<(NodeId, NodeClient)>,
+    asked: usize,
     answered: usize,
     distrusted: Option<Distrust>,
 }
@@ -83,10 +96,20 @@ impl Findings {
             tracing::warn!(%distrust, "a supernode's answer is not genuine");
             return Unreachable::Untrusted;
         }
-        match self.answered {
-            0 => Unreachable::NoRoute,
-            _ => Unreachable::Offline,
+        match (self.asked, self.answered) {
+            (0, _) => Unreachable::Unknown,
+            (_, 0) => Unreachable::NoRoute,
+            (_, _) => Unreachable::Offline,
         }
+    }
+
+    fn is_somebody(&self) -> bool {
+        !self.targets.is_empty()
+    }
+
+    /// These, or `others` if these are of nobody.
+    fn or(self, others: Self) -> Self {
+        if self.is_somebody() { self } else { others }
     }
 }
 
@@ -98,10 +121,13 @@ pub(super) async fn look_up(
     user: UserId,
     known: Option<DeviceLog>,
 ) -> Findings {
+    let mut findings = Findings {
+        asked: directories.len(),
+        ..Findings::default()
+    };
     let asking = directories
         .into_iter()
         .map(|directory| ask(&runtime, &endpoint, directory, user));
-    let mut findings = Findings::default();
     let now_millis = runtime.unix_millis();
     for answer in join_all(asking).await.into_iter().flatten() {
         findings.answered += 1;
@@ -120,6 +146,7 @@ pub(super) async fn look_up(
                             node: answer.node.clone(),
                             client: answer.client.clone(),
                             log,
+                            nearby: false,
                         });
                     }
                 }
@@ -134,6 +161,59 @@ pub(super) async fn look_up(
         }
     }
     findings
+}
+
+/// As [`look_up`], and in this network when supernodes find nobody or take their time. Whoever finds somebody first
+/// counts.
+pub(super) async fn look_around(
+    runtime: Arc<dyn Runtime>,
+    endpoint: Endpoint,
+    directories: Vec<Directory>,
+    user: UserId,
+    known: Option<DeviceLog>,
+) -> Findings {
+    let far = look_up(
+        Arc::clone(&runtime),
+        endpoint.clone(),
+        directories,
+        user,
+        known.clone(),
+    );
+    let mut far = pin!(far);
+    let early = timeout(&*runtime, LAN_AFTER, &mut far).await;
+    let mut near = pin!(look_near(runtime, endpoint, user, known));
+    match early {
+        Some(found) if found.is_somebody() => found,
+        Some(nobody) => near.await.or(nobody),
+        None => tokio::select! {
+            biased;
+            found = &mut far => if found.is_somebody() { found } else { near.await.or(found) },
+            found = &mut near => if found.is_somebody() { found } else { far.await },
+        },
+    }
+}
+
+/// Looks for `user` in this network: by multicast, then at the door of each device that answered.
+async fn look_near(
+    runtime: Arc<dyn Runtime>,
+    endpoint: Endpoint,
+    user: UserId,
+    known: Option<DeviceLog>,
+) -> Findings {
+    let reaching = Reaching {
+        ways: Ways::Udp,
+        proxy: None,
+    };
+    let doors = lan::find(&runtime, user, LAN_TIMEOUT)
+        .await
+        .into_iter()
+        .map(|door| Directory::Guest(NodeAddress::new(door.node, door.addr), reaching.clone()))
+        .collect();
+    let mut found = look_up(runtime, endpoint, doors, user, known).await;
+    for target in &mut found.targets {
+        target.nearby = true;
+    }
+    found
 }
 
 struct AnswerOf {

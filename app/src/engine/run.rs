@@ -8,6 +8,7 @@ use std::{
 
 use ahoy_nat::{
     client::{NodeClient, RequestError},
+    discovery::door::LanDoor,
     gather::Gatherer,
     home::{Home, HomeEvent, HomeUp},
     netmon::NetworkState,
@@ -55,6 +56,9 @@ pub(super) const EVENT_QUEUE: usize = 256;
 const TICK: Duration = Duration::from_millis(200);
 /// Every so many ticks the other side is told what we measured.
 const TICKS_PER_REPORT: u32 = 5;
+/// After this long without a home it counts that this network can call us: more than a connection and its first lost
+/// packets take.
+const HOMES_FIRST: Duration = Duration::from_secs(5);
 /// Calls whose legs may exist at once: the one in hand, and those just ending.
 const MAX_SLOTS: usize = 8;
 
@@ -114,6 +118,8 @@ pub(super) struct Engine {
     pub(super) relays: Relays,
     pub(super) gatherer: Arc<Gatherer>,
     pub(super) homes: Vec<Home>,
+    /// Where others in this network deliver.
+    pub(super) door: Option<LanDoor>,
     /// Asks the router to let others in.
     pub(super) mapper: Option<PortMapper>,
     pub(super) calls: Calls,
@@ -125,6 +131,7 @@ pub(super) struct Engine {
     commands: mpsc::Receiver<Command>,
     view: watch::Sender<View>,
     events: broadcast::Sender<Event>,
+    began: Instant,
     ready: bool,
     home_was_up: BTreeMap<NodeId, bool>,
     people: People,
@@ -171,6 +178,7 @@ impl Engine {
                 config.allow_loopback,
             )),
             people: People::read(&*book),
+            began: runtime.now(),
             runtime,
             config,
             me,
@@ -179,6 +187,7 @@ impl Engine {
             hub,
             nat,
             homes: Vec::new(),
+            door: None,
             mapper: None,
             calls: Calls::new(limits),
             slots: BTreeMap::new(),
@@ -217,6 +226,7 @@ impl Engine {
                 Some(happening) = happenings.recv() => self.handle(happening),
                 Ok(()) = self.me.changed() => {
                     self.config.me = self.me.borrow_and_update().clone();
+                    self.renew_door();
                 }
                 () = timer => {
                     let now = self.runtime.now();
@@ -224,6 +234,7 @@ impl Engine {
                 }
                 () = &mut tick => {
                     tick.reset(self.runtime.now() + TICK);
+                    self.look_at_door();
                     self.handle_tick();
                 }
             }
@@ -254,6 +265,7 @@ impl Engine {
         }
         self.slots.clear();
         self.homes.clear();
+        self.door = None;
         if let Some(mapper) = self.mapper.take() {
             mapper.close().await;
         }
@@ -394,12 +406,7 @@ impl Engine {
                 if self.home_was_up.insert(node, true) == Some(false) {
                     self.publish(Event::HomeBack { node });
                 }
-                if !self.ready {
-                    self.ready = true;
-                    let link = self.link();
-                    self.view.send_modify(|view| view.link = Some(link.clone()));
-                    self.publish(Event::Ready { link });
-                }
+                self.become_ready();
             }
             HomeEvent::Lost { reason } => {
                 tracing::debug!(?node, reason, "home lost");
@@ -425,6 +432,9 @@ impl Engine {
         if let Some(mapper) = &self.mapper {
             mapper.poke();
         }
+        if let Some(door) = &self.door {
+            door.network_changed();
+        }
         if !state.networks.is_offline() {
             self.homes.iter().for_each(Home::kick);
         }
@@ -432,6 +442,39 @@ impl Engine {
             self.nat.measure_anew();
         }
         self.each_leg(|leg| leg.network_changed(state));
+    }
+
+    /// Where no home answers, this network can call us. Whoever started us listens by the first tick.
+    fn look_at_door(&mut self) {
+        let waited = self.runtime.now() >= self.began + HOMES_FIRST;
+        if self.ready || self.door.is_none() || !(self.homes.is_empty() || waited) {
+            return;
+        }
+        if !self.homes.is_empty() {
+            tracing::warn!("no supernode answers: only people in this network can call so far");
+        }
+        self.become_ready();
+    }
+
+    /// What callers in this network are shown of us is as new as what homes have.
+    fn renew_door(&mut self) {
+        if let Some(door) = &mut self.door {
+            let epoch = u64::from_be_bytes(self.runtime.random_array());
+            let renewed = door.renew(self.config.me.registration(epoch));
+            if let Err(error) = renewed {
+                tracing::warn!(%error, "callers in this network see an old certificate");
+            }
+        }
+    }
+
+    /// Somebody can call us now.
+    fn become_ready(&mut self) {
+        if !self.ready {
+            self.ready = true;
+            let link = self.link();
+            self.view.send_modify(|view| view.link = Some(link.clone()));
+            self.publish(Event::Ready { link });
+        }
     }
 
     /// Our link with the homes we have.
@@ -693,6 +736,10 @@ impl Engine {
     // --- small helpers ---------------------------------------------------------------------------
 
     fn home(&self, node: NodeId) -> Option<Arc<HomeUp>> {
+        let door = self.door.as_ref();
+        if let Some(door) = door.filter(|door| door.place().node == node) {
+            return Some(door.up());
+        }
         self.homes.iter().find(|home| home.node() == node)?.up()
     }
 

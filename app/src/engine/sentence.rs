@@ -23,7 +23,10 @@ pub fn ended(name: &str, ended: &EndedCall) -> String {
             format!("{name} answered, and hung up before any sound came.")
         }
         Ending::AnsweredElsewhere => "Answered on another of your devices.".into(),
-        Ending::Unreachable(Unreachable::Unknown | Unreachable::Offline) => format!(
+        Ending::Unreachable(Unreachable::Unknown) => format!(
+            "The link of {name} names no supernode, and {name} was not found in this network. Where both are in one, ahoy has to run there and lan_discovery to be on at both (no --no-lan, no --path relay); from anywhere else, ask for a link that names a supernode."
+        ),
+        Ending::Unreachable(Unreachable::Offline) => format!(
             "{name} is not online at the supernodes in their link. Ask them whether ahoy runs, or for a new link."
         ),
         Ending::Unreachable(Unreachable::HomeBusy) => {

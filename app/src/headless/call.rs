@@ -164,9 +164,11 @@ pub async fn answer(profile: &Profile, plan: AnswerPlan) -> Result<(), CliError>
     };
     let limits = CallConfig::default();
     let mut running = start(profile, &plan.media, plan.echo, answering, limits).await?;
-    if running.homes == 0 {
+    if running.homes == 0 && !running.lan {
         return Err(CliError::usage(
-            "nobody could call you: name a supernode with --via ahoy-node:…, or run one (ahoy supernode --print-link)",
+            "nobody could call you: name a supernode with --via ahoy-node:…, or run one (ahoy supernode --print-link); \
+             in your own network you could be called without one, but that is switched off (lan_discovery in the \
+             settings, --no-lan or --path)",
         ));
     }
     let control = serve(&running)?;

@@ -320,6 +320,7 @@ fn person(
         allow_loopback: stage.one_machine,
         port_mapping: false,
         upkeep: Upkeep::default(),
+        lan_discovery: false,
         probe: Some(probe.clone()),
         measure_cost: script.measure_cost && role == Role::Caller,
     };

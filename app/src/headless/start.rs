@@ -44,6 +44,8 @@ pub(crate) struct Running {
     _renewal: Task,
     /// Supernodes it registers at.
     pub(crate) homes: usize,
+    /// It is found in its own network.
+    pub(crate) lan: bool,
 }
 
 /// Starts an engine as the person of `profile`; the first use makes one.
@@ -95,6 +97,9 @@ pub(crate) async fn start(
         settings.strangers,
     );
     let count = homes.len();
+    // With all supernodes on this machine everybody is here, and nobody comes from outside.
+    let all_here = count > 0 && homes.iter().all(|(_address, addr)| addr.ip().is_loopback());
+    let lan = settings.lan_discovery && !media.no_lan && path.allows_direct() && !all_here;
     let config = |listen| EngineConfig {
         me: Me::of(&identity, &name),
         listen,
@@ -109,9 +114,9 @@ pub(crate) async fn start(
         port_mapping: settings.port_mapping
             && path.allows_direct()
             && !media.no_portmap
-            // With all supernodes on this machine nobody comes from outside.
-            && !(count > 0 && homes.iter().all(|(_address, addr)| addr.ip().is_loopback())),
+            && !all_here,
         upkeep: Upkeep::default(),
+        lan_discovery: lan,
         probe: None,
         measure_cost: true,
     };
@@ -141,6 +146,7 @@ pub(crate) async fn start(
         ending,
         lock,
         homes: count,
+        lan,
     })
 }
 

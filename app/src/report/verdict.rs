@@ -44,7 +44,8 @@ pub fn verdict(ending: Ending, report: &Report) -> String {
             "The other side could not be reached: {}; {}.",
             report.reason,
             match why {
-                Unreachable::Unknown => "ask for a fresh link",
+                Unreachable::Unknown =>
+                    "be in one network with them, or ask for a link that names a supernode",
                 Unreachable::Offline => "ask whether this app is open there, or call later",
                 Unreachable::HomeBusy => "try again in a minute",
                 Unreachable::NoRoute =>

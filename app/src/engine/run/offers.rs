@@ -22,7 +22,7 @@ use crate::{
     engine::{
         book::Welcome,
         config::Answering,
-        directory::{Directory, Findings, look_up},
+        directory::{Directory, Findings, look_around, look_up},
         handle::Event,
         leg::{Carrier, Leg, LegEvent},
         relays::RelaySource,
@@ -58,9 +58,15 @@ impl Engine {
             self.endpoint.clone(),
             self.inbox.clone(),
         );
+        // Whoever shall not learn our address is not asked for it in this network, where that shows.
+        let lan = self.config.lan_discovery && !self.book.relay_only(user);
         self.runtime
             .spawn_task(async move {
-                let findings = look_up(runtime, endpoint, directories, user, known).await;
+                let findings = if lan {
+                    look_around(runtime, endpoint, directories, user, known).await
+                } else {
+                    look_up(runtime, endpoint, directories, user, known).await
+                };
                 // The engine is gone: so is the call.
                 inbox
                     .send(Internal::Found { call, findings })
@@ -110,8 +116,10 @@ impl Engine {
             user: target.device.user(),
             epoch: target.epoch,
         };
-        let lent = RelaySource::guest(target.node.clone(), target.client.clone());
-        let context = self.leg_context(call, target.device, Some(lent));
+        // A door lends no relay.
+        let lent = (!target.nearby)
+            .then(|| RelaySource::guest(target.node.clone(), target.client.clone()));
+        let context = self.leg_context(call, target.device, lent);
         let mut leg = Leg::new(context, Role::Caller, secret.clone(), carrier);
         leg.open();
         let me = &self.config.me;
