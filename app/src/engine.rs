@@ -18,7 +18,7 @@ use ahoy_nat::{
 };
 use ahoy_transport::{
     endpoint::{Endpoint, EndpointConfig, NodeAuth},
-    identity::NodeId,
+    identity::{NodeAddress, NodeId},
     runtime::{Runtime, RuntimeExt},
 };
 use tokio::sync::{broadcast, mpsc, watch};
@@ -40,7 +40,7 @@ mod run;
 pub mod sentence;
 
 use book::AddressBook;
-use config::{EngineConfig, Me};
+use config::{EngineConfig, Me, Reaching};
 use handle::{COMMAND_QUEUE, EngineHandle, View};
 use nat::NatScout;
 use renewal::Renewer;
@@ -52,6 +52,21 @@ struct Device {
     endpoint: Endpoint,
     /// Who we are, as of now.
     me: watch::Receiver<Me>,
+    /// Our homes, and how they are found.
+    homes: Vec<NodeAddress>,
+    reaching: Reaching,
+}
+
+impl Device {
+    /// Where a home is that could not be looked up when the engine was started.
+    async fn locate(&self, node: NodeId) -> Result<NodePlace, ConnectFailure> {
+        let address = self.homes.iter().find(|home| home.node == node);
+        let address = address.ok_or_else(|| ConnectFailure("no home of ours".into()))?;
+        self.reaching
+            .locate(&**self.endpoint.runtime(), address)
+            .await
+            .map_err(|error| ConnectFailure(format!("its name has no address: {error}")))
+    }
 }
 
 impl Registrant for Device {
@@ -63,6 +78,13 @@ impl Registrant for Device {
                     keys: Arc::clone(&me.keys),
                     certificate: me.certificate.clone(),
                 }
+            };
+            let located;
+            let place = if place.udp.ip().is_unspecified() {
+                located = self.locate(node).await?;
+                &located
+            } else {
+                place
             };
             dial(&self.endpoint, node, place, auth, ways)
                 .await
@@ -127,6 +149,8 @@ pub fn start(
     let registrant: Arc<dyn Registrant> = Arc::new(Device {
         endpoint: endpoint.clone(),
         me: me.clone(),
+        homes: config.homes.iter().map(|(home, _)| home.clone()).collect(),
+        reaching: config.reaching(),
     });
     let homes: Vec<Home> = config
         .homes

@@ -27,9 +27,11 @@ const ENOUGH: u64 = 100;
 /// No route to the other side.
 const NO_ROUTE: i32 = 3;
 const USAGE: i32 = 2;
-/// A supernode that is not there.
+/// Supernodes that are not there.
 const NOBODY: &str =
     "ahoy-node:hp7ijepm5r79dntoknqbfot819wg8mewmzp3qh615hjexckzgd8y@192.168.9.77:4433";
+const NOWHERE: &str =
+    "ahoy-node:hp7ijepm5r79dntoknqbfot819wg8mewmzp3qh615hjexckzgd8y@node.invalid:4433";
 
 fn ip(arguments: &str) -> bool {
     Command::new("ip")
@@ -227,12 +229,15 @@ fn supernodes_that_do_not_answer_are_not_waited_for() {
     let Some(cable) = Cable::new("lan-dead") else {
         return;
     };
-    // His link names a supernode that no packet reaches.
-    let (waiting, link) = cable.bob.answer(&["--via", NOBODY]);
-    assert!(link.contains("home="), "{link}");
-    waiting.wait_stderr("only people in this network can call");
-    let called = cable.alice.call(&link, &[]);
-    check_talk(&cable, called, waiting);
+    // One that no packet reaches, and one whose name nobody knows.
+    for node in [NOBODY, NOWHERE] {
+        cable.bob.set(&format!("homes = [{node:?}]\n"));
+        let (waiting, link) = cable.bob.answer(&[]);
+        assert!(link.contains("home="), "{link}");
+        waiting.wait_stderr("only people in this network can call");
+        let called = cable.alice.call(&link, &[]);
+        check_talk(&cable, called, waiting);
+    }
 }
 
 #[test]

@@ -193,7 +193,8 @@ pub struct EngineConfig {
     pub me: Me,
     /// Address of the one UDP port; port 0 for any.
     pub listen: SocketAddr,
-    /// Supernodes to be registered at, with the addresses their names stand for.
+    /// Supernodes to be registered at, with the addresses their names stand for; unspecified where that is to be looked
+    /// up later.
     pub homes: Vec<(NodeAddress, SocketAddr)>,
     /// Which paths media may take.
     pub path: PathPolicy,

@@ -397,8 +397,10 @@ impl Engine {
             HomeEvent::Registered(registered) => {
                 // Through a tunnel nothing was learnt about UDP, which may not even be wanted.
                 if !registered.observed.ip().is_unspecified() {
-                    if let Some(home) = self.homes.iter().find(|home| home.node() == node) {
-                        self.gatherer.note(home.addr(), registered.observed);
+                    let up = self.home(node);
+                    if let Some(home) = up.as_ref().and_then(|up| up.client.connection()) {
+                        self.gatherer
+                            .note(home.remote_address(), registered.observed);
                     }
                     self.nat.measure();
                 }

@@ -83,9 +83,18 @@ pub(crate) async fn start(
         ways: ways(path),
         proxy: proxy.clone(),
     };
+    let wants_lan = settings.lan_discovery && !media.no_lan && path.allows_direct();
     let mut homes = Vec::with_capacity(links.len());
     for link in links {
-        let addr = locate(&*runtime, &reaching, &link.0).await?;
+        let addr = match locate(&*runtime, &reaching, &link.0).await {
+            // There may be no internet now, and somebody in this network all the same. What was named just now has to
+            // be there.
+            Err(error) if wants_lan && media.via.is_empty() => {
+                tracing::warn!("{error}");
+                SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), link.0.port)
+            }
+            located => located?,
+        };
         homes.push((link.0.clone(), addr));
     }
     let name = settings.name.clone().unwrap_or_default();
@@ -99,7 +108,7 @@ pub(crate) async fn start(
     let count = homes.len();
     // With all supernodes on this machine everybody is here, and nobody comes from outside.
     let all_here = count > 0 && homes.iter().all(|(_address, addr)| addr.ip().is_loopback());
-    let lan = settings.lan_discovery && !media.no_lan && path.allows_direct() && !all_here;
+    let lan = wants_lan && !all_here;
     let config = |listen| EngineConfig {
         me: Me::of(&identity, &name),
         listen,
