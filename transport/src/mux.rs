@@ -16,6 +16,8 @@
 //! A [tunnel](crate::tunnel) is a TCP connection that stands beside the socket: it has a synthetic address too, and
 //! what is sent to and comes from there goes the same ways.
 //!
+//! A [side port](SidePort) is a further socket that stands for this one towards one remote address.
+//!
 //! quinn knows relayed peers by synthetic IPv6 addresses ([`RelayRoute`]); what it sends there leaves as
 //! ChannelData. All addresses that quinn sees are IPv6, so that one endpoint reaches IPv4 hosts, IPv6 hosts and
 //! relayed peers; addresses in this interface are the usual ones.
@@ -50,6 +52,7 @@ use crate::{
 mod cid;
 mod filter;
 mod routes;
+mod sides;
 mod tunnels;
 
 pub use cid::{CONNECTION_ID_LEN, ConnectionIds};
@@ -57,6 +60,8 @@ pub use filter::MAX_ADMITTED;
 use filter::{Filter, Refusal};
 use routes::RelayRoutes;
 pub use routes::{MAX_RELAY_ROUTES, RelayRoute, is_relay_address};
+pub use sides::{MAX_SIDE_PORTS, SidePort};
+use sides::{Side, Sides};
 use tunnels::Tunnels;
 pub use tunnels::{MAX_TUNNELS, is_tunnel_address, seen_address, speaks_only_turn, tunnel_origin};
 pub(crate) use tunnels::{TunnelEnd, TunnelPort};
@@ -204,6 +209,7 @@ struct State {
     filter: Filter,
     routes: RelayRoutes,
     tunnels: Tunnels,
+    sides: Sides,
     channel_sources: HashSet<SocketAddr>,
     /// With the tunnel that it came out of, if any.
     other: VecDeque<(OtherDatagram, Option<Arc<TunnelPort>>)>,
@@ -217,7 +223,7 @@ struct State {
     tunnelled: VecDeque<(Arc<TunnelPort>, Held)>,
     /// Tunnels and the socket take turns, so that neither starves the other.
     tunnels_turn: bool,
-    /// Who waits for packets, and is not woken by the socket when a tunnel brings one.
+    /// Who waits for packets, and is not woken by the socket when a tunnel brings one or a side port is new.
     reader: Option<Waker>,
     stats: MuxStats,
 }
@@ -268,6 +274,7 @@ impl MuxSocket {
                 filter: Filter::new(config.version, config.admission, config.retry_memory),
                 routes: RelayRoutes::default(),
                 tunnels: Tunnels::default(),
+                sides: Sides::default(),
                 channel_sources: HashSet::new(),
                 other: VecDeque::new(),
                 waiting: VecDeque::new(),
@@ -320,6 +327,32 @@ impl MuxSocket {
     #[must_use]
     pub fn relay_route(&self, address: SocketAddr) -> Option<RelayRoute> {
         self.lock().routes.get(address)
+    }
+
+    /// Makes `socket` stand for this port towards `remote`: what is sent there leaves by it, and only what comes from
+    /// there by it is heard.
+    ///
+    /// # Errors
+    /// When there are [`MAX_SIDE_PORTS`].
+    pub fn add_side_port(
+        &self,
+        remote: SocketAddr,
+        socket: Arc<dyn AsyncUdpSocket>,
+    ) -> Result<SidePort, TableFull> {
+        let remote = canonical(remote);
+        let is_v4 = socket.local_addr().is_ok_and(|local| local.is_ipv4());
+        let mut state = self.lock();
+        let id = state.sides.add(remote, socket, is_v4)?;
+        let reader = state.reader.take();
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        Ok(SidePort {
+            mux: Weak::clone(&self.this),
+            id,
+            remote,
+        })
     }
 
     /// Makes a tunnel to `peer` a place to send to; returns its address.
@@ -558,6 +591,10 @@ impl MuxSocket {
         if is_tunnel_address(destination) {
             return Ok(self.send_tunnelled(transmit, destination));
         }
+        let side = self.lock().sides.get(destination).cloned();
+        if let Some(side) = side {
+            return Ok(self.send_aside(transmit, &side));
+        }
         let Some(outward) = self.outward(destination) else {
             self.lock().stats.dropped.no_route += count;
             return Ok(Sent::Dropped);
@@ -584,6 +621,72 @@ impl MuxSocket {
 }
 
 impl MuxSocket {
+    /// Whoever waits until a packet can be sent waits for the port itself, so a side port that is full loses it.
+    fn send_aside(&self, transmit: &Transmit<'_>, side: &Side) -> Sent {
+        let count = segments(transmit) as u64;
+        let destination = if side.is_v4 {
+            side.remote
+        } else {
+            mapped(side.remote)
+        };
+        let result = side.socket.try_send(&Transmit {
+            destination,
+            // The port's own, which need not be this socket's.
+            src_ip: None,
+            ..transmit.clone()
+        });
+        let mut state = self.lock();
+        match result {
+            Ok(()) => {
+                state.stats.sent += count;
+                state.stats.sent_bytes += transmit.contents.len() as u64;
+                Sent::Yes { relayed: false }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a datagram did not leave by a side port");
+                state.stats.dropped.send_failed += count;
+                Sent::Dropped
+            }
+        }
+    }
+
+    /// Reads from the side ports; what is not from whom it is for is dropped.
+    fn poll_sides(
+        &self,
+        cx: &mut Context<'_>,
+        sides: &[Arc<Side>],
+        bufs: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> Poll<usize> {
+        for side in sides {
+            let count = match side.socket.poll_recv(cx, bufs, metas) {
+                Poll::Ready(Ok(count)) => count,
+                Poll::Ready(Err(error)) => {
+                    tracing::debug!(%error, "a side port does not receive");
+                    continue;
+                }
+                Poll::Pending => continue,
+            };
+            let now = self.runtime.now();
+            let mut state = self.lock();
+            let mut woke_other = false;
+            for (buf, meta) in bufs.iter_mut().zip(metas.iter_mut()).take(count) {
+                if canonical(meta.addr) == side.remote {
+                    woke_other |= state.sort(now, self.other_queue, buf, meta);
+                } else {
+                    state.stats.dropped.not_admitted += 1;
+                    meta.len = 0;
+                }
+            }
+            drop(state);
+            if woke_other {
+                self.other_ready.notify_one();
+            }
+            return Poll::Ready(count);
+        }
+        Poll::Pending
+    }
+
     fn send_tunnelled(&self, transmit: &Transmit<'_>, destination: SocketAddr) -> Sent {
         let count = segments(transmit) as u64;
         let mut state = self.lock();
@@ -871,6 +974,11 @@ impl AsyncUdpSocket for MuxSocket {
             if released > 0 {
                 return Poll::Ready(Ok(released));
             }
+            let (sides, first) = state.sides.take_turn();
+            drop(state);
+            if first && let Poll::Ready(count) = self.poll_sides(cx, &sides, bufs, metas) {
+                return Poll::Ready(Ok(count));
+            }
         }
         let count = match self.inner.poll_recv(cx, bufs, metas) {
             Poll::Ready(Ok(count)) => count,
@@ -882,7 +990,10 @@ impl AsyncUdpSocket for MuxSocket {
                     return Poll::Ready(Ok(released));
                 }
                 state.reader = Some(cx.waker().clone());
-                return Poll::Pending;
+                // One that is added from now on wakes the reader.
+                let sides = state.sides.all();
+                drop(state);
+                return self.poll_sides(cx, &sides, bufs, metas).map(Ok);
             }
         };
         let now = self.runtime.now();

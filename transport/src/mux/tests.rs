@@ -325,6 +325,64 @@ async fn the_first_datagram_of_a_fresh_port_arrives() {
 }
 
 #[test]
+fn a_side_port_stands_for_the_port_towards_one_address_alone() {
+    let (socket, mux) = mux(open());
+    let [peer, other] = ["192.0.2.1:9", "192.0.2.1:10"].map(address);
+    let side = Arc::new(FakeSocket::default());
+    let lease = mux.add_side_port(peer, side.clone()).unwrap();
+    assert_eq!(lease.remote(), peer);
+
+    for to in [peer, other] {
+        mux.send_other(to, b"check");
+    }
+    let sent_to = |socket: &FakeSocket| -> Vec<SocketAddr> {
+        let mut sent = socket.sent.lock().unwrap();
+        sent.drain(..).map(|(to, ..)| to).collect()
+    };
+    assert_eq!(
+        (sent_to(&side), sent_to(&socket)),
+        (vec![peer], vec![other])
+    );
+    // A full one loses the packet: nobody waits for it.
+    *side.refuse.lock().unwrap() = Some(io::ErrorKind::WouldBlock);
+    mux.send_other(peer, b"check");
+    assert_eq!(mux.stats().dropped.send_failed, 1);
+    *side.refuse.lock().unwrap() = None;
+
+    // What comes in by either is sorted alike, and strangers are not heard by the side port.
+    let packet = short_header(1);
+    let arrives = |from| {
+        let mut incoming = side.incoming.lock().unwrap();
+        incoming.push_back((from, packet.len(), packet.clone()));
+    };
+    arrives(other);
+    arrives(peer);
+    let got = receive(&socket, &mux, other, packet.len(), &packet);
+    assert_eq!(got.len(), 2);
+    assert!(got.contains(&(peer, packet.clone())) && got.contains(&(other, packet.clone())));
+    assert_eq!(mux.stats().dropped.not_admitted, 1);
+
+    // A newer one takes its place, which the older one's end does not undo.
+    let newer = Arc::new(FakeSocket::default());
+    let newer_lease = mux.add_side_port(peer, newer.clone()).unwrap();
+    drop(lease);
+    mux.send_other(peer, b"check");
+    assert_eq!(sent_to(&newer), [peer]);
+    drop(newer_lease);
+    mux.send_other(peer, b"check");
+    assert_eq!(sent_to(&socket), [peer]);
+
+    let leases: Vec<_> = (1..)
+        .map_while(|port| {
+            let remote = SocketAddr::from(([192, 0, 2, 3], port));
+            mux.add_side_port(remote, Arc::new(FakeSocket::default()))
+                .ok()
+        })
+        .collect();
+    assert_eq!(leases.len(), MAX_SIDE_PORTS);
+}
+
+#[test]
 fn quic_comes_in_only_from_admitted_addresses_and_relay_routes() {
     let (socket, mux) = mux(MuxConfig::peer(VERSION));
     let friend = address("192.0.2.7:9");
