@@ -89,23 +89,26 @@ impl Gathered {
     /// What the supernodes' views say about the NATs before us.
     #[must_use]
     pub fn mapping(&self) -> Mapping {
-        let views = |ipv4: bool| {
-            let mut views = self
-                .observed
-                .values()
-                .filter(move |at| at.is_ipv4() == ipv4);
-            let first = views.next();
-            let rest: Vec<&SocketAddr> = views.collect();
-            match first {
-                Some(_alone) if rest.is_empty() => Mapping::Unknown,
-                Some(first) if rest.iter().all(|other| *other == first) => Mapping::Independent,
-                Some(_) => Mapping::Dependent,
-                None => Mapping::Unknown,
-            }
-        };
-        match (views(true), views(false)) {
+        match (self.mapping_of(true), self.mapping_of(false)) {
             (Mapping::Unknown, ipv6) => ipv6,
             (ipv4, _) => ipv4,
+        }
+    }
+
+    /// The same of one address family.
+    #[must_use]
+    pub fn mapping_of(&self, ipv4: bool) -> Mapping {
+        let mut views = self
+            .observed
+            .values()
+            .filter(move |at| at.is_ipv4() == ipv4);
+        let first = views.next();
+        let rest: Vec<&SocketAddr> = views.collect();
+        match first {
+            Some(_alone) if rest.is_empty() => Mapping::Unknown,
+            Some(first) if rest.iter().all(|other| *other == first) => Mapping::Independent,
+            Some(_) => Mapping::Dependent,
+            None => Mapping::Unknown,
         }
     }
 

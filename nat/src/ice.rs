@@ -25,6 +25,7 @@ mod pacer;
 pub mod restart;
 pub mod rtc;
 pub mod runner;
+pub mod spray;
 
 /// How long an agent tries before it says [`IceEvent::Failed`]. A pair that works does so within two round
 /// trips; what is not there after this needs something to change.
