@@ -114,6 +114,8 @@ pub struct Settings {
     pub port_mapping: bool,
     /// Finds people in the own network, and is found there, without a supernode.
     pub lan_discovery: bool,
+    /// Guesses ports where no direct way to the other side is found otherwise; that costs some hundred flows.
+    pub guess_ports: bool,
     /// Where to register, best first; `ahoy-node:` links.
     #[serde(serialize_with = "write_homes", deserialize_with = "read_homes")]
     pub homes: Vec<NodeLink>,
@@ -132,6 +134,7 @@ impl Default for Settings {
             path: PathPolicy::default(),
             port_mapping: true,
             lan_discovery: true,
+            guess_ports: true,
             homes: vec![],
             proxy: None,
         }

@@ -337,6 +337,7 @@ impl Stage {
             port_mapping: false,
             upkeep: Upkeep::default(),
             lan_discovery: false,
+            guess_ports: true,
             probe: Some(probe.clone()),
             measure_cost: false,
         };

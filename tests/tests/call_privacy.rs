@@ -375,7 +375,7 @@ async fn call_by_hand(stage: &Stage, home: &Home, callee: &Phone) -> Caller {
     let candidates = Reach {
         generation: 0,
         ice: local.clone(),
-        relayed: Vec::new(),
+        ..Reach::default()
     };
     let offer = sealed::Offer {
         call_id: call,

@@ -341,6 +341,7 @@ fn person(
         allow_loopback: true,
         port_mapping: false,
         lan_discovery: false,
+        guess_ports: true,
         proxy: None,
         upkeep: Upkeep::default(),
         probe: None,

@@ -35,15 +35,17 @@ use ahoy_transport::{
     },
 };
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 mod direct;
 mod relayed;
+mod spray;
 
 use super::{
     config::{Me, PathPolicy, Upkeep},
     directory::Findings,
     media::{Arrival, AudioSettings, Media, MediaError, MediaStats, PACKET_QUEUE, Probe},
+    nat::NatReports,
     reach::{Reach, Relayed},
     relays::{RelaySource, Relays},
     run::Internal,
@@ -59,6 +61,8 @@ use crate::{
 };
 use direct::Direct;
 use relayed::{OurRelay, RelayedPath};
+pub(super) use spray::SprayGate;
+use spray::{SprayNews, Spraying};
 
 /// Voice is worth sending for this long; later it could only be played too late.
 const VOICE_EXPIRY: Duration = Duration::from_millis(400);
@@ -89,6 +93,11 @@ pub(super) struct LegContext {
     pub(super) verified: bool,
     pub(super) path: PathPolicy,
     pub(super) upkeep: Upkeep,
+    /// How our NATs behave.
+    pub(super) nat: watch::Receiver<NatReports>,
+    /// Whether ports may be guessed, and whether now.
+    pub(super) guess_ports: bool,
+    pub(super) gate: SprayGate,
     /// Whose relays we use.
     pub(super) sources: Vec<RelaySource>,
     pub(super) inbox: mpsc::Sender<Internal>,
@@ -179,6 +188,8 @@ pub(super) enum OwnEvent {
     Gathered,
     /// A restart of ICE may be due.
     RestartDue,
+    /// Something about guessing ports.
+    Spray(SprayNews),
 }
 
 /// Tells the engine of an event.
@@ -206,6 +217,7 @@ pub(super) struct Leg {
     /// Both sides agreed to talk: addresses may be shown to strangers now.
     accepted: bool,
     direct: Direct,
+    spray: Spraying,
     /// The way that media takes fell silent: what must arrive goes through the homes too, until then.
     doubtful_until: Option<Instant>,
     /// A follow-up did not reach the homes.
@@ -250,6 +262,7 @@ impl Leg {
             their_relayed: Vec::new(),
             accepted: false,
             direct: Direct::default(),
+            spray: Spraying::default(),
             doubtful_until: None,
             untold: false,
             lease: None,
@@ -289,6 +302,7 @@ impl Leg {
         self.watch(&session);
         self.session = Some(session);
         self.watch_addresses();
+        self.watch_nat();
         self.start_relays();
         // A caller's offer shows them.
         if self.role == Role::Callee {
@@ -302,6 +316,8 @@ impl Leg {
             generation: 0,
             ice: self.show(),
             relayed: self.our_relayed(),
+            mapping: self.show_mapping(),
+            spray: None,
         };
         reach.encode()
     }
@@ -391,6 +407,8 @@ impl Leg {
                 generation: self.direct.generation(),
                 ice: self.direct.told(),
                 relayed: self.our_relayed(),
+                mapping: self.show_mapping(),
+                spray: None,
             };
             self.follow_up(FollowUp {
                 candidates: reach.encode(),
@@ -469,8 +487,8 @@ impl Leg {
     fn send_relayed(&mut self) {
         self.send_reach(&Reach {
             generation: self.direct.generation(),
-            ice: Vec::new(),
             relayed: self.our_relayed(),
+            ..Reach::default()
         });
     }
 
@@ -511,6 +529,7 @@ impl Leg {
         if self.context.path.allows_direct() && !reach.ice.is_empty() {
             self.handle_remote(reach.generation, reach.ice);
         }
+        self.handle_spray_reach(reach.mapping, reach.spray);
     }
 
     /// Something of the leg's own happened.
@@ -529,6 +548,7 @@ impl Leg {
             OwnEvent::Undelivered => self.untold = true,
             OwnEvent::Gathered => self.handle_gathered(),
             OwnEvent::RestartDue => self.pump_restart(),
+            OwnEvent::Spray(news) => self.handle_spray(news),
         }
     }
 
@@ -542,6 +562,7 @@ impl Leg {
     fn start_over(&mut self) {
         self.doubt();
         self.probe_relays();
+        self.spray_anew();
         self.restart_changed();
     }
 
@@ -742,6 +763,7 @@ impl Leg {
     ) -> Result<Media, MediaError> {
         self.accepted = true;
         self.show_addresses();
+        self.pump_spray();
         let (arrivals, received) = mpsc::channel::<Arrival>(PACKET_QUEUE);
         let session = self.session.clone();
         if let Some(session) = &session {
@@ -836,6 +858,7 @@ impl Leg {
         if let Some(session) = self.session.take() {
             let runtime = Arc::clone(&self.context.runtime);
             let last_words = self.signals.take();
+            let hole = self.spray.take_hole();
             self.context
                 .runtime
                 .spawn_task(async move {
@@ -847,10 +870,12 @@ impl Leg {
                         tracing::debug!("the last words may not have arrived");
                     }
                     session.close();
+                    drop(hole);
                 })
                 .detach();
         }
         self.direct = Direct::default();
+        self.spray = Spraying::default();
         self.lease = None;
     }
 }

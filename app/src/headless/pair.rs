@@ -321,6 +321,7 @@ fn person(
         port_mapping: false,
         upkeep: Upkeep::default(),
         lan_discovery: false,
+        guess_ports: true,
         probe: Some(probe.clone()),
         measure_cost: script.measure_cost && role == Role::Caller,
     };

@@ -126,6 +126,7 @@ pub(crate) async fn start(
             && !all_here,
         upkeep: Upkeep::default(),
         lan_discovery: lan,
+        guess_ports: settings.guess_ports,
         probe: None,
         measure_cost: true,
     };

@@ -106,8 +106,23 @@ impl Direct {
         search
     }
 
-    fn is_up(&self) -> bool {
+    pub(super) fn is_up(&self) -> bool {
         self.paths.iter().any(|path| path.up.is_some())
+    }
+
+    /// Whether the other side knows addresses of ours.
+    pub(super) fn is_told(&self) -> bool {
+        !self.told.is_empty()
+    }
+
+    /// Whether ICE has begun.
+    pub(super) fn is_searching(&self) -> bool {
+        self.agent.is_some()
+    }
+
+    /// What the other side told, the newest first.
+    pub(super) fn theirs(&self) -> &[Candidate] {
+        &self.theirs
     }
 }
 
@@ -141,10 +156,12 @@ impl Leg {
     }
 
     fn tell(&mut self, ice: Vec<Candidate>) {
+        let mapping = self.show_mapping();
         self.send_reach(&Reach {
             generation: self.direct.generation,
             ice,
-            relayed: Vec::new(),
+            mapping,
+            ..Reach::default()
         });
     }
 
@@ -230,6 +247,15 @@ impl Leg {
         } else {
             self.try_ice();
         }
+    }
+
+    /// An address of the other side that it cannot know itself, for this generation and those to come.
+    pub(super) fn learn(&mut self, candidate: Candidate) {
+        let theirs = &mut self.direct.theirs;
+        theirs.retain(|known| known.addr != candidate.addr);
+        theirs.insert(0, candidate);
+        theirs.truncate(MAX_THEIRS);
+        self.try_ice();
     }
 
     /// The direct way is silent or gone.
@@ -345,6 +371,7 @@ impl Leg {
             runner,
             _watch: watch,
         });
+        self.pump_spray();
     }
 
     /// Packets leave from interfaces; other addresses of ours are only for the other side.
@@ -397,6 +424,7 @@ impl Leg {
             IceEvent::Failed if !self.direct.is_up() => self.restart_lost(),
             IceEvent::Failed | IceEvent::Recovered => {}
         }
+        self.pump_spray();
     }
 
     /// A connection is made on a pair that works.
@@ -439,6 +467,7 @@ impl Leg {
         path.up = Some(path.generation);
         self.direct.restarts.succeeded(now);
         self.tidy();
+        self.pump_spray();
     }
 
     /// A connection is gone.
