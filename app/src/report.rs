@@ -343,7 +343,10 @@ pub struct Network {
 pub struct Search {
     /// New tries after the first, begun by either side.
     pub restarts: u64,
-    /// STUN packets sent to the other side's addresses.
+    /// Runs of guessing ports, begun by either side.
+    #[serde(default)]
+    pub guesses: u64,
+    /// STUN packets sent for it.
     pub packets: u64,
     /// Addresses that they went to, counted anew by each try: mappings that a router may have made.
     pub flows: u64,

@@ -260,6 +260,20 @@ fn assert_within_budget(what: &str, spent: &[Spent; 2]) {
     }
 }
 
+/// The reports tell of it.
+fn assert_told(what: &str, ended: &[Ended; 2], spent: &[Spent; 2], guess: bool) {
+    for (ended, spent) in ended.iter().zip(spent) {
+        let search = ended.report.network.as_ref().unwrap().search.unwrap();
+        eprintln!("{what}: {search:?}");
+        assert_eq!(search.guesses > 0, guess, "{what}");
+        let holes = spent.holes.len() as u64;
+        // ICE's checks are among the tried.
+        let tried = spent.tried.len().saturating_sub(4) as u64;
+        assert!(search.flows >= holes.max(tried), "{what}");
+        assert!(search.packets >= search.flows, "{what}");
+    }
+}
+
 /// Ten calls; how many became direct in time.
 fn wins(guess: bool) -> usize {
     use NatKind::{Cgnat, CgnatSym, Port, Symmetric};
@@ -294,6 +308,7 @@ fn wins(guess: bool) -> usize {
                 assert_seamless(&what, &ended, &[PathKind::Relay]);
             }
             assert_within_budget(&what, &spent);
+            assert_told(&what, &ended, &spent, guess);
             assert!(guess || spent.iter().all(Spent::is_nothing), "{what}");
         });
     }

@@ -803,7 +803,12 @@ impl Leg {
 
     /// What finding direct paths has cost so far, if any was looked for.
     pub(super) fn search(&self) -> Option<Search> {
-        Some(self.direct.search()).filter(|search| *search != Search::default())
+        let mut search = self.direct.search();
+        let guessing = self.spray.cost();
+        search.guesses = self.spray.runs();
+        search.packets += guessing.packets;
+        search.flows += guessing.flows;
+        Some(search).filter(|search| *search != Search::default())
     }
 
     /// Counters into the report.

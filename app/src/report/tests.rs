@@ -69,6 +69,7 @@ fn good_builder(start: Instant) -> ReportBuilder {
     builder.set_loss(1000, 5);
     builder.set_search(Search {
         restarts: 1,
+        guesses: 2,
         packets: 57,
         flows: 3,
     });
@@ -134,7 +135,7 @@ fn the_schema_is_what_scripts_rely_on() {
                 "mouth_to_ear_ms": {"p50": 62.0, "p95": 62.0}, "longest_gap_ms": 40}}],
             "network": {"rtt_ms": {"p50": 20.1, "p95": 40.0}, "loss_fraction": 0.005,
                 "estimate_bps": {"min": 100_000, "max": 300_000, "last": 200_000},
-                "search": {"restarts": 1, "packets": 57, "flows": 3},
+                "search": {"restarts": 1, "guesses": 2, "packets": 57, "flows": 3},
                 "switches": [{"at_ms": 500, "from": "relay", "to": "direct", "gap_ms": 15}]},
             "cost": {"cpu_ms_per_call_second": 21.5, "peak_rss_bytes": 52_428_800},
             "verdict": null,

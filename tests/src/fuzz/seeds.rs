@@ -138,7 +138,7 @@ fn text() -> Vec<Sample> {
         name: Some("Åsa & Bo".into()),
         ..PersonLink::new(fixture.user())
     };
-    let report = r#"{"audio":{"codec":"opus"},"participants":[{"id":"a","audio":{"packets":{"sent":5,"received":4,"lost":1}}}],"network":{"rtt_ms":{"p50":12.5,"p95":20.0},"search":{"restarts":1,"packets":57,"flows":3},"switches":[]}}"#;
+    let report = r#"{"audio":{"codec":"opus"},"participants":[{"id":"a","audio":{"packets":{"sent":5,"received":4,"lost":1}}}],"network":{"rtt_ms":{"p50":12.5,"p95":20.0},"search":{"restarts":1,"guesses":2,"packets":57,"flows":3},"switches":[]}}"#;
     vec![
         ("link", "person", person.to_string().into_bytes()),
         (

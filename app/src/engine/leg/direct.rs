@@ -95,6 +95,7 @@ impl Direct {
     pub(super) fn search(&self) -> Search {
         let mut search = Search {
             restarts: self.restarted,
+            guesses: 0,
             packets: self.spent.packets,
             flows: self.spent.flows,
         };

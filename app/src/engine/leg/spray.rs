@@ -144,6 +144,8 @@ pub(super) struct Spraying {
     run: Option<Run>,
     /// The number of the newest run of either side.
     newest: u32,
+    /// Runs of ours.
+    begun: u64,
     /// Since when there should be a direct path.
     missing_since: Option<Instant>,
     timer: Option<Task>,
@@ -155,6 +157,11 @@ impl Spraying {
     /// The socket that the direct path needs, for whoever outlives the leg.
     pub(super) fn take_hole(&mut self) -> Option<SidePort> {
         self.hole.take()
+    }
+
+    /// How many runs there were.
+    pub(super) fn runs(&self) -> u64 {
+        self.begun
     }
 
     /// What all runs cost so far.
@@ -464,6 +471,7 @@ impl Leg {
             }
         });
         self.spray.newest = number;
+        self.spray.begun += 1;
         self.spray.run = Some(Run {
             number,
             spray,
