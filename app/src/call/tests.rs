@@ -272,6 +272,35 @@ fn an_offer_that_comes_by_two_homes_rings_once() {
 }
 
 #[test]
+fn whoever_calls_again_after_a_call_that_was_taken_too_late_is_not_told_busy() {
+    // The first call is given up just before it is accepted, and its cancel is late.
+    for accepted in [false, true] {
+        let mut bench = Bench::new();
+        bench.incoming(CALL, PHONE, PERSON);
+        if accepted {
+            bench.calls.accept(bench.now, CALL).unwrap();
+            bench.actions();
+        }
+        let actions = bench.incoming(HIGHER, PHONE, PERSON);
+        assert!(rings(&actions), "{accepted}");
+        let gone = Ending::Cancelled { by: Side::Remote };
+        assert_eq!(ending(&actions), Some(gone), "{accepted}");
+        assert!(!sent(&actions).contains(&(PHONE, Signal::Busy)));
+    }
+    // Whoever is heard already has this call, and no other.
+    let mut bench = Bench::new();
+    bench.incoming(CALL, PHONE, PERSON);
+    bench.calls.accept(bench.now, CALL).unwrap();
+    bench.handle(Event::FirstAudio {
+        call: CALL,
+        participant: PHONE,
+    });
+    bench.actions();
+    let actions = bench.incoming(HIGHER, PHONE, PERSON);
+    assert_eq!(sent(&actions), [(PHONE, Signal::Busy)]);
+}
+
+#[test]
 fn of_crossing_calls_the_lower_survives_on_both_sides() {
     // Theirs is lower: it is taken, ours ends.
     let mut bench = Bench::calling(&[PHONE]);

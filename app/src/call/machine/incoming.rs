@@ -76,6 +76,19 @@ impl Calls {
             Phase::InCall(in_call) if in_call.waits_for(from.device) => {
                 self.resume(now, common, in_call, call, from, &media);
             }
+            Phase::InCall(in_call)
+                if common.direction == Direction::Incoming
+                    && in_call.members.len() == 1
+                    && in_call
+                        .members
+                        .get(&from.device)
+                        .is_some_and(Member::is_unheard) =>
+            {
+                // We accepted what was already cancelled, as above, and the person calls again.
+                let gone = Ending::Cancelled { by: Side::Remote };
+                self.leave(now, common, in_call, from.device, gone, None);
+                self.ring(now, call, from, &media, alert);
+            }
             Phase::InCall(in_call) if in_call.members.contains_key(&from.device) => {
                 // The late offer of a crossing call that lost, or a device that does not know yet that it
                 // lost this call. Neither is a missed call.
