@@ -388,6 +388,9 @@ fn ctl_steers_a_running_answer() {
     // Nobody answers in time.
     let alice = world.call("alice", &link, &["--audio-in", "tone", "--timeout", "1"]);
     alice.finish().expect_code(6);
+    while !ctl(&["status"]).json()["call"].is_null() {
+        // Her cancel is on its way; else its ringing ends by itself.
+    }
 
     // Accepted, muted, hung up.
     let alice = world.call("alice", &link, &["--audio-in", "tone", "--json"]);

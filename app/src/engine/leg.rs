@@ -101,7 +101,12 @@ pub(super) struct LegContext {
     /// Whose relays we use.
     pub(super) sources: Vec<RelaySource>,
     pub(super) inbox: mpsc::Sender<Internal>,
+    pub(super) farewell: mpsc::WeakSender<Farewell>,
 }
+
+/// Never sent: whoever has something to say that must be said before the program ends holds the sender meanwhile.
+#[derive(Debug)]
+pub(super) enum Farewell {}
 
 /// How envelopes reach the other device while there is no session.
 #[derive(Debug, Clone)]
@@ -463,7 +468,9 @@ impl Leg {
 
     fn carry(&self, envelope: Vec<u8>) {
         let (carrier, report) = (self.carrier.clone(), self.reporter());
+        let farewell = self.context.farewell.upgrade();
         let carrying = async move {
+            let _farewell = farewell;
             match carrier.carry(envelope).await {
                 Ok(None) => {}
                 Ok(Some(epoch)) => report(OwnEvent::Epoch(epoch)).await,
@@ -864,9 +871,11 @@ impl Leg {
             let runtime = Arc::clone(&self.context.runtime);
             let last_words = self.signals.take();
             let hole = self.spray.take_hole();
+            let farewell = self.context.farewell.upgrade();
             self.context
                 .runtime
                 .spawn_task(async move {
+                    let _farewell = farewell;
                     // The queue empties into the session before its sender counts as gone.
                     drop(last_words);
                     runtime.sleep(LAST_WORDS_QUEUED).await;

@@ -19,7 +19,7 @@ use ahoy_nat::{
 use ahoy_transport::{
     endpoint::Endpoint,
     identity::{DeviceId, NodeId, UserId, VerifiedDevice},
-    runtime::{Runtime, RuntimeExt, Task},
+    runtime::{Runtime, RuntimeExt, Task, timeout},
     sealed::{CallTag, OfferGuard},
     session::SessionEvent as LinkEvent,
 };
@@ -35,7 +35,7 @@ use super::{
     cost::CostMeter,
     directory::{Findings, Target},
     handle::{Command, ContactView, Event, RequestView, View},
-    leg::{Leg, LegContext, LegEvent, SprayGate},
+    leg::{Farewell, Leg, LegContext, LegEvent, SprayGate},
     media::Media,
     nat::NatScout,
     reach::MAX_RELAYED,
@@ -61,6 +61,8 @@ const TICKS_PER_REPORT: u32 = 5;
 const HOMES_FIRST: Duration = Duration::from_secs(5);
 /// Calls whose legs may exist at once: the one in hand, and those just ending.
 const MAX_SLOTS: usize = 8;
+/// A program that ends waits so long for what must be said: a session's last words have two seconds.
+const FAREWELLS: Duration = Duration::from_millis(2500);
 
 /// What the parts tell the engine.
 #[derive(Debug)]
@@ -129,6 +131,9 @@ pub(super) struct Engine {
     tags: BTreeMap<CallTag, (CallId, DeviceId)>,
     rng: ChaCha20Rng,
     inbox: mpsc::Sender<Internal>,
+    /// What still has to be said has the others of these senders.
+    farewell: mpsc::Sender<Farewell>,
+    farewells: mpsc::Receiver<Farewell>,
     commands: mpsc::Receiver<Command>,
     view: watch::Sender<View>,
     events: broadcast::Sender<Event>,
@@ -170,7 +175,10 @@ impl Engine {
     ) -> Self {
         let rng = ChaCha20Rng::from_seed(runtime.random_array());
         let limits: CallConfig = config.limits.clone();
+        let (farewell, farewells) = mpsc::channel(1);
         Self {
+            farewell,
+            farewells,
             relays: Relays::new(Arc::clone(&runtime), Arc::clone(&hub)),
             gatherer: Arc::new(Gatherer::start(
                 &runtime,
@@ -246,7 +254,7 @@ impl Engine {
     }
 
     /// Says good-bye to whoever we talk with, then to the homes.
-    async fn shut_down(&mut self) {
+    async fn shut_down(mut self) {
         let now = self.runtime.now();
         if let Some(info) = self.calls.current() {
             let ended = match info.state {
@@ -262,8 +270,12 @@ impl Engine {
                 tracing::debug!(%error, "nothing to end");
             }
             self.drain();
-            // What was queued for the other side leaves in one flight.
-            self.runtime.sleep(Duration::from_millis(100)).await;
+        }
+        // Else the other side rings on, or waits for us to come back.
+        drop(self.farewell);
+        let said = self.farewells.recv();
+        if timeout(&*self.runtime, FAREWELLS, said).await.is_none() {
+            tracing::debug!("not everything was said");
         }
         self.slots.clear();
         self.homes.clear();
@@ -797,6 +809,7 @@ impl Engine {
             gatherer: Arc::clone(&self.gatherer),
             sources,
             inbox: self.inbox.clone(),
+            farewell: self.farewell.downgrade(),
         }
     }
 }
