@@ -248,6 +248,8 @@ struct Sent {
     at: Instant,
     bytes: usize,
     reported: bool,
+    /// Whether a report spoke of it: what none did may have arrived.
+    covered: bool,
 }
 
 impl SentLog {
@@ -258,6 +260,7 @@ impl SentLog {
             at: now,
             bytes,
             reported: false,
+            covered: false,
         });
         if self.sent.len() > MAX_UNJUDGED {
             self.sent.pop_front();
@@ -268,7 +271,7 @@ impl SentLog {
     }
 
     /// Learns from a report; each datagram is told once: when it is known to have arrived, or when no later
-    /// report can say so.
+    /// report can say so. One that every report about was lost of is not told at all.
     pub fn handle(&mut self, feedback: &Feedback, out: &mut Vec<PacketReport>) {
         let next = self.first + self.sent.len() as u64;
         let begin = extend(feedback.begin, next);
@@ -278,7 +281,11 @@ impl SentLog {
         }
         for (place, arrival) in feedback.arrivals.iter().enumerate() {
             let sequence = begin + place as u64;
-            let (Some(offset), Some(entry)) = (arrival, self.entry(sequence)) else {
+            let Some(entry) = self.entry(sequence) else {
+                continue;
+            };
+            entry.covered = true;
+            let Some(offset) = arrival else {
                 continue;
             };
             if entry.reported {
@@ -297,7 +304,7 @@ impl SentLog {
         while self.first < begin
             && let Some(entry) = self.sent.pop_front()
         {
-            if !entry.reported {
+            if entry.covered && !entry.reported {
                 out.push(PacketReport {
                     connection: feedback.about,
                     sequence: self.first,
@@ -404,6 +411,32 @@ mod tests {
                 prop_assert_eq!(fates.get(index).map(|fate| fate.0), Some(arrived));
             }
         }
+    }
+
+    #[test]
+    fn what_every_report_about_was_lost_of_is_not_called_lost() {
+        let origin = start();
+        let (mut sender, mut receiver) = (SentLog::default(), ArrivalLog::new(origin));
+        let mut out = Vec::new();
+        for lost in [true, true, true, false, false, false] {
+            for arrives in [true, false] {
+                let low = sender.sent(100, origin);
+                if arrives {
+                    receiver.arrived(low, origin);
+                }
+            }
+            // The second of each pair shows as missing once something follows it.
+            let report = receiver.report(0, origin);
+            if !lost {
+                sender.handle(&report, &mut out);
+            }
+        }
+        let of = |arrived: bool| -> Vec<u64> {
+            let these = out.iter().filter(|one| one.arrived.is_some() == arrived);
+            these.map(|one| one.sequence).collect()
+        };
+        assert_eq!(of(true), [4, 6, 8, 10]);
+        assert_eq!(of(false), [3, 5]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! Everything here takes its clock, its randomness and its sockets from a [`runtime::Runtime`], so that the
 //! simulator can run the shipped code in virtual time.
 
+pub mod bwe;
 pub mod connection;
 pub mod datagram;
 pub mod demux;
@@ -14,6 +15,7 @@ pub mod feedback;
 pub mod identity;
 pub mod mux;
 pub mod noise;
+pub mod pacer;
 pub mod runtime;
 pub mod sealed;
 pub mod session;
