@@ -44,6 +44,7 @@ pub(crate) mod window;
 pub use tags::MAX_TAGS;
 use tags::{Lookup, TagTable};
 pub use tuning::{MAX_DATAGRAM, MTU, NODE_IDLE_TIMEOUT, PEER_IDLE_TIMEOUT};
+pub use window::CongestionWindow;
 use window::MediaRate;
 
 /// A handshake that is not done by then failed. On a path with 300 ms round trip and 20 % loss, 99 of 100 are.
@@ -90,6 +91,8 @@ pub struct EndpointConfig {
     /// Key of stateless resets. A supernode keeps it over a restart, so that clients notice the restart at once.
     /// `None` draws one.
     pub reset_key: Option<[u8; 32]>,
+    /// What connections between devices may have in flight.
+    pub window: CongestionWindow,
 }
 
 impl EndpointConfig {
@@ -102,6 +105,7 @@ impl EndpointConfig {
             version: QUIC_VERSION,
             cipher: DataCipher::default(),
             reset_key: None,
+            window: CongestionWindow::default(),
         }
     }
 
@@ -282,6 +286,7 @@ struct Shared {
     mux: Arc<MuxSocket>,
     version: u32,
     cipher: DataCipher,
+    window: CongestionWindow,
     token_key: [u8; 32],
     handshakes: AtomicUsize,
     state: Mutex<State>,
@@ -332,6 +337,7 @@ impl Endpoint {
 
         let shared = Arc::new(Shared {
             version: config.version,
+            window: config.window,
             cipher: config.cipher,
             token_key: runtime.random_array(),
             handshakes: AtomicUsize::new(0),
@@ -457,7 +463,7 @@ impl Endpoint {
             seed: shared.random(),
         })?;
         let rate = Arc::new(MediaRate::default());
-        let config = self.client_config(crypto, tuning::peer(&rate), tag);
+        let config = self.client_config(crypto, tuning::peer(&rate, shared.window), tag);
         self.dial(remote, "peer", config, rate, &watch).await
     }
 
@@ -786,7 +792,7 @@ impl Shared {
         });
         let accepted = match crypto {
             Ok(crypto) => {
-                let config = self.server_config(crypto, tuning::peer(&rate));
+                let config = self.server_config(crypto, tuning::peer(&rate, self.window));
                 let from = crate::mux::canonical(incoming.remote_address());
                 Admission::new(&self.mux, from).ok().and_then(|admission| {
                     Some((incoming.accept_with(Arc::new(config)).ok()?, admission))

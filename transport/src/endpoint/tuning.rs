@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use quinn_proto::{IdleTimeout, TransportConfig, VarInt};
 
-use super::window::{MediaRate, MediaWindowFactory};
+use super::window::{CongestionWindow, FixedWindowFactory, MediaRate, MediaWindowFactory};
 use crate::noise::Pattern;
 
 /// UDP payload of every QUIC packet: what RFC 9000 section 14 guarantees. With the 4 bytes of ChannelData and
@@ -71,7 +71,7 @@ fn idle(timeout: Duration) -> Option<IdleTimeout> {
 }
 
 /// Between two devices.
-pub(super) fn peer(rate: &Arc<MediaRate>) -> Arc<TransportConfig> {
+pub(super) fn peer(rate: &Arc<MediaRate>, window: CongestionWindow) -> Arc<TransportConfig> {
     let mut config = common();
     config
         .initial_rtt(PEER_INITIAL_RTT)
@@ -81,8 +81,16 @@ pub(super) fn peer(rate: &Arc<MediaRate>) -> Arc<TransportConfig> {
         .max_concurrent_uni_streams(VarInt::from_u32(PEER_STREAMS))
         .stream_receive_window(VarInt::from_u32(256 * KIB))
         .receive_window(VarInt::from_u32(1024 * KIB))
-        .send_window(u64::from(1024 * KIB))
-        .congestion_controller_factory(Arc::new(MediaWindowFactory(Arc::clone(rate))));
+        .send_window(u64::from(1024 * KIB));
+    match window {
+        CongestionWindow::Follows => {
+            let follows = Arc::new(MediaWindowFactory(Arc::clone(rate)));
+            config.congestion_controller_factory(follows);
+        }
+        CongestionWindow::Fixed(bytes) => {
+            config.congestion_controller_factory(Arc::new(FixedWindowFactory(bytes)));
+        }
+    }
     Arc::new(config)
 }
 

@@ -21,8 +21,9 @@ use quinn_proto::{
 
 /// Window while no rate is known: a second of 2 Mbit/s, more than any start of a call sends.
 const DEFAULT_WINDOW_BYTES: u64 = 256 * 1024;
-/// Below this, control messages and a key frame would wait for each other.
-const MIN_WINDOW_BYTES: u64 = 32 * 1024;
+/// Below this, sound would wait for what a line holds that has just become narrow: the estimate lets no more than
+/// some 50 kB of 2 Mbit/s get under way, and the window is not to be what stops sound then.
+const MIN_WINDOW_BYTES: u64 = 128 * 1024;
 /// Bound on what a wrong estimate can put into a path's queue.
 const MAX_WINDOW_BYTES: u64 = 2 * 1024 * 1024;
 /// RFC 9002 section 7.2: the minimum window, in datagrams.
@@ -40,6 +41,58 @@ impl MediaRate {
 
     fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What limits what a connection between two devices has in flight, beside the estimate of its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CongestionWindow {
+    /// Twice what the media rate has in flight; closed by persistent congestion.
+    #[default]
+    Follows,
+    /// So many bytes, whatever happens: for showing that media does not depend on it.
+    Fixed(u64),
+}
+
+/// Makes a [`FixedWindow`] of so many bytes.
+#[derive(Debug)]
+pub(crate) struct FixedWindowFactory(pub(crate) u64);
+
+impl ControllerFactory for FixedWindowFactory {
+    fn build(self: Arc<Self>, _now: Instant, _current_mtu: u16) -> Box<dyn Controller> {
+        Box::new(FixedWindow(self.0))
+    }
+}
+
+#[derive(Debug, Clone)]
+struct FixedWindow(u64);
+
+impl Controller for FixedWindow {
+    fn on_congestion_event(
+        &mut self,
+        _now: Instant,
+        _sent: Instant,
+        _is_persistent_congestion: bool,
+        _lost_bytes: u64,
+    ) {
+    }
+
+    fn on_mtu_update(&mut self, _new_mtu: u16) {}
+
+    fn window(&self) -> u64 {
+        self.0
+    }
+
+    fn clone_box(&self) -> Box<dyn Controller> {
+        Box::new(self.clone())
+    }
+
+    fn initial_window(&self) -> u64 {
+        self.0
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
     }
 }
 
