@@ -234,7 +234,17 @@ impl SendQueue {
 
     /// The next packet: of the first class that has one, the oldest that has not expired.
     pub fn pop(&mut self, now: Instant) -> Option<Queued> {
-        for class in &mut self.classes {
+        self.pop_of(Priority::ALL.len(), now)
+    }
+
+    /// The same among what must not wait for its pace.
+    pub fn pop_urgent(&mut self, now: Instant) -> Option<Queued> {
+        self.pop_of(1, now)
+    }
+
+    /// Of the first so many classes.
+    fn pop_of(&mut self, classes: usize, now: Instant) -> Option<Queued> {
+        for class in self.classes.iter_mut().take(classes) {
             while let Some(packet) = class.pop_front() {
                 if packet.expires > now {
                     return Some(packet);
@@ -243,6 +253,12 @@ impl SendQueue {
             }
         }
         None
+    }
+
+    /// Whether something waits that must not wait for its pace.
+    #[must_use]
+    pub fn has_urgent(&self) -> bool {
+        self.classes.first().is_some_and(|class| !class.is_empty())
     }
 
     /// Whether nothing waits, expired packets included.

@@ -26,9 +26,10 @@ use std::{
 
 use bytes::Bytes;
 use ring::hmac;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::{
+    bwe::Estimate,
     connection::{
         Admission, CloseCode, Connection, ConnectionLost, MessageReceiver, MessageSender,
         RecvError, SendError,
@@ -249,6 +250,8 @@ pub struct PathStats {
     pub received_datagrams: u64,
     /// Their bytes, without QUIC's share.
     pub received_bytes: u64,
+    /// What the living connection carries, unless estimation is off.
+    pub estimate: Option<Estimate>,
 }
 
 impl PathStats {
@@ -263,6 +266,7 @@ impl PathStats {
             sent_bytes: 0,
             received_datagrams: 0,
             received_bytes: 0,
+            estimate: None,
         }
     }
 }
@@ -319,6 +323,8 @@ pub struct SessionStats {
     pub switch_log: Vec<Switch>,
     /// The path that media goes by.
     pub active: Option<PathId>,
+    /// What it carries.
+    pub estimate: Option<Estimate>,
     /// Every path it ever had a connection on.
     pub paths: BTreeMap<PathId, PathStats>,
     /// Every flow, both directions.
@@ -365,6 +371,7 @@ struct Shared {
     control: Notify,
     media: Notify,
     events: Notify,
+    estimate: watch::Sender<Option<Estimate>>,
     state: Mutex<State>,
 }
 
@@ -462,6 +469,7 @@ impl Session {
             control: Notify::new(),
             media: Notify::new(),
             events: Notify::new(),
+            estimate: watch::Sender::new(None),
         });
         let mut tasks = vec![runtime.spawn_task(drive(Arc::clone(&shared)))];
         if role == Role::Callee {
@@ -660,7 +668,15 @@ impl Session {
         self.inner.shared.lock().core.take_packet_reports()
     }
 
-    /// Tells the congestion windows which media rate to carry, in bits per second.
+    /// What the path that media goes by carries, as it changes: what media is to follow. None while there is no
+    /// path, or nothing is estimated.
+    #[must_use]
+    pub fn watch_estimate(&self) -> watch::Receiver<Option<Estimate>> {
+        self.inner.shared.estimate.subscribe()
+    }
+
+    /// Tells the congestion windows which media rate to carry, in bits per second. For tests: the estimate of each
+    /// path does so as soon as there is one.
     pub fn set_media_rate(&self, bits_per_second: u64) {
         for link in self.inner.shared.lock().links.values() {
             link.connection.set_media_rate(bits_per_second);
@@ -771,6 +787,7 @@ impl Shared {
                 link.datagrams.notify_one();
             }
         }
+        self.tell_estimate(state);
         // Cheap when nobody waits.
         self.control.notify_waiters();
         if state.core.has_media() {
@@ -787,6 +804,24 @@ impl Shared {
         let next = state.core.poll_timeout(now).map(|(at, _)| at);
         if next.is_none() || state.driver_wakes.is_none_or(|wakes| next < Some(wakes)) {
             self.driver.notify_one();
+        }
+    }
+
+    /// What a path carries goes to its window, and to whoever follows it.
+    fn tell_estimate(&self, state: &State) {
+        let estimate = state.core.estimate();
+        let news = self.estimate.send_if_modified(|told| {
+            let news = *told != estimate;
+            *told = estimate;
+            news
+        });
+        if !news {
+            return;
+        }
+        for (number, link) in &state.links {
+            if let Some(estimate) = state.core.estimate_of(*number) {
+                link.connection.set_media_rate(estimate.capacity_bps);
+            }
         }
     }
 
@@ -1172,17 +1207,30 @@ async fn send_datagrams(
     ready: &Notify,
 ) -> LinkEnded {
     loop {
-        let next = shared
-            .lock()
-            .core
-            .poll_datagram(shared.runtime.now(), number);
+        let (next, due) = {
+            let mut state = shared.lock();
+            let now = shared.runtime.now();
+            let next = state.core.poll_datagram(now, number);
+            let due = state.core.datagram_due(now, number);
+            (next, due)
+        };
         let Some(Outgoing {
             bytes,
             expires,
             share,
         }) = next
         else {
-            ready.notified().await;
+            let paced = async {
+                match due {
+                    Some(due) => shared.runtime.sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = ready.notified() => {}
+                () = paced => {}
+            }
             continue;
         };
         let sent = if connection.datagram_room() >= bytes.len() {

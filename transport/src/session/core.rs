@@ -4,7 +4,8 @@
 //! [`has_frame`](Core::has_frame) and [`has_datagram`](Core::has_datagram), drains
 //! [`poll_event`](Core::poll_event), and then waits until [`poll_timeout`](Core::poll_timeout) for more input.
 //! Frames and datagrams are pulled one by one when their connection has room, so that what waits can still be
-//! overtaken or expire.
+//! overtaken or expire. What waits for its pace makes [`has_datagram`](Core::has_datagram) true by mere time: the
+//! driver asks again at [`datagram_due`](Core::datagram_due).
 
 #![cfg_attr(
     not(test),
@@ -27,11 +28,13 @@ use super::{
     wire::{Frame, MAX_CONTROL_MESSAGE},
 };
 use crate::{
+    bwe::{Bandwidth, Estimate, PACKET_OVERHEAD_BYTES},
     connection::{CloseCode, ConnectionLost},
     datagram::{
         Content, Datagram, FLOW_END, MAX_MEDIA_PAYLOAD, Priority, Queued, SEQUENCE_END, SendQueue,
     },
     feedback::{ArrivalLog, Feedback, PacketReport, SentLog},
+    pacer::Pacer,
 };
 
 /// Interval of reports about a connection that carries media.
@@ -59,6 +62,9 @@ pub const MAX_RECEIVED: usize = 1024;
 const MAX_EVENTS: usize = 256;
 const MAX_PACKET_REPORTS: usize = 4096;
 
+/// With so much of a queue on the connection in use, sound does not go by two: they may share the queue.
+const NO_COPIES_ABOVE: Duration = Duration::from_millis(150);
+
 /// Reports that wait for one connection; older ones are worthless.
 const MAX_WAITING_REPORTS: usize = 4;
 
@@ -74,6 +80,8 @@ pub struct SessionConfig {
     pub failover: bool,
     /// Whether the limits of silence stretch with what the line is like. Off only in tests.
     pub adaptive: bool,
+    /// Whether each path's capacity is estimated, and what can wait paced by it. Off only in tests.
+    pub estimation: bool,
     /// The session ends when nothing was heard for this long.
     pub lost_after: Duration,
 }
@@ -84,6 +92,7 @@ impl Default for SessionConfig {
             duplication: true,
             failover: true,
             adaptive: true,
+            estimation: true,
             lost_after: Duration::from_secs(30),
         }
     }
@@ -184,6 +193,9 @@ struct Link {
     reports: VecDeque<Bytes>,
     sent: SentLog,
     arrivals: ArrivalLog,
+    /// None where nothing is estimated.
+    bandwidth: Option<Bandwidth>,
+    pacer: Pacer,
     next_report: Instant,
     media_at: Option<Instant>,
     hello_sent: bool,
@@ -265,6 +277,8 @@ impl Core {
             reports: VecDeque::new(),
             sent: SentLog::default(),
             arrivals: ArrivalLog::new(now),
+            bandwidth: self.config.estimation.then(|| Bandwidth::new(now)),
+            pacer: Pacer::default(),
             next_report: now,
             media_at: None,
             hello_sent: false,
@@ -466,6 +480,9 @@ impl Core {
         };
         let mut news = Vec::new();
         link.sent.handle(feedback, &mut news);
+        if let Some(bandwidth) = &mut link.bandwidth {
+            bandwidth.handle(now, &news);
+        }
         self.reports.extend(news);
         while self.reports.len() > MAX_PACKET_REPORTS {
             self.reports.pop_front();
@@ -542,10 +559,14 @@ impl Core {
             expires,
             copy: false,
         };
+        // A silence that a full queue makes is not mended by filling it twice as fast.
+        let congested = self
+            .estimate_of(active)
+            .is_some_and(|estimate| estimate.queue_delay > NO_COPIES_ABOVE);
         let second = self
             .selection
             .second(now)
-            .filter(|_| priority == Priority::Audio);
+            .filter(|_| priority == Priority::Audio && !congested);
         if let Some(link) = second.and_then(|second| self.links.get_mut(&second)) {
             link.queue.push(Queued {
                 copy: true,
@@ -616,8 +637,21 @@ impl Core {
     pub fn has_datagram(&self, now: Instant, connection: u32) -> bool {
         self.links.get(&connection).is_some_and(|link| {
             !link.reports.is_empty()
-                || !link.queue.is_empty() && self.selection.may_carry(connection, now)
+                || self.selection.may_carry(connection, now)
+                    && (link.queue.has_urgent()
+                        || !link.queue.is_empty() && link.paced_until(now).is_none())
         })
+    }
+
+    /// When [`Self::has_datagram`] becomes true although nothing happens: something waits for its pace. The driver
+    /// asks again then.
+    #[must_use]
+    pub fn datagram_due(&self, now: Instant, connection: u32) -> Option<Instant> {
+        let link = self.links.get(&connection)?;
+        if link.queue.is_empty() || !self.selection.may_carry(connection, now) {
+            return None;
+        }
+        link.paced_until(now)
     }
 
     /// The next datagram for `connection`.
@@ -629,7 +663,11 @@ impl Core {
             let expires = now + REPORT_INTERVAL;
             (Content::Feedback(body), expires, Share::Report)
         } else if may_carry {
-            let packet = link.queue.pop(now)?;
+            let packet = if link.paced_until(now).is_some() {
+                link.queue.pop_urgent(now)?
+            } else {
+                link.queue.pop(now)?
+            };
             let flow = packet.flow;
             let next = self.next_sequence.entry(flow).or_default();
             let first = packet.sequence.get().is_none();
@@ -653,6 +691,11 @@ impl Core {
         };
         let len = content.datagram_len();
         let link_sequence = link.sent.sent(len, now);
+        if let Some(bandwidth) = &mut link.bandwidth {
+            bandwidth.sent(now, len);
+            let bits = ((len + PACKET_OVERHEAD_BYTES) * 8) as f64;
+            link.pacer.sent(now, bits, bandwidth.pace_bps());
+        }
         let (path, kind) = (link.path, link.kind);
         let stats = self.path_stats(path, kind);
         stats.sent_datagrams += 1;
@@ -887,6 +930,19 @@ impl Core {
             .or_insert_with(|| PathStats::new(kind))
     }
 
+    /// What the connection that media goes by carries; none while there is none, or nothing is estimated.
+    #[must_use]
+    pub fn estimate(&self) -> Option<Estimate> {
+        self.estimate_of(self.selection.active()?)
+    }
+
+    /// What one connection carries.
+    #[must_use]
+    pub fn estimate_of(&self, connection: u32) -> Option<Estimate> {
+        let bandwidth = self.links.get(&connection)?.bandwidth.as_ref()?;
+        Some(bandwidth.estimate())
+    }
+
     /// Counters so far.
     #[must_use]
     pub fn stats(&self) -> SessionStats {
@@ -897,6 +953,7 @@ impl Core {
             stats.overflow += drops.overflow;
             if let Some(path) = stats.paths.get_mut(&link.path) {
                 path.up = self.end.is_none();
+                path.estimate = link.bandwidth.as_ref().map(Bandwidth::estimate);
             }
         }
         let active = self
@@ -904,6 +961,7 @@ impl Core {
             .active()
             .and_then(|active| self.links.get(&active));
         stats.active = active.map(|link| link.path);
+        stats.estimate = self.estimate();
         stats.control_resent = self.outbox.resent;
         stats.control_duplicate = self.inbox.duplicate;
         for (flow, receiver) in &self.flows {
@@ -924,6 +982,14 @@ impl Core {
             late,
             ..stats
         }
+    }
+}
+
+impl Link {
+    /// Until when what can wait has to; `None` when it may go.
+    fn paced_until(&self, now: Instant) -> Option<Instant> {
+        let bandwidth = self.bandwidth.as_ref()?;
+        self.pacer.next(now).max(bandwidth.stuck_until(now))
     }
 }
 

@@ -582,3 +582,57 @@ fn what_waits_moves_with_the_media_and_expired_packets_are_never_sent() {
     let stats = core.stats();
     assert_eq!((stats.expired, stats.sent), (1, 2));
 }
+
+/// Names of the media packets that may leave now.
+fn leaving(pair: &mut Pair, connection: u32) -> Vec<Share> {
+    let core = &mut pair.sides[0].core;
+    let polled = std::iter::from_fn(|| core.poll_datagram(pair.now, connection));
+    polled.map(|outgoing| outgoing.share).collect()
+}
+
+#[test]
+fn what_can_wait_is_paced_and_sound_is_not() {
+    for estimation in [true, false] {
+        let mut pair = Pair::new(SessionConfig {
+            estimation,
+            ..SessionConfig::default()
+        });
+        let connection = pair.up(PathKind::Direct);
+        pair.calm(100 * MS);
+        for name in 0..40 {
+            let payload = Bytes::from(vec![u8::try_from(name).unwrap(); 1100]);
+            let expires = pair.now + 10_000 * MS;
+            pair.sides[0]
+                .core
+                .send_media(pair.now, 1, payload, Priority::Video, expires)
+                .unwrap();
+        }
+        let at_once = leaving(&mut pair, connection).len();
+        if !estimation {
+            assert_eq!(at_once, 40);
+            assert_eq!(pair.sides[0].core.estimate(), None);
+            continue;
+        }
+        assert_eq!(at_once, 1, "the rest waits for its pace");
+        let due = pair.sides[0].core.datagram_due(pair.now, connection);
+        assert!(due.is_some_and(|due| due > pair.now));
+        assert!(!pair.sides[0].core.has_datagram(pair.now, connection));
+        pair.media(0, true, 1000).unwrap();
+        assert!(pair.sides[0].core.has_datagram(pair.now, connection));
+        assert_eq!(
+            leaving(&mut pair, connection).len(),
+            1,
+            "sound goes at once"
+        );
+        pair.now = due.unwrap();
+        // The sound is paid for by what waits.
+        assert_eq!(leaving(&mut pair, connection).len(), 0);
+        let mut left = 0;
+        for _ in 0..100 {
+            pair.now += 10 * MS;
+            left += leaving(&mut pair, connection).len();
+        }
+        // Nothing was reported meanwhile, so that what is under way has an end too.
+        assert!((4..30).contains(&left), "{left}");
+    }
+}
