@@ -62,7 +62,7 @@ pub const MAX_RECEIVED: usize = 1024;
 const MAX_EVENTS: usize = 256;
 const MAX_PACKET_REPORTS: usize = 4096;
 
-/// With so much of a queue on the connection in use, sound does not go by two: they may share the queue.
+/// With so much of a queue on the connection in use, neither sound nor reports go by two: they may share the queue.
 const NO_COPIES_ABOVE: Duration = Duration::from_millis(150);
 
 /// Reports that wait for one connection; older ones are worthless.
@@ -560,9 +560,7 @@ impl Core {
             copy: false,
         };
         // A silence that a full queue makes is not mended by filling it twice as fast.
-        let congested = self
-            .estimate_of(active)
-            .is_some_and(|estimate| estimate.queue_delay > NO_COPIES_ABOVE);
+        let congested = self.is_congested();
         let second = self
             .selection
             .second(now)
@@ -792,9 +790,16 @@ impl Core {
         }
     }
 
+    /// Whether what we send stands in a queue on the connection in use.
+    fn is_congested(&self) -> bool {
+        self.estimate()
+            .is_some_and(|estimate| estimate.queue_delay > NO_COPIES_ABOVE)
+    }
+
     fn write_reports(&mut self, now: Instant) {
         let active = self.selection.active();
-        let doubtful = self.selection.is_doubtful(now);
+        let congested = self.is_congested();
+        let doubtful = self.selection.is_doubtful(now) && !congested;
         let second = active
             .into_iter()
             .chain(self.links.keys().copied())
@@ -820,7 +825,7 @@ impl Core {
                 };
             let silence = now.saturating_duration_since(link.arrivals.last_arrival());
             let body = Bytes::from(link.arrivals.report(*connection, now).encode());
-            if silence >= REPORT_BOTH_WAYS_AFTER {
+            if silence >= REPORT_BOTH_WAYS_AFTER && !congested {
                 detours.push((*connection, body.clone()));
             }
             push_report(link, body);
