@@ -88,7 +88,7 @@ use tokio::sync::oneshot;
 use executor::{Executor, SimTask, lock};
 use network::{Hop, Network, Packet};
 
-pub use link::{Conditions, DEFAULT_MTU_BYTES, Loss, Rate};
+pub use link::{Conditions, DEFAULT_MTU_BYTES, Loss, Policer, Rate};
 pub use nat::{
     DEFAULT_BINDING_TIMEOUT, DEFAULT_MAX_BINDINGS, Dependence, NatConfig, NatKind, NatStats,
     PortAllocation, SimNat,

@@ -1,7 +1,8 @@
 //! One direction of one link: a drop-tail queue, a rate, then loss, delay and disorder.
 //!
-//! A packet first waits for the rate (if there is one), in a queue that drops what does not fit. Then it is
-//! lost or not, and then it travels. This core knows no sockets and no timers: the network asks it when a
+//! A packet first passes a policer (if there is one), which drops what comes too fast and delays nothing. Then it
+//! waits for the rate (if there is one), in a queue that drops what does not fit. Then it is lost or not, and then
+//! it travels. This core knows no sockets and no timers: the network asks it when a
 //! packet leaves the queue and when it arrives.
 
 use std::{collections::VecDeque, time::Duration};
@@ -34,6 +35,8 @@ pub struct Conditions {
     pub loss: Loss,
     /// Bottleneck rate and its queue; unlimited when absent.
     pub rate: Option<Rate>,
+    /// What drops packets that come too fast, before the queue.
+    pub policer: Option<Policer>,
     /// Largest IP packet in bytes. Larger ones vanish, as with the don't-fragment bit (RFC 8899).
     pub mtu_bytes: usize,
 }
@@ -49,6 +52,7 @@ impl Default for Conditions {
             duplicate: 0.0,
             loss: Loss::None,
             rate: None,
+            policer: None,
             mtu_bytes: DEFAULT_MTU_BYTES,
         }
     }
@@ -120,14 +124,28 @@ impl Rate {
     }
 
     fn service_time(self, bytes: usize) -> Option<Duration> {
-        if self.bits_per_second == 0 {
-            return None;
-        }
-        let nanos = bytes as u128 * 8 * NANOS_PER_SECOND / u128::from(self.bits_per_second);
-        Some(Duration::from_nanos(
-            u64::try_from(nanos).unwrap_or(u64::MAX),
-        ))
+        time_of(bytes, self.bits_per_second)
     }
+}
+
+/// A token bucket without a queue (RFC 2697 with one colour): some providers' way to sell a narrower line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policer {
+    /// What passes in the long run, in bits per second, IP and UDP headers included. Zero lets nothing pass.
+    pub bits_per_second: u64,
+    /// Bytes of whole IP packets that pass at once after a pause.
+    pub burst_bytes: usize,
+}
+
+/// How long `bytes` take at a rate; none at no rate at all.
+fn time_of(bytes: usize, bits_per_second: u64) -> Option<Duration> {
+    if bits_per_second == 0 {
+        return None;
+    }
+    let nanos = bytes as u128 * 8 * NANOS_PER_SECOND / u128::from(bits_per_second);
+    Some(Duration::from_nanos(
+        u64::try_from(nanos).unwrap_or(u64::MAX),
+    ))
 }
 
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
@@ -171,6 +189,8 @@ pub(super) struct Pipe<P> {
     serving: bool,
     /// When the latest packet in order arrives.
     last_arrival: Duration,
+    /// When the policer's bucket is full again.
+    bucket_full: Duration,
 }
 
 impl<P: WireSize> Pipe<P> {
@@ -183,6 +203,7 @@ impl<P: WireSize> Pipe<P> {
             queued_bytes: 0,
             serving: false,
             last_arrival: Duration::ZERO,
+            bucket_full: Duration::ZERO,
         }
     }
 
@@ -211,6 +232,9 @@ impl<P: WireSize> Pipe<P> {
         if bytes > self.conditions.mtu_bytes {
             return Offer::TooBig(packet);
         }
+        if !self.is_let_through(now, bytes) {
+            return Offer::QueueFull(packet);
+        }
         match self.conditions.rate {
             // What still waits from the time when there was a rate goes first.
             None if self.queue.is_empty() => return Offer::Travels(packet),
@@ -223,6 +247,23 @@ impl<P: WireSize> Pipe<P> {
         self.queued_bytes += bytes;
         self.queue.push_back(packet);
         Offer::Waits(self.schedule_service(now))
+    }
+
+    /// Takes a packet's bytes from the policer's bucket, if they are there.
+    fn is_let_through(&mut self, now: Duration, bytes: usize) -> bool {
+        let Some(policer) = self.conditions.policer else {
+            return true;
+        };
+        let time = |bytes| time_of(bytes, policer.bits_per_second);
+        let (Some(taken), Some(depth)) = (time(bytes), time(policer.burst_bytes)) else {
+            return false;
+        };
+        let full = self.bucket_full.max(now) + taken;
+        let passes = full <= now + depth;
+        if passes {
+            self.bucket_full = full;
+        }
+        passes
     }
 
     /// The packet whose turn has ended, and when the next turn ends.
