@@ -38,6 +38,7 @@ mod relays;
 pub mod renewal;
 mod run;
 pub mod sentence;
+mod voice_rate;
 
 use book::AddressBook;
 use config::{EngineConfig, Me, Reaching};

@@ -802,6 +802,12 @@ impl Leg {
         Media::start(&self.context.runtime, settings, outgoing, received, probe)
     }
 
+    /// What the path in use carries, in bits per second on the wire.
+    pub(super) fn capacity_bps(&self) -> Option<u64> {
+        let estimate = *self.session.as_ref()?.watch_estimate().borrow();
+        Some(estimate?.capacity_bps)
+    }
+
     /// The round trip of the path in use.
     pub(super) fn rtt(&self) -> Option<Duration> {
         let link = self.session.as_ref()?.stats();
@@ -862,6 +868,9 @@ impl Leg {
         }
         if let Some(rtt) = self.rtt() {
             report.observe_rtt(rtt);
+        }
+        if let Some(estimate) = link.estimate.filter(|estimate| estimate.proven) {
+            report.observe_estimate(estimate.capacity_bps);
         }
     }
 

@@ -32,6 +32,8 @@ use ahoy_transport::runtime::{Runtime, RuntimeExt};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::voice_rate::VoiceRate;
+
 /// Packets that wait for the sound loop: it looks every 10 ms, and two seconds of sound is all a jitter
 /// buffer would take.
 pub(super) const PACKET_QUEUE: usize = 128;
@@ -186,6 +188,7 @@ pub(super) type Arrival = (Instant, Bytes);
 
 struct SendHalf {
     pipeline: SendPipeline,
+    rate: VoiceRate,
     outgoing: Outgoing,
     level: f32,
     probe: Option<Arc<BlockLog>>,
@@ -278,20 +281,22 @@ impl Media {
         arrivals: mpsc::Receiver<Arrival>,
         probe: Option<&Probe>,
     ) -> Result<Self, MediaError> {
+        let encoder = EncoderConfig {
+            codec: settings.codec,
+            bitrate: Bitrate(settings.bitrate_bps),
+            frame: frame_duration(settings.frame_millis),
+            ..EncoderConfig::default()
+        };
         let send = SendPipeline::new(SendConfig {
             first_sequence: u16::from_be_bytes(runtime.random_array()),
             first_timestamp: RtpTimestamp(u32::from_be_bytes(runtime.random_array())),
-            encoder: EncoderConfig {
-                codec: settings.codec,
-                bitrate: Bitrate(settings.bitrate_bps),
-                frame: frame_duration(settings.frame_millis),
-                ..EncoderConfig::default()
-            },
+            encoder,
             ..SendConfig::new(u32::from_be_bytes(runtime.random_array()))
         })?;
         let shared = Arc::new(Shared {
             send: Mutex::new(SendHalf {
                 pipeline: send,
+                rate: VoiceRate::new(encoder),
                 outgoing,
                 level: f32::NEG_INFINITY,
                 probe: probe.map(|probe| Arc::clone(&probe.spoken)),
@@ -330,6 +335,20 @@ impl Media {
     /// Sends silence, or sound again.
     pub(super) fn set_muted(&self, muted: bool) {
         lock(&self.shared.send).pipeline.set_muted(muted);
+    }
+
+    /// The path carries so much, in bits per second on the wire.
+    pub(super) fn follow(&self, now: Instant, capacity_bps: u64) {
+        let mut send = lock(&self.shared.send);
+        if let Some((bitrate, frame)) = send.rate.follow(now, capacity_bps) {
+            tracing::debug!(capacity_bps, ?bitrate, ?frame, "the voice follows the path");
+            let config = EncoderConfig {
+                bitrate,
+                frame,
+                ..send.pipeline.encoder_config()
+            };
+            send.pipeline.configure(config);
+        }
     }
 
     /// Counters so far.

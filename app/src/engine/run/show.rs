@@ -36,6 +36,9 @@ impl Engine {
         let device = *device;
         let stats = media.stats();
         if let Some(leg) = slot.legs.get_mut(&device) {
+            if let Some(capacity_bps) = leg.capacity_bps() {
+                media.follow(self.runtime.now(), capacity_bps);
+            }
             leg.report(&stats, &mut slot.report);
         }
         if let Some(cost) = &slot.cost {

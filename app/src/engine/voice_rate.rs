@@ -1,0 +1,181 @@
+//! What the voice may cost, from the estimate of its path.
+//!
+//! Where the line carries what the person chose, that is what is sent. Where it does not, the codec gets less and
+//! its frames get longer, since short ones cost more in headers than in sound.
+
+use std::time::{Duration, Instant};
+
+use ahoy_media::{
+    audio::opus::{EncoderConfig, FrameDuration},
+    rate::{AudioBudget, Bitrate},
+};
+
+/// What reports about the other direction take of a path, in bits per second: twenty a second, of some 90 bytes.
+const REPORTS: Bitrate = Bitrate(15_000);
+
+/// Less than this change is none: a new packet size is worth it only for more.
+const LEAST_CHANGE: f64 = 0.06;
+
+/// More is sent only after there was room for it so long, and then by no more than the step: what one step too many
+/// puts into a queue is gone before the next.
+const RAISE_AFTER: Duration = Duration::from_secs(3);
+const RAISE_STEP: f64 = 1.2;
+
+/// Settings of the voice that follow an estimate.
+#[derive(Debug)]
+pub(super) struct VoiceRate {
+    chosen: EncoderConfig,
+    /// What is sent on the wire now.
+    now: Bitrate,
+    room_since: Option<Instant>,
+}
+
+impl VoiceRate {
+    /// A voice with the settings that the person chose.
+    pub(super) fn new(chosen: EncoderConfig) -> Self {
+        Self {
+            chosen,
+            now: on_wire(chosen.bitrate, chosen.frame),
+            room_since: None,
+        }
+    }
+
+    /// Other bitrate and frames, when `capacity_bps` on the wire calls for them.
+    pub(super) fn follow(
+        &mut self,
+        now: Instant,
+        capacity_bps: u64,
+    ) -> Option<(Bitrate, FrameDuration)> {
+        let most = on_wire(self.chosen.bitrate, self.chosen.frame);
+        let capacity = Bitrate(u32::try_from(capacity_bps).unwrap_or(u32::MAX));
+        let room = capacity.saturating_sub(REPORTS).min(most);
+        let (is, may) = (f64::from(self.now.bps()), f64::from(room.bps()));
+        if may < is * (1.0 - LEAST_CHANGE) {
+            self.room_since = None;
+            return Some(self.take(room));
+        }
+        let worth_it = may > is * (1.0 + LEAST_CHANGE) || room == most && self.now != most;
+        if !worth_it {
+            self.room_since = None;
+            return None;
+        }
+        let since = *self.room_since.get_or_insert(now);
+        if now.saturating_duration_since(since) < RAISE_AFTER {
+            return None;
+        }
+        self.room_since = None;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "saturates, and is positive"
+        )]
+        let step = Bitrate((is * RAISE_STEP) as u32);
+        Some(self.take(room.min(step)))
+    }
+
+    fn take(&mut self, room: Bitrate) -> (Bitrate, FrameDuration) {
+        let most = on_wire(self.chosen.bitrate, self.chosen.frame);
+        let settings = if room >= most {
+            self.chosen
+        } else {
+            self.within(room)
+        };
+        self.now = room;
+        (settings.bitrate, settings.frame)
+    }
+
+    fn within(&self, room: Bitrate) -> EncoderConfig {
+        let budget = AudioBudget {
+            target: room,
+            overhead_bytes: AudioBudget::TYPICAL_OVERHEAD_BYTES,
+            loss_fraction: 0.0,
+            low_delay: self.chosen.frame == FrameDuration::Ms10,
+        };
+        let settings = budget.settings(self.chosen);
+        // Never shorter frames than the person chose.
+        let frame = if settings.frame.duration() < self.chosen.frame.duration() {
+            self.chosen.frame
+        } else {
+            settings.frame
+        };
+        EncoderConfig {
+            bitrate: budget
+                .codec_bitrate(frame)
+                .clamp(ahoy_media::rate::MIN_AUDIO_BITRATE, self.chosen.bitrate),
+            frame,
+            ..self.chosen
+        }
+    }
+}
+
+/// What a voice costs on the wire.
+fn on_wire(codec: Bitrate, frame: FrameDuration) -> Bitrate {
+    let headers = Bitrate::of_packets(AudioBudget::TYPICAL_OVERHEAD_BYTES, frame.duration());
+    Bitrate(codec.bps().saturating_add(headers.bps()))
+}
+
+#[cfg(test)]
+mod tests {
+    use ahoy_transport::runtime::TokioRuntime;
+
+    use super::*;
+
+    fn start() -> Instant {
+        quinn::Runtime::now(&TokioRuntime)
+    }
+
+    #[test]
+    fn what_fits_is_left_alone() {
+        let mut rate = VoiceRate::new(EncoderConfig::default());
+        for second in 0..10 {
+            let now = start() + Duration::from_secs(second);
+            assert_eq!(rate.follow(now, 300_000), None);
+            assert_eq!(rate.follow(now, 77_000), None);
+        }
+    }
+
+    #[test]
+    fn a_narrow_line_gets_longer_frames_at_once_and_short_ones_step_by_step() {
+        let mut rate = VoiceRate::new(EncoderConfig::default());
+        let begin = start();
+        let (bitrate, frame) = rate.follow(begin, 50_000).unwrap();
+        assert_eq!(frame, FrameDuration::Ms40);
+        assert!(bitrate >= Bitrate::kbps(16), "{bitrate:?}");
+        let (bitrate, frame) = rate.follow(begin, 30_000).unwrap();
+        assert_eq!(
+            (bitrate, frame),
+            (ahoy_media::rate::MIN_AUDIO_BITRATE, FrameDuration::Ms60)
+        );
+        let mut raises = Vec::new();
+        for tenth in 0..400 {
+            let now = begin + Duration::from_millis(100 * tenth);
+            raises.extend(rate.follow(now, 300_000).map(|taken| (tenth, taken)));
+        }
+        assert!(raises.len() > 3, "{raises:?}");
+        assert!(raises[0].0 >= 30, "{raises:?}");
+        let chosen = EncoderConfig::default();
+        let last = raises.last().unwrap().1;
+        assert_eq!(last, (chosen.bitrate, chosen.frame));
+        assert!(raises.windows(2).all(|pair| pair[1].0 - pair[0].0 >= 30));
+    }
+
+    #[test]
+    fn long_frames_that_were_chosen_stay_long() {
+        let chosen = EncoderConfig {
+            frame: FrameDuration::Ms60,
+            ..EncoderConfig::default()
+        };
+        let mut rate = VoiceRate::new(chosen);
+        let (bitrate, frame) = rate.follow(start(), 50_000).unwrap();
+        assert_eq!(frame, FrameDuration::Ms60);
+        assert!(bitrate < chosen.bitrate);
+    }
+
+    #[test]
+    fn a_small_change_is_none() {
+        let mut rate = VoiceRate::new(EncoderConfig::default());
+        assert!(rate.follow(start(), 60_000).is_some());
+        assert_eq!(rate.follow(start(), 58_500), None);
+        assert_eq!(rate.follow(start(), 61_000), None);
+    }
+}
