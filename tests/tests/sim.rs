@@ -16,8 +16,8 @@ use std::{
 };
 
 use ahoy::sim::{
-    Conditions, DropReason, EPOCH_MILLIS, Fault, Limits, LinkId, Loss, PacketEvent, Rate, SimError,
-    SimNode, TraceHash, World,
+    Conditions, DropReason, EPOCH_MILLIS, Fault, Limits, LinkId, Loss, PacketEvent, Policer, Rate,
+    SimError, SimNode, TraceHash, World,
 };
 use ahoy_tests::{plain_quic, udp::Udp};
 use ahoy_transport::runtime::{Runtime, RuntimeExt, timeout};
@@ -420,6 +420,34 @@ fn duplication_delivers_the_asked_fraction_twice() {
     let copies = log.iter().filter(|packet| packet.duplicate).count();
     assert_near(copies as f64 / 10_000.0, 0.1, 0.01);
     assert_eq!(log.len(), 10_000 + copies);
+}
+
+#[test]
+fn a_policer_drops_what_comes_too_fast_and_delays_nothing() {
+    let conditions = Conditions {
+        delay: ms(20),
+        policer: Some(Policer {
+            bits_per_second: 1_000_000,
+            burst_bytes: 12_500,
+        }),
+        ..Conditions::default()
+    };
+    let passed = |log: &[PacketEvent]| {
+        assert!(travel_times(log).iter().all(|time| *time == ms(20)));
+        travel_times(log).len()
+    };
+    // IP packets of 1250 bytes, 10 ms each at that rate.
+    assert_eq!(passed(&measure(&conditions, 500, 1222, ms(10))), 500);
+    // Twice the rate: half of them, and the ten that the bucket held.
+    let log = measure(&conditions, 1000, 1222, ms(5));
+    assert_near(passed(&log) as f64, 510.0, 2.0);
+    let dropped = log.iter().filter(|packet| packet.dropped.is_some());
+    assert!(dropped.clone().count() > 0);
+    assert!(
+        dropped
+            .clone()
+            .all(|packet| packet.dropped == Some(DropReason::QueueFull))
+    );
 }
 
 #[test]
