@@ -524,7 +524,11 @@ async fn talk(node: &Node, line: SocketAddr, policy: QueuePolicy) -> Talk {
                 device: people[1 - this].keys.id(),
                 noise_static: people[1 - this].keys.noise_public(),
             },
-            config: SessionConfig::default(),
+            // The estimate would keep the line's queue short by itself: what the tunnel's queue does would not show.
+            config: SessionConfig {
+                estimation: false,
+                ..SessionConfig::default()
+            },
         };
         let session = if this == 0 {
             Session::caller(params)
