@@ -603,19 +603,9 @@ impl MuxSocket {
             destination: outward,
             ..transmit.clone()
         });
-        let mut state = self.lock();
         match result {
-            Ok(()) => {
-                state.stats.sent += count;
-                state.stats.sent_bytes += transmit.contents.len() as u64;
-                Ok(Sent::Yes { relayed: false })
-            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
-            Err(error) => {
-                tracing::debug!(%error, "a datagram was refused by the system");
-                state.stats.dropped.send_failed += count;
-                Ok(Sent::Dropped)
-            }
+            result => Ok(self.count_sent(transmit, result)),
         }
     }
 }
@@ -623,7 +613,6 @@ impl MuxSocket {
 impl MuxSocket {
     /// Whoever waits until a packet can be sent waits for the port itself, so a side port that is full loses it.
     fn send_aside(&self, transmit: &Transmit<'_>, side: &Side) -> Sent {
-        let count = segments(transmit) as u64;
         let destination = if side.is_v4 {
             side.remote
         } else {
@@ -635,6 +624,12 @@ impl MuxSocket {
             src_ip: None,
             ..transmit.clone()
         });
+        self.count_sent(transmit, result)
+    }
+
+    /// Notes what became of a packet that was handed to the system.
+    fn count_sent(&self, transmit: &Transmit<'_>, result: io::Result<()>) -> Sent {
+        let count = segments(transmit) as u64;
         let mut state = self.lock();
         match result {
             Ok(()) => {
@@ -643,7 +638,7 @@ impl MuxSocket {
                 Sent::Yes { relayed: false }
             }
             Err(error) => {
-                tracing::debug!(%error, "a datagram did not leave by a side port");
+                tracing::debug!(%error, "a datagram did not leave");
                 state.stats.dropped.send_failed += count;
                 Sent::Dropped
             }
