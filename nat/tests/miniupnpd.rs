@@ -159,8 +159,9 @@ impl Place {
         format!("{}-{who}", self.name)
     }
 
-    /// Switches the router on, with empty tables.
+    /// Switches the router on, with empty tables, and returns when it listens.
     fn switch_on(&mut self, options: &str) {
+        self.switch_off();
         let config = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(&self.name);
         let pid_file = config.with_extension("pid");
         let text = format!(
@@ -187,6 +188,30 @@ impl Place {
             .spawn()
             .unwrap();
         self.daemon = Some(Process(daemon));
+        // Who asks before that takes it for a router without this protocol.
+        for (option, port) in [("enable_natpmp=yes", 5351), ("enable_upnp=yes", 1900)] {
+            if options.contains(option) {
+                self.wait_for_port(port);
+            }
+        }
+    }
+
+    /// Until somebody at the router listens on this UDP port.
+    fn wait_for_port(&self, port: u16) {
+        let router = self.at("router");
+        let runtime = TokioRuntime;
+        let deadline = quinn::Runtime::now(&runtime) + PATIENCE;
+        let wanted = format!(":{port:04X} ");
+        while quinn::Runtime::now(&runtime) < deadline {
+            let output = Command::new("ip")
+                .args(["netns", "exec", &router, "cat", "/proc/net/udp"])
+                .output()
+                .unwrap();
+            if String::from_utf8_lossy(&output.stdout).contains(&wanted) {
+                return;
+            }
+        }
+        panic!("miniupnpd does not listen on port {port}");
     }
 
     /// Without a word to anybody.
