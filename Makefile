@@ -43,9 +43,9 @@ lint:
 	$(CARGO) clippy --locked -p ahoy --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
 
-# The binary first: some tests run it as separate processes, and look for it beside themselves.
+# The program comes with them, since app/tests needs it. To build it before, alone, would compile our crates twice:
+# what only tests depend on switches features on in what the program depends on.
 unit:
-	$(LINTED) $(CARGO) build --locked $(TESTED)
 	$(LINTED) $(CARGO) test --locked $(TESTED)
 
 # Every pair of NATs, each way round, by an optimised binary; then the odds of guessing ports. Minutes. Root, or user
