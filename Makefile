@@ -14,7 +14,7 @@ HEADLESS := --no-default-features --features voice
 # The fuzz targets are checked by `make lint`; each would be linked with everything here.
 TESTED := --workspace --exclude ahoy-fuzz --features ahoy-tests/devices,ahoy-tests/lab
 
-.PHONY: run demo test lint unit matrix deps bench bench-relay bench-call bench-audio baselines fuzz help
+.PHONY: run demo test lint unit matrix deps bench bench-relay bench-call bench-audio bench-loss baselines fuzz help
 
 run:
 	@.ci/setup window
@@ -103,6 +103,14 @@ bench-audio:
 	@$(TARGET)/bench-audio/bin/python -m pip install --quiet pesq numpy scipy soundfile
 	@$(TARGET)/bench-audio/bin/python tests/bench_audio.py $(TARGET)/demo/ahoy
 
+# Speech on bad lines in virtual time: everything that can be done about loss, and what is chosen.
+bench-loss:
+	@.ci/setup bench
+	@$(CARGO) build --profile demo -p ahoy-media --example loop
+	@test -x $(TARGET)/bench-audio/bin/python || python3 -m venv $(TARGET)/bench-audio
+	@$(TARGET)/bench-audio/bin/python -m pip install --quiet pesq numpy scipy soundfile
+	@$(TARGET)/bench-audio/bin/python tests/bench_loss.py $(TARGET)/demo/examples/loop assets/ahoy.wav
+
 help:
 	@sed -n 's/^# \(.*\)/\1/p' Makefile | head -n 4
 	@echo "make lint              what make test leaves to lint: benches, fuzz targets, bare supernode, docs"
@@ -112,5 +120,6 @@ help:
 	@echo "make bench-call        processor time and memory of a call's three processes"
 	@echo "make baselines         renew what simulated calls are compared with"
 	@echo "make bench-audio       PESQ of real calls"
+	@echo "make bench-loss        PESQ on lossy lines, with each way to repair loss"
 	@echo "make deps              licences, sources, bans and use of the dependencies"
 	@echo "make fuzz              each fuzz target for FUZZ_SECONDS (60)"

@@ -1,9 +1,12 @@
 //! Plays a WAV file through sender, network and receiver in virtual time:
 //! `loop IN.wav OUT.wav [key=value]…`, both 48 kHz mono.
 //!
-//! Keys: `bitrate` (kbit/s), `ptime` (10, 20, 40, 60), `loss` (percent), `burst` (mean packets per loss),
-//! `jitter` (milliseconds, uniform), `fec` (0, 1), `plp` (percent told to the encoder), `complexity`, `vbr`
-//! (0, 1), `repeat` (times the input is played), `seed`. Prints the statistics to stderr.
+//! Keys: `bitrate` (kbit/s, for everything), `ptime` (10, 20, 40, 60), `loss` (percent), `burst` (mean packets per
+//! loss), `jitter` (milliseconds, uniform), `late` (so many seconds apart one packet is 15 ms late), `mode` (`plain`,
+//! `fec`, `red`, `dred`, or `auto` for what the policy does about the loss of a report 100 ms old), `plp` (percent told
+//! to the encoder), `complexity`, `decoder` (complexity, 0 for no network), `keep` (0, 1: whether a late frame leaves
+//! time alone), `vbr` (0, 1), `repeat` (times the input is played), `seed`. Prints to stderr what happened, with mouth
+//! to ear over the network's delay in milliseconds.
 
 use std::{
     error::Error,
@@ -11,7 +14,11 @@ use std::{
 };
 
 use ahoy_media::{
-    audio::opus::{EncoderConfig, FrameDuration, RateControl},
+    audio::{
+        neteq::NetEqConfig,
+        opus::{EncoderConfig, FrameDuration, RateControl},
+    },
+    loss::{Loss, LossPolicy, Mode, Modes, Protection},
     pipeline::{
         recv::{RecvConfig, RecvPipeline},
         send::{SendConfig, SendPipeline},
@@ -23,9 +30,19 @@ use ahoy_media::{
 /// One way of the network, besides jitter.
 const NETWORK: Duration = Duration::from_millis(40);
 
+/// What Opus looks ahead, in samples.
+const LOOKAHEAD: i64 = 312;
+
+/// What the reports of the other side say about packets of longer ago than this: its way back and a little.
+const REPORTED_AFTER_PACKETS: usize = 5;
+
 #[derive(Debug, Clone, Copy)]
 struct Options {
     encoder: EncoderConfig,
+    neteq: NetEqConfig,
+    /// None: as the policy says.
+    protection: Option<Protection>,
+    late_every: f64,
     loss: f64,
     burst: f64,
     jitter_millis: f64,
@@ -37,12 +54,16 @@ impl Options {
     fn parse(arguments: &[String]) -> Result<Self, Box<dyn Error>> {
         let mut options = Self {
             encoder: EncoderConfig::default(),
+            neteq: NetEqConfig::default(),
+            protection: Some(Protection::default()),
+            late_every: f64::INFINITY,
             loss: 0.0,
             burst: 1.0,
             jitter_millis: 0.0,
             repeat: 1,
             seed: 1,
         };
+        let mut percent = 0;
         for argument in arguments {
             let (key, value) = argument
                 .split_once('=')
@@ -59,8 +80,24 @@ impl Options {
                         other => return Err(format!("no frames of {other} ms").into()),
                     }
                 }
-                "fec" => encoder.fec = value == "1",
-                "plp" => encoder.expected_loss_percent = value.parse()?,
+                "mode" => {
+                    let mode = match value {
+                        "auto" => None,
+                        "plain" => Some(Mode::Plain),
+                        "fec" => Some(Mode::Fec),
+                        "red" => Some(Mode::Red),
+                        "dred" => Some(Mode::Dred),
+                        other => return Err(format!("no mode {other}").into()),
+                    };
+                    options.protection = mode.map(|mode| Protection {
+                        mode,
+                        ..Protection::default()
+                    });
+                }
+                "plp" => percent = value.parse()?,
+                "decoder" => options.neteq.decoder_complexity = value.parse()?,
+                "keep" => options.neteq.keep_time = value == "1",
+                "late" => options.late_every = value.parse()?,
                 "complexity" => encoder.complexity = value.parse()?,
                 "vbr" if value == "1" => encoder.rate_control = RateControl::Variable,
                 "vbr" => encoder.rate_control = RateControl::Constant,
@@ -72,7 +109,45 @@ impl Options {
                 other => return Err(format!("no option {other}").into()),
             }
         }
+        if let Some(protection) = &mut options.protection {
+            protection.loss_percent = percent;
+        }
         Ok(options)
+    }
+}
+
+/// The loss that the other side reports, as the session measures it.
+#[derive(Debug, Default)]
+struct Meter {
+    fates: Vec<bool>,
+    sums: [f32; 4],
+    run: f32,
+}
+
+impl Meter {
+    fn sent(&mut self, lost: bool) {
+        self.fates.push(lost);
+        let Some(told) = self.fates.len().checked_sub(1 + REPORTED_AFTER_PACKETS) else {
+            return;
+        };
+        let lost = self.fates[told];
+        let [packets, losses, bursts, in_bursts] = &mut self.sums;
+        *packets = *packets * 0.995 + 1.0;
+        *losses = *losses * 0.995 + f32::from(u8::from(lost));
+        if lost {
+            self.run += 1.0;
+        } else if self.run > 0.0 {
+            *bursts = *bursts * 0.9 + 1.0;
+            *in_bursts = *in_bursts * 0.9 + std::mem::take(&mut self.run);
+        }
+    }
+
+    fn loss(&self) -> Loss {
+        let [packets, losses, bursts, in_bursts] = self.sums;
+        Loss {
+            fraction: losses / packets.max(50.0),
+            mean_burst: (in_bursts + 2.0) / (bursts + 2.0),
+        }
     }
 }
 
@@ -112,7 +187,16 @@ fn play(clean: &[f32], options: Options) -> Result<Vec<f32>, Box<dyn Error>> {
         encoder: options.encoder,
         ..SendConfig::new(1)
     })?;
-    let mut receiver = RecvPipeline::new(RecvConfig::default())?;
+    let mut receiver = RecvPipeline::new(RecvConfig {
+        neteq: options.neteq,
+        ..RecvConfig::default()
+    })?;
+    let mut policy = LossPolicy::new(Modes::ALL);
+    let mut meter = Meter::default();
+    if let Some(protection) = options.protection {
+        sender.protect(protection);
+    }
+    let (mut delays, mut next_late) = (Vec::new(), options.late_every);
     // Gilbert-Elliott: in the bad state everything is lost.
     let leave = 1.0 / options.burst.max(1.0);
     let enter = if options.loss < 1.0 {
@@ -136,9 +220,20 @@ fn play(clean: &[f32], options: Options) -> Result<Vec<f32>, Box<dyn Error>> {
                 random.next() < enter
             };
             bad = turned;
+            let mut late = Duration::ZERO;
+            let seconds = now.duration_since(origin).as_secs_f64();
+            if seconds >= next_late {
+                next_late += options.late_every;
+                late = Duration::from_millis(15);
+            }
             let jitter = Duration::from_secs_f64(options.jitter_millis * random.next() / 1000.0);
             if !bad {
-                under_way.push((now + NETWORK + jitter, packet.to_vec()));
+                under_way.push((now + NETWORK + jitter + late, packet.to_vec()));
+            }
+            meter.sent(bad);
+            if options.protection.is_none() {
+                let base = sender.encoder_config();
+                sender.protect(policy.update(now, meter.loss(), base));
             }
         }
         let pulled = now + Duration::from_millis(3);
@@ -147,10 +242,31 @@ fn play(clean: &[f32], options: Options) -> Result<Vec<f32>, Box<dyn Error>> {
         for (arrival, packet) in under_way.drain(..due) {
             receiver.insert_packet(arrival, &packet)?;
         }
-        receiver.get_audio(pulled, &mut block);
+        let info = receiver.get_audio(pulled, &mut block);
         heard.extend_from_slice(&block);
+        if let Some(time) = info.time {
+            let elapsed = pulled.duration_since(origin).saturating_sub(NETWORK);
+            delays.push(elapsed.as_secs_f64() * 1000.0 - (time.0 - LOOKAHEAD) as f64 / 48.0);
+        }
     }
-    eprintln!("{:?} {:?}", sender.stats(), receiver.stats());
+    delays.sort_by(f64::total_cmp);
+    let quantile = |part: f64| {
+        let place = (delays.len() as f64 * part) as usize;
+        delays.get(place).copied().unwrap_or(f64::NAN)
+    };
+    let stats = receiver.stats();
+    eprintln!("{:?} {stats:?}", sender.stats());
+    eprintln!(
+        "delay {:.1} p95 {:.1} ms, concealed {:.2} %, recovered fec {} red {} dred {} of {} lost, last {:?}",
+        quantile(0.5),
+        quantile(0.95),
+        stats.concealed_fraction() * 100.0,
+        stats.frames_recovered_fec,
+        stats.frames_recovered_red,
+        stats.frames_recovered_dred,
+        stats.packets_lost,
+        sender.protection(),
+    );
     Ok(heard)
 }
 

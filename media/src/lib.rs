@@ -4,10 +4,12 @@
 //! [`pipeline::send::SendPipeline`], which answers with an RTP packet whenever an Opus *frame* is full. The
 //! network's packets go into a [`pipeline::recv::RecvPipeline`], and the speaker pulls one block from it every
 //! 10 ms. Between the two stands [`audio::neteq`], which hides jitter and loss.
+//! What the sender does so that loss can be repaired is decided in [`loss`].
 //!
 //! Nothing here owns a clock, a thread or a socket: time is an argument.
 
 pub mod audio;
+pub mod loss;
 pub mod packet;
 pub mod pipeline;
 pub mod rate;

@@ -47,15 +47,6 @@ pub const MAX_AUDIO_BITRATE: Bitrate = Bitrate::kbps(128);
 /// Where the codec alone begins to sound good; longer frames are used until it can have this much.
 const COMFORTABLE_CODEC_BITRATE: Bitrate = Bitrate::kbps(16);
 
-/// Above this loss the in-band copy of the previous frame earns its bits.
-const FEC_FROM_LOSS_FRACTION: f32 = 0.01;
-
-/// Below this codec bitrate Opus makes no copy, measured with libopus 1.6.1.
-const FEC_MIN_BITRATE: Bitrate = Bitrate::kbps(20);
-
-/// Told to Opus at least when copies are wanted: below 6 % it makes none at 32 kbit/s.
-const FEC_LEAST_LOSS_PERCENT: u8 = 6;
-
 /// What the network offers to the audio stream.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AudioBudget {
@@ -63,8 +54,6 @@ pub struct AudioBudget {
     pub target: Bitrate,
     /// Bytes that each packet carries besides the Opus packet: RTP, QUIC, UDP and IP.
     pub overhead_bytes: usize,
-    /// Packets lost on the way, 0.0..=1.0, as the receiver reports it.
-    pub loss_fraction: f32,
     /// Prefer 10 ms frames when they are affordable.
     pub low_delay: bool,
 }
@@ -83,7 +72,8 @@ impl AudioBudget {
         ))
     }
 
-    /// The settings to use now. What the user chose (rate control, complexity, DTX) is taken from `base`.
+    /// The settings to use now. What the user chose (rate control, complexity, DTX) is taken from `base`; what is
+    /// done about loss is not decided here but in [`loss`](crate::loss), within the bitrate that comes out.
     ///
     /// Short frames cost packets, and packets cost headers: at 40 kbit/s on the wire 10 ms frames leave
     /// nothing to the codec, 20 ms frames 11 kbit/s and 60 ms frames 30 kbit/s.
@@ -107,23 +97,9 @@ impl AudioBudget {
         let bitrate = self
             .codec_bitrate(frame)
             .clamp(MIN_AUDIO_BITRATE, MAX_AUDIO_BITRATE);
-        let fec = self.loss_fraction >= FEC_FROM_LOSS_FRACTION && bitrate >= FEC_MIN_BITRATE;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "clamped to 0..=100"
-        )]
-        let measured_percent = (self.loss_fraction * 100.0).ceil().clamp(0.0, 100.0) as u8;
-        let expected_loss_percent = if fec {
-            measured_percent.max(FEC_LEAST_LOSS_PERCENT)
-        } else {
-            measured_percent
-        };
         EncoderConfig {
             bitrate,
             frame,
-            fec,
-            expected_loss_percent,
             ..base
         }
     }
@@ -137,7 +113,6 @@ mod tests {
         AudioBudget {
             target: Bitrate::kbps(kilobits),
             overhead_bytes: AudioBudget::TYPICAL_OVERHEAD_BYTES,
-            loss_fraction: 0.0,
             low_delay: false,
         }
     }
@@ -187,30 +162,10 @@ mod tests {
     }
 
     #[test]
-    fn loss_switches_the_copy_on() {
-        let clean = budget(80).settings(EncoderConfig::default());
-        assert!(!clean.fec);
-        let lossy = AudioBudget {
-            loss_fraction: 0.042,
-            ..budget(80)
-        }
-        .settings(EncoderConfig::default());
-        assert!(lossy.fec);
-        assert_eq!(lossy.expected_loss_percent, 6);
-    }
-
-    #[test]
     fn settings_never_leave_their_range() {
         for kilobits in (0..2000).step_by(7) {
-            for loss_fraction in [0.0, 0.5, 1.0, 7.0, f32::NAN] {
-                let settings = AudioBudget {
-                    loss_fraction,
-                    ..budget(kilobits)
-                }
-                .settings(EncoderConfig::default());
-                assert!((MIN_AUDIO_BITRATE..=MAX_AUDIO_BITRATE).contains(&settings.bitrate));
-                assert!(settings.expected_loss_percent <= 100);
-            }
+            let settings = budget(kilobits).settings(EncoderConfig::default());
+            assert!((MIN_AUDIO_BITRATE..=MAX_AUDIO_BITRATE).contains(&settings.bitrate));
         }
     }
 }

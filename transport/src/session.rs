@@ -47,6 +47,7 @@ use crate::{
 mod control;
 pub mod core;
 mod flow;
+mod loss;
 mod select;
 mod wire;
 
@@ -54,6 +55,7 @@ pub use self::core::{ControlError, MediaDatagram, SendMediaError, SessionConfig}
 use self::core::{Core, Notice, Outgoing};
 pub use control::{MAX_UNACKNOWLEDGED, RESEND_AFTER};
 pub use flow::FlowStats;
+pub use loss::LossStats;
 pub use select::{DUPLICATE_AFTER, MOVE_AFTER, STOP_AFTER, SwitchReason};
 pub use wire::MAX_CONTROL_MESSAGE;
 
@@ -272,7 +274,7 @@ impl PathStats {
 }
 
 /// Counters of a session since it was made.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct SessionStats {
     /// Media packets sent, copies not counted.
     pub sent: u64,
@@ -325,6 +327,8 @@ pub struct SessionStats {
     pub active: Option<PathId>,
     /// What it carries.
     pub estimate: Option<Estimate>,
+    /// How much of the sound we send arrives, as the other side tells: one flow of it.
+    pub loss: LossStats,
     /// Every path it ever had a connection on.
     pub paths: BTreeMap<PathId, PathStats>,
     /// Every flow, both directions.

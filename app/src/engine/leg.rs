@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ahoy_media::loss::{Loss, Modes};
 use ahoy_nat::{
     client::{NodeClient, RequestError},
     gather::{Gatherer, Lease},
@@ -57,7 +58,7 @@ use crate::{
         AudioPackets, AudioReport, PathKind, Percentiles, Recovered, ReportBuilder, Search,
         Security,
     },
-    signal::{FollowUp, Signal, SignalMessage},
+    signal::{AudioFeatures, FollowUp, MediaChoice, Signal, SignalMessage},
 };
 use direct::Direct;
 use relayed::{OurRelay, RelayedPath};
@@ -765,6 +766,7 @@ impl Leg {
     pub(super) fn open_media(
         &mut self,
         accepted: &Accepted,
+        agreed: &MediaChoice,
         settings: &AudioSettings,
         probe: Option<&Probe>,
     ) -> Result<Media, MediaError> {
@@ -799,7 +801,18 @@ impl Leg {
                 }
             }
         });
-        Media::start(&self.context.runtime, settings, outgoing, received, probe)
+        let runtime = &self.context.runtime;
+        let understood = modes_of(agreed.audio.features);
+        Media::start(runtime, settings, understood, outgoing, received, probe)
+    }
+
+    /// Loss of what we send, as the other side tells.
+    pub(super) fn loss(&self) -> Option<Loss> {
+        let loss = self.session.as_ref()?.stats().loss;
+        Some(Loss {
+            fraction: loss.fraction,
+            mean_burst: loss.mean_burst,
+        })
     }
 
     /// What the path in use carries, in bits per second on the wire.
@@ -846,8 +859,8 @@ impl Leg {
                 },
                 recovered: Recovered {
                     fec: Some(received.frames_recovered_fec),
-                    red: None,
-                    dred: None,
+                    red: Some(received.frames_recovered_red),
+                    dred: Some(received.frames_recovered_dred),
                 },
                 concealed_ms: u64::try_from(received.concealed().as_millis()).ok(),
                 jitter_buffer_ms: Some(Percentiles {
@@ -908,6 +921,15 @@ impl Drop for Leg {
         for path in &self.relayed_paths {
             self.context.endpoint.mux().remove_relay_route(path.route);
         }
+    }
+}
+
+/// The ways to repair loss that both sides know.
+fn modes_of(features: AudioFeatures) -> Modes {
+    Modes {
+        fec: features.contains(AudioFeatures::IN_BAND_FEC),
+        red: features.contains(AudioFeatures::RED),
+        dred: features.contains(AudioFeatures::DRED),
     }
 }
 

@@ -21,6 +21,7 @@ use ahoy_media::{
         tone::ToneSource,
         wav::{AtEnd, WavSink, WavSource},
     },
+    loss::{Loss, LossPolicy, Modes},
     pipeline::{
         recv::{RecvConfig, RecvPipeline},
         send::{SendConfig, SendError, SendPipeline, SendStats},
@@ -78,10 +79,12 @@ pub struct AudioSettings {
     pub input: AudioIn,
     /// Sink.
     pub output: AudioOut,
-    /// Codec bitrate in bits per second, 6 000 to 128 000.
+    /// Bitrate of the sound and of all that is done about its loss, in bits per second, 6 000 to 128 000.
     pub bitrate_bps: u32,
     /// Sound per packet: 10, 20, 40 or 60 ms.
     pub frame_millis: u16,
+    /// What may be done about loss of what we send, as far as the other side understands it.
+    pub protections: Modes,
     /// What is inside the packets. Both sides of a call must have the same: nothing but a simulation has
     /// another one than Opus.
     pub codec: Codec,
@@ -94,6 +97,7 @@ impl Default for AudioSettings {
             output: AudioOut::Speaker,
             bitrate_bps: 32_000,
             frame_millis: 20,
+            protections: Modes::ALL,
             codec: Codec::Opus,
         }
     }
@@ -189,6 +193,7 @@ pub(super) type Arrival = (Instant, Bytes);
 struct SendHalf {
     pipeline: SendPipeline,
     rate: VoiceRate,
+    policy: LossPolicy,
     outgoing: Outgoing,
     level: f32,
     probe: Option<Arc<BlockLog>>,
@@ -270,13 +275,15 @@ enum Running {
 }
 
 impl Media {
-    /// Starts sound both ways. `outgoing` takes packets for the session, `arrivals` gives the received ones.
+    /// Starts sound both ways. `outgoing` takes packets for the session, `arrivals` gives the received ones; the
+    /// other side understands the `understood` ways to repair loss.
     ///
     /// # Errors
     /// A file or device that cannot be opened, with what to do about it.
     pub(super) fn start(
         runtime: &Arc<dyn Runtime>,
         settings: &AudioSettings,
+        understood: Modes,
         outgoing: Outgoing,
         arrivals: mpsc::Receiver<Arrival>,
         probe: Option<&Probe>,
@@ -297,6 +304,7 @@ impl Media {
             send: Mutex::new(SendHalf {
                 pipeline: send,
                 rate: VoiceRate::new(encoder),
+                policy: LossPolicy::new(protections(settings, understood)),
                 outgoing,
                 level: f32::NEG_INFINITY,
                 probe: probe.map(|probe| Arc::clone(&probe.spoken)),
@@ -351,6 +359,14 @@ impl Media {
         }
     }
 
+    /// Does what is best about the loss that the other side told of, from the next frame on.
+    pub(super) fn adapt(&self, now: Instant, loss: Loss) {
+        let mut send = lock(&self.shared.send);
+        let base = send.pipeline.encoder_config();
+        let protection = send.policy.update(now, loss, base);
+        send.pipeline.protect(protection);
+    }
+
     /// Counters so far.
     pub(super) fn stats(&self) -> MediaStats {
         let send = lock(&self.shared.send);
@@ -364,6 +380,18 @@ impl Media {
             sink_errors: *lock(&self.shared.sink_errors),
         }
     }
+}
+
+/// What may be done about loss. Packets with nothing in them can be copied whole, and that is all.
+fn protections(settings: &AudioSettings, understood: Modes) -> Modes {
+    let possible = match settings.codec {
+        Codec::Opus => Modes::ALL,
+        Codec::Null => Modes {
+            red: true,
+            ..Modes::NONE
+        },
+    };
+    settings.protections.and(understood).and(possible)
 }
 
 /// The nearest frame duration that Opus has here.

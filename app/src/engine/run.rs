@@ -47,7 +47,7 @@ use crate::{
         Unreachable,
     },
     report::{PathKind, ReportBuilder},
-    signal::{Signal, SignalMessage},
+    signal::{MediaChoice, Signal, SignalMessage},
 };
 
 /// Happenings that wait for the engine. Producers wait when it is full; none of them is a packet.
@@ -663,7 +663,7 @@ impl Engine {
                     slot.report.accepted(now);
                 }
                 tracing::debug!(?media, "both sides agreed");
-                self.open_media(call, participant, &accepted);
+                self.open_media(call, participant, &media, &accepted);
             }
             Action::SetLocalMedia { call, muted, held } => {
                 if let Some((_device, media)) =
@@ -704,6 +704,7 @@ impl Engine {
         &mut self,
         call: CallId,
         participant: DeviceId,
+        agreed: &MediaChoice,
         accepted: &crate::call::Accepted,
     ) {
         let runtime = Arc::clone(&self.runtime);
@@ -719,7 +720,7 @@ impl Engine {
         if measure && slot.cost.is_none() {
             slot.cost = CostMeter::start(&*runtime);
         }
-        let opened = leg.open_media(accepted, &settings, probe.as_ref());
+        let opened = leg.open_media(accepted, agreed, &settings, probe.as_ref());
         let now = runtime.now();
         match opened {
             Ok(media) => {

@@ -88,7 +88,6 @@ impl VoiceRate {
         let budget = AudioBudget {
             target: room,
             overhead_bytes: AudioBudget::TYPICAL_OVERHEAD_BYTES,
-            loss_fraction: 0.0,
             low_delay: self.chosen.frame == FrameDuration::Ms10,
         };
         let settings = budget.settings(self.chosen);

@@ -308,6 +308,7 @@ fn person(
                 Codec::Null => AudioOut::Null,
             },
             codec: script.codec,
+            protections: defaults.protections,
             bitrate_bps: script.bitrate_bps.unwrap_or(defaults.bitrate_bps),
             frame_millis: script.ptime_millis.unwrap_or(defaults.frame_millis),
         },

@@ -207,6 +207,7 @@ fn audio(media: &MediaPlan, echo: bool) -> AudioSettings {
         },
         bitrate_bps: media.bitrate_bps.unwrap_or(defaults.bitrate_bps),
         frame_millis: media.ptime_millis.unwrap_or(defaults.frame_millis),
+        protections: defaults.protections,
         codec: defaults.codec,
     }
 }

@@ -71,7 +71,7 @@ impl Default for AudioCapabilities {
             // The most Opus makes of one channel that anybody can hear.
             max_bitrate_bps: 128_000,
             frame_durations: FrameDurations::ALL,
-            features: AudioFeatures::IN_BAND_FEC,
+            features: AudioFeatures::ALL,
             channels: 1,
         }
     }
@@ -123,6 +123,9 @@ impl AudioFeatures {
     pub const RED: Self = Self(2);
     /// Opus deep redundancy.
     pub const DRED: Self = Self(4);
+
+    /// All that this version knows.
+    pub const ALL: Self = Self(7);
 
     /// Both sets together.
     #[must_use]

@@ -3,10 +3,12 @@
 //! Named after the one in WebRTC, with whose vocabulary it agrees. Three things work together:
 //!
 //! * the **delay manager** learns from arrivals how long packets must wait so that hardly any comes too late;
-//! * the **playout** decodes the next frame when the speaker needs it. When the frame is missing, it takes
-//!   the coarse copy in the packet after it, else lets Opus invent a continuation, which fades to faint noise
-//!   after 200 ms. When the frame then comes after all, it is still played: what was invented in its place
-//!   becomes additional delay;
+//! * the **playout** decodes the next frame when the speaker needs it. When the frame is missing, it takes the
+//!   best of what came: the whole copy in a later packet (RED), the coarse one in the packet after (in-band FEC),
+//!   what a neural network speaks again from the features in the next packet (deep redundancy). Else it lets Opus
+//!   invent a continuation, which fades to faint noise after 200 ms. When the frame then comes after all, a single
+//!   one is taken up where time has got to; of several in a row the first is still played whole, and what was
+//!   invented in its place becomes additional delay;
 //! * **time stretching** removes surplus delay (*accelerate*) or builds up missing delay (*pre-emptive
 //!   expand*) by whole pitch periods. Invented sound is never stretched, and a small surplus waits for a pause:
 //!   a clean call begins at about the level where it stays, and its voice is left alone.
@@ -27,14 +29,16 @@ use std::time::{Duration, Instant};
 
 pub use self::stats::NetEqStats;
 use self::{
-    delay_manager::{DelayConfig, DelayManager},
-    packet_buffer::{Insert, PacketBuffer},
+    delay_manager::{DelayConfig, DelayManager, Reach},
+    packet_buffer::{Arrived, Insert, PacketBuffer},
     stats::DelayDistribution,
     stretch::{Criteria, FADE, MAX_LAG, MIN_LAG},
     sync_buffer::{Mix, Origin, SyncBuffer},
 };
 use crate::{
-    audio::opus::{Codec, MAX_PACKET_SAMPLES, OpusDecoder, OpusError, PacketInfo},
+    audio::opus::{
+        Codec, DecoderConfig, MAX_DRED, MAX_PACKET_SAMPLES, OpusDecoder, OpusError, PacketInfo,
+    },
     time::{
         BLOCK_SAMPLES, Block, MediaTime, SAMPLES_PER_MILLI, SampleClock, duration_of, samples_in,
     },
@@ -88,6 +92,16 @@ const LEVELS: usize = 4;
 /// Steps of one pull at most: a block of the shortest frames, twice.
 const MAX_STEPS: usize = 8;
 
+/// Speech is made again from features in pieces of at most 20 ms.
+const RESPOKEN_SAMPLES: usize = 960;
+
+/// Opus invents, and speaks again, in steps of 2.5 ms.
+const OPUS_STEP_SAMPLES: usize = 120;
+
+/// A frame that is late by no more than this, and the only one for [`ALONE_SAMPLES`], does not move time: 20 ms.
+const MOVES_TIME_FROM_SAMPLES: i64 = 20 * SAMPLES_PER_MILLI;
+const ALONE_SAMPLES: u64 = 48_000;
+
 /// Amplitude of the noise in long gaps at most: -50 dBFS.
 const MAX_NOISE: f32 = 0.003;
 
@@ -102,8 +116,16 @@ pub struct NetEqConfig {
     pub preemptive_expand: bool,
     /// Learn the target level; off, it stays at `start_delay`.
     pub adaptive_target: bool,
-    /// Use the copies of lost frames in later packets, and wait for them when packets are lost.
+    /// Of the decoder: see [`DecoderConfig::complexity`].
+    pub decoder_complexity: u8,
+    /// Use the coarse copies of lost frames in the packets after them, and wait for them when packets are lost.
     pub fec: bool,
+    /// The same for whole copies in later packets.
+    pub red: bool,
+    /// The same for deep redundancy.
+    pub dred: bool,
+    /// Let a frame that is late alone not move the time of all that follow.
+    pub keep_time: bool,
     /// Target level before anything is known. Little, since surplus can only go by stretching: a settled call on a
     /// clean line has 5 to 15 ms.
     pub start_delay: Duration,
@@ -120,7 +142,11 @@ impl Default for NetEqConfig {
             accelerate: true,
             preemptive_expand: true,
             adaptive_target: true,
+            decoder_complexity: DecoderConfig::default().complexity,
             fec: true,
+            red: true,
+            dred: true,
+            keep_time: true,
             start_delay: Duration::from_millis(10),
             min_delay: Duration::ZERO,
             max_delay: Duration::from_millis(800),
@@ -185,7 +211,10 @@ pub struct NetEq {
     /// The next decoded sound does not continue the last.
     rejoin: bool,
     frame_span: i64,
-    copy_distance: i64,
+    /// How far back the deep redundancy reaches that the decoder holds, and of which packet it is.
+    dred: Option<(MediaTime, usize)>,
+    /// Samples rendered when a late frame did not move time.
+    kept_time_at: Option<u64>,
     levels: [i64; LEVELS],
     since_stretch: u32,
     /// Pulls in a row with surplus.
@@ -212,7 +241,10 @@ impl NetEq {
         };
         Ok(Self {
             config,
-            decoder: OpusDecoder::of(config.codec)?,
+            decoder: OpusDecoder::with(DecoderConfig {
+                codec: config.codec,
+                complexity: config.decoder_complexity,
+            })?,
             clock: None,
             packets: PacketBuffer::new(),
             delay: DelayManager::new(delay_config),
@@ -224,7 +256,8 @@ impl NetEq {
             quiet: false,
             rejoin: false,
             frame_span: 960,
-            copy_distance: 0,
+            dred: None,
+            kept_time_at: None,
             levels: [i64::MAX; LEVELS],
             since_stretch: 0,
             surplus_for: 0,
@@ -247,6 +280,7 @@ impl NetEq {
     pub fn restart(&mut self) {
         self.packets.clear();
         self.delay.reset();
+        self.dred = None;
         self.playing = false;
         self.implausible = 0;
     }
@@ -262,9 +296,15 @@ impl NetEq {
         }
     }
 
-    /// Takes a packet that arrived `now` and whose first sample is of `time`. The caller has removed
-    /// duplicates.
-    pub fn insert(&mut self, now: Instant, time: MediaTime, payload: &[u8]) -> Inserted {
+    /// Takes a packet that arrived `now` and whose first sample is of `time`. With it came a copy of what lies
+    /// `copy_distance` samples before it, or none if that is 0. The caller has removed duplicates.
+    pub fn insert(
+        &mut self,
+        now: Instant,
+        time: MediaTime,
+        payload: &[u8],
+        copy_distance: i64,
+    ) -> Inserted {
         let arrival = self
             .clock
             .get_or_insert_with(|| SampleClock::new(now))
@@ -287,13 +327,63 @@ impl NetEq {
             self.counters.packets_late += 1;
             return Inserted::Late;
         }
-        match self.packets.insert(time, arrival, info, payload) {
+        let packet = Arrived {
+            time,
+            arrival,
+            info,
+            is_copy: false,
+            reach: self.reach(&info, copy_distance),
+            payload,
+        };
+        match self.packets.insert(&packet) {
             Insert::Stored => Inserted::Accepted,
             Insert::Displaced => {
                 self.counters.packets_discarded += 1;
                 Inserted::Accepted
             }
             Insert::Refused => self.discard(),
+        }
+    }
+
+    /// What a packet is good for when those before it are lost.
+    fn reach(&self, info: &PacketInfo, copy_distance: i64) -> Reach {
+        if self.config.red && copy_distance > 0 {
+            Reach::Exactly(copy_distance)
+        } else if self.config.dred && info.has_dred {
+            Reach::UpTo(samples_in(MAX_DRED))
+        } else if self.config.fec && info.has_fec {
+            Reach::Exactly(info.frame_samples as i64)
+        } else {
+            Reach::Nothing
+        }
+    }
+
+    /// Takes the copy of the packet of `time` that came `now` with a later packet. Useless copies are many, and
+    /// not counted.
+    pub fn insert_copy(&mut self, now: Instant, time: MediaTime, payload: &[u8]) {
+        let (Some(clock), Ok(info)) = (self.clock, PacketInfo::parse(payload)) else {
+            return;
+        };
+        let is_due = if self.playing {
+            time.plus(info.samples as i64) > self.received_end
+        } else {
+            // Playout begins with what came by itself.
+            self.packets.first().is_some_and(|first| first.time < time)
+        };
+        if !self.config.red || !is_due {
+            return;
+        }
+        let copy = Arrived {
+            time,
+            arrival: clock.samples_at(now),
+            info,
+            is_copy: true,
+            reach: Reach::Nothing,
+            payload,
+        };
+        match self.packets.insert(&copy) {
+            Insert::Stored | Insert::Refused => {}
+            Insert::Displaced => self.counters.packets_discarded += 1,
         }
     }
 
@@ -409,7 +499,42 @@ impl NetEq {
         if self.config.fec && first.info.has_fec && gap <= first.info.frame_samples {
             return self.recover(gap);
         }
+        if self.config.dred
+            && first.info.has_dred
+            && gap >= OPUS_STEP_SAMPLES
+            && self.dred_reach(gap) >= gap
+        {
+            return self.respeak(gap);
+        }
         self.invent(gap.min(BLOCK_SAMPLES));
+    }
+
+    /// How many samples back the deep redundancy of the first packet reaches, of which `gap` are wanted.
+    fn dred_reach(&mut self, gap: usize) -> usize {
+        let Some(first) = self.packets.first() else {
+            return 0;
+        };
+        if let Some((of, reach)) = self.dred
+            && of == first.time
+        {
+            return reach;
+        }
+        // Nothing is there when it cannot be read.
+        let reach = self.decoder.read_dred(first.payload(), gap).unwrap_or(0);
+        self.dred = Some((first.time, reach));
+        reach
+    }
+
+    /// Speaks the beginning of the `gap` before the first packet again, from the features in it.
+    fn respeak(&mut self, gap: usize) {
+        let len = gap.min(RESPOKEN_SAMPLES) / OPUS_STEP_SAMPLES * OPUS_STEP_SAMPLES;
+        let respoken = self.decoder.decode_dred(gap, &mut self.scratch[..len]);
+        if respoken.is_err() {
+            return self.invent(len.min(BLOCK_SAMPLES));
+        }
+        self.on_frames_until(self.end.plus(len as i64));
+        self.counters.frames_recovered_dred += 1;
+        self.append(0, len, Origin::Recovered, false);
     }
 
     /// Decodes the first packet. It may begin in the past, where something was invented in its place: then
@@ -419,6 +544,7 @@ impl NetEq {
             return;
         };
         let (time, arrival, info) = (first.time, first.arrival, first.info);
+        let (is_copy, reach) = (first.is_copy, first.reach);
         let decoded = self.decoder.decode(first.payload(), &mut self.scratch);
         self.packets.drop_first();
         let Ok(len) = decoded else {
@@ -426,38 +552,60 @@ impl NetEq {
             return self.invent(BLOCK_SAMPLES);
         };
         let from = time.max(self.received_end).min(self.end);
+        self.on_frames_until(from);
+        let back = self.end.since(from);
+        let from = if self.keeps_time(back, time.plus(len as i64)) {
+            self.kept_time_at = Some(self.counters.rendered_samples);
+            self.rejoin = true;
+            self.end
+        } else {
+            from
+        };
+        let back = self.end.since(from);
         let skipped = usize::try_from(from.since(time))
             .unwrap_or(usize::MAX)
             .min(len);
-        let back = self.end.since(from);
-        self.on_frames_until(from);
         if back > 0 {
             self.moved_by(back);
             self.end = from;
             self.rejoin = true;
         }
-        let waited = now
-            .saturating_add(self.sync.future_len() as i64)
-            .saturating_sub(arrival);
-        self.delays.record(waited, len as u64);
         self.frame_span = info.samples as i64;
-        self.copy_distance = if info.has_fec && self.config.fec {
-            info.frame_samples as i64
+        if is_copy {
+            self.delay.on_missing(self.frame_span);
+            self.counters.frames_recovered_red += 1;
         } else {
-            0
-        };
-        self.delay
-            .on_frame(false, self.frame_span, self.copy_distance);
+            let waited = now
+                .saturating_add(self.sync.future_len() as i64)
+                .saturating_sub(arrival);
+            self.delays.record(waited, len as u64);
+            self.delay.on_received(self.frame_span, reach);
+        }
         self.quiet = info.is_dtx;
-        let origin = if self.quiet {
-            Origin::Quiet
-        } else {
-            Origin::Decoded
+        let origin = match (self.quiet, is_copy) {
+            (true, _) => Origin::Quiet,
+            (false, true) => Origin::Recovered,
+            (false, false) => Origin::Decoded,
         };
-        self.append(skipped, len, origin, true);
+        self.append(skipped, len, origin, back > 0);
     }
 
-    /// Restores the `gap` before the first packet from the copy in it.
+    /// Whether a frame that ends at `until` and in whose place `back` samples were invented is taken up where time
+    /// has got to. One that is late alone says nothing about those that follow; and to play it from its beginning
+    /// would put all that follows out of time, which is heard, and cost delay, which goes by being heard again.
+    fn keeps_time(&self, back: i64, until: MediaTime) -> bool {
+        let left = until.since(self.end);
+        let is_alone = self
+            .kept_time_at
+            .is_none_or(|at| self.counters.rendered_samples.saturating_sub(at) >= ALONE_SAMPLES);
+        self.config.keep_time
+            && (1..=MOVES_TIME_FROM_SAMPLES).contains(&back)
+            && (left == 0 || left >= FADE as i64)
+            && is_alone
+            && self.delay.growing().is_none()
+    }
+
+    /// Restores the `gap` before the first packet from the coarse copy in it.
     fn recover(&mut self, gap: usize) {
         let Some(first) = self.packets.first() else {
             return;
@@ -484,15 +632,15 @@ impl NetEq {
         if !self.quiet {
             // More than a second says nothing that a second does not.
             for _ in 0..missing.min(50) {
-                self.delay
-                    .on_frame(true, self.frame_span, self.copy_distance);
+                self.delay.on_missing(self.frame_span);
             }
         }
     }
 
     /// Appends `scratch[from..to]`, joined to what was there when it does not continue it.
     fn append(&mut self, from: usize, to: usize, origin: Origin, bridged: bool) {
-        if std::mem::take(&mut self.rejoin) {
+        // A frame of which nothing is left only moves the decoder on; the next one is joined.
+        if to > from && std::mem::take(&mut self.rejoin) {
             let mut bridge = [0.0; MAX_LAG];
             let fresh = &mut self.scratch[from..to];
             let inserted = stretch::join(self.sync.line().0, fresh, &mut bridge, bridged);
@@ -508,8 +656,7 @@ impl NetEq {
     /// Appends `len` samples that nobody sent.
     fn invent(&mut self, len: usize) {
         let silent = self.invented >= FADE_UNTIL_SAMPLES && !self.quiet;
-        // Opus conceals in steps of 2.5 ms.
-        let asked = len.next_multiple_of(120);
+        let asked = len.next_multiple_of(OPUS_STEP_SAMPLES);
         let made = !silent && self.decoder.conceal(&mut self.scratch[..asked]).is_ok();
         let samples = &mut self.scratch[..len];
         if !made {

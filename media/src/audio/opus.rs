@@ -3,8 +3,11 @@
 //! The encoder is constant-bitrate unless told otherwise: packet sizes of variable-bitrate speech tell an
 //! eavesdropper what is said, whatever the cipher.
 
+mod libopus;
+
 use std::time::Duration;
 
+use self::libopus::{Decoder, Dred, Encoder, Refused, Setting, Source};
 use crate::{
     rate::{Bitrate, MAX_AUDIO_BITRATE, MIN_AUDIO_BITRATE},
     time::{SAMPLE_RATE_HZ, duration_of},
@@ -92,8 +95,53 @@ pub struct EncoderConfig {
     pub fec: bool,
     /// 0..=100. Opus spends more on robustness as it rises.
     pub expected_loss_percent: u8,
+    /// How much of the past each packet carries as coarse features from which a neural network speaks again
+    /// (deep redundancy, draft-ietf-mlcodec-opus-dred): at most a second, in steps of 10 ms; zero for none. Its
+    /// bits come out of `bitrate`, of which less than [`min_dred_bitrate`] leaves none for it. Takes effect only
+    /// with an `expected_loss_percent` of [`MIN_DRED_LOSS_PERCENT`] or more, and `fec` must be off: the two
+    /// compete.
+    pub dred: Duration,
     /// Send next to nothing in silence. Off by default: when somebody speaks is nobody's business.
     pub dtx: bool,
+}
+
+/// Below this bitrate deep redundancy reaches not far enough to be worth it, measured with libopus 1.6.1.
+#[must_use]
+pub const fn min_dred_bitrate(frame: FrameDuration) -> Bitrate {
+    match frame {
+        // What it costs in each packet comes twice as often.
+        FrameDuration::Ms10 => Bitrate::kbps(48),
+        FrameDuration::Ms20 | FrameDuration::Ms40 | FrameDuration::Ms60 => Bitrate::kbps(32),
+    }
+}
+
+/// Told to Opus less, it makes no deep redundancy or next to none.
+pub const MIN_DRED_LOSS_PERCENT: u8 = 15;
+
+/// The furthest that deep redundancy reaches back: libopus takes 104 steps of 10 ms, and speaks of a second.
+pub const MAX_DRED: Duration = Duration::from_secs(1);
+
+/// What a decoder does beyond RFC 6716: see [`DecoderConfig::complexity`].
+pub const DEEP_CONCEALMENT_FROM: u8 = 5;
+
+/// How to decode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecoderConfig {
+    /// What is inside the packets.
+    pub codec: Codec,
+    /// 0..=10. From 5 on, what is missing is invented by a neural network; from 6 on, speech at low bitrates is
+    /// enhanced by another (LACE), from 7 on by a better one (NoLACE).
+    pub complexity: u8,
+}
+
+impl Default for DecoderConfig {
+    fn default() -> Self {
+        Self {
+            codec: Codec::Opus,
+            // Everything that helps; 0.2 ms for 20 ms of sound.
+            complexity: 7,
+        }
+    }
 }
 
 impl Default for EncoderConfig {
@@ -107,8 +155,26 @@ impl Default for EncoderConfig {
             complexity: 9,
             fec: false,
             expected_loss_percent: 0,
+            dred: Duration::ZERO,
             dtx: false,
         }
+    }
+}
+
+impl EncoderConfig {
+    /// Bytes of each packet at a constant bitrate.
+    #[must_use]
+    pub fn packet_bytes(&self) -> usize {
+        let bits =
+            u64::from(self.bitrate.bps()) * self.frame.samples() as u64 / u64::from(SAMPLE_RATE_HZ);
+        // libopus rounds half bytes up.
+        usize::try_from((bits + 4) / 8).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// The bitrate at which packets have so many bytes.
+    #[must_use]
+    pub fn bitrate_of(bytes: usize, frame: FrameDuration) -> Bitrate {
+        Bitrate::of_packets(bytes, frame.duration())
     }
 }
 
@@ -138,7 +204,7 @@ pub enum OpusError {
 #[derive(Debug)]
 pub struct OpusEncoder {
     /// Absent with [`Codec::Null`].
-    encoder: Option<opus::Encoder>,
+    encoder: Option<Encoder>,
     config: EncoderConfig,
 }
 
@@ -149,14 +215,9 @@ impl OpusEncoder {
     /// [`OpusError::SetUp`] when memory is short, [`OpusError::Encode`] when a setting is refused.
     pub fn new(config: EncoderConfig) -> Result<Self, OpusError> {
         let encoder = match config.codec {
-            Codec::Opus => Some(
-                opus::Encoder::new(
-                    SAMPLE_RATE_HZ,
-                    opus::Channels::Mono,
-                    opus::Application::Voip,
-                )
-                .map_err(|error| OpusError::SetUp(error.to_string()))?,
-            ),
+            Codec::Opus => {
+                Some(Encoder::new().map_err(|error| OpusError::SetUp(error.to_string()))?)
+            }
             Codec::Null => None,
         };
         let mut this = Self { encoder, config };
@@ -178,23 +239,29 @@ impl OpusEncoder {
         config.bitrate = config.bitrate.clamp(MIN_AUDIO_BITRATE, MAX_AUDIO_BITRATE);
         config.complexity = config.complexity.min(10);
         config.expected_loss_percent = config.expected_loss_percent.min(100);
+        config.dred = config.dred.min(MAX_DRED);
         self.apply(config)
             .map_err(|error| OpusError::Encode(error.to_string()))?;
         self.config = config;
         Ok(())
     }
 
-    fn apply(&mut self, config: EncoderConfig) -> Result<(), opus::Error> {
+    fn apply(&mut self, config: EncoderConfig) -> Result<(), Refused> {
         let Some(encoder) = &mut self.encoder else {
             return Ok(());
         };
-        encoder.set_bitrate(opus::Bitrate::Bits(config.bitrate.bps().cast_signed()))?;
-        encoder.set_vbr(config.rate_control == RateControl::Variable)?;
-        encoder.set_complexity(i32::from(config.complexity))?;
-        encoder.set_signal(opus::Signal::Voice)?;
-        encoder.set_inband_fec(config.fec)?;
-        encoder.set_packet_loss_perc(i32::from(config.expected_loss_percent))?;
-        encoder.set_dtx(config.dtx)
+        let tens = i32::try_from(config.dred.as_millis() / 10).unwrap_or(0);
+        [
+            Setting::Bitrate(config.bitrate.bps().cast_signed()),
+            Setting::Variable(config.rate_control == RateControl::Variable),
+            Setting::Complexity(i32::from(config.complexity)),
+            Setting::Fec(config.fec),
+            Setting::LossPercent(i32::from(config.expected_loss_percent)),
+            Setting::Dtx(config.dtx),
+            Setting::Dred(tens),
+        ]
+        .into_iter()
+        .try_for_each(|setting| encoder.set(setting))
     }
 
     /// Forgets all sound that went in before.
@@ -206,7 +273,7 @@ impl OpusEncoder {
             return Ok(());
         };
         encoder
-            .reset_state()
+            .reset()
             .map_err(|error| OpusError::Encode(error.to_string()))
     }
 
@@ -215,8 +282,7 @@ impl OpusEncoder {
     pub fn lookahead_samples(&mut self) -> usize {
         self.encoder
             .as_mut()
-            .and_then(|encoder| encoder.get_lookahead().ok())
-            .and_then(|samples| usize::try_from(samples).ok())
+            .and_then(|encoder| encoder.lookahead().ok())
             .unwrap_or(0)
     }
 
@@ -236,18 +302,14 @@ impl OpusEncoder {
             return self.encode_nothing(out);
         };
         encoder
-            .encode_float(frame, out)
+            .encode(frame, out)
             .map_err(|error| OpusError::Encode(error.to_string()))
     }
 
     /// A packet as long as Opus would make it at a constant bitrate.
     fn encode_nothing(&self, out: &mut [u8]) -> Result<usize, OpusError> {
-        let bits = u64::from(self.config.bitrate.bps()) * self.config.frame.samples() as u64
-            / u64::from(SAMPLE_RATE_HZ);
-        // libopus rounds half bytes up.
-        let len = usize::try_from((bits + 4) / 8).unwrap_or(usize::MAX);
         let packet = out
-            .get_mut(..len.max(1))
+            .get_mut(..self.config.packet_bytes())
             .ok_or_else(|| OpusError::Encode(String::from("there is no room for the packet")))?;
         packet.fill(0);
         // One frame of wideband SILK, in which zeros mean that no copy is there (RFC 6716 sections 3.1, 4.2.4).
@@ -265,31 +327,36 @@ impl OpusEncoder {
 #[derive(Debug)]
 pub struct OpusDecoder {
     /// Absent with [`Codec::Null`].
-    decoder: Option<opus::Decoder>,
+    decoder: Option<Decoder>,
+    /// The deep redundancy read last. Absent with [`Codec::Null`].
+    dred: Option<Dred>,
 }
 
 impl OpusDecoder {
-    /// A decoder that has heard nothing.
+    /// A decoder with default settings that has heard nothing.
     ///
     /// # Errors
     /// [`OpusError::SetUp`] when memory is short.
     pub fn new() -> Result<Self, OpusError> {
-        opus::Decoder::new(SAMPLE_RATE_HZ, opus::Channels::Mono)
-            .map(|decoder| Self {
-                decoder: Some(decoder),
-            })
-            .map_err(|error| OpusError::SetUp(error.to_string()))
+        Self::with(DecoderConfig::default())
     }
 
-    /// A decoder of what `codec` makes. All that comes out of [`Codec::Null`] is silence.
+    /// A decoder that does what `config` says. All that comes out of [`Codec::Null`] is silence.
     ///
     /// # Errors
     /// [`OpusError::SetUp`] when memory is short.
-    pub fn of(codec: Codec) -> Result<Self, OpusError> {
-        match codec {
-            Codec::Opus => Self::new(),
-            Codec::Null => Ok(Self { decoder: None }),
-        }
+    pub fn with(config: DecoderConfig) -> Result<Self, OpusError> {
+        let failed = |error: Refused| OpusError::SetUp(error.to_string());
+        Ok(match config.codec {
+            Codec::Opus => Self {
+                decoder: Some(Decoder::new(config.complexity).map_err(failed)?),
+                dred: Some(Dred::new().map_err(failed)?),
+            },
+            Codec::Null => Self {
+                decoder: None,
+                dred: None,
+            },
+        })
     }
 
     /// Decodes `packet` to the front of `out` and returns the number of samples.
@@ -306,7 +373,7 @@ impl OpusDecoder {
             silence.fill(0.0);
             return Ok(samples);
         };
-        let decoded = decoder.decode_float(packet, out, false);
+        let decoded = decoder.decode(Source::Packet(packet), out);
         self.tame(decoded, out)
     }
 
@@ -319,12 +386,7 @@ impl OpusDecoder {
         if next.is_empty() {
             return Err(OpusError::Malformed);
         }
-        let Some(decoder) = &mut self.decoder else {
-            missing.fill(0.0);
-            return Ok(missing.len());
-        };
-        let decoded = decoder.decode_float(next, missing, true);
-        self.tame(decoded, missing)
+        self.fill(Source::CopyIn(next), missing)
     }
 
     /// Fills `missing` with what could have followed. A multiple of 2.5 ms.
@@ -332,11 +394,42 @@ impl OpusDecoder {
     /// # Errors
     /// [`OpusError::Malformed`] when the length is not allowed.
     pub fn conceal(&mut self, missing: &mut [f32]) -> Result<usize, OpusError> {
+        self.fill(Source::Nothing, missing)
+    }
+
+    /// Reads the deep redundancy of a packet that will be decoded later, as far as it covers the `wanted`
+    /// samples before that packet. Returns how many samples back it reaches, zero when there is none.
+    ///
+    /// # Errors
+    /// [`OpusError::Malformed`] when the bytes are no packet.
+    pub fn read_dred(&mut self, packet: &[u8], wanted: usize) -> Result<usize, OpusError> {
+        let Some(dred) = &mut self.dred else {
+            return Ok(0);
+        };
+        dred.parse(packet, wanted)
+            .map_err(|_error| OpusError::Malformed)
+    }
+
+    /// Fills `missing` from the deep redundancy read last; its first sample lies `before` samples before the
+    /// packet that carried it. A multiple of 2.5 ms.
+    ///
+    /// # Errors
+    /// [`OpusError::Malformed`] when the length is not allowed, or nothing was read.
+    pub fn decode_dred(&mut self, before: usize, missing: &mut [f32]) -> Result<usize, OpusError> {
+        let (Some(decoder), Some(dred)) = (&mut self.decoder, &self.dred) else {
+            missing.fill(0.0);
+            return Ok(missing.len());
+        };
+        let decoded = decoder.decode(Source::Past(dred, before), missing);
+        self.tame(decoded, missing)
+    }
+
+    fn fill(&mut self, source: Source<'_>, missing: &mut [f32]) -> Result<usize, OpusError> {
         let Some(decoder) = &mut self.decoder else {
             missing.fill(0.0);
             return Ok(missing.len());
         };
-        let decoded = decoder.decode_float(&[], missing, false);
+        let decoded = decoder.decode(source, missing);
         self.tame(decoded, missing)
     }
 
@@ -344,7 +437,7 @@ impl OpusDecoder {
     /// decoder's memory.
     fn tame(
         &mut self,
-        decoded: Result<usize, opus::Error>,
+        decoded: Result<usize, Refused>,
         out: &mut [f32],
     ) -> Result<usize, OpusError> {
         // The message adds nothing to "malformed", and would allocate.
@@ -369,7 +462,7 @@ impl OpusDecoder {
             return Ok(());
         };
         decoder
-            .reset_state()
+            .reset()
             .map_err(|error| OpusError::SetUp(error.to_string()))
     }
 }
@@ -383,6 +476,8 @@ pub struct PacketInfo {
     pub frame_samples: usize,
     /// The packet holds a copy of the `frame_samples` before it.
     pub has_fec: bool,
+    /// The packet holds deep redundancy.
+    pub has_dred: bool,
     /// Nothing is in it: the sender is silent and will not send for a while.
     pub is_dtx: bool,
 }
@@ -401,10 +496,10 @@ impl PacketInfo {
             12..=15 => [480, 960][usize::from(config & 1)],
             16.. => [120, 240, 480, 960][usize::from(config & 3)],
         };
-        let (count, first_frame) = match toc & 3 {
-            0 => (1, rest),
-            1 => (2, rest),
-            2 => (2, skip_length(rest)?.1),
+        let (count, first_frame, padding) = match toc & 3 {
+            0 => (1, rest, &[][..]),
+            1 => (2, rest, &[][..]),
+            2 => (2, skip_length(rest)?.1, &[][..]),
             _ => first_of_many(rest)?,
         };
         let samples = frame_samples * count;
@@ -420,6 +515,7 @@ impl PacketInfo {
             samples,
             frame_samples,
             has_fec,
+            has_dred: starts_with_dred(padding),
             is_dtx: packet.len() <= 2,
         })
     }
@@ -442,8 +538,29 @@ fn skip_length(bytes: &[u8]) -> Result<(usize, &[u8]), OpusError> {
     }
 }
 
+/// Extensions lie in the padding (draft-ietf-mlcodec-opus-extension); libopus writes its own one last, after filling
+/// bytes of extension 0. Whoever arranges them otherwise is not recognised, and repaired without.
+fn starts_with_dred(padding: &[u8]) -> bool {
+    /// Extension 126, without or with a length, and the experiment's mark.
+    const EXTENSION: u8 = 126 << 1;
+    const MARK: [u8; 2] = [b'D', 12];
+    let fill = padding.iter().take_while(|byte| **byte == 1).count();
+    match padding.get(fill..) {
+        Some([EXTENSION, data @ ..]) => data.starts_with(&MARK),
+        Some([id, data @ ..]) if *id == EXTENSION | 1 => {
+            let lacing = data.iter().take_while(|byte| **byte == 255).count() + 1;
+            data.get(lacing..)
+                .is_some_and(|data| data.starts_with(&MARK))
+        }
+        Some(_) | None => false,
+    }
+}
+
+/// The number of frames, what begins with the first of them, and the padding.
+type Many<'a> = (usize, &'a [u8], &'a [u8]);
+
 /// RFC 6716 section 3.2.5: frame count, padding, and lengths when the frames differ in size.
-fn first_of_many(bytes: &[u8]) -> Result<(usize, &[u8]), OpusError> {
+fn first_of_many(bytes: &[u8]) -> Result<Many<'_>, OpusError> {
     let (&head, mut rest) = bytes.split_first().ok_or(OpusError::Malformed)?;
     let count = usize::from(head & 0x3f);
     let mut padding = 0;
@@ -457,14 +574,12 @@ fn first_of_many(bytes: &[u8]) -> Result<(usize, &[u8]), OpusError> {
             }
         }
     }
-    rest = rest
-        .get(
-            ..rest
-                .len()
-                .checked_sub(padding)
-                .ok_or(OpusError::Malformed)?,
-        )
+    let end = rest
+        .len()
+        .checked_sub(padding)
         .ok_or(OpusError::Malformed)?;
+    let padding;
+    (rest, padding) = rest.split_at_checked(end).ok_or(OpusError::Malformed)?;
     if head & 0x80 != 0 {
         let mut first = None;
         for _ in 1..count {
@@ -476,7 +591,7 @@ fn first_of_many(bytes: &[u8]) -> Result<(usize, &[u8]), OpusError> {
             .get(..first.unwrap_or(rest.len()))
             .ok_or(OpusError::Malformed)?;
     }
-    Ok((count, rest))
+    Ok((count, rest, padding))
 }
 
 #[cfg(test)]
@@ -485,6 +600,22 @@ mod tests {
 
     use super::*;
     use crate::audio::test_signal::{Speech, segmental_snr_db};
+
+    const NULL: DecoderConfig = DecoderConfig {
+        codec: Codec::Null,
+        complexity: 0,
+    };
+
+    /// What `mode` is in the tables of losses.
+    fn deep(bitrate: Bitrate, frame: FrameDuration) -> EncoderConfig {
+        EncoderConfig {
+            bitrate,
+            frame,
+            dred: MAX_DRED,
+            expected_loss_percent: MIN_DRED_LOSS_PERCENT,
+            ..EncoderConfig::default()
+        }
+    }
 
     fn encode_all(config: EncoderConfig, signal: &[f32]) -> Vec<Vec<u8>> {
         let mut encoder = OpusEncoder::new(config).unwrap();
@@ -561,7 +692,7 @@ mod tests {
                 assert_eq!((info.samples, info.has_fec), (frame.samples(), false));
                 assert!(!info.is_dtx);
                 let mut out = vec![1.0; frame.samples()];
-                let mut decoder = OpusDecoder::of(Codec::Null).unwrap();
+                let mut decoder = OpusDecoder::with(NULL).unwrap();
                 assert_eq!(decoder.decode(&null[0], &mut out), Ok(frame.samples()));
                 assert!(out.iter().all(|sample| *sample == 0.0));
                 assert!(decoder.decode(&[], &mut out).is_err());
@@ -606,6 +737,115 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn deep_redundancy_does_not_change_the_size_of_packets() {
+        let mut signal = Speech::new(2).samples(96_000);
+        signal.resize(192_000, 0.0);
+        for kilobits in [6, 16, 24, 32, 48, 64, 128] {
+            for frame in [
+                FrameDuration::Ms10,
+                FrameDuration::Ms20,
+                FrameDuration::Ms40,
+                FrameDuration::Ms60,
+            ] {
+                for expected_loss_percent in [0, 5, 15, 30] {
+                    let config = EncoderConfig {
+                        expected_loss_percent,
+                        ..deep(Bitrate::kbps(kilobits), frame)
+                    };
+                    let sizes: std::collections::BTreeSet<_> =
+                        encode_all(config, &signal).iter().map(Vec::len).collect();
+                    let want = config.packet_bytes();
+                    assert_eq!(
+                        sizes,
+                        [want].into(),
+                        "{kilobits} kbit/s {frame:?}, {expected_loss_percent} %"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn deep_redundancy_is_seen_from_outside_and_reaches_over_a_burst() {
+        let speech = Speech::new(3).samples(96_000);
+        for frame in [
+            FrameDuration::Ms10,
+            FrameDuration::Ms20,
+            FrameDuration::Ms60,
+        ] {
+            let config = deep(min_dred_bitrate(frame), frame);
+            let mut decoder = OpusDecoder::new().unwrap();
+            let mut least = usize::MAX;
+            for (n, packet) in encode_all(config, &speech).iter().enumerate() {
+                let reach = decoder.read_dred(packet, 48_000).unwrap();
+                let info = PacketInfo::parse(packet).unwrap();
+                assert_eq!(info.has_dred, reach > 0, "packet {n}");
+                if n * frame.samples() > 24_000 {
+                    least = least.min(reach);
+                }
+            }
+            println!("{frame:?}: {} ms", least / 48);
+            assert!(least >= 48 * 80, "{frame:?}: {} ms", least / 48);
+            let plain = EncoderConfig {
+                dred: Duration::ZERO,
+                ..config
+            };
+            for packet in encode_all(plain, &speech) {
+                assert_eq!(decoder.read_dred(&packet, 48_000), Ok(0));
+                assert!(!PacketInfo::parse(&packet).unwrap().has_dred);
+            }
+        }
+    }
+
+    #[test]
+    fn a_burst_is_spoken_again_from_deep_redundancy() {
+        let speech = Speech::new(4).samples(144_000);
+        let packets = encode_all(deep(Bitrate::kbps(40), FrameDuration::Ms20), &speech);
+        let lost = |n: usize| n % 20 >= 17 && n + 3 < packets.len();
+        // Power of each 20 ms, which even a vocoder should keep.
+        let run = |deep: bool| {
+            let mut decoder = OpusDecoder::with(DecoderConfig {
+                complexity: if deep { 7 } else { 0 },
+                ..DecoderConfig::default()
+            })
+            .unwrap();
+            let mut out = [0.0; MAX_PACKET_SAMPLES];
+            let (mut error, mut count) = (0.0, 0);
+            for (n, packet) in packets.iter().enumerate() {
+                if !lost(n) {
+                    decoder.decode(packet, &mut out).unwrap();
+                    continue;
+                }
+                let next = (n..packets.len()).find(|next| !lost(*next)).unwrap();
+                let before = (next - n) * 960;
+                let reach = if deep {
+                    decoder.read_dred(&packets[next], before).unwrap()
+                } else {
+                    0
+                };
+                if reach >= before {
+                    decoder.decode_dred(before, &mut out[..960]).unwrap();
+                } else {
+                    decoder.conceal(&mut out[..960]).unwrap();
+                }
+                let power = |samples: &[f32]| {
+                    (samples.iter().map(|s| s * s).sum::<f32>() / 960.0 + 1e-7).log10() * 10.0
+                };
+                let said = &speech[(n * 960).saturating_sub(312)..][..960];
+                error += (power(said) - power(&out[..960])).abs();
+                count += 1;
+            }
+            error / count as f32
+        };
+        let (with, without) = (run(true), run(false));
+        println!("off by {with:.1} dB with, {without:.1} dB without");
+        assert!(
+            with < without * 0.8,
+            "{with:.1} dB, {without:.1} dB without"
+        );
     }
 
     #[test]
@@ -708,6 +948,9 @@ mod tests {
             }
             if let Ok(len) = decoder.decode_fec(&bytes, &mut out[..960]) {
                 prop_assert_eq!(len, 960);
+            }
+            if let Ok(reach) = decoder.read_dred(&bytes, 48_000) && reach > 0 {
+                prop_assert_eq!(decoder.decode_dred(960, &mut out[..960]), Ok(960));
             }
         }
     }

@@ -7,7 +7,7 @@
 //! |V=2|P|X|  CC   |M|     PT      |       sequence number         |
 //! |                           timestamp                           |
 //! |                             SSRC                              |
-//! |                  payload: one Opus packet                     |
+//! |        payload: one Opus packet, or several by `red`          |
 //! ```
 //!
 //! We send neither padding nor extensions nor contributing sources; received ones are skipped, so that a
@@ -28,6 +28,9 @@ pub const MAX_PAYLOAD_BYTES: usize = MAX_PACKET_BYTES - HEADER_BYTES;
 
 /// RTP payload type of Opus. The dynamic range is 96..=127 (RFC 3551 section 6).
 pub const OPUS_PAYLOAD_TYPE: u8 = 111;
+
+/// RTP payload type of Opus with copies of earlier packets: see [`red`](super::red).
+pub const RED_PAYLOAD_TYPE: u8 = 112;
 
 const VERSION: u8 = 2;
 

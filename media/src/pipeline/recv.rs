@@ -8,6 +8,7 @@ use crate::{
         opus::OpusError,
     },
     packet::{
+        red::{RedError, RedPacket},
         rtp::{RtpError, RtpPacket},
         unwrap::{Sequence, SequenceTracker, TimestampUnwrapper},
     },
@@ -23,6 +24,9 @@ pub enum RecvError {
     /// It is no RTP packet.
     #[error(transparent)]
     Rtp(#[from] RtpError),
+    /// It says that it carries copies, and cannot be read.
+    #[error(transparent)]
+    Red(#[from] RedError),
     /// It carries something else than our sound.
     #[error("payload type {0} is not the expected one")]
     PayloadType(u8),
@@ -46,8 +50,10 @@ pub enum RecvError {
 /// How to receive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecvConfig {
-    /// Expected payload type, 0..=127.
+    /// Expected payload type of plain packets, 0..=127.
     pub payload_type: u8,
+    /// And of those with copies.
+    pub red_payload_type: u8,
     /// The jitter buffer's settings.
     pub neteq: NetEqConfig,
 }
@@ -56,15 +62,20 @@ impl Default for RecvConfig {
     fn default() -> Self {
         Self {
             payload_type: crate::packet::rtp::OPUS_PAYLOAD_TYPE,
+            red_payload_type: crate::packet::rtp::RED_PAYLOAD_TYPE,
             neteq: NetEqConfig::default(),
         }
     }
 }
 
+/// A packet of ours, and the copies in it.
+type Checked<'a> = (RtpPacket<'a>, Option<RedPacket<'a>>);
+
 /// Parses, unwraps, removes duplicates, and plays through the jitter buffer.
 #[derive(Debug)]
 pub struct RecvPipeline {
     payload_type: u8,
+    red_payload_type: u8,
     ssrc: Option<u32>,
     strangers: u32,
     sequence: SequenceTracker,
@@ -82,6 +93,7 @@ impl RecvPipeline {
     pub fn new(config: RecvConfig) -> Result<Self, OpusError> {
         Ok(Self {
             payload_type: config.payload_type,
+            red_payload_type: config.red_payload_type,
             ssrc: None,
             strangers: 0,
             sequence: SequenceTracker::new(),
@@ -97,7 +109,7 @@ impl RecvPipeline {
     /// # Errors
     /// [`RecvError`] says why it was not taken. It is counted; nothing else need be done.
     pub fn insert_packet(&mut self, now: Instant, bytes: &[u8]) -> Result<(), RecvError> {
-        let packet = self.check(bytes).inspect_err(|_| self.refused += 1)?;
+        let (packet, red) = self.check(bytes).inspect_err(|_| self.refused += 1)?;
         match self.sequence.observe(packet.header.sequence) {
             Sequence::New => {}
             // It counts as lost, which is what it is to the listener; whether it is a duplicate nobody knows.
@@ -113,19 +125,34 @@ impl RecvPipeline {
             Sequence::Restarted => self.restart(),
         }
         let time = self.timestamps.unwrap(packet.header.timestamp);
-        match self.neteq.insert(now, time, packet.payload) {
+        let (payload, furthest) = match &red {
+            Some(red) => {
+                let furthest = red.copies().map(|copy| i64::from(copy.back_samples)).max();
+                (red.payload(), furthest.unwrap_or(0))
+            }
+            None => (packet.payload, 0),
+        };
+        let inserted = self.neteq.insert(now, time, payload, furthest);
+        for copy in red.iter().flat_map(RedPacket::copies) {
+            let earlier = time.plus(-i64::from(copy.back_samples));
+            self.neteq.insert_copy(now, earlier, copy.payload);
+        }
+        match inserted {
             Inserted::Accepted => Ok(()),
             Inserted::Late => Err(RecvError::Late),
             Inserted::Discarded => Err(RecvError::Discarded),
         }
     }
 
-    fn check<'a>(&mut self, bytes: &'a [u8]) -> Result<RtpPacket<'a>, RecvError> {
+    fn check<'a>(&mut self, bytes: &'a [u8]) -> Result<Checked<'a>, RecvError> {
         let packet = RtpPacket::parse(bytes)?;
-        let RtpPacket { header, .. } = packet;
-        if header.payload_type != self.payload_type {
-            return Err(RecvError::PayloadType(header.payload_type));
-        }
+        let RtpPacket { header, payload } = packet;
+        let red = match header.payload_type {
+            plain if plain == self.payload_type => None,
+            red if red == self.red_payload_type => Some(RedPacket::parse(payload)?),
+            other => return Err(RecvError::PayloadType(other)),
+        };
+        let packet = (packet, red);
         if *self.ssrc.get_or_insert(header.ssrc) == header.ssrc {
             self.strangers = 0;
             return Ok(packet);

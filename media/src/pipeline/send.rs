@@ -3,8 +3,17 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    audio::opus::{EncoderConfig, FrameDuration, OpusEncoder, OpusError},
-    packet::rtp::{HEADER_BYTES, MAX_PACKET_BYTES, OPUS_PAYLOAD_TYPE, RtpError, RtpHeader},
+    audio::opus::{
+        EncoderConfig, FrameDuration, MAX_ENCODED_BYTES, OpusEncoder, OpusError, RateControl,
+    },
+    loss::{Mode, Protection, RED_DISTANCE},
+    packet::{
+        red::{RedCopy, RedError, RedPacket},
+        rtp::{
+            HEADER_BYTES, MAX_PACKET_BYTES, OPUS_PAYLOAD_TYPE, RED_PAYLOAD_TYPE, RtpError,
+            RtpHeader,
+        },
+    },
     time::{BLOCK_SAMPLES, Block, RtpTimestamp, SILENT_BLOCK, samples_in},
 };
 
@@ -17,13 +26,15 @@ const HOLE: Duration = Duration::from_secs(1);
 pub struct SendConfig {
     /// The stream's identifier, chosen at random (RFC 3550 section 8.1).
     pub ssrc: u32,
-    /// 0..=127.
+    /// Of plain packets, 0..=127.
     pub payload_type: u8,
+    /// Of packets that carry copies, 0..=127.
+    pub red_payload_type: u8,
     /// Chosen at random (RFC 3550 section 5.1).
     pub first_sequence: u16,
     /// Chosen at random.
     pub first_timestamp: RtpTimestamp,
-    /// The codec's settings.
+    /// The codec's settings. The bitrate is for everything that is done about loss, too.
     pub encoder: EncoderConfig,
 }
 
@@ -34,6 +45,7 @@ impl SendConfig {
         Self {
             ssrc,
             payload_type: OPUS_PAYLOAD_TYPE,
+            red_payload_type: RED_PAYLOAD_TYPE,
             first_sequence: 0,
             first_timestamp: RtpTimestamp(0),
             encoder: EncoderConfig::default(),
@@ -50,6 +62,9 @@ pub enum SendError {
     /// The header cannot be written.
     #[error(transparent)]
     Rtp(#[from] RtpError),
+    /// The copy cannot be written.
+    #[error(transparent)]
+    Red(#[from] RedError),
 }
 
 /// What was sent.
@@ -57,21 +72,45 @@ pub enum SendError {
 pub struct SendStats {
     /// Packets made.
     pub packets: u64,
+    /// Of these, packets for which Opus was asked for in-band copies.
+    pub packets_fec: u64,
+    /// Packets with a whole copy of an earlier one, or room for it.
+    pub packets_red: u64,
+    /// Packets for which Opus was asked for deep redundancy.
+    pub packets_dred: u64,
     /// Their bytes, RTP headers included.
     pub bytes: u64,
     /// Frames that the codec refused: our bug, and silence for the listener.
     pub failed_frames: u64,
 }
 
+/// A packet that was sent, kept to be sent again.
+#[derive(Debug)]
+struct Kept {
+    timestamp: RtpTimestamp,
+    len: usize,
+    bytes: [u8; MAX_ENCODED_BYTES],
+}
+
 /// Collects blocks, encodes frames, writes packets.
 #[derive(Debug)]
 pub struct SendPipeline {
     encoder: OpusEncoder,
+    /// As asked for, before anything is done about loss.
+    base: EncoderConfig,
+    protection: Protection,
+    /// Either of the two changed since the last frame.
+    is_changed: bool,
+    /// What is done in the frame under way.
+    mode: Mode,
     header: RtpHeader,
+    red_payload_type: u8,
     pending: Vec<f32>,
-    next_config: Option<EncoderConfig>,
     last_push: Option<Instant>,
     muted: bool,
+    encoded: [u8; MAX_ENCODED_BYTES],
+    /// The last packets, the oldest first. Empty but where copies are sent.
+    kept: [Kept; RED_DISTANCE],
     packet: [u8; MAX_PACKET_BYTES],
     stats: SendStats,
 }
@@ -90,13 +129,29 @@ impl SendPipeline {
             ssrc: config.ssrc,
         };
         header.to_bytes()?;
+        RtpHeader {
+            payload_type: config.red_payload_type,
+            ..header
+        }
+        .to_bytes()?;
+        let encoder = OpusEncoder::new(config.encoder)?;
         Ok(Self {
-            encoder: OpusEncoder::new(config.encoder)?,
+            base: encoder.config(),
+            encoder,
+            protection: Protection::default(),
+            is_changed: false,
+            mode: Mode::Plain,
             header,
+            red_payload_type: config.red_payload_type,
             pending: Vec::with_capacity(FrameDuration::Ms60.samples()),
-            next_config: None,
             last_push: None,
             muted: false,
+            encoded: [0; MAX_ENCODED_BYTES],
+            kept: std::array::from_fn(|_| Kept {
+                timestamp: RtpTimestamp(0),
+                len: 0,
+                bytes: [0; MAX_ENCODED_BYTES],
+            }),
             packet: [0; MAX_PACKET_BYTES],
             stats: SendStats::default(),
         })
@@ -108,15 +163,28 @@ impl SendPipeline {
         self.stats
     }
 
-    /// The codec's settings, those of the next frame.
+    /// The codec's settings as asked for, from the next frame on.
     #[must_use]
     pub fn encoder_config(&self) -> EncoderConfig {
-        self.next_config.unwrap_or(self.encoder.config())
+        self.base
     }
 
     /// Changes the codec's settings from the next frame on.
     pub fn configure(&mut self, config: EncoderConfig) {
-        self.next_config = Some(config);
+        self.is_changed |= self.base != config;
+        self.base = config;
+    }
+
+    /// What is done about loss from the next frame on.
+    #[must_use]
+    pub fn protection(&self) -> Protection {
+        self.protection
+    }
+
+    /// Changes what is done about loss, from the next frame on and within the same bitrate.
+    pub fn protect(&mut self, protection: Protection) {
+        self.is_changed |= self.protection != protection;
+        self.protection = protection;
     }
 
     /// Whether silence is sent in place of what is pushed.
@@ -128,12 +196,14 @@ impl SendPipeline {
     /// Sends silence from now on, or sound again. Not a sample pushed before that has not left yet leaves
     /// after: the frame under way is wiped and the codec forgets. Packets go on in the same size and pace,
     /// so nobody on the way learns of it.
+    /// Copies of what left before are not sent either.
     pub fn set_muted(&mut self, muted: bool) {
         if muted && !self.muted {
             self.pending.fill(0.0);
             if let Err(error) = self.encoder.reset() {
                 tracing::error!(%error, "the encoder cannot be reset");
             }
+            self.forget_packets();
         }
         self.muted = muted;
     }
@@ -150,11 +220,8 @@ impl SendPipeline {
     /// Takes the block that was captured until `now`, and returns a packet when a frame is full.
     pub fn push_block(&mut self, now: Instant, block: &Block) -> Option<&[u8]> {
         self.jump_over_holes(now);
-        if self.pending.is_empty()
-            && let Some(config) = self.next_config.take()
-            && let Err(error) = self.encoder.configure(config)
-        {
-            tracing::error!(%error, ?config, "the encoder keeps its settings");
+        if self.pending.is_empty() && std::mem::take(&mut self.is_changed) {
+            self.apply();
         }
         self.pending
             .extend_from_slice(if self.muted { &SILENT_BLOCK } else { block });
@@ -164,7 +231,7 @@ impl SendPipeline {
         }
         let encoded = self
             .encoder
-            .encode(&self.pending[..frame], &mut self.packet[HEADER_BYTES..]);
+            .encode(&self.pending[..frame], &mut self.encoded);
         self.pending.clear();
         let header = self.header;
         self.header.sequence = self.header.sequence.wrapping_add(1);
@@ -174,14 +241,11 @@ impl SendPipeline {
             .plus(u32::try_from(frame).unwrap_or(0));
         match encoded
             .map_err(SendError::from)
-            .and_then(|len| Ok((len, header.to_bytes()?)))
+            .and_then(|len| self.write(header, len))
         {
-            Ok((len, bytes)) => {
-                self.packet[..HEADER_BYTES].copy_from_slice(&bytes);
+            Ok(len) => {
                 self.header.marker = false;
-                let len = len + HEADER_BYTES;
-                self.stats.packets += 1;
-                self.stats.bytes += len as u64;
+                self.count(len);
                 Some(&self.packet[..len])
             }
             Err(error) => {
@@ -190,6 +254,66 @@ impl SendPipeline {
                 None
             }
         }
+    }
+
+    /// Puts the settings that changed into force.
+    fn apply(&mut self) {
+        let config = self.protection.encoder(self.base);
+        if let Err(error) = self.encoder.configure(config) {
+            tracing::error!(%error, ?config, "the encoder keeps its settings");
+            return;
+        }
+        self.mode = self.protection.mode;
+        if self.mode != Mode::Red {
+            self.forget_packets();
+        }
+    }
+
+    fn forget_packets(&mut self) {
+        for kept in &mut self.kept {
+            kept.len = 0;
+            kept.bytes.fill(0);
+        }
+    }
+
+    fn count(&mut self, len: usize) {
+        self.stats.packets += 1;
+        self.stats.bytes += len as u64;
+        match self.mode {
+            Mode::Plain => {}
+            Mode::Fec => self.stats.packets_fec += 1,
+            Mode::Red => self.stats.packets_red += 1,
+            Mode::Dred => self.stats.packets_dred += 1,
+        }
+    }
+
+    /// Writes the packet of the `encoded` bytes just made, and returns its length.
+    fn write(&mut self, header: RtpHeader, encoded: usize) -> Result<usize, SendError> {
+        let payload = &self.encoded[..encoded];
+        let (head, body) = self.packet.split_at_mut(HEADER_BYTES);
+        if self.mode != Mode::Red {
+            head.copy_from_slice(&header.to_bytes()?);
+            body[..encoded].copy_from_slice(payload);
+            return Ok(HEADER_BYTES + encoded);
+        }
+        let header = RtpHeader {
+            payload_type: self.red_payload_type,
+            ..header
+        };
+        head.copy_from_slice(&header.to_bytes()?);
+        let copy = copy_of(
+            &self.kept[0],
+            header.timestamp,
+            encoded,
+            self.encoder.config(),
+        );
+        let len = RedPacket::with_copy(copy, payload).write(body)?;
+        self.kept.rotate_left(1);
+        let newest = &mut self.kept[RED_DISTANCE - 1];
+        newest.timestamp = header.timestamp;
+        newest.len = encoded;
+        newest.bytes[..encoded].copy_from_slice(payload);
+        Ok(HEADER_BYTES + len)
     }
 
     fn jump_over_holes(&mut self, now: Instant) {
@@ -210,6 +334,33 @@ impl SendPipeline {
         self.header.marker = true;
     }
 }
+
+/// The copy to send with a packet of `encoded` bytes, or filling: all packets are to have the same size.
+fn copy_of(kept: &Kept, now: RtpTimestamp, encoded: usize, config: EncoderConfig) -> RedCopy<'_> {
+    let is_constant = config.rate_control == RateControl::Constant;
+    let fits = kept.len == encoded || !is_constant && kept.len > 0;
+    // After a hole in the recording nobody waits for what was before it.
+    let back = u32::try_from(now.since(kept.timestamp))
+        .ok()
+        .filter(|back| fits && *back as usize == RED_DISTANCE * config.frame.samples());
+    match back {
+        Some(back_samples) => RedCopy {
+            back_samples,
+            payload: &kept.bytes[..kept.len],
+        },
+        None => RedCopy {
+            back_samples: 0,
+            payload: if is_constant {
+                &FILLING[..encoded]
+            } else {
+                &[]
+            },
+        },
+    }
+}
+
+/// What stands in place of a copy where nothing can be copied.
+const FILLING: [u8; MAX_ENCODED_BYTES] = [0; MAX_ENCODED_BYTES];
 
 #[cfg(test)]
 mod tests {
@@ -295,7 +446,7 @@ mod tests {
             SendStats {
                 packets: 400,
                 bytes: 400 * 92,
-                failed_frames: 0
+                ..SendStats::default()
             }
         );
     }
@@ -317,6 +468,102 @@ mod tests {
                 RtpPacket::parse(zeros).unwrap().payload
             );
         }
+    }
+
+    const PROTECTED: [Protection; 4] = [
+        Protection {
+            mode: Mode::Plain,
+            loss_percent: 0,
+        },
+        Protection {
+            mode: Mode::Fec,
+            loss_percent: 10,
+        },
+        Protection {
+            mode: Mode::Red,
+            loss_percent: 0,
+        },
+        Protection {
+            mode: Mode::Dred,
+            loss_percent: 20,
+        },
+    ];
+
+    #[test]
+    fn every_way_to_protect_has_one_size_in_speech_silence_and_mute() {
+        let mut sound = blocks(100);
+        sound.extend(std::iter::repeat_n(SILENT_BLOCK, 60));
+        for protection in PROTECTED {
+            for kilobits in [20, 32, 33, 64] {
+                for frame in [
+                    FrameDuration::Ms10,
+                    FrameDuration::Ms20,
+                    FrameDuration::Ms40,
+                    FrameDuration::Ms60,
+                ] {
+                    let config = EncoderConfig {
+                        bitrate: crate::rate::Bitrate::kbps(kilobits),
+                        frame,
+                        ..EncoderConfig::default()
+                    };
+                    let mut pipeline = SendPipeline::new(SendConfig {
+                        encoder: config,
+                        ..SendConfig::new(1)
+                    })
+                    .unwrap();
+                    pipeline.protect(protection);
+                    let mut packets = send(&mut pipeline, start(), &sound);
+                    pipeline.set_muted(true);
+                    packets.extend(send(&mut pipeline, start(), &sound));
+                    let sizes: std::collections::BTreeSet<_> =
+                        packets.iter().map(Vec::len).collect();
+                    let whole = HEADER_BYTES + config.packet_bytes();
+                    assert_eq!(sizes.len(), 1, "{protection:?} {config:?}: {sizes:?}");
+                    // Two halves leave at most a byte unused.
+                    assert!(sizes.iter().all(|size| (whole - 1..=whole).contains(size)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_copy_is_the_packet_before_the_last_and_none_is_of_another_kind() {
+        let mut pipeline = SendPipeline::new(SendConfig::new(1)).unwrap();
+        let blocks = blocks(20);
+        send(&mut pipeline, start(), &blocks[..4]);
+        pipeline.protect(PROTECTED[2]);
+        let mut packets = send(&mut pipeline, start(), &blocks[4..12]);
+        pipeline.set_muted(true);
+        packets.extend(send(&mut pipeline, start(), &blocks[12..18]));
+        let packets: Vec<_> = packets
+            .iter()
+            .map(|bytes| RedPacket::parse(RtpPacket::parse(bytes).unwrap().payload).unwrap())
+            .collect();
+        let copies: Vec<_> = packets
+            .iter()
+            .map(|packet| packet.copies().next().map(|copy| copy.payload.to_vec()))
+            .collect();
+        let own = |n: usize| Some(packets[n].payload().to_vec());
+        assert_eq!(
+            copies,
+            [None, None, own(0), own(1), None, None, own(4)],
+            "nothing from before the change, nothing from before the mute"
+        );
+        assert!(
+            packets
+                .iter()
+                .all(|packet| packet.copies().all(|copy| copy.back_samples == 1920))
+        );
+        pipeline.protect(PROTECTED[0]);
+        let plain = send(&mut pipeline, start(), &blocks[18..]);
+        assert_eq!(
+            RtpPacket::parse(&plain[0]).unwrap().header.payload_type,
+            OPUS_PAYLOAD_TYPE
+        );
+        assert_eq!(
+            (pipeline.stats().packets, pipeline.stats().packets_red),
+            (10, 7)
+        );
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use ahoy_media::{
-    packet::rtp::{MAX_PACKET_BYTES, RtpPacket},
+    packet::{
+        red::RedPacket,
+        rtp::{MAX_PACKET_BYTES, RtpPacket},
+    },
     pipeline::recv::{RecvConfig, RecvPipeline},
     time::SILENT_BLOCK,
 };
@@ -16,6 +19,15 @@ pub fn rtp(bytes: &[u8]) {
         let mut out = [0; MAX_PACKET_BYTES];
         let len = packet.write(&mut out).expect("it was read from as much");
         assert_eq!(RtpPacket::parse(&out[..len]), Ok(packet));
+    }
+}
+
+/// One packet with copies of earlier ones.
+pub fn red(bytes: &[u8]) {
+    if let Ok(packet) = RedPacket::parse(bytes) {
+        let mut out = vec![0; bytes.len()];
+        let len = packet.write(&mut out).expect("it was read from as much");
+        assert_eq!(out.get(..len), Some(bytes));
     }
 }
 

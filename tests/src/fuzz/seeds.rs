@@ -12,7 +12,10 @@ use ahoy::{
     supernode::{SupernodeConfig, SupernodeHandle},
 };
 use ahoy_media::{
-    packet::rtp::{HEADER_BYTES, OPUS_PAYLOAD_TYPE, RtpHeader, RtpPacket},
+    packet::{
+        red::{RedCopy, RedPacket},
+        rtp::{HEADER_BYTES, OPUS_PAYLOAD_TYPE, RED_PAYLOAD_TYPE, RtpHeader, RtpPacket},
+    },
     time::RtpTimestamp,
 };
 use ahoy_nat::{
@@ -157,11 +160,11 @@ fn text() -> Vec<Sample> {
 }
 
 fn packets() -> Vec<Sample> {
-    let rtp = |payload: &[u8], sequence: u16| {
+    let rtp_of = |payload_type: u8, payload: &[u8], sequence: u16| {
         let packet = RtpPacket {
             header: RtpHeader {
                 marker: sequence == 0,
-                payload_type: OPUS_PAYLOAD_TYPE,
+                payload_type,
                 sequence,
                 timestamp: RtpTimestamp(u32::from(sequence) * 960),
                 ssrc: 1,
@@ -172,6 +175,37 @@ fn packets() -> Vec<Sample> {
         packet.write(&mut out).expect("it fits");
         out
     };
+    let rtp = |payload: &[u8], sequence: u16| rtp_of(OPUS_PAYLOAD_TYPE, payload, sequence);
+    let with_copy = |payload: &[u8], copy: &[u8]| {
+        let copy = RedCopy {
+            back_samples: 1920,
+            payload: copy,
+        };
+        let mut out = vec![0; 4 + copy.payload.len() + payload.len()];
+        let packet = RedPacket::with_copy(copy, payload);
+        packet.write(&mut out).expect("it fits");
+        out
+    };
+    // What is missing between the first packet and these comes with them.
+    let repaired: Vec<u8> = [
+        rtp(&[0xf8, 0xff, 0xfe], 0),
+        rtp_of(
+            RED_PAYLOAD_TYPE,
+            &with_copy(&[0xf8, 0xff, 0xfe], &[0xf8, 0xff, 0xfe]),
+            3,
+        ),
+        rtp_of(
+            RED_PAYLOAD_TYPE,
+            &with_copy(&[0x48, 1, 2], &[0x48, 1, 2]),
+            4,
+        ),
+    ]
+    .iter()
+    .flat_map(|packet| {
+        let len = u8::try_from(packet.len()).expect("short");
+        [&[len, 0, 3][..], packet].concat()
+    })
+    .collect();
     // A CELT frame of silence (RFC 6716 section 3.1), a SILK one, and garbage.
     let stream: Vec<u8> = [
         [0xf8, 0xff, 0xfe],
@@ -243,6 +277,9 @@ fn packets() -> Vec<Sample> {
             ],
         ),
         ("recv_pipeline", "stream", stream),
+        ("recv_pipeline", "copies", repaired),
+        ("red", "one_copy", with_copy(&[3, 4, 5], &[1, 2])),
+        ("red", "no_copy", vec![0x10, 9]),
         ("candidates", "three", list),
         ("session_datagram", "media", media.to_vec()),
         ("session_datagram", "feedback", report.to_vec()),

@@ -24,6 +24,7 @@ use super::{
     PathId, PathKind, PathStats, SessionEnd, SessionEvent, SessionStats, Switch,
     control::{Full, Inbox, Outbox, Violation},
     flow::{Arrival, FlowReceiver, FlowStats},
+    loss::LossMeter,
     select::{Decision, Selection},
     wire::{Frame, MAX_CONTROL_MESSAGE},
 };
@@ -221,6 +222,7 @@ pub struct Core {
     events: VecDeque<SessionEvent>,
     notices: VecDeque<Notice>,
     reports: VecDeque<PacketReport>,
+    loss: LossMeter,
     /// When anything was heard on any connection, or the session began.
     heard: Instant,
     was_up: bool,
@@ -248,6 +250,7 @@ impl Core {
             events: VecDeque::new(),
             notices: VecDeque::new(),
             reports: VecDeque::new(),
+            loss: LossMeter::default(),
             heard: now,
             was_up: false,
             reconnecting: None,
@@ -306,6 +309,7 @@ impl Core {
         let path = link.path;
         self.selection.down(connection);
         self.outbox.connection_down(connection);
+        self.loss.link_down(connection);
         // What was acknowledged there may not have arrived.
         self.inbox.acknowledge = true;
         self.event(SessionEvent::PathDown {
@@ -483,6 +487,7 @@ impl Core {
         if let Some(bandwidth) = &mut link.bandwidth {
             bandwidth.handle(now, &news);
         }
+        self.loss.handle(&news);
         self.reports.extend(news);
         while self.reports.len() > MAX_PACKET_REPORTS {
             self.reports.pop_front();
@@ -656,6 +661,7 @@ impl Core {
     pub fn poll_datagram(&mut self, now: Instant, connection: u32) -> Option<Outgoing> {
         let may_carry = self.selection.may_carry(connection, now);
         let link = self.links.get_mut(&connection)?;
+        let mut sound = None;
         let (content, expires, share) = if let Some(body) = link.reports.pop_front() {
             self.stats.reports_sent += 1;
             let expires = now + REPORT_INTERVAL;
@@ -678,6 +684,7 @@ impl Core {
                 self.stats.sent_copies += 1;
                 Share::Copy
             };
+            sound = (packet.priority == Priority::Audio).then_some(sequence);
             let content = Content::Media {
                 flow,
                 sequence,
@@ -693,6 +700,9 @@ impl Core {
             bandwidth.sent(now, len);
             let bits = ((len + PACKET_OVERHEAD_BYTES) * 8) as f64;
             link.pacer.sent(now, bits, bandwidth.pace_bps());
+        }
+        if let Some(sequence) = sound {
+            self.loss.sent(connection, link_sequence, sequence);
         }
         let (path, kind) = (link.path, link.kind);
         let stats = self.path_stats(path, kind);
@@ -967,6 +977,7 @@ impl Core {
             .and_then(|active| self.links.get(&active));
         stats.active = active.map(|link| link.path);
         stats.estimate = self.estimate();
+        stats.loss = self.loss.stats();
         stats.control_resent = self.outbox.resent;
         stats.control_duplicate = self.inbox.duplicate;
         for (flow, receiver) in &self.flows {

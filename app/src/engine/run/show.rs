@@ -19,6 +19,7 @@ impl Engine {
         };
         self.ticks = self.ticks.wrapping_add(1);
         self.collect(call);
+        self.adapt(call);
         if self.ticks.is_multiple_of(TICKS_PER_REPORT) {
             self.tell_report(call);
         }
@@ -54,6 +55,19 @@ impl Engine {
             };
             self.calls.handle(at, told);
             self.publish(Event::FirstAudio { call, at });
+        }
+    }
+
+    /// What we send follows what becomes of it.
+    fn adapt(&self, call: CallId) {
+        let Some(slot) = self.slots.get(&call) else {
+            return;
+        };
+        let Some((device, media)) = &slot.media else {
+            return;
+        };
+        if let Some(loss) = slot.legs.get(device).and_then(Leg::loss) {
+            media.adapt(self.runtime.now(), loss);
         }
     }
 

@@ -46,9 +46,37 @@ const BEGINNING_PACKETS: f64 = 25.0;
 /// The target falls at most by a bucket in this time: 200 ms.
 const FALL_SAMPLES: i64 = 9600;
 
-/// Loss above which it is worth to wait for the copy in the next packet, and below which it is not.
+/// Loss above which it is worth to wait for copies in later packets, and below which it is not.
 const WAIT_FOR_COPY_FROM: f64 = 0.02;
 const WAIT_FOR_COPY_UNTIL: f64 = 0.01;
+
+/// What packets carry is believed for so long after the last that carried it: 5 s. Opus makes no copies of pauses.
+const REACH_MEMORY_SAMPLES: i64 = 5 * 48_000;
+
+/// Bursts of loss are remembered with this time constant: 10 s. They are rare, a second holds one or two.
+const BURST_MEMORY_SAMPLES: f64 = 10.0 * 48_000.0;
+
+/// Part of the lost sound that may lie too deep in its burst to be restored: every further part costs everybody delay.
+const UNRESTORED: f64 = 0.25;
+
+/// Nobody waits longer than this for redundancy that reaches over bursts: 80 ms. Delay hurts more than the rest.
+const MAX_BURST_WAIT_SAMPLES: i64 = 80 * 48;
+
+/// Resolution and range of the burst lengths: 10 ms, 400 ms.
+const BURST_BUCKET_SAMPLES: i64 = 480;
+const BURST_BUCKETS: usize = 40;
+
+/// How long a packet takes to bring back sound that was lost before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Reach {
+    /// It brings nothing back.
+    #[default]
+    Nothing,
+    /// It carries a copy of what lies exactly so many samples before it.
+    Exactly(i64),
+    /// It carries everything from so many samples before it on.
+    UpTo(i64),
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Window {
@@ -70,7 +98,10 @@ pub(super) struct DelayManager {
     lowered_at: i64,
     loss: f64,
     waits_for_copy: bool,
-    copy_distance: i64,
+    reach: Reach,
+    /// Since a packet carried that much.
+    reach_age: i64,
+    bursts: Bursts,
 }
 
 /// Bounds of the target level, in samples.
@@ -100,7 +131,9 @@ impl DelayManager {
             lowered_at: 0,
             loss: 0.0,
             waits_for_copy: false,
-            copy_distance: 0,
+            reach: Reach::Nothing,
+            reach_age: 0,
+            bursts: Bursts::new(),
         }
     }
 
@@ -123,7 +156,7 @@ impl DelayManager {
         };
         // The packet with the copy is as likely to be late as any other.
         let copy = if self.waits_for_copy {
-            self.copy_distance
+            self.wait(self.reach)
         } else {
             0
         };
@@ -199,22 +232,52 @@ impl DelayManager {
         }
     }
 
-    /// One frame was played, or known to be lost; `copy_distance` is how far behind a packet carries a copy,
-    /// zero when packets carry none.
-    pub(super) fn on_frame(&mut self, lost: bool, span: i64, copy_distance: i64) {
+    /// How long to wait for what `reach` promises.
+    fn wait(&self, reach: Reach) -> i64 {
+        match reach {
+            Reach::Nothing => 0,
+            Reach::Exactly(distance) => distance,
+            Reach::UpTo(most) => self.bursts.wait().min(most).min(MAX_BURST_WAIT_SAMPLES),
+        }
+    }
+
+    /// A frame of `span` samples was played that had come in time, in a packet that would have brought back what
+    /// `reach` says.
+    pub(super) fn on_received(&mut self, span: i64, reach: Reach) {
+        self.on_frame(false, span);
+        self.bursts.end();
+        self.reach_age = self.reach_age.saturating_add(span);
+        let better = match (reach, self.reach) {
+            (Reach::Exactly(new), Reach::Exactly(old)) | (Reach::UpTo(new), Reach::UpTo(old)) => {
+                new >= old
+            }
+            (Reach::Nothing, _) => false,
+            (Reach::Exactly(_) | Reach::UpTo(_), _) => true,
+        };
+        if better || self.reach_age > REACH_MEMORY_SAMPLES {
+            self.reach = reach;
+            self.reach_age = 0;
+        }
+        self.waits_for_copy &= self.reach != Reach::Nothing;
+    }
+
+    /// A frame of `span` samples had not come when it was needed, whatever was played in its place.
+    pub(super) fn on_missing(&mut self, span: i64) {
+        self.on_frame(true, span);
+        self.bursts.missing(span);
+    }
+
+    fn on_frame(&mut self, lost: bool, span: i64) {
+        self.bursts.age(span);
         let keep = (-(span as f64) / LOSS_MEMORY_SAMPLES).exp();
         self.loss = self.loss * keep + if lost { 1.0 - keep } else { 0.0 };
-        if !lost {
-            // Opus makes no copies of pauses: what packets carry is forgotten slowly, within five seconds.
-            self.copy_distance = copy_distance.max(self.copy_distance - span / 256);
-        }
         let threshold = if self.waits_for_copy {
             WAIT_FOR_COPY_UNTIL
         } else {
             WAIT_FOR_COPY_FROM
         };
         self.waits_for_copy =
-            self.config.adaptive && self.copy_distance > 0 && self.loss > threshold;
+            self.config.adaptive && self.reach != Reach::Nothing && self.loss > threshold;
     }
 
     fn least(&self, windows: i64) -> Option<i64> {
@@ -224,6 +287,65 @@ impl DelayManager {
             .filter(|window| window.index > from)
             .map(|window| window.least)
             .min()
+    }
+}
+
+/// How long the bursts of loss were lately.
+#[derive(Debug)]
+struct Bursts {
+    /// Sound lost in bursts of each length.
+    lost: [f64; BURST_BUCKETS],
+    /// The burst that lasts.
+    current: i64,
+    /// Since the last burst was noted.
+    age: i64,
+}
+
+impl Bursts {
+    fn new() -> Self {
+        Self {
+            lost: [0.0; BURST_BUCKETS],
+            current: 0,
+            age: 0,
+        }
+    }
+
+    fn age(&mut self, span: i64) {
+        self.age = self.age.saturating_add(span);
+    }
+
+    fn missing(&mut self, span: i64) {
+        self.current = self.current.saturating_add(span);
+    }
+
+    fn end(&mut self) {
+        if self.current == 0 {
+            return;
+        }
+        let keep = (-(self.age as f64) / BURST_MEMORY_SAMPLES).exp();
+        for lost in &mut self.lost {
+            *lost *= keep;
+        }
+        let bucket = usize::try_from((self.current - 1) / BURST_BUCKET_SAMPLES)
+            .unwrap_or(BURST_BUCKETS)
+            .min(BURST_BUCKETS - 1);
+        self.lost[bucket] += self.current as f64;
+        (self.current, self.age) = (0, 0);
+    }
+
+    /// After how long a wait all but [`UNRESTORED`] of what is lost can be restored.
+    fn wait(&self) -> i64 {
+        let total: f64 = self.lost.iter().sum();
+        let lengths = || (1i64..).map(|n| n * BURST_BUCKET_SAMPLES);
+        let deeper = |wait: i64| -> f64 {
+            let beyond =
+                |(lost, length): (&f64, i64)| lost * (length - wait).max(0) as f64 / length as f64;
+            self.lost.iter().zip(lengths()).map(beyond).sum()
+        };
+        lengths()
+            .take(BURST_BUCKETS)
+            .find(|wait| deeper(*wait) <= total * UNRESTORED)
+            .unwrap_or(0)
     }
 }
 
@@ -391,19 +513,61 @@ mod tests {
         assert_eq!(still.target(), 20 * MILLI);
     }
 
+    /// 20 s of 20 ms frames, those lost for which `lost` says so.
+    fn lose(manager: &mut DelayManager, reach: Reach, lost: impl Fn(i64) -> bool) {
+        for n in 0..1000 {
+            if lost(n) {
+                manager.on_missing(960);
+            } else {
+                manager.on_received(960, reach);
+            }
+        }
+    }
+
     #[test]
     fn loss_is_worth_waiting_for_when_packets_carry_copies() {
-        for (copies, want) in [(960, 25 * MILLI), (0, 5 * MILLI)] {
+        for (reach, want) in [
+            (Reach::Exactly(960), 25 * MILLI),
+            (Reach::Exactly(1920), 45 * MILLI),
+            (Reach::Nothing, 5 * MILLI),
+        ] {
             let mut manager = DelayManager::new(CONFIG);
             feed(&mut manager, 0, 2000, |_| 0);
-            for n in 0..1000 {
-                manager.on_frame(n % 20 == 0, 960, copies);
-            }
+            lose(&mut manager, reach, |n| n % 20 == 0);
             assert_eq!(manager.target(), want);
-            for _ in 0..2000 {
-                manager.on_frame(false, 960, copies);
-            }
+            lose(&mut manager, reach, |_| false);
             assert_eq!(manager.target(), 5 * MILLI);
         }
+    }
+
+    #[test]
+    fn the_wait_for_what_reaches_over_bursts_is_as_long_as_bursts_are() {
+        for (burst, reach, want) in [
+            (1, 48_000, 20),
+            (2, 48_000, 30),
+            (3, 48_000, 50),
+            (8, 48_000, 80),
+            (3, 960, 20),
+        ] {
+            let mut manager = DelayManager::new(CONFIG);
+            feed(&mut manager, 0, 2000, |_| 0);
+            lose(&mut manager, Reach::UpTo(reach), |n| n % 50 < burst);
+            assert_eq!(manager.target() / MILLI - 5, want, "bursts of {burst}");
+        }
+    }
+
+    #[test]
+    fn another_kind_of_copies_is_waited_for_at_once_and_a_pause_changes_nothing() {
+        let mut manager = DelayManager::new(CONFIG);
+        feed(&mut manager, 0, 2000, |_| 0);
+        lose(&mut manager, Reach::Exactly(1920), |n| n % 10 == 0);
+        manager.on_received(960, Reach::UpTo(48_000));
+        assert_eq!(manager.target(), 25 * MILLI);
+        manager.on_received(960, Reach::Exactly(960));
+        assert_eq!(manager.target(), 25 * MILLI);
+        for _ in 0..50 {
+            manager.on_received(960, Reach::Nothing);
+        }
+        assert_eq!(manager.target(), 25 * MILLI);
     }
 }

@@ -1,9 +1,21 @@
 //! Packets that wait for their turn: few, sorted by media time, in memory that is allocated once.
 
+use super::delay_manager::Reach;
 use crate::{audio::opus::PacketInfo, packet::rtp::MAX_PAYLOAD_BYTES, time::MediaTime};
 
 /// Packets held at most: 2.5 s of 20 ms frames. Whoever needs more has stopped pulling.
 const CAPACITY: usize = 128;
+
+/// A packet that came.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrived<'a> {
+    pub(super) time: MediaTime,
+    pub(super) arrival: i64,
+    pub(super) info: PacketInfo,
+    pub(super) is_copy: bool,
+    pub(super) reach: Reach,
+    pub(super) payload: &'a [u8],
+}
 
 /// A waiting packet.
 #[derive(Debug)]
@@ -14,10 +26,24 @@ pub(super) struct Slot {
     pub(super) arrival: i64,
     /// What it holds.
     pub(super) info: PacketInfo,
+    /// Whether it is itself a copy, that came with a later packet.
+    pub(super) is_copy: bool,
+    /// What it is good for when packets before it are lost.
+    pub(super) reach: Reach,
     payload: Vec<u8>,
 }
 
 impl Slot {
+    fn fill(&mut self, packet: &Arrived<'_>) {
+        self.time = packet.time;
+        self.arrival = packet.arrival;
+        self.info = packet.info;
+        self.is_copy = packet.is_copy;
+        self.reach = packet.reach;
+        self.payload.clear();
+        self.payload.extend_from_slice(packet.payload);
+    }
+
     /// The Opus packet.
     pub(super) fn payload(&self) -> &[u8] {
         &self.payload
@@ -55,12 +81,15 @@ impl PacketBuffer {
             samples: 0,
             frame_samples: 0,
             has_fec: false,
+            has_dred: false,
             is_dtx: false,
         };
         let slot = |_| Slot {
             time: MediaTime(0),
             arrival: 0,
             info,
+            is_copy: false,
+            reach: Reach::Nothing,
             payload: Vec::with_capacity(MAX_PAYLOAD_BYTES),
         };
         Self {
@@ -75,26 +104,24 @@ impl PacketBuffer {
         self.order.len()
     }
 
-    /// Stores a packet in its place.
-    pub(super) fn insert(
-        &mut self,
-        time: MediaTime,
-        arrival: i64,
-        info: PacketInfo,
-        payload: &[u8],
-    ) -> Insert {
+    /// Stores a packet in its place. A packet takes the place of its copy.
+    pub(super) fn insert(&mut self, packet: &Arrived<'_>) -> Insert {
+        let Arrived { time, payload, .. } = *packet;
         if payload.len() > MAX_PAYLOAD_BYTES {
             return Insert::Refused;
         }
         let at = self
             .order
             .partition_point(|index| self.slots[*index].time > time);
-        if self
-            .order
-            .get(at)
-            .is_some_and(|index| self.slots[*index].time == time)
+        if let Some(index) = self.order.get(at)
+            && self.slots[*index].time == time
         {
-            return Insert::Refused;
+            let slot = &mut self.slots[*index];
+            if !slot.is_copy || packet.is_copy {
+                return Insert::Refused;
+            }
+            slot.fill(packet);
+            return Insert::Stored;
         }
         let mut outcome = Insert::Stored;
         if self.free.is_empty() {
@@ -107,12 +134,7 @@ impl PacketBuffer {
         let Some(index) = self.free.pop() else {
             return Insert::Refused;
         };
-        let slot = &mut self.slots[index];
-        slot.time = time;
-        slot.arrival = arrival;
-        slot.info = info;
-        slot.payload.clear();
-        slot.payload.extend_from_slice(payload);
+        self.slots[index].fill(packet);
         self.order.insert(at.min(self.order.len()), index);
         outcome
     }
@@ -150,20 +172,44 @@ mod tests {
 
     use super::*;
 
-    fn info() -> PacketInfo {
-        PacketInfo {
-            samples: 960,
-            frame_samples: 960,
-            has_fec: false,
-            is_dtx: false,
+    fn packet(time: i64, payload: &[u8]) -> Arrived<'_> {
+        Arrived {
+            time: MediaTime(time),
+            arrival: time,
+            info: PacketInfo {
+                samples: 960,
+                frame_samples: 960,
+                has_fec: false,
+                has_dred: false,
+                is_dtx: false,
+            },
+            is_copy: false,
+            reach: Reach::Nothing,
+            payload,
         }
+    }
+
+    #[test]
+    fn a_packet_takes_the_place_of_its_copy_and_never_the_other_way_round() {
+        let mut buffer = PacketBuffer::new();
+        let copy = Arrived {
+            is_copy: true,
+            ..packet(7, &[1])
+        };
+        assert_eq!(buffer.insert(&copy), Insert::Stored);
+        assert_eq!(buffer.insert(&copy), Insert::Refused);
+        assert_eq!(buffer.insert(&packet(7, &[2])), Insert::Stored);
+        assert_eq!(buffer.insert(&copy), Insert::Refused);
+        let first = buffer.first().unwrap();
+        assert_eq!((first.payload(), first.is_copy), (&[2][..], false));
+        assert_eq!(buffer.len(), 1);
     }
 
     #[test]
     fn a_full_buffer_keeps_the_newest() {
         let mut buffer = PacketBuffer::new();
         for n in 0..200 {
-            let outcome = buffer.insert(MediaTime(n), n, info(), &[1]);
+            let outcome = buffer.insert(&packet(n, &[1]));
             assert_eq!(
                 outcome,
                 if n < CAPACITY as i64 {
@@ -177,10 +223,7 @@ mod tests {
             buffer.first().unwrap().time,
             MediaTime(200 - CAPACITY as i64)
         );
-        assert_eq!(
-            buffer.insert(MediaTime(0), 0, info(), &[1]),
-            Insert::Refused
-        );
+        assert_eq!(buffer.insert(&packet(0, &[1])), Insert::Refused);
         assert_eq!(buffer.end().unwrap(), MediaTime(199 + 960));
         buffer.clear();
         assert!(buffer.first().is_none() && buffer.end().is_none());
@@ -190,7 +233,7 @@ mod tests {
     fn an_oversized_payload_is_refused() {
         let mut buffer = PacketBuffer::new();
         assert_eq!(
-            buffer.insert(MediaTime(0), 0, info(), &[0; MAX_PAYLOAD_BYTES + 1]),
+            buffer.insert(&packet(0, &[0; MAX_PAYLOAD_BYTES + 1])),
             Insert::Refused
         );
         assert_eq!(buffer.len(), 0);
@@ -215,7 +258,7 @@ mod tests {
                         }
                         model.insert(time, byte);
                     }
-                    buffer.insert(MediaTime(time), 0, info(), &[byte]);
+                    buffer.insert(&packet(time, &[byte]));
                 }
                 prop_assert_eq!(buffer.len(), model.len());
             }

@@ -23,8 +23,12 @@ pub struct NetEqStats {
     pub packets_duplicate: u64,
     /// Arrived and thrown away unplayed: malformed sound, an overflow, or a backlog too long to catch up with.
     pub packets_discarded: u64,
-    /// Lost frames restored from the copy in the packet after.
+    /// Lost frames restored from the coarse copy in the packet after (in-band FEC).
     pub frames_recovered_fec: u64,
+    /// Lost frames restored from the whole copy in a later packet (RED).
+    pub frames_recovered_red: u64,
+    /// Lost frames spoken again from the features in a later packet (deep redundancy).
+    pub frames_recovered_dred: u64,
     /// Samples handed to the speaker since the first sound.
     pub rendered_samples: u64,
     /// Of these, invented ones: concealment and the noise of long gaps. Restored frames do not count.

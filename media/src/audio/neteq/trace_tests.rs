@@ -10,6 +10,7 @@ use crate::{
         opus::{EncoderConfig, FrameDuration},
         test_signal::Speech,
     },
+    loss::{Mode, Protection},
     pipeline::{
         recv::{RecvConfig, RecvPipeline},
         send::{SendConfig, SendPipeline},
@@ -28,6 +29,7 @@ struct Scene {
     network: Network,
     neteq: NetEqConfig,
     encoder: EncoderConfig,
+    protection: Protection,
     /// The sender's clock runs this much faster.
     drift_ppm: f64,
     /// Every how many packets one arrives twice.
@@ -47,6 +49,7 @@ impl Default for Scene {
             network: |_| Some(40.0),
             neteq: NetEqConfig::default(),
             encoder: EncoderConfig::default(),
+            protection: Protection::default(),
             drift_ppm: 0.0,
             duplicate_every: u64::MAX,
             pull_phase_millis: 3.0,
@@ -128,6 +131,7 @@ fn play(scene: &Scene) -> Heard {
         ..SendConfig::new(1)
     })
     .unwrap();
+    sender.protect(scene.protection);
     let mut arrivals = Vec::new();
     for (block, samples) in clean.chunks_exact(BLOCK_SAMPLES).enumerate() {
         let sent = (block + 1) as f64 * 10.0 * slow;
@@ -469,6 +473,83 @@ fn five_percent_of_random_loss_is_restored_from_copies() {
         "{} lost",
         heard.stats.packets_lost
     );
+}
+
+#[test]
+fn ten_percent_of_random_loss_is_restored_from_whole_copies() {
+    let scene = Scene {
+        network: |n| (random(n, 2) >= 0.1).then_some(40.0),
+        protection: Protection {
+            mode: Mode::Red,
+            loss_percent: 0,
+        },
+        ..Scene::default()
+    };
+    let heard = play(&scene);
+    heard.print("loss 10 %, whole copies");
+    let without = play(&Scene {
+        neteq: switched(|c| c.red = false),
+        ..scene
+    });
+    without.print("loss 10 %, whole copies unused");
+    assert!(heard.settled(0.5) < 26.5 + 40.0 + 20.0);
+    assert!(heard.concealed_percent() < 2.0 && without.concealed_percent() > 8.0);
+    assert!(heard.stats.frames_recovered_red * 10 > heard.stats.packets_lost * 8);
+    assert_eq!(without.stats.frames_recovered_red, 0);
+    assert!(heard.snr_db > without.snr_db + 0.2);
+}
+
+/// One packet in ten is lost, three in a row.
+fn threes(n: u64) -> Option<f64> {
+    (n % 30 >= 3 || n < 100).then_some(40.0)
+}
+
+#[test]
+fn bursts_are_spoken_again_from_deep_redundancy() {
+    let scene = Scene {
+        network: threes,
+        protection: Protection {
+            mode: Mode::Dred,
+            loss_percent: 15,
+        },
+        ..Scene::default()
+    };
+    let heard = play(&scene);
+    heard.print("bursts, deep redundancy");
+    let without = play(&Scene {
+        neteq: switched(|c| c.dred = false),
+        ..scene
+    });
+    without.print("bursts, deep redundancy unused");
+    // A wait as long as most of a burst.
+    assert!(heard.settled(0.5) < 26.5 + 50.0 + 20.0);
+    assert!(heard.concealed_percent() < 3.5 && without.concealed_percent() > 8.5);
+    assert!(heard.stats.frames_recovered_dred * 10 > heard.stats.packets_lost * 6);
+    assert_eq!(without.stats.frames_recovered_dred, 0);
+}
+
+#[test]
+fn one_late_packet_does_not_move_time() {
+    let scene = Scene {
+        network: |n| Some(if n == 500 { 55.0 } else { 40.0 }),
+        seconds: 14,
+        ..Scene::default()
+    };
+    let moved = |heard: &Heard| heard.delay(10.2, 10.9, 0.5) - heard.delay(8.0, 10.0, 0.5);
+    let stretched = |heard: &Heard| heard.stats.accelerated_samples + heard.stats.expanded_samples;
+    let heard = play(&scene);
+    heard.print("one late packet");
+    assert_eq!(heard.stats.concealed_samples, 480);
+    assert_eq!(stretched(&heard), 0);
+    assert!(moved(&heard).abs() < 0.1, "{}", moved(&heard));
+    assert_eq!(heard.stats.packets_late, 0);
+    let without = play(&Scene {
+        neteq: switched(|c| c.keep_time = false),
+        ..scene
+    });
+    without.print("one late packet, played whole");
+    assert!(moved(&without) > 0.5, "{}", moved(&without));
+    assert!(stretched(&without) > 0 && without.stats.concealed_samples > 480);
 }
 
 #[test]

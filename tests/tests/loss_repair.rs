@@ -1,0 +1,123 @@
+//! Real calls on lossy lines: what the sender does about it, and what of it repaired what, as the reports tell. Each
+//! way to repair is held against the same call without it.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may panic, and so may its helpers"
+)]
+
+use ahoy::{
+    report::{AudioReport, Outcome},
+    sim::{Conditions, Loss},
+};
+use ahoy_media::loss::Modes;
+use ahoy_tests::{
+    pair::{audio, plan, secs},
+    people::DIRECT,
+};
+
+const SEED: u64 = 0x1055;
+
+/// A call over a line with `loss`, 12 s of speech long: what each of both heard.
+fn call(seed: u64, loss: Loss, protections: Modes) -> [AudioReport; 2] {
+    let pair = plan(seed).configure(move |_name, config| config.audio.protections = protections);
+    pair.run(async |pair| {
+        let conditions = Conditions {
+            delay: DIRECT,
+            loss,
+            ..Conditions::default()
+        };
+        pair.stage.between(&pair.alice, &pair.bob, &conditions);
+        pair.talk().await;
+        pair.pass(secs(12)).await;
+        // What follows is heard by both, so that no loss at the end goes unnoticed.
+        let clean = Conditions::with_delay(DIRECT);
+        pair.stage.between(&pair.alice, &pair.bob, &clean);
+        pair.pass(secs(1)).await;
+        pair.hang_up().await.map(|ended| {
+            assert_eq!(ended.report.outcome, Outcome::Completed);
+            let audio = audio(&ended.report).clone();
+            eprintln!(
+                "seed {seed}, {loss:?}, {protections:?}: {:?}, recovered {:?}, concealed {:?} ms, buffer {:?}",
+                audio.packets, audio.recovered, audio.concealed_ms, audio.jitter_buffer_ms
+            );
+            audio
+        })
+    })
+}
+
+/// What was repaired by each way in both directions, and what of the lost sound was not, in milliseconds of each
+/// second lost.
+fn sums(heard: &[AudioReport; 2]) -> ([u64; 3], u64) {
+    let sum = |field: fn(&AudioReport) -> Option<u64>| -> u64 {
+        heard.iter().map(|audio| field(audio).unwrap()).sum()
+    };
+    let repaired = [
+        sum(|audio| audio.recovered.fec),
+        sum(|audio| audio.recovered.red),
+        sum(|audio| audio.recovered.dred),
+    ];
+    let lost = sum(|audio| audio.packets.lost) * 20;
+    assert!(lost > 0);
+    (repaired, sum(|audio| audio.concealed_ms) * 1000 / lost)
+}
+
+#[test]
+fn a_little_loss_is_repaired_from_in_band_copies() {
+    let loss = Loss::Random(0.035);
+    let ([fec, _red, dred], concealed) = sums(&call(SEED, loss, Modes::ALL));
+    assert!(fec >= 10, "{fec} frames");
+    assert_eq!(dred, 0);
+    let fec_off = Modes {
+        fec: false,
+        red: false,
+        ..Modes::ALL
+    };
+    let (repaired, without) = sums(&call(SEED, loss, fec_off));
+    assert_eq!(repaired, [0; 3]);
+    assert!(
+        concealed < 800 && without > 900,
+        "{concealed} and {without}"
+    );
+}
+
+#[test]
+fn random_loss_is_repaired_from_whole_copies() {
+    let loss = Loss::Random(0.13);
+    let ([_fec, red, _dred], concealed) = sums(&call(SEED + 1, loss, Modes::ALL));
+    assert!(red >= 50, "{red} frames");
+    let red_off = Modes {
+        red: false,
+        ..Modes::ALL
+    };
+    let ([_, red, _], without) = sums(&call(SEED + 1, loss, red_off));
+    assert_eq!(red, 0);
+    assert!(concealed < 450, "{concealed}");
+    assert!(without > concealed + 100, "{concealed} and {without}");
+}
+
+#[test]
+fn bursts_are_repaired_by_deep_redundancy() {
+    let loss = Loss::bursts(0.12, 5.0);
+    let ([_fec, _red, dred], concealed) = sums(&call(SEED + 2, loss, Modes::ALL));
+    assert!(dred >= 40, "{dred} frames");
+    let dred_off = Modes {
+        dred: false,
+        ..Modes::ALL
+    };
+    let ([_, _, dred], without) = sums(&call(SEED + 2, loss, dred_off));
+    assert_eq!(dred, 0);
+    assert!(without > concealed + 150, "{concealed} and {without}");
+}
+
+#[test]
+fn on_a_clean_line_nothing_is_spent_on_repairs() {
+    let heard = call(SEED + 3, Loss::None, Modes::ALL);
+    for audio in &heard {
+        assert_eq!(audio.packets.lost, Some(0));
+        assert_eq!(audio.recovered.fec, Some(0));
+        assert_eq!(audio.recovered.red, Some(0));
+        assert_eq!(audio.recovered.dred, Some(0));
+        assert_eq!(audio.concealed_ms, Some(0));
+    }
+}
