@@ -4,7 +4,7 @@
 //! Keys: `bitrate` (kbit/s, for everything), `ptime` (10, 20, 40, 60), `loss` (percent), `burst` (mean packets per
 //! loss), `jitter` (milliseconds, uniform), `late` (so many seconds apart one packet is 15 ms late), `mode` (`plain`,
 //! `fec`, `red`, `dred`, or `auto` for what the policy does about the loss of a report 100 ms old), `plp` (percent told
-//! to the encoder), `complexity`, `decoder` (complexity, 0 for no network), `keep` (0, 1: whether a late frame leaves
+//! to the encoder), `copies` and `distance` (of `red`), `complexity`, `decoder` (complexity, 0 for no network), `keep` (0, 1: whether a late frame leaves
 //! time alone), `vbr` (0, 1), `repeat` (times the input is played), `seed`. Prints to stderr what happened, with mouth
 //! to ear over the network's delay in milliseconds.
 
@@ -18,7 +18,7 @@ use ahoy_media::{
         neteq::NetEqConfig,
         opus::{EncoderConfig, FrameDuration, RateControl},
     },
-    loss::{Loss, LossPolicy, Mode, Modes, Protection},
+    loss::{Copies, Loss, LossPolicy, Mode, Modes, Protection},
     pipeline::{
         recv::{RecvConfig, RecvPipeline},
         send::{SendConfig, SendPipeline},
@@ -64,6 +64,7 @@ impl Options {
             seed: 1,
         };
         let mut percent = 0;
+        let mut copies = Copies::default();
         for argument in arguments {
             let (key, value) = argument
                 .split_once('=')
@@ -94,6 +95,8 @@ impl Options {
                         ..Protection::default()
                     });
                 }
+                "copies" => copies.count = value.parse()?,
+                "distance" => copies.distance = value.parse()?,
                 "plp" => percent = value.parse()?,
                 "decoder" => options.neteq.decoder_complexity = value.parse()?,
                 "keep" => options.neteq.keep_time = value == "1",
@@ -111,6 +114,7 @@ impl Options {
         }
         if let Some(protection) = &mut options.protection {
             protection.loss_percent = percent;
+            protection.copies = copies;
         }
         Ok(options)
     }

@@ -1,15 +1,20 @@
 //! What the sender does about loss.
 //!
 //! All redundancy comes out of one and the same budget, so that protecting a call never makes congestion worse: a
-//! mode only says how the bits are shared between the sound and what repairs it. PESQ-WB at 32 kbit/s in all chose
-//! the modes:
+//! mode only says how the bits are shared between the sound and what repairs it. PESQ-WB of speech at 32 kbit/s in
+//! all, through this crate's own sender and receiver, chose the modes:
 //!
-//! | loss | best |
-//! |---|---|
-//! | up to 1 % | nothing: concealment is good enough |
-//! | random, up to 5 % | in-band FEC: a coarse copy of the previous frame, a few bits |
-//! | random, up to a quarter | RED: a whole copy, two packets later, at half the bitrate |
-//! | in bursts, or more | deep redundancy: the last second as features, from which a network speaks |
+//! | loss | best | what it costs the listener |
+//! |---|---|---|
+//! | up to 1 % | nothing: concealment is good enough | |
+//! | random, up to 5 % | in-band FEC: a coarse copy of the previous frame, a few bits | a frame of delay |
+//! | random, up to a quarter | a whole copy in the next packet (RED), at half the bitrate | a frame of delay |
+//! | random, more | two whole copies, in the next packets, at a third | two frames |
+//! | in bursts | a whole copy beyond the burst, up to three packets later | two or three frames |
+//! | in long bursts | deep redundancy: the last second as features, from which a network speaks | up to 60 ms |
+//!
+//! Where half the bitrate or less is left to the sound, only what is below 8 kHz is sent: at 15 kbit/s that is worth
+//! 0.2.
 
 use std::time::{Duration, Instant};
 
@@ -19,9 +24,8 @@ use crate::{
     rate::{Bitrate, MIN_AUDIO_BITRATE},
 };
 
-/// Packets between a packet and the one that carries its copy, the latter included. With 2 a loss of two in a row is
-/// survived, and the listener waits for 40 ms.
-pub const RED_DISTANCE: usize = 2;
+/// Packets kept to be sent again at most: what the furthest copy needs.
+pub(crate) const MAX_RED_DISTANCE: usize = 8;
 
 /// Below this codec bitrate Opus makes no in-band copy, measured with libopus 1.6.1.
 pub const MIN_FEC_BITRATE: Bitrate = Bitrate::kbps(20);
@@ -32,6 +36,10 @@ pub const MIN_FEC_LOSS_PERCENT: u8 = 6;
 /// Half of less than this is no longer worth hearing.
 const MIN_RED_BITRATE: Bitrate = Bitrate::kbps(20);
 
+/// Loss that Opus is told with whole copies, of which few are lost together with what they are copies of: sound then
+/// depends less on what was before it.
+const RED_LOSS_PERCENT: u8 = 5;
+
 /// Fractions at which each mode begins to be worth its price, and at which it no longer is.
 const FEC: Band = Band {
     enter: 0.01,
@@ -41,15 +49,24 @@ const RED: Band = Band {
     enter: 0.05,
     leave: 0.03,
 };
-const DRED: Band = Band {
+const TWO_COPIES: Band = Band {
     enter: 0.26,
     leave: 0.2,
 };
 
-/// Mean burst, in packets, from which copies die together with what they are copies of.
+/// Mean bursts, in packets, from which the copy in the next packet, in the one after, and any at all die together with
+/// what they are copies of.
 const BURSTY: Band = Band {
-    enter: 2.0,
-    leave: 1.6,
+    enter: 1.6,
+    leave: 1.45,
+};
+const VERY_BURSTY: Band = Band {
+    enter: 2.2,
+    leave: 1.8,
+};
+const LONG_BURSTS: Band = Band {
+    enter: 5.0,
+    leave: 4.0,
 };
 
 /// The line must have been better for so long before less is done about it.
@@ -144,6 +161,36 @@ pub struct Protection {
     pub mode: Mode,
     /// The loss to be prepared for, 0..=100.
     pub loss_percent: u8,
+    /// With [`Mode::Red`], which earlier packets are sent again.
+    pub copies: Copies,
+}
+
+/// Which earlier packets each packet carries again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Copies {
+    /// How many.
+    pub count: u8,
+    /// The first is the packet so many before, the next that so many before it, and so on. A burst shorter than this
+    /// is survived by one copy; the listener waits for the furthest.
+    pub distance: u8,
+}
+
+impl Default for Copies {
+    fn default() -> Self {
+        Self {
+            count: 1,
+            distance: 1,
+        }
+    }
+}
+
+impl Copies {
+    /// How many packets before its own each copy is from, none too far to be kept, the furthest first.
+    pub(crate) fn distances(self) -> impl ExactSizeIterator<Item = usize> {
+        let (count, distance) = (usize::from(self.count), usize::from(self.distance.max(1)));
+        let count = count.min(MAX_RED_DISTANCE / distance).min(red::MAX_COPIES);
+        (0..count).map(move |n| (count - n) * distance)
+    }
 }
 
 impl Protection {
@@ -159,17 +206,21 @@ impl Protection {
                 ..base
             },
             Mode::Red => {
-                let bytes = base.packet_bytes().saturating_sub(red::ONE_COPY_BYTES) / 2;
+                let count = self.copies.distances().len();
+                let overhead = red::overhead_bytes(count);
+                let bytes = base.packet_bytes().saturating_sub(overhead) / (count + 1);
                 let bitrate = EncoderConfig::bitrate_of(bytes, base.frame);
                 EncoderConfig {
                     bitrate: bitrate.max(MIN_AUDIO_BITRATE),
+                    wideband: true,
                     fec: false,
-                    expected_loss_percent: 0,
+                    expected_loss_percent: self.loss_percent,
                     dred: Duration::ZERO,
                     ..base
                 }
             }
             Mode::Dred => EncoderConfig {
+                wideband: true,
                 fec: false,
                 expected_loss_percent: self.loss_percent.max(MIN_DRED_LOSS_PERCENT),
                 dred: MAX_DRED,
@@ -209,7 +260,8 @@ impl LossPolicy {
     /// times a second.
     pub fn update(&mut self, now: Instant, loss: Loss, base: EncoderConfig) -> Protection {
         let wanted = self.wanted(loss, base);
-        let rank = |protection: Protection| (protection.mode, protection.loss_percent);
+        let rank =
+            |protection: Protection| (protection.mode, protection.copies, protection.loss_percent);
         // What the budget no longer allows goes at once.
         let is_possible = self.is_possible(self.current.mode, base);
         if rank(wanted) >= rank(self.current) || !is_possible {
@@ -255,13 +307,16 @@ impl LossPolicy {
         let is_in = |mode: Mode| self.current.mode >= mode;
         // What is no number is no loss.
         let fraction = loss.fraction.clamp(0.0, 1.0);
-        let bursty = FEC.holds(fraction, is_in(Mode::Fec))
-            && BURSTY.holds(loss.mean_burst, is_in(Mode::Dred));
-        let ideal = if bursty || DRED.holds(fraction, is_in(Mode::Dred)) {
+        let in_bursts = |band: &Band, is_in: bool| band.holds(loss.mean_burst, is_in);
+        let copies = self.copies(fraction, loss.mean_burst);
+        let is_lossy = FEC.holds(fraction, is_in(Mode::Fec));
+        let ideal = if is_lossy && in_bursts(&LONG_BURSTS, is_in(Mode::Dred)) {
             Mode::Dred
-        } else if RED.holds(fraction, is_in(Mode::Red)) {
+        } else if RED.holds(fraction, is_in(Mode::Red))
+            || is_lossy && in_bursts(&BURSTY, is_in(Mode::Red))
+        {
             Mode::Red
-        } else if FEC.holds(fraction, is_in(Mode::Fec)) {
+        } else if is_lossy {
             Mode::Fec
         } else {
             Mode::Plain
@@ -287,10 +342,37 @@ impl LossPolicy {
         Protection {
             mode,
             loss_percent: match mode {
-                Mode::Plain | Mode::Red => 0,
+                Mode::Plain => 0,
+                Mode::Red => RED_LOSS_PERCENT,
                 Mode::Fec => stepped.max(MIN_FEC_LOSS_PERCENT),
                 Mode::Dred => stepped.max(MIN_DRED_LOSS_PERCENT),
             },
+            copies: if mode == Mode::Red {
+                copies
+            } else {
+                Copies::default()
+            },
+        }
+    }
+
+    /// Which packets to send again, if any are.
+    fn copies(&self, fraction: f32, mean_burst: f32) -> Copies {
+        let current = match self.current.mode {
+            Mode::Red => self.current.copies,
+            Mode::Plain | Mode::Fec | Mode::Dred => Copies::default(),
+        };
+        let distance = if VERY_BURSTY.holds(mean_burst, current.distance >= 3) {
+            3
+        } else if BURSTY.holds(mean_burst, current.distance >= 2) {
+            2
+        } else {
+            1
+        };
+        let is_heavy = TWO_COPIES.holds(fraction, current.count >= 2);
+        Copies {
+            // Of copies far away two would have to be waited for too long.
+            count: if is_heavy && distance == 1 { 2 } else { 1 },
+            distance,
         }
     }
 }
@@ -330,26 +412,34 @@ mod tests {
 
     #[test]
     fn each_line_gets_what_sounds_best_on_it() {
-        for (percent, burst, want) in [
-            (0.0, 0.0, Mode::Plain),
-            (0.9, 1.0, Mode::Plain),
-            (0.9, 8.0, Mode::Plain),
-            (3.0, 1.0, Mode::Fec),
-            (10.0, 1.1, Mode::Red),
-            (20.0, 1.3, Mode::Red),
-            (30.0, 1.4, Mode::Dred),
-            (3.0, 3.0, Mode::Dred),
-            (10.0, 8.0, Mode::Dred),
-            (f32::NAN, f32::NAN, Mode::Plain),
+        for (percent, burst, want, copies) in [
+            (0.0, 0.0, Mode::Plain, (1, 1)),
+            (0.9, 1.0, Mode::Plain, (1, 1)),
+            (0.9, 8.0, Mode::Plain, (1, 1)),
+            (3.0, 1.0, Mode::Fec, (1, 1)),
+            (10.0, 1.1, Mode::Red, (1, 1)),
+            (20.0, 1.3, Mode::Red, (1, 1)),
+            (30.0, 1.4, Mode::Red, (2, 1)),
+            (3.0, 2.0, Mode::Red, (1, 2)),
+            (3.0, 3.0, Mode::Red, (1, 3)),
+            (30.0, 3.0, Mode::Red, (1, 3)),
+            (10.0, 8.0, Mode::Dred, (1, 1)),
+            (f32::NAN, f32::NAN, Mode::Plain, (1, 1)),
         ] {
-            let got = first(Modes::ALL, loss(percent, burst), 32);
-            assert_eq!(got, want, "{percent} %, bursts of {burst}");
+            let mut policy = LossPolicy::new(Modes::ALL);
+            let got = policy.update(start(), loss(percent, burst), base(32));
+            let Copies { count, distance } = got.copies;
+            assert_eq!(
+                (got.mode, (count, distance)),
+                (want, copies),
+                "{percent} %, bursts of {burst}"
+            );
         }
     }
 
     #[test]
     fn what_cannot_be_is_replaced_by_the_next_best() {
-        let heavy = loss(10.0, 3.0);
+        let heavy = loss(10.0, 8.0);
         assert_eq!(first(Modes::ALL, heavy, 31), Mode::Red);
         assert_eq!(first(Modes::ALL, heavy, 19), Mode::Plain);
         let without = |off: fn(&mut Modes)| {
@@ -378,10 +468,10 @@ mod tests {
         assert_eq!(update(0.0, 0.0, 0.0), Mode::Plain);
         assert_eq!(update(0.2, 2.0, 1.0), Mode::Fec);
         assert_eq!(update(0.4, 6.0, 1.0), Mode::Red);
-        assert_eq!(update(0.6, 6.0, 2.5), Mode::Dred);
+        assert_eq!(update(0.6, 6.0, 5.5), Mode::Dred);
         // Better, but for a moment; then in truth.
         assert_eq!(update(1.0, 6.0, 1.0), Mode::Dred);
-        assert_eq!(update(8.0, 6.0, 2.5), Mode::Dred);
+        assert_eq!(update(8.0, 6.0, 5.5), Mode::Dred);
         assert_eq!(update(8.2, 0.0, 1.0), Mode::Dred);
         assert_eq!(update(12.0, 6.0, 1.0), Mode::Dred);
         assert_eq!(update(16.0, 0.0, 1.0), Mode::Dred);
@@ -421,7 +511,10 @@ mod tests {
             let protection = policy.update(start(), loss(percent, burst), base);
             let encoder = protection.encoder(base);
             let bytes = match protection.mode {
-                Mode::Red => 2 * encoder.packet_bytes() + red::ONE_COPY_BYTES,
+                Mode::Red => {
+                    let copies = protection.copies.distances().len();
+                    (copies + 1) * encoder.packet_bytes() + red::overhead_bytes(copies)
+                },
                 Mode::Plain | Mode::Fec | Mode::Dred => encoder.packet_bytes(),
             };
             prop_assert!(bytes <= base.packet_bytes(), "{bytes} of {}", base.packet_bytes());

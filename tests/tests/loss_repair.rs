@@ -65,15 +65,15 @@ fn sums(heard: &[AudioReport; 2]) -> ([u64; 3], u64) {
 #[test]
 fn a_little_loss_is_repaired_from_in_band_copies() {
     let loss = Loss::Random(0.035);
-    let ([fec, _red, dred], concealed) = sums(&call(SEED, loss, Modes::ALL));
-    assert!(fec >= 10, "{fec} frames");
-    assert_eq!(dred, 0);
-    let fec_off = Modes {
-        fec: false,
-        red: false,
-        ..Modes::ALL
+    // Chance makes it look like more at times: whole copies are left out.
+    let fec_alone = Modes {
+        fec: true,
+        ..Modes::NONE
     };
-    let (repaired, without) = sums(&call(SEED, loss, fec_off));
+    let ([fec, red, dred], concealed) = sums(&call(SEED, loss, fec_alone));
+    assert!(fec >= 10, "{fec} frames");
+    assert_eq!((red, dred), (0, 0));
+    let (repaired, without) = sums(&call(SEED, loss, Modes::NONE));
     assert_eq!(repaired, [0; 3]);
     assert!(
         concealed < 800 && without > 900,
@@ -98,15 +98,11 @@ fn random_loss_is_repaired_from_whole_copies() {
 
 #[test]
 fn bursts_are_repaired_by_deep_redundancy() {
-    let loss = Loss::bursts(0.12, 5.0);
+    let loss = Loss::bursts(0.12, 9.0);
     let ([_fec, _red, dred], concealed) = sums(&call(SEED + 2, loss, Modes::ALL));
-    assert!(dred >= 40, "{dred} frames");
-    let dred_off = Modes {
-        dred: false,
-        ..Modes::ALL
-    };
-    let ([_, _, dred], without) = sums(&call(SEED + 2, loss, dred_off));
-    assert_eq!(dred, 0);
+    assert!(dred >= 25, "{dred} frames");
+    let (repaired, without) = sums(&call(SEED + 2, loss, Modes::NONE));
+    assert_eq!(repaired, [0; 3]);
     assert!(without > concealed + 150, "{concealed} and {without}");
 }
 

@@ -502,15 +502,15 @@ impl NetEq {
         if self.config.dred
             && first.info.has_dred
             && gap >= OPUS_STEP_SAMPLES
-            && self.dred_reach(gap) >= gap
+            && self.dred_reach() >= gap
         {
             return self.respeak(gap);
         }
         self.invent(gap.min(BLOCK_SAMPLES));
     }
 
-    /// How many samples back the deep redundancy of the first packet reaches, of which `gap` are wanted.
-    fn dred_reach(&mut self, gap: usize) -> usize {
+    /// How many samples back the deep redundancy of the first packet reaches.
+    fn dred_reach(&mut self) -> usize {
         let Some(first) = self.packets.first() else {
             return 0;
         };
@@ -519,8 +519,10 @@ impl NetEq {
         {
             return reach;
         }
-        // Nothing is there when it cannot be read.
-        let reach = self.decoder.read_dred(first.payload(), gap).unwrap_or(0);
+        // All of it: it comes in steps of 40 ms, and the last one begun is missing where less is asked for. Nothing
+        // is there when it cannot be read.
+        let all = usize::try_from(samples_in(MAX_DRED)).unwrap_or(0);
+        let reach = self.decoder.read_dred(first.payload(), all).unwrap_or(0);
         self.dred = Some((first.time, reach));
         reach
     }

@@ -90,6 +90,8 @@ pub struct EncoderConfig {
     pub rate_control: RateControl,
     /// 0 (cheapest) to 10 (best).
     pub complexity: u8,
+    /// Nothing above 8 kHz: at low bitrates the bits are better spent below.
+    pub wideband: bool,
     /// Put a coarse copy of the previous frame into each packet, when Opus finds it worth the bits (RFC 6716
     /// section 2.1.7). Takes effect only with a non-zero `expected_loss_percent`.
     pub fec: bool,
@@ -153,6 +155,7 @@ impl Default for EncoderConfig {
             rate_control: RateControl::Constant,
             // Scores as 10 does (PESQ-WB 4.45 clean, 3.78 at 10 % loss with copies) and costs 8 % less.
             complexity: 9,
+            wideband: false,
             fec: false,
             expected_loss_percent: 0,
             dred: Duration::ZERO,
@@ -255,6 +258,7 @@ impl OpusEncoder {
             Setting::Bitrate(config.bitrate.bps().cast_signed()),
             Setting::Variable(config.rate_control == RateControl::Variable),
             Setting::Complexity(i32::from(config.complexity)),
+            Setting::Wideband(config.wideband),
             Setting::Fec(config.fec),
             Setting::LossPercent(i32::from(config.expected_loss_percent)),
             Setting::Dtx(config.dtx),

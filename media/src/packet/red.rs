@@ -27,8 +27,11 @@ const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 1;
 const COPY_HEAD_BYTES: usize = 3;
 
-/// Bytes that a packet with one copy has besides the copy and itself.
-pub const ONE_COPY_BYTES: usize = HEAD_BYTES + COPY_HEAD_BYTES;
+/// Bytes that a packet with so many copies has besides the copies and itself.
+#[must_use]
+pub const fn overhead_bytes(copies: usize) -> usize {
+    HEAD_BYTES + copies * COPY_HEAD_BYTES
+}
 
 /// Why bytes are no such packet, or cannot become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -65,18 +68,18 @@ pub struct RedPacket<'a> {
 }
 
 impl<'a> RedPacket<'a> {
-    /// A packet with one copy.
-    #[must_use]
-    pub fn with_copy(copy: RedCopy<'a>, payload: &'a [u8]) -> Self {
-        let mut copies = [RedCopy::default(); MAX_COPIES];
-        if let Some(first) = copies.first_mut() {
-            *first = copy;
-        }
-        Self {
-            copies,
-            count: 1,
+    /// A packet with the first [`MAX_COPIES`] of `copies`.
+    pub fn new(copies: impl IntoIterator<Item = RedCopy<'a>>, payload: &'a [u8]) -> Self {
+        let mut this = Self {
+            copies: [RedCopy::default(); MAX_COPIES],
+            count: 0,
             payload,
+        };
+        for (place, copy) in this.copies.iter_mut().zip(copies) {
+            *place = copy;
+            this.count += 1;
         }
+        this
     }
 
     /// The packet's own payload; never empty.
@@ -210,7 +213,7 @@ mod tests {
             back_samples: 1920,
             payload: &[1, 2],
         };
-        let packet = RedPacket::with_copy(copy, &[3, 4, 5]);
+        let packet = RedPacket::new([copy], &[3, 4, 5]);
         let golden = [0x11, 16, 0, 2, 1, 2, 3, 4, 5];
         let mut bytes = [0; 20];
         assert_eq!(packet.write(&mut bytes), Ok(9));
@@ -222,7 +225,7 @@ mod tests {
             back_samples: 256 * BACK_UNIT_SAMPLES,
             ..copy
         };
-        let written = RedPacket::with_copy(too_old, &[3]).write(&mut bytes);
+        let written = RedPacket::new([too_old], &[3]).write(&mut bytes);
         assert_eq!(written, Err(RedError::DoesNotFit));
     }
 
@@ -233,9 +236,7 @@ mod tests {
             payload: &[0; 7],
         };
         let mut bytes = [0; 20];
-        let len = RedPacket::with_copy(filling, &[3])
-            .write(&mut bytes)
-            .unwrap();
+        let len = RedPacket::new([filling], &[3]).write(&mut bytes).unwrap();
         let packet = RedPacket::parse(&bytes[..len]).unwrap();
         assert_eq!((packet.copies().count(), packet.payload()), (0, &[3][..]));
     }

@@ -6,7 +6,7 @@ use crate::{
     audio::opus::{
         EncoderConfig, FrameDuration, MAX_ENCODED_BYTES, OpusEncoder, OpusError, RateControl,
     },
-    loss::{Mode, Protection, RED_DISTANCE},
+    loss::{Copies, MAX_RED_DISTANCE, Mode, Protection},
     packet::{
         red::{RedCopy, RedError, RedPacket},
         rtp::{
@@ -103,6 +103,7 @@ pub struct SendPipeline {
     is_changed: bool,
     /// What is done in the frame under way.
     mode: Mode,
+    copies: Copies,
     header: RtpHeader,
     red_payload_type: u8,
     pending: Vec<f32>,
@@ -110,7 +111,7 @@ pub struct SendPipeline {
     muted: bool,
     encoded: [u8; MAX_ENCODED_BYTES],
     /// The last packets, the oldest first. Empty but where copies are sent.
-    kept: [Kept; RED_DISTANCE],
+    kept: [Kept; MAX_RED_DISTANCE],
     packet: [u8; MAX_PACKET_BYTES],
     stats: SendStats,
 }
@@ -141,6 +142,7 @@ impl SendPipeline {
             protection: Protection::default(),
             is_changed: false,
             mode: Mode::Plain,
+            copies: Copies::default(),
             header,
             red_payload_type: config.red_payload_type,
             pending: Vec::with_capacity(FrameDuration::Ms60.samples()),
@@ -264,6 +266,7 @@ impl SendPipeline {
             return;
         }
         self.mode = self.protection.mode;
+        self.copies = self.protection.copies;
         if self.mode != Mode::Red {
             self.forget_packets();
         }
@@ -301,15 +304,14 @@ impl SendPipeline {
             ..header
         };
         head.copy_from_slice(&header.to_bytes()?);
-        let copy = copy_of(
-            &self.kept[0],
-            header.timestamp,
-            encoded,
-            self.encoder.config(),
-        );
-        let len = RedPacket::with_copy(copy, payload).write(body)?;
+        let config = self.encoder.config();
+        let copies = self.copies.distances().map(|distance| {
+            let kept = &self.kept[MAX_RED_DISTANCE - distance];
+            copy_of(kept, header.timestamp, distance, encoded, config)
+        });
+        let len = RedPacket::new(copies, payload).write(body)?;
         self.kept.rotate_left(1);
-        let newest = &mut self.kept[RED_DISTANCE - 1];
+        let newest = &mut self.kept[MAX_RED_DISTANCE - 1];
         newest.timestamp = header.timestamp;
         newest.len = encoded;
         newest.bytes[..encoded].copy_from_slice(payload);
@@ -335,14 +337,21 @@ impl SendPipeline {
     }
 }
 
-/// The copy to send with a packet of `encoded` bytes, or filling: all packets are to have the same size.
-fn copy_of(kept: &Kept, now: RtpTimestamp, encoded: usize, config: EncoderConfig) -> RedCopy<'_> {
+/// The copy, from `distance` packets before, to send with a packet of `encoded` bytes; or filling: all packets are to
+/// have the same size.
+fn copy_of(
+    kept: &Kept,
+    now: RtpTimestamp,
+    distance: usize,
+    encoded: usize,
+    config: EncoderConfig,
+) -> RedCopy<'_> {
     let is_constant = config.rate_control == RateControl::Constant;
     let fits = kept.len == encoded || !is_constant && kept.len > 0;
     // After a hole in the recording nobody waits for what was before it.
     let back = u32::try_from(now.since(kept.timestamp))
         .ok()
-        .filter(|back| fits && *back as usize == RED_DISTANCE * config.frame.samples());
+        .filter(|back| fits && *back as usize == distance * config.frame.samples());
     match back {
         Some(back_samples) => RedCopy {
             back_samples,
@@ -470,22 +479,39 @@ mod tests {
         }
     }
 
-    const PROTECTED: [Protection; 4] = [
+    const TWO_BEFORE: Copies = Copies {
+        count: 1,
+        distance: 2,
+    };
+
+    const PROTECTED: [Protection; 5] = [
         Protection {
             mode: Mode::Plain,
             loss_percent: 0,
+            copies: TWO_BEFORE,
         },
         Protection {
             mode: Mode::Fec,
             loss_percent: 10,
+            copies: TWO_BEFORE,
         },
         Protection {
             mode: Mode::Red,
             loss_percent: 0,
+            copies: TWO_BEFORE,
+        },
+        Protection {
+            mode: Mode::Red,
+            loss_percent: 5,
+            copies: Copies {
+                count: 2,
+                distance: 1,
+            },
         },
         Protection {
             mode: Mode::Dred,
             loss_percent: 20,
+            copies: TWO_BEFORE,
         },
     ];
 
@@ -519,8 +545,8 @@ mod tests {
                         packets.iter().map(Vec::len).collect();
                     let whole = HEADER_BYTES + config.packet_bytes();
                     assert_eq!(sizes.len(), 1, "{protection:?} {config:?}: {sizes:?}");
-                    // Two halves leave at most a byte unused.
-                    assert!(sizes.iter().all(|size| (whole - 1..=whole).contains(size)));
+                    // Parts that are equal leave a byte or two unused.
+                    assert!(sizes.iter().all(|size| (whole - 2..=whole).contains(size)));
                 }
             }
         }

@@ -182,7 +182,7 @@ fn packets() -> Vec<Sample> {
             payload: copy,
         };
         let mut out = vec![0; 4 + copy.payload.len() + payload.len()];
-        let packet = RedPacket::with_copy(copy, payload);
+        let packet = RedPacket::new([copy], payload);
         packet.write(&mut out).expect("it fits");
         out
     };

@@ -59,8 +59,8 @@ const BURST_MEMORY_SAMPLES: f64 = 10.0 * 48_000.0;
 /// Part of the lost sound that may lie too deep in its burst to be restored: every further part costs everybody delay.
 const UNRESTORED: f64 = 0.25;
 
-/// Nobody waits longer than this for redundancy that reaches over bursts: 80 ms. Delay hurts more than the rest.
-const MAX_BURST_WAIT_SAMPLES: i64 = 80 * 48;
+/// Nobody waits longer than this for redundancy that reaches over bursts: 60 ms. Delay hurts more than the rest.
+const MAX_BURST_WAIT_SAMPLES: i64 = 60 * 48;
 
 /// Resolution and range of the burst lengths: 10 ms, 400 ms.
 const BURST_BUCKET_SAMPLES: i64 = 480;
@@ -546,7 +546,7 @@ mod tests {
             (1, 48_000, 20),
             (2, 48_000, 30),
             (3, 48_000, 50),
-            (8, 48_000, 80),
+            (8, 48_000, 60),
             (3, 960, 20),
         ] {
             let mut manager = DelayManager::new(CONFIG);

@@ -482,6 +482,7 @@ fn ten_percent_of_random_loss_is_restored_from_whole_copies() {
         protection: Protection {
             mode: Mode::Red,
             loss_percent: 0,
+            ..Protection::default()
         },
         ..Scene::default()
     };
@@ -511,6 +512,7 @@ fn bursts_are_spoken_again_from_deep_redundancy() {
         protection: Protection {
             mode: Mode::Dred,
             loss_percent: 15,
+            ..Protection::default()
         },
         ..Scene::default()
     };

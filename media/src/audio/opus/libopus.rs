@@ -47,6 +47,8 @@ pub(super) enum Setting {
     Variable(bool),
     /// 0..=10.
     Complexity(i32),
+    /// Nothing above 8 kHz, or up to the end of hearing.
+    Wideband(bool),
     /// In-band copies of the frame before.
     Fec(bool),
     /// Loss to be prepared for, 0..=100.
@@ -94,6 +96,14 @@ impl Encoder {
             Setting::Bitrate(bps) => (sys::OPUS_SET_BITRATE_REQUEST, bps),
             Setting::Variable(on) => (sys::OPUS_SET_VBR_REQUEST, c_int::from(on)),
             Setting::Complexity(value) => (sys::OPUS_SET_COMPLEXITY_REQUEST, value),
+            Setting::Wideband(true) => (
+                sys::OPUS_SET_MAX_BANDWIDTH_REQUEST,
+                sys::OPUS_BANDWIDTH_WIDEBAND,
+            ),
+            Setting::Wideband(false) => (
+                sys::OPUS_SET_MAX_BANDWIDTH_REQUEST,
+                sys::OPUS_BANDWIDTH_FULLBAND,
+            ),
             Setting::Fec(on) => (sys::OPUS_SET_INBAND_FEC_REQUEST, c_int::from(on)),
             Setting::LossPercent(percent) => (sys::OPUS_SET_PACKET_LOSS_PERC_REQUEST, percent),
             Setting::Dtx(on) => (sys::OPUS_SET_DTX_REQUEST, c_int::from(on)),
