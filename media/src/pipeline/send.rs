@@ -520,7 +520,7 @@ mod tests {
         let mut sound = blocks(100);
         sound.extend(std::iter::repeat_n(SILENT_BLOCK, 60));
         for protection in PROTECTED {
-            for kilobits in [20, 32, 33, 64] {
+            for kilobits in [30, 32, 33, 64] {
                 for frame in [
                     FrameDuration::Ms10,
                     FrameDuration::Ms20,

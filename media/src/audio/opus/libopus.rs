@@ -4,6 +4,10 @@
 //! concealment on, or deep redundancy (DRED). One libopus is linked, with both compiled in.
 
 #![expect(unsafe_code, reason = "a C library is called")]
+#![expect(
+    clippy::needless_pass_by_ref_mut,
+    reason = "what changes lies behind a pointer, and must not from two places at once"
+)]
 
 use std::{
     ffi::{CStr, c_int},
