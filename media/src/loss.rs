@@ -55,15 +55,15 @@ const TWO_COPIES: Band = Band {
     leave: 0.2,
 };
 
-/// Mean bursts, in packets, from which the copy in the next packet, in the one after, and any at all die together with
+/// Mean bursts, in packets and beside those that chance makes, from which the copy in the next packet, in the one after, and any at all die together with
 /// what they are copies of.
 const BURSTY: Band = Band {
-    enter: 1.6,
-    leave: 1.45,
+    enter: 1.4,
+    leave: 1.25,
 };
 const VERY_BURSTY: Band = Band {
-    enter: 2.2,
-    leave: 1.8,
+    enter: 1.9,
+    leave: 1.6,
 };
 const LONG_BURSTS: Band = Band {
     enter: 5.0,
@@ -309,8 +309,10 @@ impl LossPolicy {
         let is_in = |mode: Mode| self.current.mode >= mode;
         // What is no number is no loss.
         let fraction = loss.fraction.clamp(0.0, 1.0);
-        let in_bursts = |band: &Band, is_in: bool| band.holds(loss.mean_burst, is_in);
-        let copies = self.copies(fraction, loss.mean_burst, base);
+        // Chance alone makes bursts of 1 / (1 - fraction).
+        let mean_burst = loss.mean_burst * (1.0 - fraction);
+        let in_bursts = |band: &Band, is_in: bool| band.holds(mean_burst, is_in);
+        let copies = self.copies(fraction, mean_burst, base);
         let is_lossy = FEC.holds(fraction, is_in(Mode::Fec));
         let ideal = if is_lossy && in_bursts(&LONG_BURSTS, is_in(Mode::Dred)) {
             Mode::Dred
@@ -430,9 +432,10 @@ mod tests {
             (10.0, 1.1, Mode::Red, (1, 1)),
             (20.0, 1.3, Mode::Red, (1, 1)),
             (30.0, 1.4, Mode::Red, (2, 1)),
-            (3.0, 2.0, Mode::Red, (1, 2)),
+            (3.0, 1.7, Mode::Red, (1, 2)),
             (3.0, 3.0, Mode::Red, (1, 3)),
-            (30.0, 3.0, Mode::Red, (1, 3)),
+            (20.0, 3.0, Mode::Red, (1, 3)),
+            (30.0, 1.8, Mode::Red, (2, 1)),
             (10.0, 8.0, Mode::Dred, (1, 1)),
             (f32::NAN, f32::NAN, Mode::Plain, (1, 1)),
         ] {

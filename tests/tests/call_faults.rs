@@ -79,10 +79,14 @@ fn lossy(seed: u64, loss: f64) {
             .map(Option::unwrap);
             let network = report.network.as_ref().unwrap();
             let fraction = network.loss_fraction.unwrap();
-            let fec = audio.recovered.fec.unwrap();
+            let recovered = &audio.recovered;
+            let repaired = [recovered.fec, recovered.red, recovered.dred]
+                .map(Option::unwrap)
+                .iter()
+                .sum::<u64>();
             let concealed = audio.concealed_ms.unwrap();
             eprintln!(
-                "{} at {loss}: sent {sent} received {received} lost {lost} late {late} duplicate {duplicate} fec {fec} concealed {concealed} ms, longest gap {:?} ms, rtt {:?}, buffer {:?}, loss fraction {fraction}, switches {}; the network dropped {dropped} of {total}",
+                "{} at {loss}: sent {sent} received {received} lost {lost} late {late} duplicate {duplicate} repaired {repaired} concealed {concealed} ms, longest gap {:?} ms, rtt {:?}, buffer {:?}, loss fraction {fraction}, switches {}; the network dropped {dropped} of {total}",
                 to.name,
                 audio.longest_gap_ms,
                 network.rtt_ms,
@@ -99,7 +103,7 @@ fn lossy(seed: u64, loss: f64) {
             assert!((dropped / total - loss).abs() < 0.02);
             // What was not repaired was concealed, and nothing else: a frame is 20 ms.
             assert!(concealed <= (lost + late) * 20 + 200);
-            assert!(concealed + fec * 20 >= lost * 20 / 2);
+            assert!(concealed + repaired * 20 >= lost * 20 / 2);
             assert!(report.verdict.len() > 10);
         }
     });
