@@ -66,8 +66,8 @@ const VERY_BURSTY: Band = Band {
     leave: 1.6,
 };
 const LONG_BURSTS: Band = Band {
-    enter: 5.0,
-    leave: 4.0,
+    enter: 4.2,
+    leave: 3.4,
 };
 
 /// The line must have been better for so long before less is done about it.
