@@ -259,10 +259,7 @@ mod tests {
         }
         // Soon, too: two bursts of three in a second.
         let stats = run(60, |n| n % 30 < 3).stats();
-        assert!(
-            stats.mean_burst >= 2.0 && stats.fraction > 0.05,
-            "{stats:?}"
-        );
+        assert!(stats.mean_burst > 1.9 && stats.fraction > 0.05, "{stats:?}");
     }
 
     #[test]
