@@ -487,33 +487,30 @@ pub struct PacketInfo {
 }
 
 impl PacketInfo {
-    /// Reads the table of contents, the frame lengths as far as the first frame, and its redundancy flag.
+    /// Reads the table of contents, the frame lengths, the first frame's redundancy flag, and what the padding begins
+    /// with.
     ///
     /// # Errors
     /// [`OpusError::Malformed`] when the packet ends early or is longer than 120 ms.
     pub fn parse(packet: &[u8]) -> Result<Self, OpusError> {
-        let (&toc, rest) = packet.split_first().ok_or(OpusError::Malformed)?;
-        let config = toc >> 3;
-        // RFC 6716 table 2: SILK 10, 20, 40, 60 ms; hybrid 10, 20 ms; CELT 2.5, 5, 10, 20 ms.
-        let frame_samples = match config {
-            0..=11 => [480, 960, 1920, 2880][usize::from(config & 3)],
-            12..=15 => [480, 960][usize::from(config & 1)],
-            16.. => [120, 240, 480, 960][usize::from(config & 3)],
-        };
-        let (count, first_frame, padding) = match toc & 3 {
-            0 => (1, rest, &[][..]),
-            1 => (2, rest, &[][..]),
-            2 => (2, skip_length(rest)?.1, &[][..]),
-            _ => first_of_many(rest)?,
-        };
-        let samples = frame_samples * count;
-        if count == 0 || samples > MAX_PACKET_SAMPLES {
+        let parsed = opus::packet::parse(packet).map_err(|_error| OpusError::Malformed)?;
+        let frame_samples = opus::packet::get_samples_per_frame(packet, SAMPLE_RATE_HZ)
+            .map_err(|_error| OpusError::Malformed)?;
+        let samples = frame_samples * parsed.frames.len();
+        if samples == 0 || samples > MAX_PACKET_SAMPLES {
             return Err(OpusError::Malformed);
         }
-        let stereo = toc & 4 != 0;
-        let has_fec = config < 16
-            && first_frame
+        // RFC 6716 section 3.1: configurations below 16 are SILK or begin with it.
+        let (has_silk, stereo) = (parsed.toc >> 3 < 16, parsed.toc & 4 != 0);
+        let sound: usize = parsed.frames.iter().map(|frame| frame.len()).sum();
+        let padding = packet
+            .get(parsed.payload_offset + sound..)
+            .unwrap_or_default();
+        let has_fec = has_silk
+            && parsed
+                .frames
                 .first()
+                .and_then(|frame| frame.first())
                 .is_some_and(|byte| low_bitrate_flag(*byte, frame_samples, stereo));
         Ok(Self {
             samples,
@@ -533,15 +530,6 @@ fn low_bitrate_flag(byte: u8, frame_samples: usize, stereo: bool) -> bool {
     flag(parts) || (stereo && flag(2 * parts + 1))
 }
 
-/// RFC 6716 section 3.2.1: a length of one or two bytes.
-fn skip_length(bytes: &[u8]) -> Result<(usize, &[u8]), OpusError> {
-    match *bytes {
-        [short @ 0..=251, ref rest @ ..] => Ok((usize::from(short), rest)),
-        [first, second, ref rest @ ..] => Ok((usize::from(second) * 4 + usize::from(first), rest)),
-        [] | [_] => Err(OpusError::Malformed),
-    }
-}
-
 /// Extensions lie in the padding (draft-ietf-mlcodec-opus-extension); libopus writes its own one last, after filling
 /// bytes of extension 0. Whoever arranges them otherwise is not recognised, and repaired without.
 fn starts_with_dred(padding: &[u8]) -> bool {
@@ -558,44 +546,6 @@ fn starts_with_dred(padding: &[u8]) -> bool {
         }
         Some(_) | None => false,
     }
-}
-
-/// The number of frames, what begins with the first of them, and the padding.
-type Many<'a> = (usize, &'a [u8], &'a [u8]);
-
-/// RFC 6716 section 3.2.5: frame count, padding, and lengths when the frames differ in size.
-fn first_of_many(bytes: &[u8]) -> Result<Many<'_>, OpusError> {
-    let (&head, mut rest) = bytes.split_first().ok_or(OpusError::Malformed)?;
-    let count = usize::from(head & 0x3f);
-    let mut padding = 0;
-    if head & 0x40 != 0 {
-        loop {
-            let (&more, after) = rest.split_first().ok_or(OpusError::Malformed)?;
-            rest = after;
-            padding += if more == 255 { 254 } else { usize::from(more) };
-            if more != 255 {
-                break;
-            }
-        }
-    }
-    let end = rest
-        .len()
-        .checked_sub(padding)
-        .ok_or(OpusError::Malformed)?;
-    let padding;
-    (rest, padding) = rest.split_at_checked(end).ok_or(OpusError::Malformed)?;
-    if head & 0x80 != 0 {
-        let mut first = None;
-        for _ in 1..count {
-            let (length, after) = skip_length(rest)?;
-            first = first.or(Some(length));
-            rest = after;
-        }
-        rest = rest
-            .get(..first.unwrap_or(rest.len()))
-            .ok_or(OpusError::Malformed)?;
-    }
-    Ok((count, rest, padding))
 }
 
 #[cfg(test)]
