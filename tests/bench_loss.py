@@ -26,7 +26,7 @@ SCENES = [
     ("20 % by 3", 20, 3),
     ("10 % by 8", 10, 8),
 ]
-MODES = ["plain", "fec", "red", "dred", "auto"]
+MODES = ["plain", "fec", "red", "parity", "dred", "auto"]
 SEEDS = [1, 2, 3]
 SKIPPED = 3 * RATE
 

@@ -9,8 +9,8 @@
 //! | up to 1 % | nothing: concealment is good enough | |
 //! | random, up to 5 % | in-band FEC: a coarse copy of the previous frame, a few bits | a frame of delay |
 //! | random, up to a quarter | a whole copy in the next packet (RED), at half the bitrate | a frame of delay |
-//! | random, more | two whole copies, in the next packets, at a third | two frames |
-//! | in bursts | a whole copy beyond the burst, up to three packets later | two or three frames |
+//! | random, more | the sum of two earlier packets (parity), at half the bitrate | three frames |
+//! | in bursts | a whole copy beyond the burst, up to four packets later | two to four frames |
 //! | in long bursts | deep redundancy: the last second as features, from which a network speaks | up to 60 ms |
 //!
 //! Where half the bitrate or less is left to the sound, only what is below 8 kHz is sent: at 15 kbit/s that is worth
@@ -19,8 +19,8 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    audio::opus::{EncoderConfig, MAX_DRED, MIN_DRED_LOSS_PERCENT, min_dred_bitrate},
-    packet::red,
+    audio::opus::{EncoderConfig, MAX_DRED, MIN_DRED_LOSS_PERCENT, RateControl, min_dred_bitrate},
+    packet::{parity, red},
     rate::{Bitrate, MIN_AUDIO_BITRATE},
 };
 
@@ -33,9 +33,8 @@ pub const MIN_FEC_BITRATE: Bitrate = Bitrate::kbps(20);
 /// Told to Opus at least when in-band copies are wanted: below 6 % it makes none at 32 kbit/s.
 pub const MIN_FEC_LOSS_PERCENT: u8 = 6;
 
-/// Half of less than this is no longer worth hearing, and a third of half as much again.
+/// Half of less than this is no longer worth hearing.
 const MIN_RED_BITRATE: Bitrate = Bitrate::kbps(20);
-const MIN_TWO_COPIES_BITRATE: Bitrate = Bitrate::kbps(30);
 
 /// Loss that Opus is told with whole copies, of which few are lost together with what they are copies of: sound then
 /// depends less on what was before it.
@@ -50,13 +49,13 @@ const RED: Band = Band {
     enter: 0.05,
     leave: 0.03,
 };
-const TWO_COPIES: Band = Band {
-    enter: 0.26,
-    leave: 0.2,
+const PARITY: Band = Band {
+    enter: 0.24,
+    leave: 0.19,
 };
 
-/// Mean bursts, in packets and beside those that chance makes, from which the copy in the next packet, in the one after, and any at all die together with
-/// what they are copies of.
+/// Mean bursts, in packets and beside those that chance makes, from which the copy in the next packet, in the one
+/// after, and any at all die together with what they are copies of.
 const BURSTY: Band = Band {
     enter: 1.4,
     leave: 1.25,
@@ -64,6 +63,10 @@ const BURSTY: Band = Band {
 const VERY_BURSTY: Band = Band {
     enter: 1.9,
     leave: 1.6,
+};
+const MANY_BURSTS: Band = Band {
+    enter: 0.14,
+    leave: 0.1,
 };
 const LONG_BURSTS: Band = Band {
     enter: 4.2,
@@ -97,6 +100,8 @@ pub enum Mode {
     Fec,
     /// A whole copy in a later packet: see [`red`].
     Red,
+    /// The sum of two earlier packets in each: see [`parity`].
+    Parity,
     /// Deep redundancy.
     Dred,
 }
@@ -108,6 +113,8 @@ pub struct Modes {
     pub fec: bool,
     /// [`Mode::Red`].
     pub red: bool,
+    /// [`Mode::Parity`].
+    pub parity: bool,
     /// [`Mode::Dred`].
     pub dred: bool,
 }
@@ -117,12 +124,14 @@ impl Modes {
     pub const ALL: Self = Self {
         fec: true,
         red: true,
+        parity: true,
         dred: true,
     };
     /// Nothing is ever done.
     pub const NONE: Self = Self {
         fec: false,
         red: false,
+        parity: false,
         dred: false,
     };
 
@@ -132,6 +141,7 @@ impl Modes {
         Self {
             fec: self.fec && other.fec,
             red: self.red && other.red,
+            parity: self.parity && other.parity,
             dred: self.dred && other.dred,
         }
     }
@@ -141,6 +151,7 @@ impl Modes {
             Mode::Plain => true,
             Mode::Fec => self.fec,
             Mode::Red => self.red,
+            Mode::Parity => self.parity,
             Mode::Dred => self.dred,
         }
     }
@@ -208,18 +219,9 @@ impl Protection {
             },
             Mode::Red => {
                 let count = self.copies.distances().len();
-                let overhead = red::overhead_bytes(count);
-                let bytes = base.packet_bytes().saturating_sub(overhead) / (count + 1);
-                let bitrate = EncoderConfig::bitrate_of(bytes, base.frame);
-                EncoderConfig {
-                    bitrate: bitrate.max(MIN_AUDIO_BITRATE),
-                    wideband: true,
-                    fec: false,
-                    expected_loss_percent: self.loss_percent,
-                    dred: Duration::ZERO,
-                    ..base
-                }
+                self.parted(base, count + 1, red::overhead_bytes(count))
             }
+            Mode::Parity => self.parted(base, 2, parity::OVERHEAD_BYTES),
             Mode::Dred => EncoderConfig {
                 wideband: true,
                 fec: false,
@@ -227,6 +229,20 @@ impl Protection {
                 dred: MAX_DRED,
                 ..base
             },
+        }
+    }
+
+    /// A packet in so many equal parts, one of them the sound, and some more bytes.
+    fn parted(&self, base: EncoderConfig, parts: usize, overhead_bytes: usize) -> EncoderConfig {
+        let bytes = base.packet_bytes().saturating_sub(overhead_bytes) / parts;
+        let bitrate = EncoderConfig::bitrate_of(bytes, base.frame);
+        EncoderConfig {
+            bitrate: bitrate.max(MIN_AUDIO_BITRATE),
+            wideband: true,
+            fec: false,
+            expected_loss_percent: self.loss_percent,
+            dred: Duration::ZERO,
+            ..base
         }
     }
 }
@@ -298,11 +314,14 @@ impl LossPolicy {
         let least = match protection.mode {
             Mode::Plain => MIN_AUDIO_BITRATE,
             Mode::Fec => MIN_FEC_BITRATE,
-            Mode::Red if protection.copies.count > 1 => MIN_TWO_COPIES_BITRATE,
-            Mode::Red => MIN_RED_BITRATE,
+            Mode::Red | Mode::Parity => MIN_RED_BITRATE,
             Mode::Dred => min_dred_bitrate(base.frame),
         };
-        self.allowed.has(protection.mode) && base.bitrate >= least
+        // Parity is over packets of one and the same size.
+        let is_constant = base.rate_control == RateControl::Constant;
+        self.allowed.has(protection.mode)
+            && base.bitrate >= least
+            && (is_constant || protection.mode != Mode::Parity)
     }
 
     fn wanted(&self, loss: Loss, base: EncoderConfig) -> Protection {
@@ -312,10 +331,12 @@ impl LossPolicy {
         // Chance alone makes bursts of 1 / (1 - fraction).
         let mean_burst = loss.mean_burst * (1.0 - fraction);
         let in_bursts = |band: &Band, is_in: bool| band.holds(mean_burst, is_in);
-        let copies = self.copies(fraction, mean_burst, base);
+        let copies = self.copies(fraction, mean_burst);
         let is_lossy = FEC.holds(fraction, is_in(Mode::Fec));
         let ideal = if is_lossy && in_bursts(&LONG_BURSTS, is_in(Mode::Dred)) {
             Mode::Dred
+        } else if PARITY.holds(fraction, is_in(Mode::Parity)) && copies.distance == 1 {
+            Mode::Parity
         } else if RED.holds(fraction, is_in(Mode::Red))
             || is_lossy && in_bursts(&BURSTY, is_in(Mode::Red))
         {
@@ -330,6 +351,7 @@ impl LossPolicy {
             Mode::Plain => [Mode::Plain; 3],
             Mode::Fec => [Mode::Fec, Mode::Red, Mode::Plain],
             Mode::Red => [Mode::Red, Mode::Fec, Mode::Dred],
+            Mode::Parity => [Mode::Parity, Mode::Red, Mode::Fec],
             Mode::Dred => [Mode::Dred, Mode::Red, Mode::Fec],
         };
         let mode = order
@@ -354,7 +376,7 @@ impl LossPolicy {
             mode,
             loss_percent: match mode {
                 Mode::Plain => 0,
-                Mode::Red => RED_LOSS_PERCENT,
+                Mode::Red | Mode::Parity => RED_LOSS_PERCENT,
                 Mode::Fec => stepped.max(MIN_FEC_LOSS_PERCENT),
                 Mode::Dred => stepped.max(MIN_DRED_LOSS_PERCENT),
             },
@@ -367,25 +389,20 @@ impl LossPolicy {
     }
 
     /// Which packets to send again, if any are.
-    fn copies(&self, fraction: f32, mean_burst: f32, base: EncoderConfig) -> Copies {
+    fn copies(&self, fraction: f32, mean_burst: f32) -> Copies {
         let current = match self.current.mode {
             Mode::Red => self.current.copies,
-            Mode::Plain | Mode::Fec | Mode::Dred => Copies::default(),
+            Mode::Plain | Mode::Fec | Mode::Parity | Mode::Dred => Copies::default(),
         };
         let distance = if VERY_BURSTY.holds(mean_burst, current.distance >= 3) {
-            3
+            // Where copies are lost as well, more of them have to reach further than most bursts.
+            3 + u8::from(MANY_BURSTS.holds(fraction, current.distance >= 4))
         } else if BURSTY.holds(mean_burst, current.distance >= 2) {
             2
         } else {
             1
         };
-        let is_heavy = base.bitrate >= MIN_TWO_COPIES_BITRATE
-            && TWO_COPIES.holds(fraction, current.count >= 2);
-        Copies {
-            // Of copies far away two would have to be waited for too long.
-            count: if is_heavy && distance == 1 { 2 } else { 1 },
-            distance,
-        }
+        Copies { count: 1, distance }
     }
 }
 
@@ -431,11 +448,12 @@ mod tests {
             (3.0, 1.0, Mode::Fec, (1, 1)),
             (10.0, 1.1, Mode::Red, (1, 1)),
             (20.0, 1.3, Mode::Red, (1, 1)),
-            (30.0, 1.4, Mode::Red, (2, 1)),
+            (30.0, 1.4, Mode::Parity, (1, 1)),
             (3.0, 1.7, Mode::Red, (1, 2)),
             (3.0, 3.0, Mode::Red, (1, 3)),
-            (20.0, 3.0, Mode::Red, (1, 3)),
-            (30.0, 1.8, Mode::Red, (2, 1)),
+            (20.0, 3.0, Mode::Red, (1, 4)),
+            (30.0, 1.8, Mode::Parity, (1, 1)),
+            (30.0, 2.4, Mode::Red, (1, 2)),
             (10.0, 8.0, Mode::Dred, (1, 1)),
             (f32::NAN, f32::NAN, Mode::Plain, (1, 1)),
         ] {
@@ -514,9 +532,7 @@ mod tests {
     fn a_budget_that_shrinks_takes_copies_with_it_at_once() {
         let mut policy = LossPolicy::new(Modes::ALL);
         let heavy = loss(30.0, 1.3);
-        assert_eq!(policy.update(start(), heavy, base(32)).copies.count, 2);
-        let less = policy.update(start(), heavy, base(29));
-        assert_eq!((less.mode, less.copies.count), (Mode::Red, 1));
+        assert_eq!(policy.update(start(), heavy, base(32)).mode, Mode::Parity);
         assert_eq!(policy.update(start(), heavy, base(19)).mode, Mode::Plain);
     }
 
@@ -538,6 +554,7 @@ mod tests {
                     let copies = protection.copies.distances().len();
                     (copies + 1) * encoder.packet_bytes() + red::overhead_bytes(copies)
                 },
+                Mode::Parity => 2 * encoder.packet_bytes() + parity::OVERHEAD_BYTES,
                 Mode::Plain | Mode::Fec | Mode::Dred => encoder.packet_bytes(),
             };
             prop_assert!(bytes <= base.packet_bytes(), "{bytes} of {}", base.packet_bytes());

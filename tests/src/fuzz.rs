@@ -24,7 +24,7 @@ mod turn;
 pub use identity::{
     device_certificate, device_log, follow_up, fork_proof, invite, seal_key_record, sealed_offer,
 };
-pub use media::{recv_pipeline, red, rtp};
+pub use media::{parity, recv_pipeline, red, rtp};
 pub use port::{peer_port, supernode_port};
 pub use session::{noise_frame, session_datagram};
 pub use turn::turn;
@@ -44,6 +44,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("invite", invite),
     ("link", link),
     ("noise_frame", noise_frame),
+    ("parity", parity),
     ("peer_port", peer_port),
     ("recv_pipeline", recv_pipeline),
     ("red", red),

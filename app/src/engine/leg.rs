@@ -929,6 +929,7 @@ fn modes_of(features: AudioFeatures) -> Modes {
     Modes {
         fec: features.contains(AudioFeatures::IN_BAND_FEC),
         red: features.contains(AudioFeatures::RED),
+        parity: features.contains(AudioFeatures::RED),
         dred: features.contains(AudioFeatures::DRED),
     }
 }

@@ -388,6 +388,7 @@ fn protections(settings: &AudioSettings, understood: Modes) -> Modes {
         Codec::Opus => Modes::ALL,
         Codec::Null => Modes {
             red: true,
+            parity: true,
             ..Modes::NONE
         },
     };

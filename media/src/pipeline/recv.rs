@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use crate::{
     audio::{
         neteq::{AudioInfo, Inserted, NetEq, NetEqConfig, NetEqStats},
-        opus::OpusError,
+        opus::{OpusError, PacketInfo},
     },
     packet::{
+        parity::{ParityDecoder, ParityError, ParityPacket},
         red::{RedError, RedPacket},
         rtp::{RtpError, RtpPacket},
         unwrap::{Sequence, SequenceTracker, TimestampUnwrapper},
@@ -27,6 +28,9 @@ pub enum RecvError {
     /// It says that it carries copies, and cannot be read.
     #[error(transparent)]
     Red(#[from] RedError),
+    /// It says that it carries parity, and cannot be read.
+    #[error(transparent)]
+    Parity(#[from] ParityError),
     /// It carries something else than our sound.
     #[error("payload type {0} is not the expected one")]
     PayloadType(u8),
@@ -68,8 +72,23 @@ impl Default for RecvConfig {
     }
 }
 
-/// A packet of ours, and the copies in it.
-type Checked<'a> = (RtpPacket<'a>, Option<RedPacket<'a>>);
+/// What a packet carries besides itself.
+#[derive(Debug)]
+enum Extra<'a> {
+    Nothing,
+    Copies(RedPacket<'a>),
+    Parity(ParityPacket<'a>),
+}
+
+impl<'a> Extra<'a> {
+    fn parse(bytes: &'a [u8]) -> Result<Self, RecvError> {
+        Ok(if ParityPacket::is_meant(bytes) {
+            Self::Parity(ParityPacket::parse(bytes)?)
+        } else {
+            Self::Copies(RedPacket::parse(bytes)?)
+        })
+    }
+}
 
 /// Parses, unwraps, removes duplicates, and plays through the jitter buffer.
 #[derive(Debug)]
@@ -79,6 +98,7 @@ pub struct RecvPipeline {
     ssrc: Option<u32>,
     strangers: u32,
     sequence: SequenceTracker,
+    parity: ParityDecoder,
     timestamps: TimestampUnwrapper,
     neteq: NetEq,
     duplicates: u64,
@@ -97,6 +117,7 @@ impl RecvPipeline {
             ssrc: None,
             strangers: 0,
             sequence: SequenceTracker::new(),
+            parity: ParityDecoder::new(),
             timestamps: TimestampUnwrapper::new(),
             neteq: NetEq::new(config.neteq)?,
             duplicates: 0,
@@ -109,7 +130,7 @@ impl RecvPipeline {
     /// # Errors
     /// [`RecvError`] says why it was not taken. It is counted; nothing else need be done.
     pub fn insert_packet(&mut self, now: Instant, bytes: &[u8]) -> Result<(), RecvError> {
-        let (packet, red) = self.check(bytes).inspect_err(|_| self.refused += 1)?;
+        let (packet, extra) = self.check(bytes).inspect_err(|_| self.refused += 1)?;
         match self.sequence.observe(packet.header.sequence) {
             Sequence::New => {}
             // It counts as lost, which is what it is to the listener; whether it is a duplicate nobody knows.
@@ -125,17 +146,32 @@ impl RecvPipeline {
             Sequence::Restarted => self.restart(),
         }
         let time = self.timestamps.unwrap(packet.header.timestamp);
-        let (payload, furthest) = match &red {
-            Some(red) => {
+        let (payload, furthest) = match &extra {
+            Extra::Nothing => (packet.payload, 0),
+            Extra::Copies(red) => {
                 let furthest = red.copies().map(|copy| i64::from(copy.back_samples)).max();
                 (red.payload(), furthest.unwrap_or(0))
             }
-            None => (packet.payload, 0),
+            Extra::Parity(parity) => {
+                let furthest = parity.which.furthest() as i64;
+                (parity.payload, furthest * span_of(parity.payload))
+            }
         };
         let inserted = self.neteq.insert(now, time, payload, furthest);
-        for copy in red.iter().flat_map(RedPacket::copies) {
-            let earlier = time.plus(-i64::from(copy.back_samples));
-            self.neteq.insert_copy(now, earlier, copy.payload);
+        match &extra {
+            Extra::Nothing => {}
+            Extra::Copies(red) => {
+                for copy in red.copies() {
+                    let earlier = time.plus(-i64::from(copy.back_samples));
+                    self.neteq.insert_copy(now, earlier, copy.payload);
+                }
+            }
+            Extra::Parity(parity) => {
+                let restored = self.parity.insert(time, span_of(payload), parity);
+                for (earlier, payload) in restored {
+                    self.neteq.insert_copy(now, earlier, &payload);
+                }
+            }
         }
         match inserted {
             Inserted::Accepted => Ok(()),
@@ -144,15 +180,15 @@ impl RecvPipeline {
         }
     }
 
-    fn check<'a>(&mut self, bytes: &'a [u8]) -> Result<Checked<'a>, RecvError> {
+    fn check<'a>(&mut self, bytes: &'a [u8]) -> Result<(RtpPacket<'a>, Extra<'a>), RecvError> {
         let packet = RtpPacket::parse(bytes)?;
         let RtpPacket { header, payload } = packet;
-        let red = match header.payload_type {
-            plain if plain == self.payload_type => None,
-            red if red == self.red_payload_type => Some(RedPacket::parse(payload)?),
+        let extra = match header.payload_type {
+            plain if plain == self.payload_type => Extra::Nothing,
+            red if red == self.red_payload_type => Extra::parse(payload)?,
             other => return Err(RecvError::PayloadType(other)),
         };
-        let packet = (packet, red);
+        let packet = (packet, extra);
         if *self.ssrc.get_or_insert(header.ssrc) == header.ssrc {
             self.strangers = 0;
             return Ok(packet);
@@ -169,6 +205,7 @@ impl RecvPipeline {
     }
 
     fn restart(&mut self) {
+        self.parity.clear();
         self.timestamps = TimestampUnwrapper::new();
         self.neteq.restart();
     }
@@ -199,6 +236,11 @@ impl RecvPipeline {
             ..self.neteq.stats()
         }
     }
+}
+
+/// Samples in a packet of Opus; 0 when it is none.
+fn span_of(payload: &[u8]) -> i64 {
+    PacketInfo::parse(payload).map_or(0, |info| info.samples as i64)
 }
 
 #[cfg(test)]

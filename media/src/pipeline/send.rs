@@ -8,6 +8,7 @@ use crate::{
     },
     loss::{Copies, MAX_RED_DISTANCE, Mode, Protection},
     packet::{
+        parity::{ParityError, ParityPacket},
         red::{RedCopy, RedError, RedPacket},
         rtp::{
             HEADER_BYTES, MAX_PACKET_BYTES, OPUS_PAYLOAD_TYPE, RED_PAYLOAD_TYPE, RtpError,
@@ -65,6 +66,9 @@ pub enum SendError {
     /// The copy cannot be written.
     #[error(transparent)]
     Red(#[from] RedError),
+    /// The parity cannot be written.
+    #[error(transparent)]
+    Parity(#[from] ParityError),
 }
 
 /// What was sent.
@@ -74,7 +78,7 @@ pub struct SendStats {
     pub packets: u64,
     /// Of these, packets for which Opus was asked for in-band copies.
     pub packets_fec: u64,
-    /// Packets with a whole copy of an earlier one, or room for it.
+    /// Packets with a whole copy of an earlier one or parity over some, or room for it.
     pub packets_red: u64,
     /// Packets for which Opus was asked for deep redundancy.
     pub packets_dred: u64,
@@ -267,7 +271,7 @@ impl SendPipeline {
         }
         self.mode = self.protection.mode;
         self.copies = self.protection.copies;
-        if self.mode != Mode::Red {
+        if !matches!(self.mode, Mode::Red | Mode::Parity) {
             self.forget_packets();
         }
     }
@@ -285,7 +289,7 @@ impl SendPipeline {
         match self.mode {
             Mode::Plain => {}
             Mode::Fec => self.stats.packets_fec += 1,
-            Mode::Red => self.stats.packets_red += 1,
+            Mode::Red | Mode::Parity => self.stats.packets_red += 1,
             Mode::Dred => self.stats.packets_dred += 1,
         }
     }
@@ -294,7 +298,7 @@ impl SendPipeline {
     fn write(&mut self, header: RtpHeader, encoded: usize) -> Result<usize, SendError> {
         let payload = &self.encoded[..encoded];
         let (head, body) = self.packet.split_at_mut(HEADER_BYTES);
-        if self.mode != Mode::Red {
+        if !matches!(self.mode, Mode::Red | Mode::Parity) {
             head.copy_from_slice(&header.to_bytes()?);
             body[..encoded].copy_from_slice(payload);
             return Ok(HEADER_BYTES + encoded);
@@ -305,11 +309,20 @@ impl SendPipeline {
         };
         head.copy_from_slice(&header.to_bytes()?);
         let config = self.encoder.config();
-        let copies = self.copies.distances().map(|distance| {
-            let kept = &self.kept[MAX_RED_DISTANCE - distance];
-            copy_of(kept, header.timestamp, distance, encoded, config)
-        });
-        let len = RedPacket::new(copies, payload).write(body)?;
+        let len = if self.mode == Mode::Parity {
+            let earlier = |back: usize| {
+                let kept = &self.kept[MAX_RED_DISTANCE.checked_sub(back)?];
+                let since = usize::try_from(header.timestamp.since(kept.timestamp));
+                (since == Ok(back * config.frame.samples())).then_some(&kept.bytes[..kept.len])
+            };
+            ParityPacket::write(earlier, payload, body)?
+        } else {
+            let copies = self.copies.distances().map(|distance| {
+                let kept = &self.kept[MAX_RED_DISTANCE - distance];
+                copy_of(kept, header.timestamp, distance, encoded, config)
+            });
+            RedPacket::new(copies, payload).write(body)?
+        };
         self.kept.rotate_left(1);
         let newest = &mut self.kept[MAX_RED_DISTANCE - 1];
         newest.timestamp = header.timestamp;

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use ahoy_media::{
     packet::{
+        parity::{ParityDecoder, ParityPacket},
         red::RedPacket,
         rtp::{MAX_PACKET_BYTES, RtpPacket},
     },
     pipeline::recv::{RecvConfig, RecvPipeline},
-    time::SILENT_BLOCK,
+    time::{MediaTime, SILENT_BLOCK},
 };
 
 use super::turn::{Script, origin};
@@ -28,6 +29,23 @@ pub fn red(bytes: &[u8]) {
         let mut out = vec![0; bytes.len()];
         let len = packet.write(&mut out).expect("it was read from as much");
         assert_eq!(out.get(..len), Some(bytes));
+    }
+}
+
+/// Packets with parity, each after its length and number, into the decoder that restores what is missing.
+pub fn parity(bytes: &[u8]) {
+    let mut decoder = ParityDecoder::new();
+    let mut rest = bytes;
+    while let [len, number, tail @ ..] = rest {
+        let (packet, after) = tail.split_at(usize::from(*len).min(tail.len()));
+        rest = after;
+        let Ok(packet) = ParityPacket::parse(packet) else {
+            continue;
+        };
+        let time = MediaTime(i64::from(*number) * 960);
+        for (_time, payload) in decoder.insert(time, 960, &packet) {
+            assert_eq!(payload.len(), packet.payload.len());
+        }
     }
 }
 

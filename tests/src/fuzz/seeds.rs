@@ -13,6 +13,7 @@ use ahoy::{
 };
 use ahoy_media::{
     packet::{
+        parity::ParityPacket,
         red::{RedCopy, RedPacket},
         rtp::{HEADER_BYTES, OPUS_PAYLOAD_TYPE, RED_PAYLOAD_TYPE, RtpHeader, RtpPacket},
     },
@@ -280,11 +281,32 @@ fn packets() -> Vec<Sample> {
         ("recv_pipeline", "copies", repaired),
         ("red", "one_copy", with_copy(&[3, 4, 5], &[1, 2])),
         ("red", "no_copy", vec![0x10, 9]),
+        ("parity", "one_missing", with_parity()),
         ("candidates", "three", list),
         ("session_datagram", "media", media.to_vec()),
         ("session_datagram", "feedback", report.to_vec()),
         ("session_datagram", "fed", fed),
     ]
+}
+
+/// Packets 0, 1 and 3 of a stream, as the target reads them.
+fn with_parity() -> Vec<u8> {
+    let payloads = [[1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12]];
+    let mut all = Vec::new();
+    for n in [0u8, 1, 3] {
+        let mut bytes = [0; 7];
+        let own = usize::from(n);
+        let earlier = |back: usize| {
+            payloads
+                .get(own.checked_sub(back)?)
+                .map(<[u8; 3]>::as_slice)
+        };
+        let payload = payloads.get(own).expect("there are four");
+        let len = ParityPacket::write(earlier, payload, &mut bytes).expect("it fits");
+        all.extend([u8::try_from(len).expect("7"), n]);
+        all.extend(bytes);
+    }
+    all
 }
 
 fn scripts() -> Vec<Sample> {
