@@ -277,8 +277,19 @@ impl LossPolicy {
     /// times a second.
     pub fn update(&mut self, now: Instant, loss: Loss, base: EncoderConfig) -> Protection {
         let wanted = self.wanted(loss, base);
-        let rank =
-            |protection: Protection| (protection.mode, protection.copies, protection.loss_percent);
+        let rank = |protection: Protection| {
+            let Protection {
+                mode,
+                loss_percent,
+                copies,
+            } = protection;
+            // A copy from further back is more than parity: it is for bursts, over which parity does not reach.
+            let level = match mode {
+                Mode::Parity => Mode::Red,
+                Mode::Plain | Mode::Fec | Mode::Red | Mode::Dred => mode,
+            };
+            (level, copies, mode, loss_percent)
+        };
         // What the budget no longer allows goes at once.
         let is_possible = self.is_possible(self.current, base);
         if rank(wanted) >= rank(self.current) || !is_possible {
@@ -510,6 +521,20 @@ mod tests {
         assert_eq!(update(16.3, 0.0, 1.0), Mode::Red);
         assert_eq!(update(16.5, 0.0, 1.0), Mode::Red);
         assert_eq!(update(24.6, 0.0, 1.0), Mode::Plain);
+    }
+
+    #[test]
+    fn bursts_that_show_themselves_later_get_their_copies_at_once() {
+        let mut policy = LossPolicy::new(Modes::ALL);
+        let mut update = |seconds: u64, percent: f32, burst: f32| {
+            let now = start() + Duration::from_secs(seconds);
+            let got = policy.update(now, loss(percent, burst), base(32));
+            (got.mode, got.copies.distance)
+        };
+        assert_eq!(update(0, 28.0, 1.3), (Mode::Parity, 1));
+        assert_eq!(update(1, 28.0, 3.5), (Mode::Red, 4));
+        assert_eq!(update(2, 28.0, 1.3), (Mode::Red, 4));
+        assert_eq!(update(11, 28.0, 1.3), (Mode::Parity, 1));
     }
 
     #[test]

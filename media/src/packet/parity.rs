@@ -313,7 +313,11 @@ impl ParityDecoder {
 const _: () = assert!(REMEMBERED * MAX_BACK <= u64::BITS as usize);
 
 #[cfg(test)]
-#[expect(clippy::indexing_slicing, reason = "a test may panic")]
+#[expect(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test may panic, and its numbers are small"
+)]
 mod tests {
     use proptest::prelude::*;
 
