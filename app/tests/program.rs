@@ -25,9 +25,9 @@ fn it_tells_its_version() {
 
 #[test]
 fn what_it_does_not_know_is_an_error_that_says_where_to_look() {
-    let output = ahoy(&["cal", "somebody"]);
+    let output = ahoy(&["call", "--pth", "relay"]);
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.contains("call") && text.contains("--help"), "{text}");
+    assert!(text.contains("--path") && text.contains("--help"), "{text}");
     assert!(output.stdout.is_empty());
 }
