@@ -10,6 +10,7 @@ use std::{
 
 use ahoy_media::{
     audio::{neteq::AudioKind, opus::EncoderConfig},
+    loss::{Mode, Protection},
     pipeline::{
         recv::{RecvConfig, RecvPipeline},
         send::{SendConfig, SendPipeline},
@@ -80,6 +81,19 @@ fn neither_sending_nor_receiving_allocates_in_any_weather() {
             let t = (n * 480 + k as u32) as f32 / 48_000.0;
             *sample = (t * 900.0).sin() * 0.3 * (t * 3.0).sin();
         }
+        // Each way to repair loss for a while.
+        if let Some(mode) = match n {
+            1600 => Some(Mode::Red),
+            3100 => Some(Mode::Parity),
+            4600 => Some(Mode::Dred),
+            _ordinary => None,
+        } {
+            sender.protect(Protection {
+                mode,
+                loss_percent: 15,
+                ..Protection::default()
+            });
+        }
         let before = ALLOCATIONS.get();
         let packet = sender.push_block(now, &block);
         send += ALLOCATIONS.get() - before;
@@ -124,6 +138,10 @@ fn neither_sending_nor_receiving_allocates_in_any_weather() {
     }
     assert!(
         stats.accelerated_samples > 0 && stats.expanded_samples > 0,
+        "{stats:?}"
+    );
+    assert!(
+        stats.frames_recovered_red > 100 && stats.frames_recovered_dred > 10,
         "{stats:?}"
     );
     assert_eq!((send, receive), (0, 0), "{stats:?}");

@@ -493,30 +493,24 @@ impl PacketInfo {
     /// # Errors
     /// [`OpusError::Malformed`] when the packet ends early or is longer than 120 ms.
     pub fn parse(packet: &[u8]) -> Result<Self, OpusError> {
-        let parsed = opus::packet::parse(packet).map_err(|_error| OpusError::Malformed)?;
+        let parts = libopus::parts(packet).map_err(|_error| OpusError::Malformed)?;
         let frame_samples = opus::packet::get_samples_per_frame(packet, SAMPLE_RATE_HZ)
             .map_err(|_error| OpusError::Malformed)?;
-        let samples = frame_samples * parsed.frames.len();
+        let samples = frame_samples * parts.frames;
         if samples == 0 || samples > MAX_PACKET_SAMPLES {
             return Err(OpusError::Malformed);
         }
+        let toc = packet.first().copied().unwrap_or_default();
         // RFC 6716 section 3.1: configurations below 16 are SILK or begin with it.
-        let (has_silk, stereo) = (parsed.toc >> 3 < 16, parsed.toc & 4 != 0);
-        let sound: usize = parsed.frames.iter().map(|frame| frame.len()).sum();
-        let padding = packet
-            .get(parsed.payload_offset + sound..)
-            .unwrap_or_default();
-        let has_fec = has_silk
-            && parsed
-                .frames
-                .first()
-                .and_then(|frame| frame.first())
-                .is_some_and(|byte| low_bitrate_flag(*byte, frame_samples, stereo));
+        let (has_silk, stereo) = (toc >> 3 < 16, toc & 4 != 0);
+        let first = parts.first.first();
+        let has_fec =
+            has_silk && first.is_some_and(|byte| low_bitrate_flag(*byte, frame_samples, stereo));
         Ok(Self {
             samples,
             frame_samples,
             has_fec,
-            has_dred: starts_with_dred(padding),
+            has_dred: starts_with_dred(parts.padding),
             is_dtx: packet.len() <= 2,
         })
     }

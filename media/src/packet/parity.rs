@@ -28,7 +28,7 @@
 
 use std::collections::VecDeque;
 
-use crate::time::MediaTime;
+use crate::{audio::opus::MAX_ENCODED_BYTES, time::MediaTime};
 
 /// Packets that parity goes back at most.
 pub const MAX_BACK: usize = 4;
@@ -154,17 +154,42 @@ fn add(sum: &mut [u8], bytes: &[u8]) {
 }
 
 /// What one packet's parity says.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Parity {
     time: MediaTime,
     which: Which,
-    bytes: Vec<u8>,
+    bytes: Bytes,
+}
+
+/// A payload that is kept; empty where there is none yet.
+#[derive(Debug, Default)]
+struct Kept {
+    time: MediaTime,
+    bytes: Bytes,
+}
+
+/// A payload, in memory that is used again and again. There is room for all that our own sender makes.
+#[derive(Debug)]
+struct Bytes(Vec<u8>);
+
+impl Default for Bytes {
+    fn default() -> Self {
+        Self(Vec::with_capacity(MAX_ENCODED_BYTES / 2))
+    }
+}
+
+impl Bytes {
+    fn set(&mut self, to: &[u8]) {
+        self.0.clear();
+        self.0.extend_from_slice(to);
+    }
 }
 
 /// An equation: what the unknown payloads of the columns whose bit is set add up to.
+#[derive(Debug, Default)]
 struct Row {
     columns: u64,
-    sum: Vec<u8>,
+    sum: Bytes,
 }
 
 impl Row {
@@ -174,89 +199,137 @@ impl Row {
 
     fn add(&mut self, other: &Self) {
         self.columns ^= other.columns;
-        add(&mut self.sum, &other.sum);
+        add(&mut self.sum.0, &other.sum.0);
     }
 }
 
-/// Restores lost packets from the parity of later ones. Bounded: remembers the last packets only.
-#[derive(Debug, Default)]
+/// Restores lost packets from the parity of later ones. Remembers the last packets only, and allocates nothing for
+/// packets of ours.
+#[derive(Debug)]
 pub struct ParityDecoder {
     /// Samples in each packet, bytes of each payload: with others everything begins anew.
     shape: (i64, usize),
-    known: VecDeque<(MediaTime, Vec<u8>)>,
+    /// The last [`REMEMBERED_PACKETS`] and [`REMEMBERED`], the oldest first.
+    known: VecDeque<Kept>,
     parities: VecDeque<Parity>,
+    /// The times of all payloads that are missing from a parity, and what each parity says of them.
+    unknown: Vec<MediaTime>,
+    rows: Vec<Row>,
+    used_rows: usize,
+    /// What the last packet restored.
+    restored: Vec<Kept>,
+    used_restored: usize,
+}
+
+impl Default for ParityDecoder {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl ParityDecoder {
     /// A decoder that remembers nothing.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            shape: (0, 0),
+            known: (0..REMEMBERED_PACKETS).map(|_| Kept::default()).collect(),
+            parities: (0..REMEMBERED).map(|_| Parity::default()).collect(),
+            unknown: Vec::with_capacity(REMEMBERED * MAX_BACK),
+            rows: (0..REMEMBERED).map(|_| Row::default()).collect(),
+            used_rows: 0,
+            restored: (0..REMEMBERED).map(|_| Kept::default()).collect(),
+            used_restored: 0,
+        }
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        self.known.clear();
-        self.parities.clear();
+        for kept in &mut self.known {
+            kept.bytes.0.clear();
+        }
+        for parity in &mut self.parities {
+            parity.which = Which::default();
+        }
+        self.used_restored = 0;
     }
 
-    /// Takes a packet with `span` samples of sound from `time` on, and returns the payloads that it restores, the oldest
-    /// first. The caller has removed duplicates.
-    pub fn insert(
-        &mut self,
-        time: MediaTime,
-        span: i64,
-        packet: &ParityPacket<'_>,
-    ) -> Vec<(MediaTime, Vec<u8>)> {
+    /// Takes a packet with `span` samples of sound from `time` on. [`Self::restored`] tells what it restores. The caller
+    /// has removed duplicates.
+    pub fn insert(&mut self, time: MediaTime, span: i64, packet: &ParityPacket<'_>) {
         let shape = (span, packet.payload.len());
         if self.shape != shape {
             self.clear();
             self.shape = shape;
         }
+        self.used_restored = 0;
         if span <= 0 {
-            return Vec::new();
+            return;
         }
-        self.learn(time, packet.payload.to_vec());
-        if packet.which != Which::default() {
-            if self.parities.len() >= REMEMBERED {
-                self.parities.pop_front();
+        self.learn(time, packet.payload);
+        if packet.which != Which::default()
+            && let Some(mut parity) = self.parities.pop_front()
+        {
+            parity.time = time;
+            parity.which = packet.which;
+            parity.bytes.set(packet.parity);
+            self.parities.push_back(parity);
+        }
+        self.equate();
+        self.solve();
+    }
+
+    /// The payloads that the last packet restored, the oldest first.
+    pub fn restored(&self) -> impl Iterator<Item = (MediaTime, &[u8])> {
+        let restored = self.restored.iter().take(self.used_restored);
+        restored.map(|kept| (kept.time, kept.bytes.0.as_slice()))
+    }
+
+    fn learn(&mut self, time: MediaTime, payload: &[u8]) {
+        if let Some(mut kept) = self.known.pop_front() {
+            kept.time = time;
+            kept.bytes.set(payload);
+            self.known.push_back(kept);
+        }
+    }
+
+    /// Writes down what each parity says of the payloads that are missing.
+    fn equate(&mut self) {
+        let (span, _) = self.shape;
+        self.unknown.clear();
+        self.used_rows = 0;
+        for parity in &self.parities {
+            let Some(row) = self.rows.get_mut(self.used_rows) else {
+                return;
+            };
+            row.columns = 0;
+            row.sum.set(&parity.bytes.0);
+            for back in parity.which.distances() {
+                let time = parity.time.plus(-span * back as i64);
+                let mut known = self.known.iter().rev();
+                let known = known.find(|kept| kept.time == time && !kept.bytes.0.is_empty());
+                if let Some(kept) = known {
+                    add(&mut row.sum.0, &kept.bytes.0);
+                    continue;
+                }
+                let column = self.unknown.iter().position(|other| *other == time);
+                let column = column.unwrap_or_else(|| {
+                    self.unknown.push(time);
+                    self.unknown.len() - 1
+                });
+                row.columns |= 1 << column;
             }
-            self.parities.push_back(Parity {
-                time,
-                which: packet.which,
-                bytes: packet.parity.to_vec(),
-            });
+            self.used_rows += usize::from(row.columns != 0);
         }
-        let mut restored = self.solve();
-        restored.sort_by_key(|(time, _)| time.0);
-        for (time, payload) in &restored {
-            self.learn(*time, payload.clone());
-        }
-        restored
     }
 
-    fn learn(&mut self, time: MediaTime, payload: Vec<u8>) {
-        if self.known.len() >= REMEMBERED_PACKETS {
-            self.known.pop_front();
-        }
-        self.known.push_back((time, payload));
-    }
-
-    fn payload(&self, time: MediaTime) -> Option<&[u8]> {
-        let mut known = self.known.iter().rev();
-        known
-            .find(|(other, _)| *other == time)
-            .map(|(_, payload)| payload.as_slice())
-    }
-
-    /// Gauss and Jordan's elimination, and what it leaves alone on a row.
-    fn solve(&self) -> Vec<(MediaTime, Vec<u8>)> {
-        let (unknown, mut rows) = self.equations();
+    /// Gauss and Jordan's elimination; what it leaves alone on a row is known.
+    fn solve(&mut self) {
+        let rows = self.rows.get_mut(..self.used_rows).unwrap_or_default();
         let mut done = 0;
-        for column in 0..unknown.len() {
-            let Some(place) = (done..rows.len())
-                .find(|place| rows.get(*place).is_some_and(|row| row.has(column)))
-            else {
+        for column in 0..self.unknown.len() {
+            let rest = rows.iter().enumerate().skip(done);
+            let Some((place, _)) = rest.into_iter().find(|(_, row)| row.has(column)) else {
                 continue;
             };
             rows.swap(done, place);
@@ -270,42 +343,22 @@ impl ParityDecoder {
             }
             done += 1;
         }
-        let alone = rows.into_iter().filter(|row| row.columns.count_ones() == 1);
-        let restored = alone.filter_map(|row| {
-            let time = unknown.get(row.columns.trailing_zeros() as usize)?;
-            Some((*time, row.sum))
-        });
-        restored.collect()
-    }
-
-    /// The times of all payloads that are missing from a parity, and what each parity says of them.
-    fn equations(&self) -> (Vec<MediaTime>, Vec<Row>) {
-        let (span, _) = self.shape;
-        let mut unknown = Vec::new();
-        let mut rows = Vec::new();
-        for parity in &self.parities {
-            let mut row = Row {
-                columns: 0,
-                sum: parity.bytes.clone(),
-            };
-            for back in parity.which.distances() {
-                let time = parity.time.plus(-span * back as i64);
-                if let Some(payload) = self.payload(time) {
-                    add(&mut row.sum, payload);
-                    continue;
-                }
-                let column = unknown.iter().position(|other| *other == time);
-                let column = column.unwrap_or_else(|| {
-                    unknown.push(time);
-                    unknown.len() - 1
-                });
-                row.columns |= 1 << column;
-            }
-            if row.columns != 0 {
-                rows.push(row);
-            }
+        let places = self.restored.iter_mut();
+        let alone = rows.iter().filter(|row| row.columns.count_ones() == 1);
+        for (place, row) in places.zip(alone) {
+            let column = row.columns.trailing_zeros() as usize;
+            place.time = self.unknown.get(column).copied().unwrap_or_default();
+            place.bytes.set(&row.sum.0);
+            self.used_restored += 1;
         }
-        (unknown, rows)
+        if let Some(restored) = self.restored.get_mut(..self.used_restored) {
+            restored.sort_unstable_by_key(|kept| kept.time);
+        }
+        let restored = std::mem::take(&mut self.restored);
+        for kept in restored.iter().take(self.used_restored) {
+            self.learn(kept.time, &kept.bytes.0);
+        }
+        self.restored = restored;
     }
 }
 
@@ -353,7 +406,8 @@ mod tests {
         for n in (0..count).filter(|n| arrives(*n)) {
             let bytes = packet(n);
             let parsed = ParityPacket::parse(&bytes).unwrap();
-            for (at, bytes) in decoder.insert(time(n), SPAN, &parsed) {
+            decoder.insert(time(n), SPAN, &parsed);
+            for (at, bytes) in decoder.restored() {
                 let lost = (at.0 / SPAN) as usize;
                 assert_eq!(bytes, payload(lost), "packet {lost}");
                 assert!(!arrives(lost));
@@ -388,9 +442,9 @@ mod tests {
         let mut give = |n: usize| {
             let bytes = packet(n);
             let parsed = ParityPacket::parse(&bytes).unwrap();
-            let restored = decoder.insert(time(n), SPAN, &parsed);
-            restored
-                .into_iter()
+            decoder.insert(time(n), SPAN, &parsed);
+            decoder
+                .restored()
                 .map(|(at, _)| (at.0 / SPAN) as usize)
                 .collect::<Vec<_>>()
         };
@@ -476,9 +530,9 @@ mod tests {
                     *head = VERSION << 4 | *head & 0xf;
                 }
                 let Ok(parsed) = ParityPacket::parse(&bytes) else { continue };
-                let restored = decoder.insert(MediaTime(n * SPAN), span * SPAN / 2, &parsed);
-                prop_assert!(restored.iter().all(|(_, payload)| payload.len() == parsed.payload.len()));
-                prop_assert!(decoder.known.len() <= REMEMBERED_PACKETS && decoder.parities.len() <= REMEMBERED);
+                decoder.insert(MediaTime(n * SPAN), span * SPAN / 2, &parsed);
+                prop_assert!(decoder.restored().all(|(_, payload)| payload.len() == parsed.payload.len()));
+                prop_assert!(decoder.known.len() == REMEMBERED_PACKETS && decoder.parities.len() == REMEMBERED);
             }
         }
 

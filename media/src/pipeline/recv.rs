@@ -167,9 +167,9 @@ impl RecvPipeline {
                 }
             }
             Extra::Parity(parity) => {
-                let restored = self.parity.insert(time, span_of(payload), parity);
-                for (earlier, payload) in restored {
-                    self.neteq.insert_copy(now, earlier, &payload);
+                self.parity.insert(time, span_of(payload), parity);
+                for (earlier, payload) in self.parity.restored() {
+                    self.neteq.insert_copy(now, earlier, payload);
                 }
             }
         }

@@ -42,6 +42,52 @@ fn len(slice_len: usize) -> c_int {
     c_int::try_from(slice_len).unwrap_or(0)
 }
 
+/// Frames in a packet at most: 120 ms of 2.5 ms (RFC 6716 section 3.2.5).
+const MAX_FRAMES: usize = 48;
+
+/// What a packet consists of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parts<'a> {
+    /// How many frames.
+    pub(super) frames: usize,
+    /// The first of them.
+    pub(super) first: &'a [u8],
+    /// What lies behind the last.
+    pub(super) padding: &'a [u8],
+}
+
+/// Takes a packet apart. As `opus::packet::parse` does, but without allocating.
+pub(super) fn parts(packet: &[u8]) -> Result<Parts<'_>, Refused> {
+    let (mut toc, mut sizes, mut start) = (0, [0; MAX_FRAMES], 0);
+    // SAFETY: libopus reads as many bytes as it is told, writes at most 48 sizes, and no pointers to frames where
+    // there is no place for them; `toc` and `start` outlive the call.
+    let answer = unsafe {
+        sys::opus_packet_parse(
+            packet.as_ptr(),
+            len(packet.len()),
+            &raw mut toc,
+            ptr::null_mut(),
+            sizes.as_mut_ptr(),
+            &raw mut start,
+        )
+    };
+    let frames = checked(answer)?;
+    let start = checked(start)?;
+    let mut lens = sizes
+        .iter()
+        .take(frames)
+        .map(|size| usize::try_from(*size).unwrap_or(0));
+    let first = lens.next().unwrap_or(0);
+    let sound = first + lens.sum::<usize>();
+    let part = |from: usize, to: usize| packet.get(from..to);
+    let invalid = Refused(sys::OPUS_INVALID_PACKET);
+    Ok(Parts {
+        frames,
+        first: part(start, start + first).ok_or(invalid)?,
+        padding: part(start + sound, packet.len()).ok_or(invalid)?,
+    })
+}
+
 /// What [`Encoder::set`] changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Setting {
@@ -324,6 +370,18 @@ mod tests {
         assert!(Dred::new().is_ok());
         let refused = Encoder::new().unwrap().set(Setting::Dred(1000));
         assert_eq!(refused.unwrap_err().to_string(), "invalid argument");
+    }
+
+    #[test]
+    fn a_packet_is_taken_apart() {
+        // Two frames of three bytes, and two bytes of padding (RFC 6716 section 3.2.5).
+        let packet = [0x4b, 0x42, 2, 1, 2, 3, 4, 5, 6, 0, 9];
+        let parts = parts(&packet).unwrap();
+        assert_eq!((parts.frames, parts.first), (2, &[1, 2, 3][..]));
+        assert_eq!(parts.padding, [0, 9]);
+        for broken in [&packet[..4], &[][..], &[0x4b, 0]] {
+            assert!(super::parts(broken).is_err(), "{broken:?}");
+        }
     }
 
     #[test]
