@@ -346,7 +346,7 @@ impl LossPolicy {
         let is_lossy = FEC.holds(fraction, is_in(Mode::Fec));
         let ideal = if is_lossy && in_bursts(&LONG_BURSTS, is_in(Mode::Dred)) {
             Mode::Dred
-        } else if PARITY.holds(fraction, is_in(Mode::Parity)) && copies.distance == 1 {
+        } else if PARITY.holds(fraction, is_in(Mode::Parity)) && copies.distance < 3 {
             Mode::Parity
         } else if RED.holds(fraction, is_in(Mode::Red))
             || is_lossy && in_bursts(&BURSTY, is_in(Mode::Red))
@@ -464,7 +464,8 @@ mod tests {
             (3.0, 3.0, Mode::Red, (1, 3)),
             (20.0, 3.0, Mode::Red, (1, 4)),
             (30.0, 1.8, Mode::Parity, (1, 1)),
-            (30.0, 2.4, Mode::Red, (1, 2)),
+            (30.0, 2.4, Mode::Parity, (1, 1)),
+            (30.0, 3.2, Mode::Red, (1, 4)),
             (10.0, 8.0, Mode::Dred, (1, 1)),
             (f32::NAN, f32::NAN, Mode::Plain, (1, 1)),
         ] {
