@@ -552,8 +552,8 @@ impl Gateway {
     /// When the kernel refuses.
     pub fn cut(&self, ip: Ipv4Addr) {
         self.nft(&format!(
-            "table ip cut {{ chain forward {{ type filter hook forward priority -10; policy accept; \
-             ip saddr {ip} drop; ip daddr {ip} drop; }} }}"
+            "table ip cut {{\nchain forward {{\ntype filter hook forward priority -10; policy accept;\n\
+             ip saddr {ip} drop\nip daddr {ip} drop\n}}\n}}\n"
         ));
     }
 
