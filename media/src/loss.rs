@@ -157,6 +157,16 @@ impl Modes {
     }
 }
 
+impl Mode {
+    /// Whether each packet carries something of earlier ones beside itself.
+    pub(crate) fn repeats(self) -> bool {
+        match self {
+            Self::Red | Self::Parity => true,
+            Self::Plain | Self::Fec | Self::Dred => false,
+        }
+    }
+}
+
 /// What became of our packets lately, as the other side told.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Loss {
@@ -291,7 +301,7 @@ impl LossPolicy {
             (level, copies, mode, loss_percent)
         };
         // What the budget no longer allows goes at once.
-        let is_possible = self.is_possible(self.current, base);
+        let is_possible = self.is_possible(self.current.mode, base);
         if rank(wanted) >= rank(self.current) || !is_possible {
             self.calmer = None;
             self.change(wanted, loss);
@@ -321,8 +331,8 @@ impl LossPolicy {
         self.current = to;
     }
 
-    fn is_possible(&self, protection: Protection, base: EncoderConfig) -> bool {
-        let least = match protection.mode {
+    fn is_possible(&self, mode: Mode, base: EncoderConfig) -> bool {
+        let least = match mode {
             Mode::Plain => MIN_AUDIO_BITRATE,
             Mode::Fec => MIN_FEC_BITRATE,
             Mode::Red | Mode::Parity => MIN_RED_BITRATE,
@@ -330,9 +340,7 @@ impl LossPolicy {
         };
         // Parity is over packets of one and the same size.
         let is_constant = base.rate_control == RateControl::Constant;
-        self.allowed.has(protection.mode)
-            && base.bitrate >= least
-            && (is_constant || protection.mode != Mode::Parity)
+        self.allowed.has(mode) && base.bitrate >= least && (is_constant || mode != Mode::Parity)
     }
 
     fn wanted(&self, loss: Loss, base: EncoderConfig) -> Protection {
@@ -367,14 +375,7 @@ impl LossPolicy {
         };
         let mode = order
             .into_iter()
-            .find(|mode| {
-                let protection = Protection {
-                    mode: *mode,
-                    copies,
-                    ..Protection::default()
-                };
-                self.is_possible(protection, base)
-            })
+            .find(|mode| self.is_possible(*mode, base))
             .unwrap_or(Mode::Plain);
         #[expect(
             clippy::cast_possible_truncation,

@@ -77,13 +77,15 @@ impl Default for RecvConfig {
 enum Extra<'a> {
     Nothing,
     Copies(RedPacket<'a>),
-    Parity(ParityPacket<'a>),
+    /// With the samples in the packet; 0 when it is none of Opus.
+    Parity(ParityPacket<'a>, i64),
 }
 
 impl<'a> Extra<'a> {
     fn parse(bytes: &'a [u8]) -> Result<Self, RecvError> {
         Ok(if ParityPacket::is_meant(bytes) {
-            Self::Parity(ParityPacket::parse(bytes)?)
+            let parity = ParityPacket::parse(bytes)?;
+            Self::Parity(parity, span_of(parity.payload))
         } else {
             Self::Copies(RedPacket::parse(bytes)?)
         })
@@ -152,9 +154,9 @@ impl RecvPipeline {
                 let furthest = red.copies().map(|copy| i64::from(copy.back_samples)).max();
                 (red.payload(), furthest.unwrap_or(0))
             }
-            Extra::Parity(parity) => {
+            Extra::Parity(parity, span) => {
                 let furthest = parity.which.furthest() as i64;
-                (parity.payload, furthest * span_of(parity.payload))
+                (parity.payload, furthest * span)
             }
         };
         let inserted = self.neteq.insert(now, time, payload, furthest);
@@ -166,8 +168,8 @@ impl RecvPipeline {
                     self.neteq.insert_copy(now, earlier, copy.payload);
                 }
             }
-            Extra::Parity(parity) => {
-                self.parity.insert(time, span_of(payload), parity);
+            Extra::Parity(parity, span) => {
+                self.parity.insert(time, *span, parity);
                 for (earlier, payload) in self.parity.restored() {
                     self.neteq.insert_copy(now, earlier, payload);
                 }

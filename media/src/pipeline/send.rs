@@ -96,6 +96,15 @@ struct Kept {
     bytes: [u8; MAX_ENCODED_BYTES],
 }
 
+impl Kept {
+    /// The payload, if it is that of `distance` packets before the one of `now`: after a hole in the recording nobody
+    /// waits for what was before it. Empty where none is kept.
+    fn before(&self, now: RtpTimestamp, distance: usize, frame: FrameDuration) -> Option<&[u8]> {
+        let since = usize::try_from(now.since(self.timestamp));
+        (since == Ok(distance * frame.samples())).then_some(&self.bytes[..self.len])
+    }
+}
+
 /// Collects blocks, encodes frames, writes packets.
 #[derive(Debug)]
 pub struct SendPipeline {
@@ -271,7 +280,7 @@ impl SendPipeline {
         }
         self.mode = self.protection.mode;
         self.copies = self.protection.copies;
-        if !matches!(self.mode, Mode::Red | Mode::Parity) {
+        if !self.mode.repeats() {
             self.forget_packets();
         }
     }
@@ -298,7 +307,7 @@ impl SendPipeline {
     fn write(&mut self, header: RtpHeader, encoded: usize) -> Result<usize, SendError> {
         let payload = &self.encoded[..encoded];
         let (head, body) = self.packet.split_at_mut(HEADER_BYTES);
-        if !matches!(self.mode, Mode::Red | Mode::Parity) {
+        if !self.mode.repeats() {
             head.copy_from_slice(&header.to_bytes()?);
             body[..encoded].copy_from_slice(payload);
             return Ok(HEADER_BYTES + encoded);
@@ -312,8 +321,7 @@ impl SendPipeline {
         let len = if self.mode == Mode::Parity {
             let earlier = |back: usize| {
                 let kept = &self.kept[MAX_RED_DISTANCE.checked_sub(back)?];
-                let since = usize::try_from(header.timestamp.since(kept.timestamp));
-                (since == Ok(back * config.frame.samples())).then_some(&kept.bytes[..kept.len])
+                kept.before(header.timestamp, back, config.frame)
             };
             ParityPacket::write(earlier, payload, body)?
         } else {
@@ -361,14 +369,13 @@ fn copy_of(
 ) -> RedCopy<'_> {
     let is_constant = config.rate_control == RateControl::Constant;
     let fits = kept.len == encoded || !is_constant && kept.len > 0;
-    // After a hole in the recording nobody waits for what was before it.
-    let back = u32::try_from(now.since(kept.timestamp))
-        .ok()
-        .filter(|back| fits && *back as usize == distance * config.frame.samples());
-    match back {
-        Some(back_samples) => RedCopy {
-            back_samples,
-            payload: &kept.bytes[..kept.len],
+    let payload = kept
+        .before(now, distance, config.frame)
+        .filter(|_payload| fits);
+    match payload {
+        Some(payload) => RedCopy {
+            back_samples: now.since(kept.timestamp).unsigned_abs(),
+            payload,
         },
         None => RedCopy {
             back_samples: 0,
