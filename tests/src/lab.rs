@@ -371,6 +371,10 @@ impl Lab {
         self.runtime
             .block_on(interface.replug(to.gateways[0].router.id()))
             .unwrap_or_else(|error| panic!("{host:?} cannot be moved: {error:#}"));
+        // The address was there before the other end of the cable was in the router. Whom the machine asked for
+        // meanwhile, the kernel asks for again only after a second (ARP). Elsewhere an address comes over the cable,
+        // which works by then: let it ask anew.
+        host.tool("ip", &["neighbour", "flush", "dev", interface.name()]);
     }
 
     /// Takes the machine's interface down, or up again.
