@@ -43,7 +43,8 @@ use sansio::Protocol;
 
 use super::{
     CHECK_LIMIT, CONSENT_EXPIRES_AFTER, DISCONNECTED_AFTER, IceAgent, IceCredentials, IceEvent,
-    IceRole, IceTransmit, MAX_REMOTE_CANDIDATES, pacer::Pacer,
+    IceRole, IceTransmit, MAX_REMOTE_CANDIDATES,
+    pacer::{Pacer, Patience},
 };
 use crate::{
     candidate::{Candidate, CandidateKind, MAX_CANDIDATES},
@@ -131,6 +132,7 @@ pub struct RtcIceAgent {
     remotes: Vec<SocketAddr>,
     phase: Phase,
     pacer: Pacer,
+    patience: Patience,
     paced: bool,
     /// Requests of ours that left: transaction, destination and time.
     requests: VecDeque<([u8; 12], SocketAddr, Instant)>,
@@ -214,6 +216,7 @@ impl RtcIceAgent {
                 until: now + CHECK_LIMIT,
             },
             pacer: Pacer::new(now),
+            patience: Patience::default(),
             paced: true,
             requests: VecDeque::new(),
             answering: Vec::new(),
@@ -282,9 +285,21 @@ impl RtcIceAgent {
                 contents: packet.message.to_vec(),
             };
             // Answers, nominations and keep-alives are few and urgent.
-            let is_plain_check = Stun::parse(&transmit.contents).is_ok_and(|stun| {
-                stun.class() == CLASS_REQUEST && stun.attribute(ATTR_USE_CANDIDATE).is_none()
-            });
+            let (is_check, nominates) = Stun::parse(&transmit.contents)
+                .map(|stun| {
+                    let nominates = stun.attribute(ATTR_USE_CANDIDATE).is_some();
+                    (stun.class() == CLASS_REQUEST, nominates)
+                })
+                .unwrap_or_default();
+            let is_plain_check = is_check && !nominates;
+            let checking = matches!(self.phase, Phase::Checking { .. });
+            if checking
+                && is_check
+                && self.paced
+                && !self.patience.allows(self.now, &transmit, nominates)
+            {
+                continue;
+            }
             match self.phase {
                 Phase::Checking { .. } if is_plain_check && self.paced => self.pacer.push(transmit),
                 Phase::Failed if is_plain_check => {}
@@ -438,6 +453,9 @@ impl IceAgent for RtcIceAgent {
         }
         if self.phase == Phase::Failed {
             self.revive(now);
+        }
+        if !is_answer {
+            self.patience.heard(now, from);
         }
         let message = TransportMessage {
             now,
