@@ -488,6 +488,11 @@ impl Core {
             bandwidth.handle(now, &news);
         }
         self.loss.handle(&news);
+        let arrived = news.iter().filter(|report| report.arrived.is_some());
+        if let Some(sent) = arrived.map(|report| report.sent).max() {
+            let round = now.saturating_duration_since(sent);
+            self.selection.went_round(feedback.about, round);
+        }
         self.reports.extend(news);
         while self.reports.len() > MAX_PACKET_REPORTS {
             self.reports.pop_front();

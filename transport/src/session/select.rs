@@ -44,6 +44,9 @@ const PAUSE_MEMORY: u32 = 512;
 /// 1.25 s.
 const PAUSE_MAX: Duration = Duration::from_millis(400);
 
+/// What is under way is waited for no longer than this.
+const ROUND_MAX: Duration = Duration::from_millis(1250);
+
 /// A connection's pauses are not looked at for so long after it was taken up: before, its reports are rarer.
 const SETTLED_AFTER: Duration = Duration::from_millis(500);
 
@@ -70,6 +73,8 @@ struct Candidate {
     grace: Instant,
     /// The longest usual pause between packets, either way.
     pause: Duration,
+    /// From a packet's leaving to the report of its arrival, lately.
+    round: Duration,
     /// When the latest report about it came, and the age it told.
     report: Option<(Instant, Duration)>,
     avoid_until: Option<Instant>,
@@ -90,15 +95,18 @@ impl Candidate {
         self.pause = usual;
     }
 
-    /// Silence after which it is doubtful, and after which media leaves it.
-    fn limits(&self, adaptive: bool) -> (Duration, Duration) {
-        if !adaptive {
+    /// Silence after which it is doubtful, and after which media leaves it. For `patience` see
+    /// [`Selection::patience`].
+    fn limits(&self, patience: Option<Duration>) -> (Duration, Duration) {
+        let Some(patience) = patience else {
             return (DUPLICATE_AFTER, MOVE_AFTER);
-        }
+        };
         let slack = self.pause * 3 / 2;
         (
-            DUPLICATE_AFTER.max(slack + TICK_OF_REPORTS),
-            MOVE_AFTER.max(2 * slack + TICK_OF_REPORTS),
+            DUPLICATE_AFTER
+                .max(slack + TICK_OF_REPORTS)
+                .max(patience / 2),
+            MOVE_AFTER.max(2 * slack + TICK_OF_REPORTS).max(patience),
         )
     }
 
@@ -198,6 +206,7 @@ impl Selection {
             heard: now,
             grace,
             pause: Duration::ZERO,
+            round: rtt,
             report: None,
             avoid_until: None,
             wait: RETURN_AFTER,
@@ -232,14 +241,16 @@ impl Selection {
 
     /// Connections that went silent since the last call, and whether media went by them.
     pub(super) fn newly_silent(&mut self, now: Instant) -> Vec<(u32, bool)> {
-        let (active, adaptive) = (self.active, self.adaptive);
+        let (active, patience) = (self.active, self.patience());
+        // To look for other ways costs most where the line is full: there it must be silence indeed.
+        let longer = patience.unwrap_or_default().saturating_sub(MOVE_AFTER);
         let mut silent = Vec::new();
         for (connection, candidate) in &mut self.candidates {
             let is_active = active == Some(*connection);
             let is_silent = if is_active {
-                candidate.silence(now) >= candidate.limits(adaptive).1
+                candidate.silence(now) >= candidate.limits(patience).1 + longer
             } else {
-                !candidate.is_alive(now)
+                !candidate.is_alive(now) && candidate.silence(now) >= STANDBY_FRESH + longer
             };
             if is_silent && !candidate.told {
                 silent.push((*connection, is_active));
@@ -263,6 +274,22 @@ impl Selection {
         }
     }
 
+    /// How long what is under way may take, if that is looked at: a queue that all connections share, as on one's own
+    /// line, makes all of them silent in turn, and one whose packets take so long themselves is no better than what has
+    /// been silent for less. `None` when limits do not stretch.
+    fn patience(&self) -> Option<Duration> {
+        let rounds = self.candidates.values().map(|candidate| candidate.round);
+        self.adaptive
+            .then(|| rounds.max().unwrap_or_default().min(ROUND_MAX))
+    }
+
+    /// What was sent on `connection` is known to have arrived after `round`.
+    pub(super) fn went_round(&mut self, connection: u32, round: Duration) {
+        if let Some(candidate) = self.candidates.get_mut(&connection) {
+            candidate.round = round;
+        }
+    }
+
     pub(super) fn active(&self) -> Option<u32> {
         self.active
     }
@@ -281,7 +308,7 @@ impl Selection {
             .filter(|(connection, candidate)| Some(**connection) != not && candidate.is_alive(now))
             .min_by_key(|(_, candidate)| {
                 let avoided = candidate.avoid_until.is_some_and(|until| now < until);
-                let silent = candidate.silence(now) >= candidate.limits(self.adaptive).1
+                let silent = candidate.silence(now) >= candidate.limits(self.patience()).1
                     && candidate.report.is_some();
                 (
                     avoided || silent,
@@ -297,7 +324,7 @@ impl Selection {
         let active = self.active?;
         let current = self.candidates.get(&active)?;
         let silence = current.silence(now);
-        let doubtful = silence >= current.limits(self.adaptive).0;
+        let doubtful = silence >= current.limits(self.patience()).0;
         if !(self.duplication && doubtful) {
             return None;
         }
@@ -314,7 +341,7 @@ impl Selection {
         self.active
             .and_then(|active| self.candidates.get(&active))
             .is_none_or(|active| {
-                now.saturating_duration_since(active.heard) >= active.limits(self.adaptive).0
+                now.saturating_duration_since(active.heard) >= active.limits(self.patience()).0
             })
     }
 
@@ -360,7 +387,7 @@ impl Selection {
         let other = self.best_other(Some(active), now)?;
         let candidate = *self.candidates.get(&other)?;
         let silence = current.silence(now);
-        let reason = if silence >= current.limits(self.adaptive).1 {
+        let reason = if silence >= current.limits(self.patience()).1 {
             if !self.failover || !self.is_livelier(other, silence, now) {
                 return None;
             }
@@ -368,7 +395,7 @@ impl Selection {
         } else {
             // A better path must have carried a report of its own back before it is trusted.
             let proven = candidate.report.is_some()
-                && candidate.silence(now) < candidate.limits(self.adaptive).1;
+                && candidate.silence(now) < candidate.limits(self.patience()).1;
             let avoided = candidate.avoid_until.is_some_and(|until| now < until);
             if candidate.kind >= current.kind || !proven || avoided {
                 return None;
@@ -414,7 +441,7 @@ impl Selection {
             .candidates
             .values()
             .map(|candidate| candidate.heard + STANDBY_FRESH);
-        let (doubtful, silent) = active.limits(self.adaptive);
+        let (doubtful, silent) = active.limits(self.patience());
         [doubtful, silent]
             .map(|limit| active.silent_at(limit))
             .into_iter()
@@ -586,6 +613,36 @@ mod tests {
         );
         assert!(moves <= 2 && fixed > 100);
         assert!(dead.is_some_and(|after| after < 1_300), "{dead:?}");
+    }
+
+    /// After how much silence media leaves a connection whose packets and reports take 500 ms, and when that is told.
+    fn far(adaptive: bool) -> (u32, u32) {
+        let mut two = two(true, true);
+        two.selection.adaptive = adaptive;
+        for connection in [1, 2] {
+            two.selection.went_round(connection, 500 * MS);
+        }
+        let (mut moved, mut told) = (None, None);
+        for ms in (0..2000).step_by(10) {
+            two.hear(ms, &[1]);
+            let silent = two.selection.newly_silent(two.at(ms));
+            told = told.or_else(|| silent.iter().any(|(gone, _)| *gone == 2).then_some(ms));
+            let decision = two.selection.update(two.at(ms));
+            moved = moved.or_else(|| decision.map(|_| ms));
+        }
+        (moved.unwrap(), told.unwrap())
+    }
+
+    #[test]
+    fn what_is_under_way_is_waited_for() {
+        let (moved, told) = far(true);
+        println!("moved after {moved} ms, told after {told} ms");
+        assert!((500..600).contains(&moved), "{moved}");
+        // A search for other ways waits a little longer.
+        assert!((700..1000).contains(&told), "{told}");
+        let (moved, told) = far(false);
+        assert!((250..300).contains(&moved), "{moved}");
+        assert!((250..300).contains(&told), "{told}");
     }
 
     #[test]
