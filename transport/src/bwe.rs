@@ -276,8 +276,8 @@ impl Bandwidth {
         let onset = self.delay.onset();
         let mut carried = self.carried_since(onset, at);
         if !used {
-            // It carried little because little was sent: media may just have come here.
-            carried = carried.max(self.sent.rate(at, USE_WINDOW));
+            // It carried little because little was sent: media may just have come here, or gone.
+            carried = carried.max(self.sent.most(at, USE_WINDOW));
         }
         self.drain = Some(Drain {
             cut: at,

@@ -25,6 +25,20 @@ impl Sent {
         let recent = self.0.iter().rev().take_while(|(sent, _)| at - sent < span);
         recent.map(|(_, bits)| bits).sum::<f64>() / span
     }
+
+    /// The most bits per second over any `span` seconds of those kept, taken in steps of `span` back from `at`.
+    pub(super) fn most(&self, at: f64, span: f64) -> f64 {
+        let (mut most, mut sum, mut end) = (0.0f64, 0.0, at);
+        for (sent, bits) in self.0.iter().rev() {
+            while end - sent >= span {
+                most = most.max(sum / span);
+                sum = 0.0;
+                end -= span;
+            }
+            sum += bits;
+        }
+        most.max(sum / span)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -118,5 +132,22 @@ impl LeastOf {
 
     pub(super) fn least(&self) -> Option<f64> {
         self.each.iter().map(|(_, least)| *least).reduce(f64::min)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_is_of_any_stretch() {
+        let mut sent = Sent::default();
+        for n in 0..200 {
+            // 50 kbit/s for a second, and 5 for another.
+            sent.add(0.01 * f64::from(n), if n < 100 { 500.0 } else { 50.0 });
+        }
+        assert!((sent.rate(2.0, 0.25) - 5_000.0).abs() < 300.0);
+        assert!((sent.most(2.0, 0.25) - 50_000.0).abs() < 3_000.0);
+        assert_eq!(Sent::default().most(2.0, 0.25), 0.0);
     }
 }
