@@ -98,6 +98,9 @@ struct Scene {
     nodes: [SimNode; 2],
     config: SessionConfig,
     window: CongestionWindow,
+    rare_acks: bool,
+    /// Whether Alice sends a picture too.
+    picture: bool,
     wire: Log<Wire>,
     calls: Vec<Call>,
 }
@@ -129,6 +132,8 @@ impl Scene {
             nodes,
             config,
             window,
+            rare_acks: true,
+            picture: true,
             wire,
             calls: Vec::new(),
         }
@@ -168,6 +173,7 @@ impl Scene {
         let endpoints = [0, 1].map(|side| {
             let config = EndpointConfig {
                 window: self.window,
+                rare_acks: self.rare_acks,
                 ..EndpointConfig::peer(SocketAddr::new([0, 0, 0, 0].into(), port))
             };
             Endpoint::bind(runtime(side), config).unwrap()
@@ -218,7 +224,9 @@ impl Scene {
         for side in 0..2 {
             self.send(side, &call.sessions[side], VOICE);
         }
-        self.send(0, &call.sessions[0], VIDEO);
+        if self.picture {
+            self.send(0, &call.sessions[0], VIDEO);
+        }
         let clock = self.world.runtime(self.nodes[0]);
         let (session, log) = (call.sessions[0].clone(), Arc::clone(&call.estimates));
         drop(self.world.spawn(self.nodes[0], async move {
@@ -630,6 +638,41 @@ fn what_is_told_is_what_was_estimated() {
     without.call(5000);
     without.run(2.0);
     assert_eq!(without.stats().estimate, None);
+}
+
+/// Packets per second that carry a voice of fifty, and what they take of the line in bits per second.
+fn voice_alone(rare_acks: bool, joined_reports: bool) -> (f64, f64) {
+    let config = SessionConfig {
+        joined_reports,
+        ..SessionConfig::default()
+    };
+    let mut scene = Scene::new(1, CongestionWindow::Follows, config);
+    scene.rare_acks = rare_acks;
+    scene.picture = false;
+    scene.watch();
+    scene.call(5000);
+    scene.run(12.0);
+    let packets = {
+        let wire = scene.wire.lock().unwrap();
+        let ours = wire.iter().filter(|one| one.at >= 2.0 && one.at < 12.0);
+        ours.count() as f64 / 10.0
+    };
+    (packets, scene.carried(0, 2.0, 12.0))
+}
+
+#[test]
+fn a_voice_takes_hardly_more_packets_than_it_has() {
+    let kinds = [(true, true), (false, true), (true, false), (false, false)];
+    // Here both speak at the same moments, so that joined reports leave little to acknowledge apart.
+    let [lean, usual_acks, lone_reports, neither] = kinds.map(|(acks, joined)| {
+        let (packets, bits) = voice_alone(acks, joined);
+        eprintln!(
+            "rare acks {acks}, joined reports {joined}: {packets} packets, {bits} bits per second"
+        );
+        packets
+    });
+    assert!(lean < 55.0, "{lean}");
+    assert!(usual_acks > lean && lone_reports > 65.0 && neither > lone_reports + 15.0);
 }
 
 /// A call of the whole engine whose caller's line becomes narrower than voice, reports and acknowledgements together:

@@ -12,7 +12,7 @@
 //! - **Growth** only while the application uses what it has, by its own media: no padding is sent. What was not used
 //!   was not proven, and is neither taken away.
 //!
-//! All rates are bits per second of whole IP packets: the datagrams' own bytes and [`PACKET_OVERHEAD_BYTES`] each.
+//! All rates are bits per second of whole IP packets: the datagrams' own bytes and what [`wire_bytes`] adds to them.
 //! An estimator belongs to one connection, so a new path starts anew.
 
 use std::time::{Duration, Instant};
@@ -31,6 +31,20 @@ use rate::{Arrivals, LeastOf, Sent};
 
 /// IPv4 20, UDP 8, QUIC's short header 11, its tag 16 and the head of a DATAGRAM frame 3 bytes around each datagram.
 pub const PACKET_OVERHEAD_BYTES: usize = 58;
+
+/// The head of a DATAGRAM frame that shares another one's packet.
+const FRAME_OVERHEAD_BYTES: usize = 3;
+
+/// What a datagram of `bytes` costs on the wire, by IPv4: with a packet of its own, or `joined` to another's.
+#[must_use]
+pub const fn wire_bytes(bytes: usize, joined: bool) -> usize {
+    bytes
+        + if joined {
+            FRAME_OVERHEAD_BYTES
+        } else {
+            PACKET_OVERHEAD_BYTES
+        }
+}
 
 /// Estimate of a path that nothing is known of, in bits per second: voice four times over, and a picture to begin
 /// with. Where it is too much, a second of it puts 20 kB into a queue before the first answer; where it is too
@@ -198,8 +212,8 @@ impl Bandwidth {
         at.saturating_duration_since(self.origin).as_secs_f64()
     }
 
-    /// A datagram of `bytes`, overhead not included, leaves. Every one that the path's
-    /// [`SentLog`](crate::feedback::SentLog) numbers, in the same order.
+    /// A datagram that costs `bytes` on the wire ([`wire_bytes`]) leaves. Every one that the path's
+    /// [`SentLog`](crate::feedback::SentLog) numbers, in the same order and with the same bytes.
     pub fn sent(&mut self, now: Instant, bytes: usize) {
         let at = self.seconds(now);
         let bits = bits(bytes);
@@ -416,7 +430,8 @@ impl Bandwidth {
     /// got stuck or much narrower, and no report has said so yet. `None` when it may.
     #[must_use]
     pub fn stuck_until(&self, now: Instant) -> Option<Instant> {
-        let allowed = self.capacity * (self.round_time() + LOOP_SLACK) + 2.0 * bits(1200);
+        let allowed =
+            self.capacity * (self.round_time() + LOOP_SLACK) + 2.0 * bits(wire_bytes(1200, false));
         let until = self.in_flight.above(self.seconds(now), allowed)?;
         // Rounding must not make it now.
         let until = Duration::try_from_secs_f64(until + 0.001).unwrap_or_default();
@@ -450,9 +465,8 @@ impl Bandwidth {
     }
 }
 
-/// Bits of the IP packet around a datagram.
 fn bits(bytes: usize) -> f64 {
-    ((bytes + PACKET_OVERHEAD_BYTES) * 8) as f64
+    (bytes * 8) as f64
 }
 
 #[cfg(test)]

@@ -93,6 +93,8 @@ pub struct EndpointConfig {
     pub reset_key: Option<[u8; 32]>,
     /// What connections between devices may have in flight.
     pub window: CongestionWindow,
+    /// Whether QUIC acknowledges between devices seldom, so that most of it travels with sound. Off only in tests.
+    pub rare_acks: bool,
 }
 
 impl EndpointConfig {
@@ -106,6 +108,7 @@ impl EndpointConfig {
             cipher: DataCipher::default(),
             reset_key: None,
             window: CongestionWindow::default(),
+            rare_acks: true,
         }
     }
 
@@ -287,6 +290,7 @@ struct Shared {
     version: u32,
     cipher: DataCipher,
     window: CongestionWindow,
+    rare_acks: bool,
     token_key: [u8; 32],
     handshakes: AtomicUsize,
     state: Mutex<State>,
@@ -338,6 +342,7 @@ impl Endpoint {
         let shared = Arc::new(Shared {
             version: config.version,
             window: config.window,
+            rare_acks: config.rare_acks,
             cipher: config.cipher,
             token_key: runtime.random_array(),
             handshakes: AtomicUsize::new(0),
@@ -463,7 +468,11 @@ impl Endpoint {
             seed: shared.random(),
         })?;
         let rate = Arc::new(MediaRate::default());
-        let config = self.client_config(crypto, tuning::peer(&rate, shared.window), tag);
+        let config = self.client_config(
+            crypto,
+            tuning::peer(&rate, shared.window, shared.rare_acks),
+            tag,
+        );
         self.dial(remote, "peer", config, rate, &watch).await
     }
 
@@ -792,7 +801,10 @@ impl Shared {
         });
         let accepted = match crypto {
             Ok(crypto) => {
-                let config = self.server_config(crypto, tuning::peer(&rate, self.window));
+                let config = self.server_config(
+                    crypto,
+                    tuning::peer(&rate, self.window, self.rare_acks, Duration::ZERO),
+                );
                 let from = crate::mux::canonical(incoming.remote_address());
                 Admission::new(&self.mux, from).ok().and_then(|admission| {
                     Some((incoming.accept_with(Arc::new(config)).ok()?, admission))

@@ -228,7 +228,7 @@ pub struct PacketReport {
     pub connection: u32,
     /// Its place among the datagrams of that connection.
     pub sequence: u64,
-    /// Its size in bytes, QUIC's share not included.
+    /// What [`SentLog::sent`] was told of its size, in bytes.
     pub bytes: usize,
     /// When it was handed to QUIC.
     pub sent: Instant,

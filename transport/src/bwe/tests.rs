@@ -144,7 +144,7 @@ impl Bench {
         if at >= self.next[1] {
             self.next[1] += 1.0 / 30.0;
             let target = self.bandwidth.estimate().target_bps as f64;
-            let voice = bits(VOICE_BYTES) * 50.0;
+            let voice = bits(wire_bytes(VOICE_BYTES, false)) * 50.0;
             let mut left = ((target - voice).min(self.video) / 30.0 / 8.0) as usize;
             while left > 100 {
                 let bytes = left.min(VIDEO_BYTES + PACKET_OVERHEAD_BYTES);
@@ -204,13 +204,14 @@ impl Bench {
 
     fn send(&mut self, bytes: usize, kind: Kind) {
         let now = self.now();
+        let bytes = wire_bytes(bytes, false);
         let low = self.log.sent(bytes, now);
         self.bandwidth.sent(now, bytes);
         self.pacer.sent(now, bits(bytes), self.bandwidth.pace_bps());
         self.offer(Packet {
             sent: self.at,
             low,
-            bytes: bytes + PACKET_OVERHEAD_BYTES,
+            bytes,
             kind,
         });
     }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use quinn_proto::{IdleTimeout, TransportConfig, VarInt};
+use quinn_proto::{AckFrequencyConfig, IdleTimeout, TransportConfig, VarInt};
 
 use super::window::{CongestionWindow, FixedWindowFactory, MediaRate, MediaWindowFactory};
 use crate::noise::Pattern;
@@ -48,6 +48,11 @@ const PEER_STREAMS: u32 = 16;
 /// Requests that a client may have open at a supernode, and pushes the other way.
 const NODE_STREAMS: u32 = 64;
 
+/// Packets that QUIC need not acknowledge at once, between devices: its own rule is every second one, which costs
+/// as many packets as the sound itself has. The packets that go the other way every 20 ms take the acknowledgements
+/// along; the session has its own reports to judge the line by.
+const PEER_ACK_THRESHOLD: u32 = 10;
+
 const KIB: u32 = 1024;
 
 fn common() -> TransportConfig {
@@ -71,8 +76,17 @@ fn idle(timeout: Duration) -> Option<IdleTimeout> {
 }
 
 /// Between two devices.
-pub(super) fn peer(rate: &Arc<MediaRate>, window: CongestionWindow) -> Arc<TransportConfig> {
+pub(super) fn peer(
+    rate: &Arc<MediaRate>,
+    window: CongestionWindow,
+    rare_acks: bool,
+) -> Arc<TransportConfig> {
     let mut config = common();
+    if rare_acks {
+        let mut acks = AckFrequencyConfig::default();
+        acks.ack_eliciting_threshold(VarInt::from_u32(PEER_ACK_THRESHOLD));
+        config.ack_frequency_config(Some(acks));
+    }
     config
         .initial_rtt(PEER_INITIAL_RTT)
         .max_idle_timeout(idle(PEER_IDLE_TIMEOUT))

@@ -29,7 +29,7 @@ use super::{
     wire::{Frame, MAX_CONTROL_MESSAGE},
 };
 use crate::{
-    bwe::{Bandwidth, Estimate, PACKET_OVERHEAD_BYTES},
+    bwe::{Bandwidth, Estimate, wire_bytes},
     connection::{CloseCode, ConnectionLost},
     datagram::{
         Content, Datagram, FLOW_END, MAX_MEDIA_PAYLOAD, Priority, Queued, SEQUENCE_END, SendQueue,
@@ -40,6 +40,15 @@ use crate::{
 
 /// Interval of reports about a connection that carries media.
 pub const REPORT_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A report that is due this soon joins a packet of sound that leaves now: alone it costs three times as much.
+const REPORT_JOINS: Duration = Duration::from_millis(15);
+
+/// A report that is due waits so long for a packet of sound, where such leave: frames of 60 ms come in time.
+const REPORT_WAITS: Duration = Duration::from_millis(12);
+
+/// Sound that left so recently is followed by more.
+const SOUND_STEADY: Duration = Duration::from_millis(100);
 
 /// Interval of reports about a connection that is kept warm.
 pub const STANDBY_REPORT_INTERVAL: Duration = Duration::from_millis(200);
@@ -83,6 +92,8 @@ pub struct SessionConfig {
     pub adaptive: bool,
     /// Whether each path's capacity is estimated, and what can wait paced by it. Off only in tests.
     pub estimation: bool,
+    /// Whether reports share a packet with sound where they can. Off only in tests.
+    pub joined_reports: bool,
     /// The session ends when nothing was heard for this long.
     pub lost_after: Duration,
 }
@@ -94,6 +105,7 @@ impl Default for SessionConfig {
             failover: true,
             adaptive: true,
             estimation: true,
+            joined_reports: true,
             lost_after: Duration::from_secs(30),
         }
     }
@@ -199,6 +211,8 @@ struct Link {
     pacer: Pacer,
     next_report: Instant,
     media_at: Option<Instant>,
+    /// When sound was last given to it.
+    sound_at: Option<Instant>,
     hello_sent: bool,
     hello_received: bool,
     root_due: bool,
@@ -284,6 +298,7 @@ impl Core {
             pacer: Pacer::default(),
             next_report: now,
             media_at: None,
+            sound_at: None,
             hello_sent: false,
             hello_received: false,
             root_due: false,
@@ -583,6 +598,10 @@ impl Core {
         }
         if let Some(link) = self.links.get_mut(&active) {
             link.queue.push(packet);
+            if priority == Priority::Audio && self.config.joined_reports {
+                link.sound_at = Some(now);
+                self.write_reports(now, Some(active));
+            }
         }
         Ok(())
     }
@@ -667,6 +686,11 @@ impl Core {
         let may_carry = self.selection.may_carry(connection, now);
         let link = self.links.get_mut(&connection)?;
         let mut sound = None;
+        // The driver hands both over before QUIC packs them.
+        let joined = self.config.joined_reports
+            && may_carry
+            && !link.reports.is_empty()
+            && link.queue.has_urgent();
         let (content, expires, share) = if let Some(body) = link.reports.pop_front() {
             self.stats.reports_sent += 1;
             let expires = now + REPORT_INTERVAL;
@@ -700,10 +724,11 @@ impl Core {
             return None;
         };
         let len = content.datagram_len();
-        let link_sequence = link.sent.sent(len, now);
+        let wire = wire_bytes(len, joined);
+        let link_sequence = link.sent.sent(wire, now);
         if let Some(bandwidth) = &mut link.bandwidth {
-            bandwidth.sent(now, len);
-            let bits = ((len + PACKET_OVERHEAD_BYTES) * 8) as f64;
+            bandwidth.sent(now, wire);
+            let bits = (wire * 8) as f64;
             link.pacer.sent(now, bits, bandwidth.pace_bps());
         }
         if let Some(sequence) = sound {
@@ -765,7 +790,7 @@ impl Core {
         if self.end.is_some() {
             return None;
         }
-        let report = self.links.values().map(|link| link.next_report).min();
+        let report = self.links.values().map(|link| link.report_due(now)).min();
         let living: BTreeSet<u32> = self.links.keys().copied().collect();
         let liveness = if self.reconnecting.is_none() && self.was_up {
             RECONNECTING_AFTER.min(self.config.lost_after)
@@ -790,7 +815,7 @@ impl Core {
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.select(now);
-        self.write_reports(now);
+        self.write_reports(now, None);
         self.check_liveness(now);
     }
 
@@ -811,7 +836,8 @@ impl Core {
             .is_some_and(|estimate| estimate.queue_delay > NO_COPIES_ABOVE)
     }
 
-    fn write_reports(&mut self, now: Instant) {
+    /// Writes the reports that are due. Sound leaves now by `sound`, if by any.
+    fn write_reports(&mut self, now: Instant, sound: Option<u32>) {
         let active = self.selection.active();
         let congested = self.is_congested();
         let doubtful = self.selection.is_doubtful(now) && !congested;
@@ -825,7 +851,8 @@ impl Core {
                 // Whether this one lives is wanted soon.
                 link.next_report = link.next_report.min(now + REPORT_INTERVAL);
             }
-            if link.next_report > now {
+            let joins = sound == Some(*connection) && now + REPORT_JOINS >= link.next_report;
+            if !joins && link.report_due(now) > now {
                 continue;
             }
             let carries = active == Some(*connection)
@@ -1007,6 +1034,16 @@ impl Core {
 }
 
 impl Link {
+    /// When the next report is due, if no sound leaves before that it could join.
+    fn report_due(&self, now: Instant) -> Instant {
+        let recent = |at| now.saturating_duration_since(at) < SOUND_STEADY;
+        if self.sound_at.is_some_and(recent) {
+            self.next_report + REPORT_WAITS
+        } else {
+            self.next_report
+        }
+    }
+
     /// Until when what can wait has to; `None` when it may go.
     fn paced_until(&self, now: Instant) -> Option<Instant> {
         let bandwidth = self.bandwidth.as_ref()?;

@@ -583,11 +583,57 @@ fn what_waits_moves_with_the_media_and_expired_packets_are_never_sent() {
     assert_eq!((stats.expired, stats.sent), (1, 2));
 }
 
-/// Names of the media packets that may leave now.
+/// What may leave now besides reports.
 fn leaving(pair: &mut Pair, connection: u32) -> Vec<Share> {
+    let mut shares = all_leaving(pair, connection);
+    shares.retain(|share| *share != Share::Report);
+    shares
+}
+
+/// What may leave now.
+fn all_leaving(pair: &mut Pair, connection: u32) -> Vec<Share> {
     let core = &mut pair.sides[0].core;
     let polled = std::iter::from_fn(|| core.poll_datagram(pair.now, connection));
     polled.map(|outgoing| outgoing.share).collect()
+}
+
+/// How many reports left alone and with sound in two seconds, in which sound leaves every so many milliseconds.
+fn reports(joined_reports: bool, every_millis: Option<u64>) -> (usize, usize) {
+    let mut pair = Pair::new(SessionConfig {
+        joined_reports,
+        ..SessionConfig::default()
+    });
+    let connection = pair.up(PathKind::Direct);
+    pair.calm(100 * MS);
+    let (mut alone, mut joined) = (0, 0);
+    for milli in 0..2000 {
+        pair.now += MS;
+        pair.sides[0].core.handle_timeout(pair.now);
+        if every_millis.is_some_and(|every| milli % every == 0) {
+            pair.media(0, true, milli).unwrap();
+        }
+        match all_leaving(&mut pair, connection).as_slice() {
+            [] | [Share::Media] => {}
+            [Share::Report] => alone += 1,
+            [Share::Report, Share::Media] => joined += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    (alone, joined)
+}
+
+#[test]
+fn reports_go_with_sound_where_there_is_any() {
+    // After half a second without an answer, reports become rare.
+    for every in [10, 20, 40, 60] {
+        let (alone, joined) = reports(true, Some(every));
+        println!("sound every {every} ms: {alone} alone, {joined} joined");
+        assert!(alone <= 2 && joined >= 10, "{every} ms: {alone}, {joined}");
+    }
+    let (alone, joined) = reports(true, None);
+    assert!(alone >= 10 && joined == 0, "{alone}, {joined}");
+    let (alone, _chance) = reports(false, Some(20));
+    assert!(alone >= 10, "{alone}");
 }
 
 #[test]
