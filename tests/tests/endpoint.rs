@@ -304,6 +304,42 @@ fn an_expected_peer_comes_in_once_and_its_replayed_first_flight_is_silence() {
     assert!(callee.accepted.try_recv().is_err());
 }
 
+/// Packets that Alice, 600 ms from everybody, sends Bob until the connection is up.
+fn sent_from_afar(knows_a_supernode: bool) -> usize {
+    let (world, [a, b, c]) = world();
+    let delay = Duration::from_millis(290);
+    world.set_link(a, Conditions::with_delay(delay));
+    let people = [a, b].map(|node| Person::generate(&runtime(&world, node)));
+    let [alice, bob] = &people;
+    let callee = callee(&world, b, alice, bob);
+    callee.endpoint.mux().admit(addr("10.0.0.1:4433")).unwrap();
+    let (keys, _node) = serve_echo(&world, c);
+    let config = EndpointConfig::peer(SocketAddr::from(([0, 0, 0, 0], PORT)));
+    let endpoint = Endpoint::bind(runtime(&world, a), config).unwrap();
+    let home = knows_a_supernode.then(|| {
+        let dial = endpoint.connect_node(addr("10.0.0.3:4433"), keys.id(), NodeAuth::Anonymous);
+        world.block_on(a, dial).unwrap().unwrap()
+    });
+    let sent = sent_by(&world, a);
+    let dial = endpoint.connect_peer(
+        addr("10.0.0.2:4433"),
+        bob.keys.noise_public(),
+        handshake(alice, bob, 1, 0),
+    );
+    world.block_on(a, dial).unwrap().unwrap();
+    drop(home);
+    let sent = sent.lock().unwrap();
+    sent.iter().filter(|packet| packet.to == Some(b)).count()
+}
+
+#[test]
+fn who_is_far_from_a_supernode_does_not_repeat_what_is_under_way() {
+    let (known, unknown) = (sent_from_afar(true), sent_from_afar(false));
+    println!("{known} packets, without a supernode {unknown}");
+    assert!(known <= 4, "{known}");
+    assert!(unknown >= known + 3, "{unknown}");
+}
+
 /// Alice dials Bob with what she has, from an admitted address; Bob sends how many packets, and counts what?
 fn attempt(secret: u8, number: u32, admit: bool) -> (usize, EndpointStats, u64) {
     let (world, [a, b, _]) = world();

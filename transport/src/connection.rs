@@ -3,7 +3,12 @@
 //! A [`Connection`] has a verified other side, streams of *messages* (a QUIC varint length, then the bytes; the
 //! reader states the longest it takes) and unreliable datagrams.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use quinn_proto::VarInt;
@@ -250,6 +255,22 @@ pub struct Connection {
     inner: Arc<Inner>,
 }
 
+/// Does not keep a connection open.
+#[derive(Clone)]
+pub(crate) struct WeakConnection(Weak<Inner>);
+
+impl WeakConnection {
+    /// Smoothed round trip, while the connection lives.
+    pub(crate) fn rtt(&self) -> Option<Duration> {
+        let inner = self.0.upgrade()?;
+        inner
+            .quinn
+            .close_reason()
+            .is_none()
+            .then(|| inner.quinn.rtt())
+    }
+}
+
 struct Inner {
     quinn: quinn::Connection,
     identity: PeerIdentity,
@@ -276,6 +297,10 @@ impl Connection {
                 _admission: admission,
             }),
         }
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakConnection {
+        WeakConnection(Arc::downgrade(&self.inner))
     }
 
     /// Who the other side is, as the verifier found.

@@ -10,6 +10,7 @@
 //! by byte.
 
 use std::{
+    collections::VecDeque,
     fmt, io,
     net::SocketAddr,
     sync::{
@@ -26,7 +27,7 @@ use tokio::sync::mpsc;
 use x25519_dalek::StaticSecret;
 
 use crate::{
-    connection::{Admission, CloseCode, Connection, ConnectionLost},
+    connection::{Admission, CloseCode, Connection, ConnectionLost, WeakConnection},
     identity::{DeviceCertificate, DeviceKeys, NodeId, NodeKeys},
     mux::{ConnectionIds, MuxConfig, MuxSocket, TableFull},
     noise::{
@@ -59,6 +60,9 @@ const INCOMING_BUFFER_TOTAL: u64 = 8 * 1024 * 1024;
 
 /// Handshakes that run at once on a supernode; above it attempts are ignored. Each holds some 20 KiB.
 const MAX_HANDSHAKES: usize = 1024;
+
+/// Connections to supernodes whose round trips are looked at: a device has two or three.
+const MAX_HOMES: usize = 4;
 /// Above this many, a client must first prove its address: about what one core answers in 50 ms.
 const RETRY_ABOVE: usize = 64;
 /// Shortest time between two stateless resets of a supernode: none. After a restart all its clients need one, at
@@ -300,6 +304,8 @@ struct State {
     rng: ChaCha20Rng,
     tags: TagTable<ExpectedPeer>,
     nodes: Option<NodeService>,
+    /// Connections to supernodes, the newest last.
+    homes: VecDeque<WeakConnection>,
     stats: EndpointStats,
 }
 
@@ -350,6 +356,7 @@ impl Endpoint {
                 rng: ChaCha20Rng::from_seed(runtime.random_array()),
                 tags: TagTable::default(),
                 nodes: None,
+                homes: VecDeque::new(),
                 stats: EndpointStats::default(),
             }),
             mux: Arc::clone(&mux),
@@ -437,8 +444,23 @@ impl Endpoint {
         let rate = Arc::new(MediaRate::default());
         let first_id = shared.random::<TAG_BYTES>();
         let config = self.client_config(crypto, tuning::node_client(pattern), first_id);
-        self.dial(addr, &node.to_string(), config, rate, &watch)
-            .await
+        let connection = self
+            .dial(addr, &node.to_string(), config, rate, &watch)
+            .await?;
+        let mut state = shared.lock();
+        state.homes.push_back(connection.downgrade());
+        if state.homes.len() > MAX_HOMES {
+            state.homes.pop_front();
+        }
+        drop(state);
+        Ok(connection)
+    }
+
+    /// The shortest round trip to a supernode now, zero when none is known.
+    fn home_rtt(&self) -> Duration {
+        let homes = self.inner.shared.lock().homes.clone();
+        let rtts = homes.iter().filter_map(WeakConnection::rtt);
+        rtts.min().unwrap_or_default()
     }
 
     /// Dials the peer at `remote`, an address that it expects us from. `remote_static` is its X25519 key.
@@ -470,7 +492,7 @@ impl Endpoint {
         let rate = Arc::new(MediaRate::default());
         let config = self.client_config(
             crypto,
-            tuning::peer(&rate, shared.window, shared.rare_acks),
+            tuning::peer(&rate, shared.window, shared.rare_acks, self.home_rtt()),
             tag,
         );
         self.dial(remote, "peer", config, rate, &watch).await

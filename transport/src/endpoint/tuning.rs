@@ -27,7 +27,11 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// relay is asked for that channel, or its check of the caller's address answered, while the flight is on its way.
 /// What is lost so is repeated after 100 ms, 300 ms, 700 ms; on a line with a longer round trip than that, the
 /// repetitions cost four packets.
+///
+/// Where a supernode is farther than that, a peer is too: the way there may be long, or a queue before it full, which
+/// repetitions would only feed.
 const PEER_INITIAL_RTT: Duration = Duration::from_millis(33);
+const PEER_INITIAL_RTT_MAX: Duration = Duration::from_millis(333);
 
 /// A silent peer connection is given up. Media has left it long before; the session dials anew.
 pub const PEER_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -75,11 +79,12 @@ fn idle(timeout: Duration) -> Option<IdleTimeout> {
     IdleTimeout::try_from(timeout).ok()
 }
 
-/// Between two devices.
+/// Between two devices. A supernode is `home_rtt` away.
 pub(super) fn peer(
     rate: &Arc<MediaRate>,
     window: CongestionWindow,
     rare_acks: bool,
+    home_rtt: Duration,
 ) -> Arc<TransportConfig> {
     let mut config = common();
     if rare_acks {
@@ -88,7 +93,7 @@ pub(super) fn peer(
         config.ack_frequency_config(Some(acks));
     }
     config
-        .initial_rtt(PEER_INITIAL_RTT)
+        .initial_rtt(home_rtt.clamp(PEER_INITIAL_RTT, PEER_INITIAL_RTT_MAX))
         .max_idle_timeout(idle(PEER_IDLE_TIMEOUT))
         .keep_alive_interval(Some(PEER_KEEP_ALIVE))
         .max_concurrent_bidi_streams(VarInt::from_u32(PEER_STREAMS))
