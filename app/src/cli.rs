@@ -8,7 +8,7 @@
 
 use std::{ffi::OsString, io, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, error::ContextKind};
 
 mod assertion;
 mod call;
@@ -115,9 +115,37 @@ pub struct Common {
     pub quiet: bool,
 }
 
+/// What `arguments` ask for. A word that is neither a command nor a link is most likely a command misspelt: clap, which
+/// takes any first word for a link, is asked again as if none could stand there, and names the nearest.
+fn parse(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(&arguments).map_err(|error| {
+        let word = arguments
+            .get(1..)
+            .unwrap_or_default()
+            .iter()
+            .find_map(|word| word.to_str().filter(|word| !word.starts_with('-')));
+        let cli = Cli::command();
+        let is_command = |word: &str| cli.find_subcommand(word).is_some() || word == "help";
+        if word.is_none_or(|word| is_command(word) || values::any_link(word).is_ok()) {
+            return error;
+        }
+        let without_link = clap::Command::new("ahoy")
+            .subcommands(cli.get_subcommands().cloned())
+            .args(
+                cli.get_arguments()
+                    .filter(|one| !one.is_positional())
+                    .cloned(),
+            );
+        match without_link.try_get_matches_from(&arguments) {
+            Err(nearest) if nearest.get(ContextKind::SuggestedSubcommand).is_some() => nearest,
+            _ => error,
+        }
+    })
+}
+
 /// Runs the command that `arguments` (with the program's name first) ask for.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli = match parse(arguments.into_iter().collect()) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are answers, not errors.

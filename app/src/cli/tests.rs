@@ -45,6 +45,26 @@ fn the_whole_is_well_formed() {
 }
 
 #[test]
+fn a_misspelt_command_is_told_the_nearest() {
+    let told = |line: &str| {
+        let words = std::iter::once("ahoy").chain(line.split(' '));
+        super::parse(words.map(OsString::from).collect()).map_err(|error| error.to_string())
+    };
+    for line in ["cal somebody", "cal", "--quiet cal ahoy:x --for 3"] {
+        let error = told(line).unwrap_err();
+        assert!(error.contains("'call'"), "{error}");
+    }
+    // What is near nothing is told what may stand there.
+    let error = told("zzzzzz").unwrap_err();
+    assert!(error.contains("neither a command nor a link"), "{error}");
+    // What a known command says of itself stays.
+    let error = told("call --fro 3").unwrap_err();
+    assert!(error.contains("Usage: ahoy call"), "{error}");
+    assert!(told(&eva().to_string()).is_ok());
+    assert!(told("sim --for 3").is_ok());
+}
+
+#[test]
 fn a_link_may_stand_alone_and_other_words_may_not() {
     let text = eva().to_string();
     let cli = Cli::try_parse_from(["ahoy", &text, "--home", "/tmp/x"]).unwrap();
