@@ -3,7 +3,10 @@
 use std::{hint::black_box, time::Instant};
 
 use ahoy_media::{
-    audio::opus::{EncoderConfig, MAX_ENCODED_BYTES, MAX_PACKET_SAMPLES, OpusDecoder, OpusEncoder},
+    audio::{
+        opus::{EncoderConfig, MAX_ENCODED_BYTES, MAX_PACKET_SAMPLES, OpusDecoder, OpusEncoder},
+        voice::{Chain, VoiceConfig, VoiceProcessor},
+    },
     pipeline::{
         recv::{RecvConfig, RecvPipeline},
         send::{SendConfig, SendPipeline},
@@ -11,6 +14,11 @@ use ahoy_media::{
     time::{BLOCK_DURATION, BLOCK_SAMPLES, Block, SILENT_BLOCK},
 };
 use criterion::{Criterion, criterion_group, criterion_main};
+
+#[path = "../tests/room/webrtc.rs"]
+mod webrtc;
+
+use webrtc::WebrtcChain;
 
 /// Two seconds of something voiced, in blocks.
 fn signal() -> Vec<Block> {
@@ -167,5 +175,37 @@ fn pipeline(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, codec, neteq, pipeline);
+/// A microphone that hears the speaker, in 10 ms.
+fn voice(criterion: &mut Criterion) {
+    let all = VoiceConfig::default();
+    let only = |stage: fn(&mut VoiceConfig)| {
+        let mut config = VoiceConfig::OFF;
+        stage(&mut config);
+        config
+    };
+    let ours = |config| -> Box<dyn VoiceProcessor> { Box::new(Chain::new(config)) };
+    let chains = [
+        ("voice, everything", ours(all)),
+        ("voice, echo", ours(only(|c| c.echo_cancellation = true))),
+        ("voice, noise", ours(only(|c| c.noise_suppression = true))),
+        ("voice, gain", ours(only(|c| c.gain_control = true))),
+        ("voice, by WebRTC", Box::new(WebrtcChain::new(all))),
+    ];
+    let blocks = signal();
+    for (name, mut chain) in chains {
+        let mut far = blocks.iter().cycle();
+        let mut near = blocks.iter().cycle().skip(7);
+        criterion.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                if let (Some(far), Some(near)) = (far.next(), near.next()) {
+                    let mut block = *near;
+                    chain.render(far);
+                    chain.capture(black_box(&mut block));
+                }
+            });
+        });
+    }
+}
+
+criterion_group!(benches, codec, neteq, pipeline, voice);
 criterion_main!(benches);

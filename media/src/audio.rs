@@ -16,6 +16,7 @@ pub mod neteq;
 pub mod opus;
 mod pace;
 pub mod playout;
+pub mod reference;
 pub mod resample;
 pub mod ring;
 pub mod sink;
@@ -25,6 +26,7 @@ pub(crate) mod test_signal;
 #[cfg(test)]
 mod testing;
 pub mod tone;
+pub mod voice;
 pub mod wav;
 
 pub use crate::time::{

@@ -9,7 +9,16 @@ use std::{
 };
 
 use ahoy_media::{
-    audio::{neteq::AudioKind, opus::EncoderConfig},
+    audio::{
+        capture::{Capture, CaptureLoop, Voice},
+        drift::DriftController,
+        neteq::AudioKind,
+        opus::EncoderConfig,
+        playout::{Playout, PlayoutLoop},
+        reference::reference,
+        ring::ring,
+        voice::{Chain, EchoState, VoiceConfig},
+    },
     loss::{Mode, Protection},
     pipeline::{
         recv::{RecvConfig, RecvPipeline},
@@ -145,4 +154,48 @@ fn neither_sending_nor_receiving_allocates_in_any_weather() {
         "{stats:?}"
     );
     assert_eq!((send, receive), (0, 0), "{stats:?}");
+}
+
+#[test]
+fn neither_the_microphone_nor_the_speaker_allocates_with_everything_on() {
+    let (writer, reader) = reference();
+    let mut capture = CaptureLoop::new(Some(Voice {
+        processor: Box::new(Chain::new(VoiceConfig::default())),
+        reference: Some(reader),
+    }));
+    let (mut microphone, ring_reader) = ring(48_000);
+    capture.set_device(Some(
+        Capture::new(ring_reader, 48_000, DriftController::new()).unwrap(),
+    ));
+    let mut playout = PlayoutLoop::new(Some(writer));
+    let (ring_writer, mut speaker) = ring(48_000);
+    playout.set_device(Some(
+        Playout::new(ring_writer, 48_000, DriftController::new()).unwrap(),
+    ));
+    let mut state = 1u32;
+    let mut allocated = 0;
+    let mut out = SILENT_BLOCK;
+    for n in 0..2000u32 {
+        let now = BLOCK_DURATION * n;
+        let mut far = SILENT_BLOCK;
+        for sample in &mut far {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            *sample = (state >> 16) as f32 / 655_360.0 - 0.05;
+        }
+        let mut heard = SILENT_BLOCK;
+        let before = ALLOCATIONS.get();
+        speaker.read_to_device(&mut heard, 1, now, |sample| sample);
+        // A microphone that stalls, and comes back.
+        if !(1500..1510).contains(&n) {
+            microphone.write_from_device(&heard, 1, now, |sample| 0.5 * sample);
+        }
+        playout.play_block(now, now, &far);
+        capture.next_block(now, now, &mut out);
+        allocated += ALLOCATIONS.get() - before;
+        if n < 100 {
+            allocated = 0;
+        }
+    }
+    assert_eq!(capture.stats().voice.echo, EchoState::Present);
+    assert_eq!(allocated, 0);
 }

@@ -2,7 +2,8 @@
 //!
 //! [`Capture`] is asked for a block every 10 ms, by a clock that is not the microphone's. It keeps just enough
 //! sound in the ring to survive the next late callback, and lets a [`DriftController`] follow the difference of
-//! the clocks. No thread and no clock of its own; [`CaptureWorker`] is the thread.
+//! the clocks. [`CaptureLoop`] makes a voice of it that is fit to be sent. Neither has a thread or a clock of its own;
+//! [`CaptureWorker`] is the thread.
 
 use std::{sync::mpsc::Receiver, time::Duration};
 
@@ -10,8 +11,10 @@ use super::{
     BLOCK_DURATION, Block, SILENCE,
     drift::DriftController,
     pace::{self, MARGIN_START_MILLIS, Margin, RESYNC_MILLIS, Ticker, WorkerHandle},
+    reference::{ReferenceReader, ReferenceStats},
     resample::{Quality, RateError, ToBlocks},
     ring::RingReader,
+    voice::{VoiceProcessor, VoiceStats},
 };
 
 /// What happened on the way from the ring to blocks.
@@ -136,10 +139,100 @@ impl Capture {
     }
 }
 
+/// What is done to the microphone's sound before it is handed on.
+#[derive(Debug)]
+pub struct Voice {
+    /// What processes it.
+    pub processor: Box<dyn VoiceProcessor>,
+    /// What is handed to the speaker meanwhile; none where there is no speaker.
+    pub reference: Option<ReferenceReader>,
+}
+
+/// All counters of the microphone's side.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CaptureLoopStats {
+    /// From the device in use to blocks.
+    pub capture: CaptureStats,
+    /// What was done to the voice.
+    pub voice: VoiceStats,
+    /// What came from the speaker's side.
+    pub reference: ReferenceStats,
+}
+
+/// Takes a block from the microphone that is there, if any, and processes it.
+#[derive(Debug, Default)]
+pub struct CaptureLoop {
+    capture: Option<Capture>,
+    voice: Option<Voice>,
+    jumps: u64,
+}
+
+impl CaptureLoop {
+    /// Without a microphone yet; `voice` is done to the sound of each that comes.
+    #[must_use]
+    pub fn new(voice: Option<Voice>) -> Self {
+        Self {
+            capture: None,
+            voice,
+            jumps: 0,
+        }
+    }
+
+    /// From here on sound comes from this microphone, or there is silence.
+    pub fn set_device(&mut self, capture: Option<Capture>) {
+        self.capture = capture;
+        self.jumps = 0;
+        if let Some(voice) = &mut self.voice {
+            voice.processor.note_jump();
+        }
+    }
+
+    /// The next 10 ms, which are those of `beat`, taken at `now`; both on the clock of the devices. To be called every
+    /// 10 ms.
+    pub fn next_block(&mut self, now: Duration, beat: Duration, block: &mut Block) {
+        let mut jumped = false;
+        match &mut self.capture {
+            Some(capture) => {
+                capture.next_block(now, block);
+                let jumps = capture.stats.underruns + capture.stats.resyncs;
+                jumped = jumps != self.jumps;
+                self.jumps = jumps;
+            }
+            None => *block = SILENCE,
+        }
+        if let Some(voice) = &mut self.voice {
+            if let Some(reference) = &mut voice.reference {
+                let mut rendered = SILENCE;
+                jumped |= reference.read(beat, &mut rendered);
+                voice.processor.render(&rendered);
+            }
+            if jumped {
+                voice.processor.note_jump();
+            }
+            voice.processor.capture(block);
+        }
+    }
+
+    /// The counters now.
+    #[must_use]
+    pub fn stats(&self) -> CaptureLoopStats {
+        let voice = self.voice.as_ref();
+        let reference = voice.and_then(|voice| voice.reference.as_ref());
+        CaptureLoopStats {
+            capture: self
+                .capture
+                .as_ref()
+                .map_or_else(CaptureStats::default, Capture::stats),
+            voice: voice.map_or_else(VoiceStats::default, |voice| voice.processor.stats()),
+            reference: reference.map_or_else(ReferenceStats::default, ReferenceReader::stats),
+        }
+    }
+}
+
 /// The thread that takes a block from the microphone every 10 ms and hands it on.
 #[derive(Debug)]
 pub struct CaptureWorker {
-    worker: WorkerHandle<CaptureStats>,
+    worker: WorkerHandle<CaptureLoopStats>,
 }
 
 impl CaptureWorker {
@@ -153,36 +246,38 @@ impl CaptureWorker {
     /// The system has no thread to give.
     pub fn start(
         captures: Receiver<Option<Capture>>,
+        voice: Option<Voice>,
         now: impl Fn() -> Duration + Send + 'static,
         mut on_block: impl FnMut(&Block) + Send + 'static,
     ) -> std::io::Result<Self> {
-        let mut capture: Option<Capture> = None;
+        let mut capture = CaptureLoop::new(voice);
         let mut block = SILENCE;
         let worker = WorkerHandle::start(
             "ahoy-capture",
             now,
-            move |ticker: &mut Ticker, now, stats| {
+            move |ticker: &mut Ticker, now, stats: &mut CaptureLoopStats| {
                 while let Ok(next) = captures.try_recv() {
-                    capture = next;
+                    capture.set_device(next);
                 }
-                for _ in 0..ticker.due_blocks(now) {
-                    match &mut capture {
-                        Some(capture) => {
-                            capture.next_block(now, &mut block);
-                            *stats = capture.stats();
-                        }
-                        None => block = SILENCE,
-                    }
+                let due = ticker.due_blocks(now);
+                for beat in ticker.beats(due) {
+                    capture.next_block(now, beat, &mut block);
                     on_block(&block);
                 }
+                let current = capture.stats();
+                // Without a device the counters stay as the last one left them.
+                if current.capture.blocks > 0 {
+                    stats.capture = current.capture;
+                }
+                (stats.voice, stats.reference) = (current.voice, current.reference);
             },
         )?;
         Ok(Self { worker })
     }
 
-    /// The counters of the device in use.
+    /// The counters of the device in use, and of what is done to its sound.
     #[must_use]
-    pub fn stats(&self) -> CaptureStats {
+    pub fn stats(&self) -> CaptureLoopStats {
         self.worker.stats()
     }
 }

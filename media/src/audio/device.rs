@@ -1,8 +1,9 @@
 //! Microphones and speakers.
 //!
 //! ```text
-//! device callback -> ring -> Capture (10 ms, drift-corrected) -> on_block      thread ahoy-capture
-//! device callback <- ring <- Playout (10 ms, drift-corrected) <- pull          thread ahoy-playout
+//! device callback -> ring -> Capture (10 ms, drift-corrected) -> voice -> on_block      thread ahoy-capture
+//!                                                                  ^ reference
+//! device callback <- ring <- Playout (10 ms, drift-corrected) <----+---- pull           thread ahoy-playout
 //! ```
 //!
 //! A callback copies between the device's buffer and a lock-free ring, adds to counters and notes the time. All that
@@ -21,6 +22,7 @@ mod supervisor;
 
 use std::{
     fmt,
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -30,9 +32,11 @@ use self::{
 };
 use super::{
     Block,
-    capture::{CaptureStats, CaptureWorker},
+    capture::{CaptureStats, CaptureWorker, Voice},
     playout::{PlayoutStats, PlayoutWorker},
+    reference::{ReferenceStats, ReferenceWriter},
     ring::RingStats,
+    voice::VoiceStats,
 };
 
 pub use self::host::list;
@@ -166,6 +170,9 @@ pub struct DeviceStats {
     pub ring: RingStats,
 }
 
+/// Where the devices' time begins, the same for all of them: what is played is compared with what is recorded.
+static CLOCK_START: OnceLock<Instant> = OnceLock::new();
+
 /// The clock that callbacks and workers share.
 #[derive(Clone, Copy, Debug)]
 struct DeviceClock {
@@ -179,7 +186,7 @@ impl DeviceClock {
     )]
     fn new() -> Self {
         Self {
-            start: Instant::now(),
+            start: *CLOCK_START.get_or_init(Instant::now),
         }
     }
 
@@ -209,9 +216,23 @@ impl Microphone {
         on_block: impl FnMut(&Block) + Send + 'static,
         on_event: impl FnMut(DeviceEvent) + Send + 'static,
     ) -> Result<Self, DeviceError> {
+        Self::open_with_voice(system, choice, None, on_block, on_event)
+    }
+
+    /// As [`Self::open`], and does `voice` to the sound first.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with_voice(
+        system: AudioSystem,
+        choice: DeviceChoice,
+        voice: Option<Voice>,
+        on_block: impl FnMut(&Block) + Send + 'static,
+        on_event: impl FnMut(DeviceEvent) + Send + 'static,
+    ) -> Result<Self, DeviceError> {
         let clock = DeviceClock::new();
         let (cores, receiver) = std::sync::mpsc::sync_channel(supervisor::CORE_QUEUE);
-        let worker = CaptureWorker::start(receiver, move || clock.now(), on_block)
+        let worker = CaptureWorker::start(receiver, voice, move || clock.now(), on_block)
             .map_err(|error| DeviceError::System(error.to_string()))?;
         let supervisor = Supervisor::start(system, choice, clock, cores, on_event)?;
         Ok(Self { supervisor, worker })
@@ -234,7 +255,19 @@ impl Microphone {
     /// The counters of the way from the ring to blocks.
     #[must_use]
     pub fn capture_stats(&self) -> CaptureStats {
-        self.worker.stats()
+        self.worker.stats().capture
+    }
+
+    /// What was done to the voice.
+    #[must_use]
+    pub fn voice_stats(&self) -> VoiceStats {
+        self.worker.stats().voice
+    }
+
+    /// What came from the speaker's side for the echo canceller.
+    #[must_use]
+    pub fn reference_stats(&self) -> ReferenceStats {
+        self.worker.stats().reference
     }
 }
 
@@ -257,9 +290,23 @@ impl Speaker {
         pull: impl FnMut(&mut Block) + Send + 'static,
         on_event: impl FnMut(DeviceEvent) + Send + 'static,
     ) -> Result<Self, DeviceError> {
+        Self::open_with_reference(system, choice, None, pull, on_event)
+    }
+
+    /// As [`Self::open`], and puts what the speaker is given into `reference` for the microphone's echo canceller.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with_reference(
+        system: AudioSystem,
+        choice: DeviceChoice,
+        reference: Option<ReferenceWriter>,
+        pull: impl FnMut(&mut Block) + Send + 'static,
+        on_event: impl FnMut(DeviceEvent) + Send + 'static,
+    ) -> Result<Self, DeviceError> {
         let clock = DeviceClock::new();
         let (cores, receiver) = std::sync::mpsc::sync_channel(supervisor::CORE_QUEUE);
-        let worker = PlayoutWorker::start(receiver, move || clock.now(), pull)
+        let worker = PlayoutWorker::start(receiver, reference, move || clock.now(), pull)
             .map_err(|error| DeviceError::System(error.to_string()))?;
         let supervisor = Supervisor::start(system, choice, clock, cores, on_event)?;
         Ok(Self { supervisor, worker })

@@ -115,6 +115,14 @@ impl Ticker {
         due
     }
 
+    /// The beats of the blocks that were just said to be due, the oldest first.
+    pub(super) fn beats(&self, due_blocks: u32) -> impl Iterator<Item = Duration> + use<> {
+        let next = self.next;
+        (1..=due_blocks)
+            .rev()
+            .map(move |before| next.saturating_sub(BLOCK_DURATION * before))
+    }
+
     /// How long to sleep from `now` until the next block is due.
     pub(super) fn wait(&self, now: Duration) -> Duration {
         self.next.saturating_sub(now)
@@ -188,6 +196,8 @@ mod tests {
         assert_eq!(ticker.due_blocks(9 * MS), 0);
         assert_eq!(ticker.wait(9 * MS), MS);
         assert_eq!(ticker.due_blocks(32 * MS), 3);
+        let beats: Vec<Duration> = ticker.beats(3).collect();
+        assert_eq!(beats, [10 * MS, 20 * MS, 30 * MS]);
         assert_eq!(ticker.wait(32 * MS), 8 * MS, "the beat is still the same");
     }
 

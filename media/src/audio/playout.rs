@@ -1,8 +1,8 @@
 //! From blocks on our clock to the speaker's ring.
 //!
 //! [`Playout`] is given a block every 10 ms, by a clock that is not the speaker's, and keeps the ring two to three
-//! blocks ahead of it. No thread and no clock of its own; [`PlayoutWorker`] is the thread, and it pulls: the
-//! network never pushes sound.
+//! blocks ahead of it. [`PlayoutLoop`] also tells the echo canceller what was played. Neither has a thread or a clock
+//! of its own; [`PlayoutWorker`] is the thread, and it pulls: the network never pushes sound.
 
 use std::{sync::mpsc::Receiver, time::Duration};
 
@@ -10,6 +10,7 @@ use super::{
     BLOCK_DURATION, Block, SILENCE,
     drift::DriftController,
     pace::{self, MARGIN_START_MILLIS, Margin, RESYNC_MILLIS, Ticker, WorkerHandle},
+    reference::ReferenceWriter,
     resample::{FromBlocks, Quality, RateError},
     ring::RingWriter,
 };
@@ -74,13 +75,13 @@ impl Playout {
         pace::expected_callback_millis(callback / self.samples_per_milli) + self.margin.millis()
     }
 
-    /// Takes the next 10 ms at time `now` of the clock that the device's callbacks were told. To be called every
-    /// 10 ms.
-    pub fn play_block(&mut self, now: Duration, block: &Block) {
+    /// Takes the next 10 ms at time `now` of the clock that the device's callbacks were told, and tells whether they
+    /// will be heard. To be called every 10 ms.
+    pub fn play_block(&mut self, now: Duration, block: &Block) -> bool {
         self.stats.blocks += 1;
         if self.writer.watch().last_callback().is_none() {
             // Nobody listens yet. What was put in now would only be old when somebody does.
-            return;
+            return false;
         }
         let missing = self.writer.watch().stats().missing_samples;
         if missing > self.missing_before {
@@ -108,19 +109,78 @@ impl Playout {
             // The device has stalled, or is gone. The ring's reader alone could empty it.
             self.stats.discarded_blocks += 1;
             self.drift.forget_level();
-            return;
+            return false;
         } else {
             self.stats.drift_ppm = -self.drift.update(excess, BLOCK_DURATION);
             self.resampler.set_correction_ppm(self.stats.drift_ppm);
         }
         let samples = self.resampler.convert(block);
         self.writer.write(samples.iter().copied());
+        true
     }
 
     /// The counters now.
     #[must_use]
     pub fn stats(&self) -> PlayoutStats {
         self.stats
+    }
+}
+
+/// Brings blocks to the speaker that is there, if any, and to the echo canceller.
+#[derive(Debug, Default)]
+pub struct PlayoutLoop {
+    playout: Option<Playout>,
+    reference: Option<ReferenceWriter>,
+    jumps: u64,
+}
+
+impl PlayoutLoop {
+    /// Without a speaker yet; what each that comes is given goes into `reference` too.
+    #[must_use]
+    pub fn new(reference: Option<ReferenceWriter>) -> Self {
+        Self {
+            playout: None,
+            reference,
+            jumps: 0,
+        }
+    }
+
+    /// From here on sound goes to this speaker, or nowhere.
+    pub fn set_device(&mut self, playout: Option<Playout>) {
+        self.playout = playout;
+        self.jumps = 0;
+        if let Some(reference) = &mut self.reference {
+            reference.note_jump();
+        }
+    }
+
+    /// Takes the next 10 ms, which are those of `beat`, at `now`; both on the clock of the devices. To be called every
+    /// 10 ms.
+    pub fn play_block(&mut self, now: Duration, beat: Duration, block: &Block) {
+        let Some(playout) = &mut self.playout else {
+            return;
+        };
+        let played = playout.play_block(now, block);
+        if let Some(reference) = &mut self.reference {
+            let PlayoutStats {
+                discarded_blocks,
+                underruns,
+                resyncs,
+                ..
+            } = playout.stats;
+            let jumps = discarded_blocks + underruns + resyncs;
+            if jumps != self.jumps {
+                self.jumps = jumps;
+                reference.note_jump();
+            }
+            reference.write(beat, if played { block } else { &SILENCE });
+        }
+    }
+
+    /// The counters of the device in use.
+    #[must_use]
+    pub fn stats(&self) -> Option<PlayoutStats> {
+        self.playout.as_ref().map(Playout::stats)
     }
 }
 
@@ -142,24 +202,27 @@ impl PlayoutWorker {
     /// The system has no thread to give.
     pub fn start(
         playouts: Receiver<Option<Playout>>,
+        reference: Option<ReferenceWriter>,
         now: impl Fn() -> Duration + Send + 'static,
         mut pull: impl FnMut(&mut Block) + Send + 'static,
     ) -> std::io::Result<Self> {
-        let mut playout: Option<Playout> = None;
+        let mut playout = PlayoutLoop::new(reference);
         let mut block = SILENCE;
         let worker = WorkerHandle::start(
             "ahoy-playout",
             now,
             move |ticker: &mut Ticker, now, stats| {
                 while let Ok(next) = playouts.try_recv() {
-                    playout = next;
+                    playout.set_device(next);
                 }
-                for _ in 0..ticker.due_blocks(now) {
+                let due = ticker.due_blocks(now);
+                for beat in ticker.beats(due) {
                     pull(&mut block);
-                    if let Some(playout) = &mut playout {
-                        playout.play_block(now, &block);
-                        *stats = playout.stats();
-                    }
+                    playout.play_block(now, beat, &block);
+                }
+                // Without a device the counters stay as the last one left them.
+                if let Some(current) = playout.stats() {
+                    *stats = current;
                 }
             },
         )?;

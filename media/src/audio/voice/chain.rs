@@ -1,0 +1,244 @@
+//! The stages in their order.
+
+use super::{
+    super::{Block, SILENCE},
+    EchoState, VoiceConfig, VoiceProcessor, VoiceStats,
+    alignment::Alignment,
+    bands::{Decimator, Delay, Interpolator},
+    echo_filter::{EchoFilter, LOW_SAMPLES, LowBlock},
+    gain::Gain,
+    high_pass::HighPass,
+    presence::{Finding, Presence},
+    suppressor::Suppressor,
+};
+
+/// How fast the canceller steps aside and comes back, per block: 50 ms.
+const FADE_STEP: f32 = 0.2;
+
+/// What the filter looks out for while there is an echo, and while there is none: then it disturbs nobody.
+const CURIOSITY_PRESENT: f32 = 1e-5;
+const CURIOSITY_ABSENT: f32 = 0.05;
+
+/// How long levels are averaged for the figure of what was cancelled, in blocks.
+const AVERAGE_BLOCKS: f32 = 200.0;
+
+/// Of what the microphone hears this much is left when somebody near speaks.
+const NEAR_SHARE: f32 = 0.2;
+
+/// Power, with what was before counting for half.
+fn followed(before: f32, block: &Block) -> f32 {
+    0.5 * before + 0.5 * block.iter().map(|s| s * s).sum::<f32>()
+}
+
+/// Our own chain.
+#[derive(Debug)]
+pub struct Chain {
+    high_pass: Option<HighPass>,
+    echo: Option<Box<EchoStage>>,
+    suppressor: Option<Box<Suppressor>>,
+    gain: Option<Gain>,
+    /// Power of the last blocks before and after the echo was taken out.
+    heard_power: f32,
+    kept_power: f32,
+    blocks: u64,
+}
+
+impl Chain {
+    /// Builds the stages of `config`.
+    #[must_use]
+    pub fn new(config: VoiceConfig) -> Self {
+        let suppresses = config.noise_suppression
+            || (config.echo_cancellation && config.echo.residual_suppression);
+        Self {
+            high_pass: config.high_pass.then(HighPass::new),
+            echo: config
+                .echo_cancellation
+                .then(|| Box::new(EchoStage::new(config))),
+            suppressor: suppresses.then(|| Box::new(Suppressor::new(config.noise_suppression))),
+            gain: config.gain_control.then(Gain::new),
+            heard_power: 0.0,
+            kept_power: 0.0,
+            blocks: 0,
+        }
+    }
+}
+
+impl VoiceProcessor for Chain {
+    fn render(&mut self, block: &Block) {
+        if let Some(echo) = &mut self.echo {
+            echo.reference = *block;
+            for sample in &mut echo.reference {
+                if !sample.is_finite() {
+                    *sample = 0.0;
+                }
+            }
+        }
+    }
+
+    fn capture(&mut self, block: &mut Block) {
+        self.blocks += 1;
+        for sample in block.iter_mut() {
+            // A driver's mistake must not stay in the filters for ever.
+            if !sample.is_finite() {
+                *sample = 0.0;
+            }
+        }
+        if let Some(high_pass) = &mut self.high_pass {
+            high_pass.run(block);
+        }
+        self.heard_power = followed(self.heard_power, block);
+        if let Some(echo) = &mut self.echo {
+            if echo.run(block) == Finding::OtherRoom
+                && let Some(suppressor) = &mut self.suppressor
+            {
+                suppressor.forget_leak();
+            }
+            if let Some(suppressor) = &mut self.suppressor {
+                let cares = echo.config.echo.residual_suppression && echo.share > 0.0;
+                let missed = cares.then(|| (&echo.echo, echo.filter.residual()));
+                suppressor.run(block, missed);
+            }
+        } else if let Some(suppressor) = &mut self.suppressor {
+            suppressor.run(block, None);
+        }
+        self.kept_power = followed(self.kept_power, block);
+        if let Some(gain) = &mut self.gain {
+            gain.run(block, self.kept_power > NEAR_SHARE * self.heard_power);
+        }
+    }
+
+    fn note_jump(&mut self) {
+        if let Some(echo) = &mut self.echo {
+            echo.filter.doubt();
+        }
+    }
+
+    fn stats(&self) -> VoiceStats {
+        let blocks = self.blocks;
+        match &self.echo {
+            Some(echo) => VoiceStats {
+                blocks,
+                echo: echo.presence.state(),
+                cancelled_db: echo.cancelled_db(),
+                room_changes: echo.room_changes,
+                drift_ppm: echo.alignment.ppm(),
+            },
+            None => VoiceStats {
+                blocks,
+                ..VoiceStats::default()
+            },
+        }
+    }
+}
+
+#[derive(Debug)]
+struct EchoStage {
+    config: VoiceConfig,
+    reference: Block,
+    /// The estimate of the last block at 48 kHz.
+    echo: Block,
+    alignment: Alignment,
+    reference_down: Decimator,
+    microphone_down: Decimator,
+    up: Interpolator,
+    delay: Delay,
+    filter: EchoFilter,
+    presence: Presence,
+    /// How much of the estimate is taken out.
+    share: f32,
+    room_changes: u64,
+    heard_power: f32,
+    left_power: f32,
+}
+
+impl EchoStage {
+    fn new(config: VoiceConfig) -> Self {
+        let mut filter = EchoFilter::new();
+        filter.set_curiosity(CURIOSITY_PRESENT);
+        Self {
+            config,
+            reference: SILENCE,
+            echo: SILENCE,
+            alignment: Alignment::new(config.echo.drift_correction),
+            reference_down: Decimator::new(),
+            microphone_down: Decimator::new(),
+            up: Interpolator::new(),
+            delay: Delay::new(),
+            filter,
+            presence: Presence::new(),
+            share: 1.0,
+            room_changes: 0,
+            heard_power: 0.0,
+            left_power: 0.0,
+        }
+    }
+
+    fn run(&mut self, block: &mut Block) -> Finding {
+        let mut reference: LowBlock = [0.0; LOW_SAMPLES];
+        let mut microphone = reference;
+        let mut estimate = reference;
+        if self.alignment.run(&mut self.reference) {
+            self.filter.doubt();
+        }
+        self.reference_down.run(&self.reference, &mut reference);
+        // Nothing comes from the speaker until the next block says so.
+        self.reference = SILENCE;
+        self.microphone_down.run(block, &mut microphone);
+        self.filter.estimate(&reference, &mut estimate);
+        let left: LowBlock = std::array::from_fn(|n| microphone[n] - estimate[n]);
+        self.filter.adapt(&left);
+        self.alignment.look(&estimate, &left);
+        let mut finding = self
+            .presence
+            .look(&reference, &microphone, &estimate, &left);
+        if finding == Finding::OtherRoom {
+            if self.config.echo.room_change_detection {
+                self.filter.reset();
+                self.room_changes += 1;
+            } else {
+                finding = Finding::Nothing;
+            }
+        }
+        self.average(&reference, &microphone, &left);
+        self.up.run(&estimate, &mut self.echo);
+        self.delay.run(block);
+        self.fade(block);
+        finding
+    }
+
+    /// Takes the estimate out of the sound, as far as there is an echo.
+    fn fade(&mut self, block: &mut Block) {
+        let absent =
+            self.config.echo.absence_detection && self.presence.state() == EchoState::Absent;
+        let (wanted, curiosity) = if absent {
+            (0.0, CURIOSITY_ABSENT)
+        } else {
+            (1.0, CURIOSITY_PRESENT)
+        };
+        self.filter.set_curiosity(curiosity);
+        let before = self.share;
+        self.share += (wanted - before).clamp(-FADE_STEP, FADE_STEP);
+        let slope = (self.share - before) / block.len() as f32;
+        for (n, (sample, echo)) in block.iter_mut().zip(&mut self.echo).enumerate() {
+            *echo *= before + slope * n as f32;
+            *sample -= *echo;
+        }
+    }
+
+    fn average(&mut self, reference: &LowBlock, microphone: &LowBlock, left: &LowBlock) {
+        let power = |block: &LowBlock| block.iter().map(|s| s * s).sum::<f32>();
+        if power(reference) > 1e-5 {
+            let weight = 1.0 / AVERAGE_BLOCKS;
+            self.heard_power += weight * (power(microphone) - self.heard_power);
+            self.left_power += weight * (power(left) - self.left_power);
+        }
+    }
+
+    fn cancelled_db(&self) -> f32 {
+        if self.left_power > 0.0 {
+            10.0 * (self.heard_power / self.left_power).log10()
+        } else {
+            0.0
+        }
+    }
+}
