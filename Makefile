@@ -111,6 +111,14 @@ bench-loss:
 	@$(TARGET)/bench-audio/bin/python -m pip install --quiet pesq numpy scipy soundfile
 	@$(TARGET)/bench-audio/bin/python tests/bench_loss.py $(TARGET)/demo/examples/loop assets/ahoy.wav
 
+# Echo and near speech in simulated rooms, by our chain and by WebRTC's.
+bench-room:
+	@.ci/setup bench
+	@$(CARGO) build --profile demo -p ahoy-media --example room
+	@test -x $(TARGET)/bench-audio/bin/python || python3 -m venv $(TARGET)/bench-audio
+	@$(TARGET)/bench-audio/bin/python -m pip install --quiet pesq numpy scipy soundfile
+	@$(TARGET)/bench-audio/bin/python tests/bench_room.py $(TARGET)/demo/examples/room assets/ahoy.wav assets/ahoy.wav
+
 help:
 	@sed -n 's/^# \(.*\)/\1/p' Makefile | head -n 4
 	@echo "make lint              what make test leaves to lint: benches, fuzz targets, bare supernode, docs"
@@ -121,5 +129,6 @@ help:
 	@echo "make baselines         renew what simulated calls are compared with"
 	@echo "make bench-audio       PESQ of real calls"
 	@echo "make bench-loss        PESQ on lossy lines, with each way to repair loss"
+	@echo "make bench-room        echo and near speech in rooms, beside WebRTC's canceller"
 	@echo "make deps              licences, sources, bans and use of the dependencies"
 	@echo "make fuzz              each fuzz target for FUZZ_SECONDS (60)"

@@ -19,6 +19,7 @@ pub mod playout;
 pub mod reference;
 pub mod resample;
 pub mod ring;
+pub mod room;
 pub mod sink;
 pub mod source;
 #[cfg(test)]

@@ -160,7 +160,11 @@ fn neither_sending_nor_receiving_allocates_in_any_weather() {
 fn neither_the_microphone_nor_the_speaker_allocates_with_everything_on() {
     let (writer, reader) = reference();
     let mut capture = CaptureLoop::new(Some(Voice {
-        processor: Box::new(Chain::new(VoiceConfig::default())),
+        processor: Box::new(Chain::new(VoiceConfig {
+            click_suppression: true,
+            voice_gate: true,
+            ..VoiceConfig::default()
+        })),
         reference: Some(reader),
     }));
     let (mut microphone, ring_reader) = ring(48_000);

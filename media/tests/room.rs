@@ -227,6 +227,126 @@ fn while_both_talk_the_near_voice_is_kept_and_the_far_one_is_not() {
 }
 
 #[test]
+fn while_both_talk_clocks_may_drift_apart() {
+    for drift_ppm in [200.0, -200.0] {
+        let mut near = speech(7.3, 16.0);
+        near[..6 * 48_000].fill(0.0);
+        let scene = Scene {
+            drift_ppm,
+            ..Scene::new(speech(0.0, 16.0), near)
+        };
+        let wanted = wanted(&scene);
+        let (microphone, _) = scene.run(ours(VoiceConfig {
+            high_pass: true,
+            ..VoiceConfig::OFF
+        }));
+        let before = similarity_db(&wanted, &microphone, 0, 6.5, 16.0);
+        let after = |config| {
+            let (output, _) = scene.run(ours(config));
+            similarity_db(&wanted, &output, CHAIN_DELAY, 6.5, 16.0)
+        };
+        let on = after(voice());
+        let off = after(with_echo(|echo| echo.drift_correction = false));
+        println!(
+            "{drift_ppm} ppm: {before:.1} dB unprocessed, {on:.1} dB, uncorrected {off:.1} dB"
+        );
+        assert!(on >= before + 4.0, "{before:.1} dB became {on:.1} dB");
+        assert!(off < on, "without the correction: {off:.1} dB");
+    }
+}
+
+#[test]
+fn a_voice_that_is_loud_enough_is_not_touched_by_the_gain() {
+    for scale in [0.6, 1.0, 2.0] {
+        let near: Vec<f32> = speech(7.3, 12.0).iter().map(|s| scale * s).collect();
+        let scene = Scene {
+            echo_db: None,
+            near,
+            ..Scene::new(speech(0.0, 12.0), Vec::new())
+        };
+        let (with, stats) = scene.run(ours(VoiceConfig::default()));
+        let (without, _) = scene.run(ours(voice()));
+        assert!(with == without, "{scale}: every sample is the same");
+        assert_eq!(stats.voice.gain_db, 0.0, "{scale}");
+    }
+}
+
+#[test]
+fn a_far_side_that_pauses_leaves_the_echo_known() {
+    let mut far = speech(0.0, 16.0);
+    far[5 * 48_000..10 * 48_000].fill(0.0);
+    let scene = Scene::new(far, Vec::new());
+    let (microphone, _) = scene.run(None);
+    let (output, stats) = scene.run(ours(voice()));
+    let erle = enhancement_db(&microphone, &output, 10.3, 12.0);
+    println!("{erle:.1} dB, {:?}", stats.voice);
+    assert_eq!(stats.voice.room_changes, 0);
+    assert!(erle >= 25.0, "{erle:.1} dB");
+}
+
+#[test]
+fn keys_are_softened_and_words_are_not() {
+    let mut near = speech(7.3, 12.0);
+    near[..6 * 48_000].fill(0.0);
+    let mut random = Random::new(11);
+    for key in 0..18 {
+        let at = 30_000 + key * 14_000;
+        for (n, sample) in near[at..at + 480].iter_mut().enumerate() {
+            let decay = (-(n as f64) / 96.0).exp();
+            *sample += (0.15 * decay * random.next()) as f32;
+        }
+    }
+    let scene = Scene {
+        echo_db: None,
+        near,
+        ..far_alone()
+    };
+    let run = |click_suppression| {
+        scene.run(ours(VoiceConfig {
+            click_suppression,
+            ..VoiceConfig::OFF
+        }))
+    };
+    let (off, _) = run(false);
+    let (on, stats) = run(true);
+    let keys = 10.0 * (energy(&off[24_000..280_000]) / energy(&on[24_000..280_000])).log10();
+    let words = similarity_db(&off, &on, 120, 6.0, 12.0);
+    println!(
+        "keys {keys:.1} dB softer, words {words:.1} dB, {} keys",
+        stats.voice.clicks
+    );
+    assert!(keys >= 6.0, "{keys:.1} dB");
+    assert!(words >= 15.0, "{words:.1} dB");
+    assert!(stats.voice.clicks >= 15, "{} keys", stats.voice.clicks);
+}
+
+#[test]
+fn behind_the_gate_there_is_silence_until_somebody_speaks() {
+    let mut near = speech(7.3, 12.0);
+    near[..4 * 48_000].fill(0.0);
+    let scene = Scene {
+        echo_db: None,
+        near,
+        ..far_alone()
+    };
+    let run = |voice_gate| {
+        scene.run(ours(VoiceConfig {
+            voice_gate,
+            ..VoiceConfig::OFF
+        }))
+    };
+    let (off, _) = run(false);
+    let (on, stats) = run(true);
+    let pause = 48_000..190_000;
+    assert_eq!(energy(&on[pause.clone()]), 0.0);
+    assert!(energy(&off[pause]) > 0.0, "without it the room is heard");
+    let words = similarity_db(&off, &on, 0, 4.0, 12.0);
+    println!("{words:.1} dB, {} blocks closed", stats.voice.gated_blocks);
+    assert!(words >= 25.0, "{words:.1} dB");
+    assert!((300..700).contains(&stats.voice.gated_blocks));
+}
+
+#[test]
 fn steady_noise_is_turned_down_and_the_voice_is_not() {
     let mut near = speech(7.3, 12.0);
     near[..4 * 48_000].fill(0.0);
@@ -239,10 +359,16 @@ fn steady_noise_is_turned_down_and_the_voice_is_not() {
     let wanted = wanted(&scene);
     let (microphone, _) = scene.run(None);
     for (noise_suppression, name) in [(true, "on"), (false, "off")] {
-        let (output, _) = scene.run(ours(VoiceConfig {
+        let (output, stats) = scene.run(ours(VoiceConfig {
             noise_suppression,
             ..voice()
         }));
+        let noise_dbfs = stats.voice.noise_dbfs;
+        assert_eq!(noise_dbfs.is_some(), noise_suppression);
+        assert!(
+            noise_dbfs.is_none_or(|level| (-48.0..-42.0).contains(&level)),
+            "{noise_dbfs:?}"
+        );
         let quieter = enhancement_db(&microphone, &output, 2.0, 3.5);
         let similarity = similarity_db(&wanted, &output, CHAIN_DELAY, 4.5, 11.5);
         println!("{name}: noise {quieter:.1} dB quieter, voice {similarity:.1} dB");

@@ -2,13 +2,14 @@
 //! it is brought to a level.
 //!
 //! ```text
-//! microphone -> high-pass -> echo filter -> suppressor (residual echo, noise) -> gain -> codec
+//! microphone -> high-pass -> echo filter -> suppressor (residual echo, noise) -> clicks -> gain -> gate -> codec
 //!                                ^
 //!     speaker <- mix ------------+  what was handed to the speaker, by `reference`
 //! ```
 //!
-//! Each stage has a switch. Without any the sound passes through as it is, without delay; the echo filter costs 2 ms,
-//! the suppressor 10 ms. Where there is no echo, with a headset, the filter steps aside by itself.
+//! Each stage has a switch; those against clicks and for the gate are off unless somebody wants them. Without any the
+//! sound passes through as it is, without delay; the echo filter costs 2 ms, the suppressor 10 ms, that against clicks
+//! 2.5 ms. Where there is no echo, with a headset, the filter steps aside by itself.
 //!
 //! A [`VoiceProcessor`] takes blocks and has neither clock nor thread. [`Chain`] is ours; the tests hold WebRTC's beside
 //! it.
@@ -16,10 +17,13 @@
 mod alignment;
 mod bands;
 mod chain;
+mod clicks;
 mod echo_filter;
 mod gain;
+mod gate;
 mod high_pass;
 mod presence;
+mod speech;
 mod suppressor;
 
 use std::fmt;
@@ -39,6 +43,10 @@ pub struct VoiceConfig {
     pub noise_suppression: bool,
     /// Brings a quiet or loud voice to a usual level.
     pub gain_control: bool,
+    /// Takes the edge off keys that are struck while nobody speaks.
+    pub click_suppression: bool,
+    /// Sends silence while nobody speaks.
+    pub voice_gate: bool,
     /// How the echo is taken out.
     pub echo: EchoConfig,
 }
@@ -50,6 +58,8 @@ impl VoiceConfig {
         echo_cancellation: false,
         noise_suppression: false,
         gain_control: false,
+        click_suppression: false,
+        voice_gate: false,
         echo: EchoConfig {
             residual_suppression: true,
             absence_detection: true,
@@ -66,9 +76,16 @@ impl VoiceConfig {
             echo_cancellation,
             noise_suppression,
             gain_control,
+            click_suppression,
+            voice_gate,
             echo: _,
         } = *self;
-        !(high_pass || echo_cancellation || noise_suppression || gain_control)
+        !(high_pass
+            || echo_cancellation
+            || noise_suppression
+            || gain_control
+            || click_suppression
+            || voice_gate)
     }
 }
 
@@ -112,6 +129,14 @@ pub struct VoiceStats {
     /// How much faster than the microphone's the speaker's clock seems to run, beyond what the workers correct already,
     /// in parts per million.
     pub drift_ppm: f64,
+    /// Level of the steady noise, in dBFS, where that is looked for.
+    pub noise_dbfs: Option<f32>,
+    /// By how much the voice is turned up now, in decibels.
+    pub gain_db: f32,
+    /// Keys that were heard and softened.
+    pub clicks: u64,
+    /// Blocks of which nothing was sent, because nobody spoke.
+    pub gated_blocks: u64,
 }
 
 /// Makes a voice fit to be sent.

@@ -5,7 +5,7 @@
     reason = "a scene that cannot be played is a failed test"
 )]
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use ahoy_media::audio::{
     BLOCK_DURATION, BLOCK_SAMPLES, Block, SILENCE,
@@ -14,9 +14,9 @@ use ahoy_media::audio::{
     playout::{Playout, PlayoutLoop},
     reference::reference,
     ring::ring,
+    room::{Room, impulse_response},
     voice::VoiceProcessor,
 };
-use realfft::{ComplexToReal, RealFftPlanner, RealToComplex, num_complex::Complex};
 
 const RATE_HZ: f64 = 48_000.0;
 
@@ -33,121 +33,6 @@ impl Random {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         2.0 * (self.0 >> 11) as f64 / (1u64 << 53) as f64 - 1.0
-    }
-}
-
-/// What the room does to the sound from the speaker: the image method (Allen, Berkley 1979) in a room of
-/// 5 m x 4 m x 2.7 m, speaker and microphone 60 cm apart on a desk.
-pub(crate) fn room_response(reverberation_seconds: f64, seed: u64) -> Vec<f32> {
-    let room = [5.0, 4.0, 2.7];
-    let microphone = [2.0, 1.7, 0.9];
-    let speaker = [2.5, 2.0, 1.0];
-    let volume: f64 = room.iter().product();
-    let surface = 2.0 * (room[0] * room[1] + room[1] * room[2] + room[2] * room[0]);
-    // Eyring's formula for the reflection of walls that give this reverberation.
-    let absorbed = 1.0 - (-0.161 * volume / (surface * reverberation_seconds)).exp();
-    let reflection = (1.0 - absorbed).sqrt();
-    let speed = 343.0;
-    let length = (reverberation_seconds * RATE_HZ) as usize;
-    let reach = speed * reverberation_seconds;
-    let mut random = Random::new(seed);
-    let mut response = vec![0.0f64; length + 8];
-    let orders = room.map(|side| (reach / (2.0 * side)).ceil() as i32);
-    for nx in -orders[0]..=orders[0] {
-        for ny in -orders[1]..=orders[1] {
-            for nz in -orders[2]..=orders[2] {
-                for flips in 0..8 {
-                    let (mut distance, mut bounces) = (0.0, 0);
-                    for (axis, n) in [nx, ny, nz].into_iter().enumerate() {
-                        let flip = flips >> axis & 1;
-                        let sign = f64::from(1 - 2 * flip);
-                        let image = sign * speaker[axis] + 2.0 * f64::from(n) * room[axis];
-                        // Walls are not quite straight, which keeps the images from falling into step.
-                        let jitter = 0.05 * random.next();
-                        distance += (image - microphone[axis] + jitter).powi(2);
-                        bounces += (n - flip).abs() + n.abs();
-                    }
-                    let distance = distance.sqrt().max(0.1);
-                    let at = distance / speed * RATE_HZ;
-                    let index = at as usize;
-                    if index < length {
-                        let gain = reflection.powi(bounces) / distance;
-                        let rest = at - index as f64;
-                        response[index] += gain * (1.0 - rest);
-                        response[index + 1] += gain * rest;
-                    }
-                }
-            }
-        }
-    }
-    // A loudspeaker gives nothing below 100 Hz.
-    let (mut before, mut out) = (0.0, 0.0);
-    let keep = 1.0 - std::f64::consts::TAU * 100.0 / RATE_HZ;
-    response
-        .iter()
-        .map(|&x| {
-            out = keep * (out + x - before);
-            before = x;
-            out as f32
-        })
-        .collect()
-}
-
-/// Convolution of a stream, 10 ms at a time.
-struct Convolver {
-    forward: Arc<dyn RealToComplex<f32>>,
-    inverse: Arc<dyn ComplexToReal<f32>>,
-    response: Vec<Vec<Complex<f32>>>,
-    inputs: Vec<Vec<Complex<f32>>>,
-    before: Block,
-    head: usize,
-}
-
-impl Convolver {
-    fn new(response: &[f32]) -> Self {
-        let mut planner = RealFftPlanner::new();
-        let forward = planner.plan_fft_forward(2 * BLOCK_SAMPLES);
-        let inverse = planner.plan_fft_inverse(2 * BLOCK_SAMPLES);
-        let response: Vec<_> = response
-            .chunks(BLOCK_SAMPLES)
-            .map(|piece| {
-                let mut time = forward.make_input_vec();
-                time[..piece.len()].copy_from_slice(piece);
-                let mut spectrum = forward.make_output_vec();
-                forward.process(&mut time, &mut spectrum).unwrap();
-                spectrum
-            })
-            .collect();
-        Self {
-            inputs: vec![forward.make_output_vec(); response.len()],
-            forward,
-            inverse,
-            response,
-            before: SILENCE,
-            head: 0,
-        }
-    }
-
-    fn run(&mut self, block: &Block) -> Block {
-        let count = self.response.len();
-        self.head = (self.head + count - 1) % count;
-        let mut time = self.forward.make_input_vec();
-        time[..BLOCK_SAMPLES].copy_from_slice(&self.before);
-        time[BLOCK_SAMPLES..].copy_from_slice(block);
-        self.before = *block;
-        let input = &mut self.inputs[self.head];
-        self.forward.process(&mut time, input).unwrap();
-        let mut sum = vec![Complex::<f32>::default(); BLOCK_SAMPLES + 1];
-        for (n, response) in self.response.iter().enumerate() {
-            let input = &self.inputs[(self.head + n) % count];
-            for ((sum, x), h) in sum.iter_mut().zip(input).zip(response) {
-                *sum += x * h;
-            }
-        }
-        sum[0].im = 0.0;
-        sum[BLOCK_SAMPLES].im = 0.0;
-        self.inverse.process(&mut sum, &mut time).unwrap();
-        std::array::from_fn(|n| time[BLOCK_SAMPLES + n] / (2 * BLOCK_SAMPLES) as f32)
     }
 }
 
@@ -198,7 +83,7 @@ impl Scene {
         &self,
         processor: Option<Box<dyn VoiceProcessor>>,
     ) -> (Vec<f32>, CaptureLoopStats) {
-        let mut room = Convolver::new(&self.response());
+        let mut room = Room::new(&self.response());
         let mut random = Random::new(self.seed);
         let noise = 10f64.powf(self.noise_dbfs / 20.0) * 3f64.sqrt();
         let (writer, reader) = reference();
@@ -243,7 +128,7 @@ impl Scene {
                     *sample = (3.0 * *sample).tanh() / 3.0;
                 }
             }
-            let heard = room.run(&buffer);
+            let heard = room.pass(&buffer);
             echo[tick * BLOCK_SAMPLES..][..BLOCK_SAMPLES].copy_from_slice(&heard);
 
             let mut far = SILENCE;
@@ -280,15 +165,15 @@ impl Scene {
         let Some(echo_db) = self.echo_db else {
             return vec![0.0; BLOCK_SAMPLES];
         };
-        let response = room_response(self.reverberation_seconds, self.seed);
+        let response = impulse_response(self.reverberation_seconds, self.seed);
         // Speech has most of its power below 1 kHz: measured with itself.
-        let mut probe = Convolver::new(&response);
+        let mut probe = Room::new(&response);
         let (mut input, mut heard) = (0.0f64, 0.0f64);
         for tick in 0..self.far.len() / BLOCK_SAMPLES {
             let mut block = SILENCE;
             copy_block(&self.far, tick, &mut block);
             input += energy(&block);
-            heard += energy(&probe.run(&block));
+            heard += energy(&probe.pass(&block));
         }
         let scale = (input / heard.max(1e-12) * 10f64.powf(echo_db / 10.0)).sqrt() as f32;
         response.iter().map(|tap| scale * tap).collect()

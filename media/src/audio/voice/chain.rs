@@ -5,8 +5,10 @@ use super::{
     EchoState, VoiceConfig, VoiceProcessor, VoiceStats,
     alignment::Alignment,
     bands::{Decimator, Delay, Interpolator},
+    clicks::Clicks,
     echo_filter::{EchoFilter, LOW_SAMPLES, LowBlock},
     gain::Gain,
+    gate::Gate,
     high_pass::HighPass,
     presence::{Finding, Presence},
     suppressor::Suppressor,
@@ -36,7 +38,9 @@ pub struct Chain {
     high_pass: Option<HighPass>,
     echo: Option<Box<EchoStage>>,
     suppressor: Option<Box<Suppressor>>,
+    clicks: Option<Box<Clicks>>,
     gain: Option<Gain>,
+    gate: Option<Gate>,
     /// Power of the last blocks before and after the echo was taken out.
     heard_power: f32,
     kept_power: f32,
@@ -55,7 +59,9 @@ impl Chain {
                 .echo_cancellation
                 .then(|| Box::new(EchoStage::new(config))),
             suppressor: suppresses.then(|| Box::new(Suppressor::new(config.noise_suppression))),
+            clicks: config.click_suppression.then(|| Box::new(Clicks::new())),
             gain: config.gain_control.then(Gain::new),
+            gate: config.voice_gate.then(Gate::new),
             heard_power: 0.0,
             kept_power: 0.0,
             blocks: 0,
@@ -94,7 +100,9 @@ impl VoiceProcessor for Chain {
                 suppressor.forget_leak();
             }
             if let Some(suppressor) = &mut self.suppressor {
-                let cares = echo.config.echo.residual_suppression && echo.share > 0.0;
+                let cares = echo.config.echo.residual_suppression
+                    && echo.share > 0.0
+                    && !echo.filter.is_idle();
                 let missed = cares.then(|| (&echo.echo, echo.filter.residual()));
                 suppressor.run(block, missed);
             }
@@ -102,8 +110,15 @@ impl VoiceProcessor for Chain {
             suppressor.run(block, None);
         }
         self.kept_power = followed(self.kept_power, block);
+        let near = self.kept_power > NEAR_SHARE * self.heard_power;
+        if let Some(clicks) = &mut self.clicks {
+            clicks.run(block);
+        }
         if let Some(gain) = &mut self.gain {
-            gain.run(block, self.kept_power > NEAR_SHARE * self.heard_power);
+            gain.run(block, near);
+        }
+        if let Some(gate) = &mut self.gate {
+            gate.run(block, near);
         }
     }
 
@@ -114,19 +129,23 @@ impl VoiceProcessor for Chain {
     }
 
     fn stats(&self) -> VoiceStats {
-        let blocks = self.blocks;
+        let stats = VoiceStats {
+            blocks: self.blocks,
+            noise_dbfs: self.suppressor.as_ref().and_then(|s| s.noise_dbfs()),
+            gain_db: self.gain.as_ref().map_or(0.0, Gain::db),
+            clicks: self.clicks.as_ref().map_or(0, |clicks| clicks.count()),
+            gated_blocks: self.gate.as_ref().map_or(0, Gate::closed_blocks),
+            ..VoiceStats::default()
+        };
         match &self.echo {
             Some(echo) => VoiceStats {
-                blocks,
                 echo: echo.presence.state(),
                 cancelled_db: echo.cancelled_db(),
                 room_changes: echo.room_changes,
                 drift_ppm: echo.alignment.ppm(),
+                ..stats
             },
-            None => VoiceStats {
-                blocks,
-                ..VoiceStats::default()
-            },
+            None => stats,
         }
     }
 }

@@ -69,6 +69,8 @@ pub(super) struct EchoFilter {
     residual: Vec<f32>,
     before: LowBlock,
     next_constrained: usize,
+    /// Blocks since anything was heard from the speaker.
+    silent_blocks: usize,
     /// Power that may appear out of nothing, per bin, partition and block.
     curiosity: f32,
 }
@@ -102,6 +104,8 @@ impl EchoFilter {
             residual: vec![0.0; STRIDE],
             before: [0.0; LOW_SAMPLES],
             next_constrained: 0,
+            // Nothing has been heard yet.
+            silent_blocks: PARTITIONS + 1,
             curiosity: 0.0,
         }
     }
@@ -131,6 +135,18 @@ impl EchoFilter {
 
     /// Takes the next 10 ms of the reference and tells the echo that is expected with it.
     pub(super) fn estimate(&mut self, reference: &LowBlock, echo: &mut LowBlock) {
+        let power: f32 = reference.iter().map(|sample| sample * sample).sum();
+        if power > FLOOR {
+            self.silent_blocks = 0;
+        } else {
+            self.silent_blocks = self.silent_blocks.saturating_add(1);
+            if self.is_idle() {
+                // Nothing of it rings any more, and nothing can be learnt.
+                self.fall_silent();
+                echo.fill(0.0);
+                return;
+            }
+        }
         self.head = (self.head + PARTITIONS - 1) % PARTITIONS;
         self.time[..LOW_SAMPLES].copy_from_slice(&self.before);
         self.time[LOW_SAMPLES..].copy_from_slice(reference);
@@ -148,9 +164,9 @@ impl EchoFilter {
         for partition in 0..PARTITIONS {
             let x = self.slot(partition);
             let w = partition * STRIDE;
-            let (x_re, x_im) = (&self.x_re[x..x + STRIDE], &self.x_im[x..x + STRIDE]);
-            let (w_re, w_im) = (&self.w_re[w..w + STRIDE], &self.w_im[w..w + STRIDE]);
-            let uncertainty = &self.uncertainty[w..w + STRIDE];
+            let (x_re, x_im) = (row(&self.x_re, x), row(&self.x_im, x));
+            let (w_re, w_im) = (row(&self.w_re, w), row(&self.w_im, w));
+            let uncertainty = row(&self.uncertainty, w);
             for bin in 0..STRIDE {
                 sum_re[bin] += x_re[bin] * w_re[bin] - x_im[bin] * w_im[bin];
                 sum_im[bin] += x_re[bin] * w_im[bin] + x_im[bin] * w_re[bin];
@@ -166,6 +182,20 @@ impl EchoFilter {
         echo.copy_from_slice(&self.time[LOW_SAMPLES..]);
     }
 
+    /// Whether the speaker has been silent for so long that there is no echo.
+    pub(super) fn is_idle(&self) -> bool {
+        self.silent_blocks > PARTITIONS
+    }
+
+    fn fall_silent(&mut self) {
+        if self.silent_blocks == PARTITIONS + 1 {
+            self.x_re.fill(0.0);
+            self.x_im.fill(0.0);
+            self.residual.fill(0.0);
+            self.before.fill(0.0);
+        }
+    }
+
     /// Power of the echo that the last estimate is expected to have missed, per bin, as a block's transform has it.
     pub(super) fn residual(&self) -> &[f32] {
         &self.residual[..LOW_BINS]
@@ -173,6 +203,9 @@ impl EchoFilter {
 
     /// Learns from what the last estimate left over.
     pub(super) fn adapt(&mut self, error: &LowBlock) {
+        if self.is_idle() {
+            return;
+        }
         self.time[..LOW_SAMPLES].fill(0.0);
         self.time[LOW_SAMPLES..].copy_from_slice(error);
         self.transform();
@@ -192,10 +225,9 @@ impl EchoFilter {
         for partition in 0..PARTITIONS {
             let x = self.slot(partition);
             let w = partition * STRIDE;
-            let (x_re, x_im) = (&self.x_re[x..x + STRIDE], &self.x_im[x..x + STRIDE]);
-            let w_re = &mut self.w_re[w..w + STRIDE];
-            let w_im = &mut self.w_im[w..w + STRIDE];
-            let uncertainty = &mut self.uncertainty[w..w + STRIDE];
+            let (x_re, x_im) = (row(&self.x_re, x), row(&self.x_im, x));
+            let (w_re, w_im) = (row_mut(&mut self.w_re, w), row_mut(&mut self.w_im, w));
+            let uncertainty = row_mut(&mut self.uncertainty, w);
             for bin in 0..STRIDE {
                 let gain = uncertainty[bin] * scale[bin];
                 w_re[bin] += gain * (x_re[bin] * e_re[bin] + x_im[bin] * e_im[bin]);
@@ -248,4 +280,17 @@ impl EchoFilter {
             *value /= FFT_SAMPLES as f32;
         }
     }
+}
+
+/// A partition's bins. Their number is known to the compiler, which then does several at once.
+fn row(all: &[f32], at: usize) -> &[f32; STRIDE] {
+    all[at..]
+        .first_chunk()
+        .expect("there are as many rows as partitions")
+}
+
+fn row_mut(all: &mut [f32], at: usize) -> &mut [f32; STRIDE] {
+    all[at..]
+        .first_chunk_mut()
+        .expect("there are as many rows as partitions")
 }

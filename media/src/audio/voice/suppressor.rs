@@ -178,6 +178,16 @@ impl Suppressor {
         }
     }
 
+    /// Level of the noise, where that is taken out and known.
+    pub(super) fn noise_dbfs(&self) -> Option<f32> {
+        if !self.against_noise || !self.noise_known {
+            return None;
+        }
+        // A window has half of its samples' power, and each bin stands for two but the first and the last.
+        let power = 4.0 * self.noise.iter().sum::<f32>() / (WINDOW * WINDOW) as f32;
+        Some(10.0 * power.max(1e-12).log10())
+    }
+
     /// The filter begins anew: what it leaves over is not known any more.
     pub(super) fn forget_leak(&mut self) {
         self.leak = [Least::new(1.0); BAND_COUNT];
