@@ -223,6 +223,31 @@ pub struct AudioReport {
     /// How it sounded, compared with what was said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<Score>,
+    /// What was done to our own voice before it was sent; only where it came from a microphone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub voice: Option<VoiceReport>,
+}
+
+/// What was done to the microphone's sound.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct VoiceReport {
+    /// `present`: the speaker was heard in the microphone, and taken out. `absent`: it was not, and nothing was done.
+    /// `unknown`: nobody spoke for long enough to tell. `off`: not looked for.
+    pub echo: String,
+    /// By how much the echo canceller's filter made the microphone quieter, in decibels; only with an echo.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cancelled_db: Option<f32>,
+    /// How often the filter began anew because the echo came by another way.
+    pub room_changes: u64,
+    /// Level of the steady noise that was taken out, in dBFS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noise_dbfs: Option<f32>,
+    /// By how much the voice was turned up at the end, in decibels.
+    pub gain_db: f32,
+    /// Keys that were heard and softened.
+    pub clicks: u64,
+    /// For how long nothing was sent because nobody spoke, in milliseconds.
+    pub gated_ms: u64,
 }
 
 /// Audio packets.

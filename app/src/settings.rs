@@ -4,6 +4,8 @@
 
 use std::{fmt, fs, io, path::PathBuf};
 
+#[cfg(feature = "voice")]
+use ahoy_media::audio::voice::VoiceConfig;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
@@ -116,6 +118,22 @@ pub struct Settings {
     pub lan_discovery: bool,
     /// Guesses ports where no direct way to the other side is found otherwise; that costs some hundred flows.
     pub guess_ports: bool,
+    /// Takes out of the microphone's sound what comes from the speaker.
+    pub echo_cancellation: bool,
+    /// Takes steady noise out of it.
+    pub noise_suppression: bool,
+    /// Brings a quiet or loud voice to a usual level.
+    pub gain_control: bool,
+    /// Takes hum and rumble out of it.
+    pub high_pass: bool,
+    /// Softens keys that are struck while nobody speaks.
+    pub click_suppression: bool,
+    /// Sends silence while nobody speaks.
+    pub voice_gate: bool,
+    /// Begins calls with the microphone muted: `ahoy ctl ptt-down` and `ptt-up` let it be heard.
+    pub push_to_talk: bool,
+    /// Sends the microphone's sound as it is, whatever else is set: for music.
+    pub music: bool,
     /// Where to register, best first; `ahoy-node:` links.
     #[serde(serialize_with = "write_homes", deserialize_with = "read_homes")]
     pub homes: Vec<NodeLink>,
@@ -135,6 +153,14 @@ impl Default for Settings {
             port_mapping: true,
             lan_discovery: true,
             guess_ports: true,
+            echo_cancellation: true,
+            noise_suppression: true,
+            gain_control: true,
+            high_pass: true,
+            click_suppression: false,
+            voice_gate: false,
+            push_to_talk: false,
+            music: false,
             homes: vec![],
             proxy: None,
         }
@@ -170,6 +196,24 @@ impl Settings {
             path,
             source: Box::new(source),
         })
+    }
+
+    /// What is done to the microphone's sound.
+    #[cfg(feature = "voice")]
+    #[must_use]
+    pub fn voice(&self) -> VoiceConfig {
+        if self.music {
+            return VoiceConfig::OFF;
+        }
+        VoiceConfig {
+            high_pass: self.high_pass,
+            echo_cancellation: self.echo_cancellation,
+            noise_suppression: self.noise_suppression,
+            gain_control: self.gain_control,
+            click_suppression: self.click_suppression,
+            voice_gate: self.voice_gate,
+            ..VoiceConfig::default()
+        }
     }
 
     /// Replaces the profile's settings.
@@ -266,6 +310,26 @@ mod tests {
             outcome,
             Err(SettingsError::Newer { version: 2, .. })
         ));
+    }
+
+    #[cfg(feature = "voice")]
+    #[test]
+    fn each_stage_for_the_voice_has_its_switch_and_music_has_none_of_them() {
+        let (_dir, outcome) = with("echo_cancellation = false\n");
+        let expected = VoiceConfig {
+            echo_cancellation: false,
+            ..VoiceConfig::default()
+        };
+        assert_eq!(outcome.unwrap().voice(), expected);
+        let (_dir, outcome) = with("music = true\n");
+        assert!(outcome.unwrap().voice().is_off());
+        let text = "noise_suppression = false\ngain_control = false\nhigh_pass = false\n";
+        let (_dir, outcome) = with(text);
+        let expected = VoiceConfig {
+            echo_cancellation: true,
+            ..VoiceConfig::OFF
+        };
+        assert_eq!(outcome.unwrap().voice(), expected);
     }
 
     #[test]

@@ -129,7 +129,7 @@ impl Calls {
             }
             Some(_) => return Err(CommandError::InCall),
         }
-        let common = Common::new(now, call, Direction::Outgoing, user);
+        let common = Common::new(now, call, Direction::Outgoing, user).muted(&self.config);
         let deadline = now + self.within_setup(self.config.lookup_timeout);
         let looking = LookingUp {
             deadline,
@@ -485,6 +485,16 @@ impl Common {
             held: false,
             revision: 0,
         }
+    }
+
+    /// With the microphone as calls begin.
+    fn muted(mut self, config: &CallConfig) -> Self {
+        if config.begins_muted {
+            self.muted = true;
+            // The other side takes it for unmuted until told.
+            self.revision = 1;
+        }
+        self
     }
 
     /// Their call, with what was set on ours.

@@ -444,6 +444,36 @@ fn mute_set_while_it_rings_holds_from_the_first_moment() {
 }
 
 #[test]
+fn with_push_to_talk_a_call_begins_muted_at_either_side() {
+    let mute = |actions: &[Action]| {
+        let set = |action: &Action, wanted| matches!(action, Action::SetLocalMedia { muted, .. } if *muted == wanted);
+        [true, false]
+            .into_iter()
+            .find(|&wanted| actions.iter().any(|action| set(action, wanted)))
+    };
+    for begins_muted in [false, true] {
+        let config = CallConfig {
+            begins_muted,
+            ..CallConfig::default()
+        };
+        let mut bench = Bench::new();
+        bench.calls = Calls::new(config);
+        bench.incoming(CALL, PHONE, PERSON);
+        assert_eq!(bench.calls.current().unwrap().muted, begins_muted);
+        bench.calls.accept(bench.now, CALL).unwrap();
+        let actions = bench.actions();
+        assert_eq!(mute(&actions), begins_muted.then_some(true));
+        bench.calls.set_muted(CALL, false).unwrap();
+        assert_eq!(mute(&bench.actions()), begins_muted.then_some(false));
+
+        let mut bench = Bench::new();
+        bench.calls.config_mut().begins_muted = begins_muted;
+        bench.calls.place(bench.now, CALL, PERSON).unwrap();
+        assert_eq!(bench.calls.current().unwrap().muted, begins_muted);
+    }
+}
+
+#[test]
 fn an_older_mute_state_does_not_undo_a_newer_one() {
     let mut bench = Bench::talking();
     let state = |revision, muted| Signal::MediaState {

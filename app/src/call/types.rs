@@ -30,6 +30,8 @@ pub struct CallConfig {
     pub setup_limit: Option<Duration>,
     /// Hang up this long after the first sound. `None`: talk as long as you like.
     pub talk_limit: Option<Duration>,
+    /// The microphone is muted until somebody unmutes it: push to talk.
+    pub begins_muted: bool,
 }
 
 impl Default for CallConfig {
@@ -43,6 +45,7 @@ impl Default for CallConfig {
             reconnect_timeout: Duration::from_secs(30),
             setup_limit: None,
             talk_limit: None,
+            begins_muted: false,
         }
     }
 }

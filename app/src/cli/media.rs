@@ -38,6 +38,38 @@ pub struct MediaFlags {
     /// Find nobody in the own network without a supernode, and be not found there.
     #[arg(long)]
     pub no_lan: bool,
+    /// What is left out of the microphone's processing.
+    #[command(flatten)]
+    pub voice: VoiceFlags,
+}
+
+/// What is done to the microphone's sound; what is not said here the settings say. Files are sent as they are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Args)]
+pub struct VoiceFlags {
+    /// Leave in what the microphone hears of the loudspeaker.
+    #[arg(long)]
+    pub no_aec: bool,
+    /// Leave noise in.
+    #[arg(long)]
+    pub no_ns: bool,
+    /// Leave the voice as loud as it is.
+    #[arg(long)]
+    pub no_agc: bool,
+    /// Leave hum and rumble in.
+    #[arg(long)]
+    pub no_hpf: bool,
+    /// Soften keys that are struck while nobody speaks.
+    #[arg(long)]
+    pub soften_keys: bool,
+    /// Send silence while nobody speaks.
+    #[arg(long)]
+    pub voice_gate: bool,
+    /// Begin with the microphone muted: `ahoy ctl ptt-down` and `ptt-up` let it be heard.
+    #[arg(long)]
+    pub push_to_talk: bool,
+    /// Send the microphone's sound as it is, whatever else is said.
+    #[arg(long)]
+    pub music: bool,
 }
 
 /// Where sound comes from.
@@ -85,6 +117,8 @@ pub struct MediaPlan {
     pub no_portmap: bool,
     /// Find nobody in the own network without a supernode, and be not found there.
     pub no_lan: bool,
+    /// What is left out of the microphone's processing.
+    pub voice: VoiceFlags,
 }
 
 /// Most supernodes named for one call: a device keeps two or three warm.
@@ -144,6 +178,7 @@ impl MediaFlags {
             ptime_millis: self.ptime,
             no_portmap: self.no_portmap,
             no_lan: self.no_lan,
+            voice: self.voice,
         })
     }
 }

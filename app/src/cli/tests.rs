@@ -94,7 +94,8 @@ fn a_call_is_planned_from_its_options() {
     std::fs::write(&wav, "").unwrap();
     let line = format!(
         "{} --for 8 --timeout 2.5 --report {}/r.json --json --audio-in {} --audio-out null \
-         --via {} --via {} --path relay --bitrate 24k --ptime 40 --no-portmap --no-lan",
+         --via {} --via {} --path relay --bitrate 24k --ptime 40 --no-portmap --no-lan \
+         --no-aec --music",
         eva(),
         folder.path().display(),
         wav.display(),
@@ -118,6 +119,11 @@ fn a_call_is_planned_from_its_options() {
             ptime_millis: Some(40),
             no_portmap: true,
             no_lan: true,
+            voice: VoiceFlags {
+                no_aec: true,
+                music: true,
+                ..VoiceFlags::default()
+            },
         },
     };
     assert_eq!(plan, expected);

@@ -11,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ahoy_media::loss::{Loss, Modes};
+use ahoy_media::{
+    audio::voice::{EchoState, VoiceStats},
+    loss::{Loss, Modes},
+};
 use ahoy_nat::{
     client::{NodeClient, RequestError},
     gather::{Gatherer, Lease},
@@ -56,7 +59,7 @@ use crate::{
     identity::safety_words,
     report::{
         AudioPackets, AudioReport, PathKind, Percentiles, Recovered, ReportBuilder, Search,
-        Security,
+        Security, VoiceReport,
     },
     signal::{AudioFeatures, FollowUp, MediaChoice, Signal, SignalMessage},
 };
@@ -870,6 +873,7 @@ impl Leg {
                 mouth_to_ear_ms: None,
                 longest_gap_ms: u64::try_from(received.longest_gap().as_millis()).ok(),
                 score: None,
+                voice: stats.voice.map(voice_report),
             },
         );
         report.set_loss(
@@ -931,6 +935,25 @@ fn modes_of(features: AudioFeatures) -> Modes {
         red: features.contains(AudioFeatures::RED),
         parity: features.contains(AudioFeatures::RED),
         dred: features.contains(AudioFeatures::DRED),
+    }
+}
+
+fn voice_report(stats: VoiceStats) -> VoiceReport {
+    let round = |decibels: f32| (decibels * 10.0).round() / 10.0;
+    let echo = match stats.echo {
+        EchoState::Off => "off",
+        EchoState::Unknown => "unknown",
+        EchoState::Present => "present",
+        EchoState::Absent => "absent",
+    };
+    VoiceReport {
+        echo: echo.into(),
+        cancelled_db: (stats.echo == EchoState::Present).then(|| round(stats.cancelled_db)),
+        room_changes: stats.room_changes,
+        noise_dbfs: stats.noise_dbfs.map(round),
+        gain_db: round(stats.gain_db),
+        clicks: stats.clicks,
+        gated_ms: stats.gated_blocks * 10,
     }
 }
 

@@ -16,10 +16,12 @@ use ahoy_media::{
         level::Level,
         neteq::{AudioKind, NetEqConfig, NetEqStats},
         opus::{Codec, EncoderConfig, FrameDuration, OpusError},
+        room::RoomDevices,
         sink::{AudioSink, NullSink},
         source::{AudioSource, SilenceSource},
         tone::ToneSource,
-        wav::{AtEnd, WavSink, WavSource},
+        voice::{VoiceConfig, VoiceStats},
+        wav::{AtEnd, WavSink, WavSource, read_all},
     },
     loss::{Loss, LossPolicy, Modes},
     pipeline::{
@@ -88,6 +90,11 @@ pub struct AudioSettings {
     /// What is inside the packets. Both sides of a call must have the same: nothing but a simulation has
     /// another one than Opus.
     pub codec: Codec,
+    /// What is done to the microphone's sound. Files are sent as they are: nobody is in a room with them.
+    pub voice: VoiceConfig,
+    /// Unless this is a room: a WAV file with its impulse response, in which files sound as if they were microphone and
+    /// speaker. Nothing but a simulation has one.
+    pub room: Option<PathBuf>,
 }
 
 impl Default for AudioSettings {
@@ -99,6 +106,8 @@ impl Default for AudioSettings {
             frame_millis: 20,
             protections: Modes::ALL,
             codec: Codec::Opus,
+            voice: VoiceConfig::default(),
+            room: None,
         }
     }
 }
@@ -180,6 +189,8 @@ pub struct MediaStats {
     pub level_in: f32,
     /// Level of theirs, dBFS.
     pub level_out: f32,
+    /// What was done to our voice; none without a microphone, and where everything is off.
+    pub voice: Option<VoiceStats>,
     /// Blocks the sink refused: a full disk.
     pub sink_errors: u64,
 }
@@ -246,6 +257,8 @@ struct Shared {
     send: Mutex<SendHalf>,
     recv: Mutex<RecvHalf>,
     sink_errors: Mutex<u64>,
+    /// Of files in a room; devices count for themselves.
+    voice: Mutex<Option<VoiceStats>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -256,7 +269,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug)]
 pub(super) struct Media {
     shared: Arc<Shared>,
-    _running: Running,
+    running: Running,
 }
 
 impl std::fmt::Debug for Shared {
@@ -265,11 +278,10 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// What keeps the sound going; dropped, not read.
+/// What keeps the sound going.
 #[derive(Debug)]
-#[expect(dead_code, reason = "its fields are held, not read")]
 enum Running {
-    Clocked(ahoy_transport::runtime::Task),
+    Clocked(#[expect(dead_code, reason = "held, not read")] ahoy_transport::runtime::Task),
     #[cfg(feature = "devices")]
     Devices(devices::Open),
 }
@@ -323,21 +335,26 @@ impl Media {
                 probe: probe.map(|probe| Arc::clone(&probe.heard)),
             }),
             sink_errors: Mutex::new(0),
+            voice: Mutex::new(None),
         });
         let source = open_source(&settings.input)?;
         let sink = open_sink(&settings.output)?;
         let running = match (source, sink) {
             (Source::Clocked(source), Sink::Clocked(sink)) => {
-                let run = run_clocked(Arc::clone(runtime), Arc::clone(&shared), source, sink);
+                let room = open_room(settings)?;
+                let run = run_clocked(Arc::clone(runtime), Arc::clone(&shared), source, sink, room);
                 Running::Clocked(runtime.spawn_task(run))
             }
             #[cfg(feature = "devices")]
-            (source, sink) => Running::Devices(devices::open(runtime, &shared, source, sink)?),
+            (source, sink) => Running::Devices(devices::open(
+                runtime,
+                &shared,
+                source,
+                sink,
+                settings.voice,
+            )?),
         };
-        Ok(Self {
-            shared,
-            _running: running,
-        })
+        Ok(Self { shared, running })
     }
 
     /// Sends silence, or sound again.
@@ -377,6 +394,11 @@ impl Media {
             first_audio: recv.first_audio,
             level_in: send.level,
             level_out: recv.level,
+            voice: match &self.running {
+                Running::Clocked(_) => *lock(&self.shared.voice),
+                #[cfg(feature = "devices")]
+                Running::Devices(open) => open.voice_stats(),
+            },
             sink_errors: *lock(&self.shared.sink_errors),
         }
     }
@@ -447,6 +469,16 @@ fn open_sink(output: &AudioOut) -> Result<Sink, MediaError> {
     })
 }
 
+/// The room in which files sound, if there is one, and what is done to what is heard there.
+fn open_room(settings: &AudioSettings) -> Result<Option<(RoomDevices, bool)>, MediaError> {
+    let Some(path) = &settings.room else {
+        return Ok(None);
+    };
+    let devices = RoomDevices::new(&read_all(path)?, settings.voice)
+        .map_err(|error| MediaError::Device(error.to_string()))?;
+    Ok(Some((devices, !settings.voice.is_off())))
+}
+
 #[cfg(not(feature = "devices"))]
 fn no_devices(flag: &str) -> MediaError {
     MediaError::Device(format!(
@@ -460,6 +492,7 @@ async fn run_clocked(
     shared: Arc<Shared>,
     mut source: Box<dyn AudioSource>,
     mut sink: ClockedSink,
+    mut room: Option<(RoomDevices, bool)>,
 ) {
     let mut spoken = SILENCE;
     let mut heard = SILENCE;
@@ -490,6 +523,10 @@ async fn run_clocked(
                 tracing::warn!(%error, "the recording stops");
             }
         }
+        if let Some((devices, processed)) = &mut room {
+            devices.run(&heard, &mut spoken);
+            *lock(&shared.voice) = processed.then(|| devices.stats().voice);
+        }
         lock(&shared.send).push(now, &spoken);
     }
 }
@@ -503,7 +540,10 @@ mod devices {
 
     use ahoy_media::audio::{
         Block, SILENCE,
+        capture::Voice,
         device::{AudioSystem, DeviceChoice, DeviceEvent, Microphone, Speaker},
+        reference::reference,
+        voice::{Chain, VoiceConfig, VoiceStats},
     };
     use ahoy_transport::runtime::{Runtime, RuntimeExt, Task};
 
@@ -515,6 +555,14 @@ mod devices {
         microphone: Option<Microphone>,
         speaker: Option<Speaker>,
         clocked: Option<Task>,
+        processed: bool,
+    }
+
+    impl Open {
+        pub(super) fn voice_stats(&self) -> Option<VoiceStats> {
+            let microphone = self.microphone.as_ref().filter(|_| self.processed)?;
+            Some(microphone.voice_stats())
+        }
     }
 
     fn log_event(event: DeviceEvent) {
@@ -545,20 +593,38 @@ mod devices {
         shared: &Arc<Shared>,
         source: Source,
         sink: Sink,
+        voice: VoiceConfig,
     ) -> Result<Open, MediaError> {
+        // Without a speaker there is nothing that could come back.
+        let voice = VoiceConfig {
+            echo_cancellation: voice.echo_cancellation && matches!(sink, Sink::Speaker),
+            ..voice
+        };
         let mut open = Open {
             microphone: None,
             speaker: None,
             clocked: None,
+            processed: !voice.is_off(),
+        };
+        let (writer, reader) = if voice.echo_cancellation {
+            let (writer, reader) = reference();
+            (Some(writer), Some(reader))
+        } else {
+            (None, None)
         };
         let mut file_source = None;
         match source {
             Source::Microphone => {
                 let (shared, runtime) = (Arc::clone(shared), Arc::clone(runtime));
                 let on_block = move |block: &Block| lock(&shared.send).push(runtime.now(), block);
-                let microphone = Microphone::open(
+                let voice = (!voice.is_off()).then(|| Voice {
+                    processor: Box::new(Chain::new(voice)),
+                    reference: reader,
+                });
+                let microphone = Microphone::open_with_voice(
                     AudioSystem::Best,
                     DeviceChoice::Default,
+                    voice,
                     on_block,
                     log_event,
                 )
@@ -579,9 +645,14 @@ mod devices {
                         lock(&shared.send).push(now, &spoken);
                     }
                 };
-                let speaker =
-                    Speaker::open(AudioSystem::Best, DeviceChoice::Default, pull, log_event)
-                        .map_err(|error| MediaError::Device(error.to_string()))?;
+                let speaker = Speaker::open_with_reference(
+                    AudioSystem::Best,
+                    DeviceChoice::Default,
+                    writer.filter(|_| open.microphone.is_some()),
+                    pull,
+                    log_event,
+                )
+                .map_err(|error| MediaError::Device(error.to_string()))?;
                 open.speaker = Some(speaker);
             }
             Sink::Clocked(sink) => {

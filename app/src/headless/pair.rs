@@ -311,6 +311,8 @@ fn person(
             protections: defaults.protections,
             bitrate_bps: script.bitrate_bps.unwrap_or(defaults.bitrate_bps),
             frame_millis: script.ptime_millis.unwrap_or(defaults.frame_millis),
+            voice: defaults.voice,
+            room: None,
         },
         answering,
         limits: CallConfig {

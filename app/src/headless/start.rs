@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use ahoy_media::audio::voice::VoiceConfig;
 use ahoy_nat::dial::Ways;
 use ahoy_transport::{
     identity::NodeAddress,
@@ -15,7 +16,7 @@ use tokio::sync::broadcast;
 
 use crate::{
     call::CallConfig,
-    cli::{AudioIn as CliAudioIn, AudioOut as CliAudioOut, CliError, Exit, MediaPlan},
+    cli::{AudioIn as CliAudioIn, AudioOut as CliAudioOut, CliError, Exit, MediaPlan, VoiceFlags},
     engine::{
         self, Ending,
         config::{Answering, EngineConfig, Me, PathPolicy, Reaching, Upkeep, ways},
@@ -98,6 +99,11 @@ pub(crate) async fn start(
         homes.push((link.0.clone(), addr));
     }
     let name = settings.name.clone().unwrap_or_default();
+    let voice = voice(media.voice, &settings);
+    let limits = CallConfig {
+        begins_muted: settings.push_to_talk || media.voice.push_to_talk,
+        ..limits
+    };
     let book = ProfileBook::new(
         store,
         Arc::clone(&runtime),
@@ -115,7 +121,7 @@ pub(crate) async fn start(
         homes: homes.clone(),
         path,
         proxy: proxy.clone(),
-        audio: audio(media, echo),
+        audio: audio(media, echo, voice),
         answering,
         limits: limits.clone(),
         // A call between two processes of one machine is a direct one too.
@@ -189,7 +195,34 @@ fn path_policy(asked: PathPolicy, settings: PathPolicy) -> PathPolicy {
     }
 }
 
-fn audio(media: &MediaPlan, echo: bool) -> AudioSettings {
+/// The command line only takes away from what the settings want, but for what is off of itself.
+fn voice(flags: VoiceFlags, settings: &Settings) -> VoiceConfig {
+    let VoiceFlags {
+        no_aec,
+        no_ns,
+        no_agc,
+        no_hpf,
+        soften_keys,
+        voice_gate,
+        push_to_talk: _,
+        music,
+    } = flags;
+    let set = settings.voice();
+    if music || settings.music {
+        return VoiceConfig::OFF;
+    }
+    VoiceConfig {
+        echo_cancellation: set.echo_cancellation && !no_aec,
+        noise_suppression: set.noise_suppression && !no_ns,
+        gain_control: set.gain_control && !no_agc,
+        high_pass: set.high_pass && !no_hpf,
+        click_suppression: set.click_suppression || soften_keys,
+        voice_gate: set.voice_gate || voice_gate,
+        ..set
+    }
+}
+
+fn audio(media: &MediaPlan, echo: bool, voice: VoiceConfig) -> AudioSettings {
     let defaults = AudioSettings::default();
     AudioSettings {
         input: match &media.audio_in {
@@ -209,5 +242,36 @@ fn audio(media: &MediaPlan, echo: bool) -> AudioSettings {
         frame_millis: media.ptime_millis.unwrap_or(defaults.frame_millis),
         protections: defaults.protections,
         codec: defaults.codec,
+        voice,
+        room: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_takes_stages_away_and_music_takes_all() {
+        let settings = Settings {
+            high_pass: false,
+            ..Settings::default()
+        };
+        let no_aec = VoiceFlags {
+            no_aec: true,
+            ..VoiceFlags::default()
+        };
+        let expected = VoiceConfig {
+            echo_cancellation: false,
+            high_pass: false,
+            ..VoiceConfig::default()
+        };
+        assert_eq!(voice(no_aec, &settings), expected);
+        let music = VoiceFlags {
+            music: true,
+            voice_gate: true,
+            ..VoiceFlags::default()
+        };
+        assert!(voice(music, &settings).is_off());
     }
 }

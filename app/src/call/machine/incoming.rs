@@ -116,7 +116,7 @@ impl Calls {
         media: &MediaCapabilities,
         alert: Alert,
     ) {
-        let mut common = Common::new(now, call, Direction::Incoming, from.user);
+        let mut common = Common::new(now, call, Direction::Incoming, from.user).muted(&self.config);
         let Some(media) = self.config.media.negotiate(media) else {
             self.send(
                 call,
