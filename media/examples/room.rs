@@ -133,6 +133,15 @@ fn main() {
             },
         ),
         (
+            "booth",
+            Scene {
+                echo_db: None,
+                near: voice.clone(),
+                noise_dbfs: -90.0,
+                ..base.clone()
+            },
+        ),
+        (
             "quiet-far",
             Scene {
                 far: vec![0.0; far.len()],

@@ -28,7 +28,7 @@ const DOWN_DB_PER_SECOND: f32 = 12.0;
 
 /// Speech over which its level is averaged, and how much of it there must have been first, in blocks.
 const AVERAGE_BLOCKS: u32 = 300;
-const FIRST_BLOCKS: u32 = 80;
+const FIRST_BLOCKS: u32 = 150;
 
 /// Peaks that were turned up bend from here on, so that they end below full scale.
 const KNEE: f32 = 0.7;

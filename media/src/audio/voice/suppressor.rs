@@ -32,6 +32,11 @@ const ECHO_FLOOR: f32 = 0.005;
 /// The least gain against noise: -15 dB. Less leaves more noise, more takes consonants along.
 const NOISE_FLOOR: f32 = 0.18;
 
+/// Noise below this is heard by nobody, and taking it out would only cost speech: nothing is done about it. Ten decibels
+/// louder all is done that can be.
+const INAUDIBLE_NOISE_DBFS: f32 = -80.0;
+const AUDIBLE_NOISE_DBFS: f32 = -70.0;
+
 /// The residual echo is taken for this much more than it was at its least.
 const LEAK_BIAS: f32 = 2.5;
 
@@ -132,6 +137,8 @@ pub(super) struct Suppressor {
     random: u32,
     /// Against noise, beside echo.
     against_noise: bool,
+    /// How much of the noise is worth taking out.
+    noise_share: f32,
 }
 
 impl std::fmt::Debug for Suppressor {
@@ -175,6 +182,7 @@ impl Suppressor {
             blocks: 0,
             random: 1,
             against_noise,
+            noise_share: 0.0,
         }
     }
 
@@ -261,6 +269,10 @@ impl Suppressor {
             }
         }
         self.noise_known = true;
+        self.noise_share = self.noise_dbfs().map_or(0.0, |level| {
+            let range = AUDIBLE_NOISE_DBFS - INAUDIBLE_NOISE_DBFS;
+            ((level - INAUDIBLE_NOISE_DBFS) / range).clamp(0.0, 1.0)
+        });
     }
 
     fn follow_leak(&mut self) {
@@ -310,11 +322,7 @@ impl Suppressor {
         let (mut wanted, mut heard) = (QUIET, QUIET);
         for (bin, &echo) in residual.iter().enumerate() {
             let power = self.rest[bin].norm_sqr();
-            let noise = if self.against_noise {
-                self.noise[bin]
-            } else {
-                0.0
-            };
+            let noise = self.noise_share * self.noise[bin];
             let unwanted = echo + noise;
             if unwanted <= 1e-12 {
                 self.gains[bin] = 1.0;
