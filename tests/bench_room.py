@@ -17,7 +17,7 @@ from scipy.signal import correlate, resample_poly
 
 RATE = 16_000
 CHAINS = ("mic", "ours", "gain", "webrtc", "webrtc-gain")
-NEAR_ALONE = ("headset", "quiet-far")
+NEAR_ALONE = ("booth", "headset", "quiet-far")
 
 
 def load(path):
