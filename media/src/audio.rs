@@ -16,10 +16,12 @@ pub mod neteq;
 pub mod opus;
 mod pace;
 pub mod playout;
+pub mod priority;
 pub mod reference;
 pub mod resample;
 pub mod ring;
 pub mod room;
+pub mod ring_tone;
 pub mod sink;
 pub mod source;
 #[cfg(test)]
@@ -28,6 +30,7 @@ pub(crate) mod test_signal;
 mod testing;
 pub mod tone;
 pub mod voice;
+pub mod volume;
 pub mod wav;
 
 pub use crate::time::{

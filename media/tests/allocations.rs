@@ -5,16 +5,21 @@
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+        mpsc::sync_channel,
+    },
     time::{Duration, Instant},
 };
 
 use ahoy_media::{
     audio::{
-        capture::{Capture, CaptureLoop, Voice},
+        capture::{Capture, CaptureLoop, CaptureWorker, Voice},
         drift::DriftController,
         neteq::AudioKind,
         opus::EncoderConfig,
-        playout::{Playout, PlayoutLoop},
+        playout::{Playout, PlayoutLoop, PlayoutWorker},
         reference::reference,
         ring::ring,
         voice::{Chain, EchoState, VoiceConfig},
@@ -26,6 +31,9 @@ use ahoy_media::{
     },
     time::{BLOCK_DURATION, SILENT_BLOCK},
 };
+
+/// Longer than anything takes that is not stuck.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Counting;
 
@@ -202,4 +210,123 @@ fn neither_the_microphone_nor_the_speaker_allocates_with_everything_on() {
     }
     assert_eq!(capture.stats().voice.echo, EchoState::Present);
     assert_eq!(allocated, 0);
+}
+
+/// What the device's thread does for one call, in every format that is asked for.
+fn every_callback(now: Duration, allocated: &mut u64) {
+    let (mut microphone, mut taken) = ring(48_000);
+    let (mut given, mut speaker) = ring(48_000);
+    given.write(std::iter::repeat_n(0.25, 700));
+    let mut floats = [0.5f32; 960];
+    let mut shorts = [7i16; 960];
+    let mut longs = [7i32; 960];
+    let before = ALLOCATIONS.get();
+    for channels in [1, 2, 6] {
+        microphone.write_from_device(&floats, channels, now, |s| s);
+        microphone.write_from_device(&shorts, channels, now, |s| f32::from(s) / 32_768.0);
+        microphone.write_from_device(&longs, channels, now, |s| s as f32 / 2_147_483_648.0);
+        speaker.read_to_device(&mut floats, channels, now, |s| s);
+        speaker.read_to_device(&mut shorts, channels, now, |s| (s * 32_767.0) as i16);
+        speaker.read_to_device(&mut longs, channels, now, |s| (s * 2_147_483_000.0) as i32);
+    }
+    *allocated += ALLOCATIONS.get() - before;
+    // Both a full and an empty ring were met.
+    assert!(microphone.watch().stats().dropped_samples == 0);
+    assert!(speaker.watch().stats().missing_samples > 0);
+    taken.skip(usize::MAX);
+}
+
+/// Counts what is logged on the threads that it watches.
+#[derive(Default)]
+struct Log {
+    events: Arc<AtomicU64>,
+}
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, _metadata: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        self.events.fetch_add(1, Ordering::Relaxed);
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _span: &tracing::span::Id, _values: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _span: &tracing::span::Id, _follows: &tracing::span::Id) {}
+
+    fn event(&self, _event: &tracing::Event<'_>) {
+        self.events.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn enter(&self, _span: &tracing::span::Id) {}
+
+    fn exit(&self, _span: &tracing::span::Id) {}
+}
+
+#[test]
+fn no_callback_allocates_or_logs_in_any_format() {
+    let log = Log::default();
+    let events = Arc::clone(&log.events);
+    let mut allocated = 0;
+    tracing::subscriber::with_default(log, || {
+        for n in 0..100 {
+            every_callback(BLOCK_DURATION * n, &mut allocated);
+        }
+        assert_eq!(events.load(Ordering::Relaxed), 0);
+        tracing::trace!("the log is looked at");
+    });
+    assert_eq!(events.load(Ordering::Relaxed), 1);
+    assert_eq!(allocated, 0);
+}
+
+/// A lock that the worker held would show here: the callbacks would wait for it, and this test for them.
+#[test]
+fn no_callback_waits_for_a_worker_that_is_stuck() {
+    const CALLS: u32 = 1000;
+    let (stuck, is_stuck) = sync_channel(2);
+    let (release, released) = sync_channel::<()>(0);
+    let released = Arc::new(Mutex::new(released));
+    let stick = move |at: &'static str| {
+        stuck.try_send(at).unwrap_or(());
+        // Until the other end is gone.
+        released.lock().unwrap().recv().unwrap_err();
+    };
+    let clock = || Duration::from_millis(10);
+    let (captures, capture) = sync_channel(1);
+    let (mut microphone, reader) = ring(48_000);
+    let core = Capture::new(reader, 48_000, DriftController::new()).unwrap();
+    captures.send(Some(core)).unwrap();
+    let capture = CaptureWorker::start(capture, false, None, clock, {
+        let stick = stick.clone();
+        move |_block| stick("microphone")
+    })
+    .unwrap();
+    let (playouts, playout) = sync_channel(1);
+    let (writer, mut speaker) = ring(48_000);
+    let core = Playout::new(writer, 48_000, DriftController::new()).unwrap();
+    playouts.send(Some(core)).unwrap();
+    let playout =
+        PlayoutWorker::start(playout, false, None, clock, move |_block| stick("speaker")).unwrap();
+    // Whichever of them has the lock of this test, the other waits for it: both are stuck.
+    is_stuck.recv_timeout(PATIENCE).unwrap();
+    is_stuck.recv_timeout(PATIENCE).unwrap();
+
+    let (done, is_done) = sync_channel(1);
+    let callbacks = std::thread::Builder::new()
+        .spawn(move || {
+            let mut samples = [0.0f32; 480];
+            for _ in 0..CALLS {
+                microphone.write_from_device(&samples, 1, clock(), |s| s);
+                speaker.read_to_device(&mut samples, 1, clock(), |s| s);
+            }
+            done.send([microphone.watch(), speaker.watch()].map(|watch| watch.stats().callbacks))
+        })
+        .unwrap();
+    let calls = is_done.recv_timeout(PATIENCE);
+    drop(release);
+    drop((capture, playout));
+    assert_eq!(calls, Ok([u64::from(CALLS); 2]));
+    callbacks.join().unwrap().unwrap();
 }

@@ -10,7 +10,8 @@ use std::{sync::mpsc::Receiver, time::Duration};
 use super::{
     BLOCK_DURATION, Block, SILENCE,
     drift::DriftController,
-    pace::{self, MARGIN_START_MILLIS, Margin, RESYNC_MILLIS, Ticker, WorkerHandle},
+    pace::{self, Margin, RESYNC_MILLIS, Ticker, WorkerHandle},
+    priority::ThreadPriority,
     reference::{ReferenceReader, ReferenceStats},
     resample::{Quality, RateError, ToBlocks},
     ring::RingReader,
@@ -64,10 +65,17 @@ impl Capture {
             resampler,
             drift,
             samples_per_milli: f64::from(rate_hz) / 1000.0,
-            margin: Margin::new(MARGIN_START_MILLIS),
+            margin: Margin::new(),
             flowing: false,
             stats: CaptureStats::default(),
         })
+    }
+
+    /// Keeps as much in reserve as at first, however punctual the device is: what there would be without looking.
+    #[must_use]
+    pub fn with_fixed_margin(mut self) -> Self {
+        self.margin = Margin::fixed();
+        self
     }
 
     /// What should wait in the ring just before a block is taken, in milliseconds: that block, what the device
@@ -101,6 +109,9 @@ impl Capture {
             return;
         }
         let excess = filled + under_way - target;
+        // What is there beyond the block, before the callback that is due brings more.
+        let spare = filled - BLOCK_DURATION.as_secs_f64() * 1e3;
+        let mut margin_ppm = 0.0;
         if !self.flowing || excess > RESYNC_MILLIS {
             self.reader
                 .skip((excess * self.samples_per_milli).round() as usize);
@@ -109,9 +120,11 @@ impl Capture {
             self.drift.forget_level();
         } else {
             self.drift.update(excess, BLOCK_DURATION);
+            margin_ppm = self.margin.pass(spare, BLOCK_DURATION);
         }
         self.stats.drift_ppm = self.drift.correction_ppm();
-        self.resampler.set_correction_ppm(self.stats.drift_ppm);
+        self.resampler
+            .set_correction_ppm(self.stats.drift_ppm + margin_ppm);
 
         let wanted = self.resampler.input_samples();
         let got = self.reader.read(&mut self.input[..wanted]);
@@ -121,8 +134,6 @@ impl Capture {
             self.margin.grow();
             self.flowing = false;
             self.drift.forget_level();
-        } else {
-            self.margin.shrink(BLOCK_DURATION);
         }
     }
 
@@ -239,6 +250,8 @@ impl CaptureWorker {
     /// Starts the thread. Each `Capture` that arrives by `captures` takes the place of the one before: a device that
     /// was lost comes back with a new ring. Until the first comes, and while there is none, blocks are silent.
     ///
+    /// The thread goes before others if `raise_priority` and the system lets it.
+    ///
     /// `now` tells the time that the devices' callbacks are told. `on_block` runs on the thread every 10 ms and
     /// must not block for longer than a few of them.
     ///
@@ -246,6 +259,7 @@ impl CaptureWorker {
     /// The system has no thread to give.
     pub fn start(
         captures: Receiver<Option<Capture>>,
+        raise_priority: bool,
         voice: Option<Voice>,
         now: impl Fn() -> Duration + Send + 'static,
         mut on_block: impl FnMut(&Block) + Send + 'static,
@@ -254,6 +268,7 @@ impl CaptureWorker {
         let mut block = SILENCE;
         let worker = WorkerHandle::start(
             "ahoy-capture",
+            raise_priority,
             now,
             move |ticker: &mut Ticker, now, stats: &mut CaptureLoopStats| {
                 while let Ok(next) = captures.try_recv() {
@@ -279,6 +294,12 @@ impl CaptureWorker {
     #[must_use]
     pub fn stats(&self) -> CaptureLoopStats {
         self.worker.stats()
+    }
+
+    /// Whether the thread goes before others.
+    #[must_use]
+    pub fn priority(&self) -> ThreadPriority {
+        self.worker.priority()
     }
 }
 

@@ -19,6 +19,7 @@ mod host;
 mod stream;
 mod supervision;
 mod supervisor;
+mod trial;
 
 use std::{
     fmt,
@@ -34,12 +35,18 @@ use super::{
     Block,
     capture::{CaptureStats, CaptureWorker, Voice},
     playout::{PlayoutStats, PlayoutWorker},
+    priority::ThreadPriority,
     reference::{ReferenceStats, ReferenceWriter},
     ring::RingStats,
+    ring_tone::RingTone,
+    source::AudioSource as _,
     voice::VoiceStats,
 };
 
-pub use self::host::list;
+pub use self::{
+    host::list,
+    trial::{MAX_TRIAL, Trial, TrialNews, record_and_play},
+};
 
 /// Samples per callback that are asked for, 10 ms at 48 kHz. Never the system's default: that is 2 s on one of them.
 pub const CALLBACK_SAMPLES: u32 = 480;
@@ -97,6 +104,28 @@ pub enum DeviceChoice {
     Id(String),
 }
 
+/// Which device, and what is done about it while it is open. A [`DeviceChoice`] becomes one with everything on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// The device.
+    pub choice: DeviceChoice,
+    /// Watch the list of devices: follow the default, fall silent when the chosen one leaves, notice at once when it
+    /// is back. Without it a sound server puts another microphone in its place, and nobody is told.
+    pub watch_devices: bool,
+    /// Let the threads of this device go before others, where the system allows it.
+    pub raise_priority: bool,
+}
+
+impl From<DeviceChoice> for Opening {
+    fn from(choice: DeviceChoice) -> Self {
+        Self {
+            choice,
+            watch_devices: true,
+            raise_priority: true,
+        }
+    }
+}
+
 /// Why there is no sound.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
@@ -137,7 +166,7 @@ pub enum DeviceError {
 pub enum DeviceEvent {
     /// Sound flows to or from this device.
     Opened(DeviceInfo),
-    /// Sound has stopped. It is tried again after `retry_in`.
+    /// Sound has stopped, or cannot be had. It is tried again and again; the same error is told once until sound flows.
     Lost {
         /// Why.
         error: DeviceError,
@@ -146,6 +175,12 @@ pub enum DeviceEvent {
     },
     /// The chosen device is no longer there. Nothing takes its place; it is opened when it comes back.
     Gone {
+        /// Its id.
+        id: String,
+    },
+    /// The chosen device is no longer the system's default, and whatever was open there may have been moved to the new
+    /// one a moment ago: for as long as a fifth of a second another microphone may have been heard. It is opened anew.
+    Displaced {
         /// Its id.
         id: String,
     },
@@ -162,12 +197,16 @@ pub enum DeviceEvent {
 pub struct DeviceStats {
     /// Times it was opened.
     pub opened: u64,
-    /// Times it was lost or could not be opened.
+    /// Times it was lost or could not be opened; attempts that fail the same way again are not counted.
     pub failed: u64,
     /// Errors that the sound system reported while it was open, also harmless ones.
     pub errors: u64,
     /// The ring of the stream that is open.
     pub ring: RingStats,
+    /// Whether the sound system's threads in this process go before others.
+    pub stream_priority: ThreadPriority,
+    /// Whether the thread that makes or takes the blocks does.
+    pub worker_priority: ThreadPriority,
 }
 
 /// Where the devices' time begins, the same for all of them: what is played is compared with what is recorded.
@@ -212,11 +251,11 @@ impl Microphone {
     /// The system has no thread to give. What happens to the device comes as an event.
     pub fn open(
         system: AudioSystem,
-        choice: DeviceChoice,
+        opening: impl Into<Opening>,
         on_block: impl FnMut(&Block) + Send + 'static,
         on_event: impl FnMut(DeviceEvent) + Send + 'static,
     ) -> Result<Self, DeviceError> {
-        Self::open_with_voice(system, choice, None, on_block, on_event)
+        Self::open_with_voice(system, opening, None, on_block, on_event)
     }
 
     /// As [`Self::open`], and does `voice` to the sound first.
@@ -225,16 +264,23 @@ impl Microphone {
     /// As [`Self::open`].
     pub fn open_with_voice(
         system: AudioSystem,
-        choice: DeviceChoice,
+        opening: impl Into<Opening>,
         voice: Option<Voice>,
         on_block: impl FnMut(&Block) + Send + 'static,
         on_event: impl FnMut(DeviceEvent) + Send + 'static,
     ) -> Result<Self, DeviceError> {
+        let opening = opening.into();
         let clock = DeviceClock::new();
         let (cores, receiver) = std::sync::mpsc::sync_channel(supervisor::CORE_QUEUE);
-        let worker = CaptureWorker::start(receiver, voice, move || clock.now(), on_block)
-            .map_err(|error| DeviceError::System(error.to_string()))?;
-        let supervisor = Supervisor::start(system, choice, clock, cores, on_event)?;
+        let worker = CaptureWorker::start(
+            receiver,
+            opening.raise_priority,
+            voice,
+            move || clock.now(),
+            on_block,
+        )
+        .map_err(|error| DeviceError::System(error.to_string()))?;
+        let supervisor = Supervisor::start(system, opening, clock, cores, on_event)?;
         Ok(Self { supervisor, worker })
     }
 
@@ -249,7 +295,10 @@ impl Microphone {
     /// The device's counters.
     #[must_use]
     pub fn stats(&self) -> DeviceStats {
-        self.supervisor.stats()
+        DeviceStats {
+            worker_priority: self.worker.priority(),
+            ..self.supervisor.stats()
+        }
     }
 
     /// The counters of the way from the ring to blocks.
@@ -271,6 +320,13 @@ impl Microphone {
     }
 }
 
+impl Drop for Microphone {
+    fn drop(&mut self) {
+        let (device, capture) = (self.stats(), self.capture_stats());
+        tracing::debug!(?device, ?capture, "microphone closed");
+    }
+}
+
 /// An open speaker. Dropping it closes the device.
 #[derive(Debug)]
 pub struct Speaker {
@@ -286,11 +342,11 @@ impl Speaker {
     /// The system has no thread to give. What happens to the device comes as an event.
     pub fn open(
         system: AudioSystem,
-        choice: DeviceChoice,
+        opening: impl Into<Opening>,
         pull: impl FnMut(&mut Block) + Send + 'static,
         on_event: impl FnMut(DeviceEvent) + Send + 'static,
     ) -> Result<Self, DeviceError> {
-        Self::open_with_reference(system, choice, None, pull, on_event)
+        Self::open_with_reference(system, opening, None, pull, on_event)
     }
 
     /// As [`Self::open`], and puts what the speaker is given into `reference` for the microphone's echo canceller.
@@ -299,16 +355,23 @@ impl Speaker {
     /// As [`Self::open`].
     pub fn open_with_reference(
         system: AudioSystem,
-        choice: DeviceChoice,
+        opening: impl Into<Opening>,
         reference: Option<ReferenceWriter>,
         pull: impl FnMut(&mut Block) + Send + 'static,
         on_event: impl FnMut(DeviceEvent) + Send + 'static,
     ) -> Result<Self, DeviceError> {
+        let opening = opening.into();
         let clock = DeviceClock::new();
         let (cores, receiver) = std::sync::mpsc::sync_channel(supervisor::CORE_QUEUE);
-        let worker = PlayoutWorker::start(receiver, reference, move || clock.now(), pull)
-            .map_err(|error| DeviceError::System(error.to_string()))?;
-        let supervisor = Supervisor::start(system, choice, clock, cores, on_event)?;
+        let worker = PlayoutWorker::start(
+            receiver,
+            opening.raise_priority,
+            reference,
+            move || clock.now(),
+            pull,
+        )
+        .map_err(|error| DeviceError::System(error.to_string()))?;
+        let supervisor = Supervisor::start(system, opening, clock, cores, on_event)?;
         Ok(Self { supervisor, worker })
     }
 
@@ -323,12 +386,56 @@ impl Speaker {
     /// The device's counters.
     #[must_use]
     pub fn stats(&self) -> DeviceStats {
-        self.supervisor.stats()
+        DeviceStats {
+            worker_priority: self.worker.priority(),
+            ..self.supervisor.stats()
+        }
     }
 
     /// The counters of the way from blocks to the ring.
     #[must_use]
     pub fn playout_stats(&self) -> PlayoutStats {
         self.worker.stats()
+    }
+}
+
+impl Drop for Speaker {
+    fn drop(&mut self) {
+        let (device, playout) = (self.stats(), self.playout_stats());
+        tracing::debug!(?device, ?playout, "speaker closed");
+    }
+}
+
+/// Rings, by a speaker of its own choice: whoever wears a headset may want to hear a call come in by the loudspeakers.
+/// Dropping it ends the ringing.
+#[derive(Debug)]
+pub struct Ringer {
+    speaker: Speaker,
+}
+
+impl Ringer {
+    /// Starts to ring as soon as the device is open. `on_event` as for [`Speaker::open`].
+    ///
+    /// # Errors
+    /// As [`Speaker::open`].
+    pub fn start(
+        system: AudioSystem,
+        opening: impl Into<Opening>,
+        on_event: impl FnMut(DeviceEvent) + Send + 'static,
+    ) -> Result<Self, DeviceError> {
+        let mut tone = RingTone::new();
+        let pull = move |block: &mut Block| {
+            // It has no end.
+            let _state = tone.next_block(block);
+        };
+        Speaker::open(system, opening, pull, on_event).map(|speaker| Self { speaker })
+    }
+
+    /// As [`Microphone::wait_until_open`].
+    ///
+    /// # Errors
+    /// Why the attempt failed. Further ones are made all the same.
+    pub fn wait_until_open(&self, limit: Duration) -> Result<DeviceInfo, DeviceError> {
+        self.speaker.wait_until_open(limit)
     }
 }

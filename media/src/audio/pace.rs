@@ -5,15 +5,20 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
+        mpsc::sync_channel,
     },
     thread::JoinHandle,
     time::Duration,
 };
 
-use super::{BLOCK_DURATION, ring::RingWatch};
+use super::{
+    BLOCK_DURATION,
+    priority::{self, ThreadPriority},
+    ring::RingWatch,
+};
 
 /// Lateness that is allowed for at first, in milliseconds.
-pub(super) const MARGIN_START_MILLIS: f64 = 8.0;
+const MARGIN_START_MILLIS: f64 = 6.0;
 
 /// Each time that was not enough, allow for this much more.
 const MARGIN_STEP_MILLIS: f64 = 5.0;
@@ -21,23 +26,38 @@ const MARGIN_STEP_MILLIS: f64 = 5.0;
 /// More than this is not lateness but a device that does not work.
 const MARGIN_MAX_MILLIS: f64 = 60.0;
 
-/// A margin that was not used shrinks again, slowly: a second late rustle costs more than a little delay.
-const MARGIN_SHRINK_MILLIS_PER_SECOND: f64 = 0.1;
+/// Less than this is asking for trouble, however punctual everybody is.
+const MARGIN_LEAST_MILLIS: f64 = 3.0;
+
+/// The margin is to be so many times what of it was needed of late, and this much more: what comes next may be worse.
+const MARGIN_FACTOR: f64 = 1.5;
+const MARGIN_RESERVE_MILLIS: f64 = 1.5;
+
+/// What was needed is remembered for six stretches of ten seconds.
+const STRETCHES: usize = 6;
+const STRETCH: Duration = Duration::from_secs(10);
+
+/// How fast the margin moves to where it should be. The ring follows by a change of pitch of 40 parts per million, less
+/// than a tenth of a cent.
+const MARGIN_MILLIS_PER_SECOND: f64 = 0.04;
+/// A margin this close to where it should be stays where it is.
+const MARGIN_CLOSE_MILLIS: f64 = 0.5;
+const MARGIN_PPM: f64 = 1e3 * MARGIN_MILLIS_PER_SECOND;
 
 /// A ring this far from its level is brought back at once; the drift correction would need minutes.
 pub(super) const RESYNC_MILLIS: f64 = 30.0;
 
-/// What a device is taken to move at once until it shows, in milliseconds: what it is asked for.
+/// What a device is taken to move at once until it shows, in milliseconds.
 const CALLBACK_START_MILLIS: f64 = 10.0;
 
 /// Whatever it calls with, what it moves at once is taken for this, in milliseconds.
-const CALLBACK_RANGE_MILLIS: std::ops::RangeInclusive<f64> = 2.0..=50.0;
+const CALLBACK_RANGE_MILLIS: std::ops::RangeInclusive<f64> = 1.0..=50.0;
 
 /// After a wait longer than this the beat starts anew instead of catching up: the machine slept.
 const MAX_CATCH_UP_BLOCKS: u32 = 5;
 
 /// What the device moves at once, for the target of a ring; zero while that is not known. Pieces of 24 samples in quick succession, as one
-/// sound server gives them, count as a few milliseconds.
+/// sound server gives them, count as one millisecond.
 pub(super) fn expected_callback_millis(largest_callback_millis: f64) -> f64 {
     if largest_callback_millis == 0.0 {
         return CALLBACK_START_MILLIS;
@@ -60,18 +80,34 @@ pub(super) fn since_callback_millis(
     elapsed.min(2.0 * expected_callback_millis(callback))
 }
 
-/// How much lateness is allowed for: grows at once when it was too little, shrinks slowly.
+/// How much lateness is allowed for: more at once when it was too little, slowly less when most of it was never needed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Margin {
-    least_millis: f64,
     millis: f64,
+    /// The most that was needed in each stretch, the one under way first.
+    needed: [f64; STRETCHES],
+    stretch_left: Duration,
+    /// A whole stretch has passed.
+    known: bool,
+    adaptive: bool,
 }
 
 impl Margin {
-    pub(super) fn new(millis: f64) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            least_millis: millis,
-            millis,
+            millis: MARGIN_START_MILLIS,
+            needed: [0.0; STRETCHES],
+            stretch_left: STRETCH,
+            known: false,
+            adaptive: true,
+        }
+    }
+
+    /// One that only grows: what there would be without looking.
+    pub(super) fn fixed() -> Self {
+        Self {
+            adaptive: false,
+            ..Self::new()
         }
     }
 
@@ -79,13 +115,48 @@ impl Margin {
         self.millis
     }
 
+    /// It was too little.
     pub(super) fn grow(&mut self) {
+        self.note(0.0);
         self.millis = (self.millis + MARGIN_STEP_MILLIS).min(MARGIN_MAX_MILLIS);
     }
 
-    pub(super) fn shrink(&mut self, elapsed: Duration) {
-        let less = MARGIN_SHRINK_MILLIS_PER_SECOND * elapsed.as_secs_f64();
-        self.millis = (self.millis - less).max(self.least_millis);
+    /// So much of it was left at the worst moment of a block. Moves it, and returns how much faster the ring is to be
+    /// emptied meanwhile, in parts per million.
+    pub(super) fn pass(&mut self, spare_millis: f64, elapsed: Duration) -> f64 {
+        self.note(spare_millis);
+        if !self.adaptive {
+            return 0.0;
+        }
+        self.stretch_left = self.stretch_left.saturating_sub(elapsed);
+        if self.stretch_left.is_zero() {
+            self.stretch_left = STRETCH;
+            self.known = true;
+            self.needed.rotate_right(1);
+            self.needed[0] = 0.0;
+        }
+        let most = self.needed.iter().fold(0.0f64, |most, &n| most.max(n));
+        let goal = (MARGIN_FACTOR * most + MARGIN_RESERVE_MILLIS)
+            .clamp(MARGIN_LEAST_MILLIS, MARGIN_MAX_MILLIS);
+        let less = goal < self.millis;
+        // What was never needed in a moment may be needed in the next.
+        if (goal - self.millis).abs() < MARGIN_CLOSE_MILLIS || (less && !self.known) {
+            return 0.0;
+        }
+        let step = MARGIN_MILLIS_PER_SECOND * elapsed.as_secs_f64();
+        if less {
+            self.millis -= step;
+            MARGIN_PPM
+        } else {
+            self.millis += step;
+            -MARGIN_PPM
+        }
+    }
+
+    fn note(&mut self, spare_millis: f64) {
+        if let Some(needed) = self.needed.first_mut() {
+            *needed = needed.max(self.millis - spare_millis);
+        }
     }
 }
 
@@ -134,20 +205,29 @@ impl Ticker {
 pub(super) struct WorkerHandle<S> {
     stop: Arc<AtomicBool>,
     stats: Arc<Mutex<S>>,
+    priority: ThreadPriority,
     thread: Option<JoinHandle<()>>,
 }
 
 impl<S: Copy + Default + Send + 'static> WorkerHandle<S> {
     pub(super) fn start(
         name: &str,
+        raise_priority: bool,
         now: impl Fn() -> Duration + Send + 'static,
         mut tick: impl FnMut(&mut Ticker, Duration, &mut S) + Send + 'static,
     ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stats = Arc::new(Mutex::new(S::default()));
+        let (told, priority) = sync_channel(1);
         let thread = std::thread::Builder::new().name(name.into()).spawn({
             let (stop, stats) = (Arc::clone(&stop), Arc::clone(&stats));
             move || {
+                let priority = if raise_priority {
+                    priority::raise()
+                } else {
+                    ThreadPriority::Ordinary
+                };
+                told.send(priority).unwrap_or(());
                 let mut ticker = Ticker::new(now());
                 let mut current = S::default();
                 while !stop.load(Ordering::Acquire) {
@@ -161,8 +241,13 @@ impl<S: Copy + Default + Send + 'static> WorkerHandle<S> {
         Ok(Self {
             stop,
             stats,
+            priority: priority.recv().unwrap_or_default(),
             thread: Some(thread),
         })
+    }
+
+    pub(super) fn priority(&self) -> ThreadPriority {
+        self.priority
     }
 
     pub(super) fn stats(&self) -> S {
@@ -208,16 +293,50 @@ mod tests {
         assert_eq!(ticker.due_blocks(Duration::from_secs(3600) + 10 * MS), 1);
     }
 
+    /// Seconds in which `spare` is left of it each time.
+    fn pass(margin: &mut Margin, seconds: u32, spare: impl Fn(f64) -> f64) {
+        for _ in 0..seconds * 100 {
+            let spare = spare(margin.millis());
+            margin.pass(spare, BLOCK_DURATION);
+        }
+    }
+
     #[test]
-    fn a_margin_grows_at_once_and_shrinks_slowly_to_where_it_began() {
-        let mut margin = Margin::new(8.0);
+    fn a_margin_grows_at_once_and_shrinks_slowly_to_what_is_needed() {
+        let mut margin = Margin::new();
         for _ in 0..100 {
             margin.grow();
         }
         assert_eq!(margin.millis(), MARGIN_MAX_MILLIS);
-        margin.shrink(Duration::from_secs(10));
-        assert!((margin.millis() - (MARGIN_MAX_MILLIS - 1.0)).abs() < 1e-9);
-        margin.shrink(Duration::from_secs(10_000));
-        assert_eq!(margin.millis(), 8.0);
+        pass(&mut margin, 49, |millis| millis - 2.0);
+        assert_eq!(
+            margin.millis(),
+            MARGIN_MAX_MILLIS,
+            "what was needed is not forgotten so soon"
+        );
+        pass(&mut margin, 100, |millis| millis - 2.0);
+        assert!(margin.millis() > 55.0, "{}", margin.millis());
+        pass(&mut margin, 1500, |millis| millis - 2.0);
+        assert!((4.5..5.1).contains(&margin.millis()), "{}", margin.millis());
+        pass(&mut margin, 300, |millis| millis);
+        assert!((3.0..3.6).contains(&margin.millis()), "{}", margin.millis());
+    }
+
+    #[test]
+    fn a_margin_grows_before_it_is_used_up() {
+        let mut margin = Margin::new();
+        pass(&mut margin, 300, |millis| millis - 0.2);
+        let before = margin.millis();
+        assert!(before < 3.6, "{before}");
+        margin.pass(margin.millis() - 2.9, BLOCK_DURATION);
+        pass(&mut margin, 40, |millis| millis - 0.2);
+        assert!(margin.millis() > before + 1.5, "{}", margin.millis());
+    }
+
+    #[test]
+    fn a_fixed_margin_stays_however_punctual_everybody_is() {
+        let mut margin = Margin::fixed();
+        pass(&mut margin, 120, |millis| millis);
+        assert_eq!(margin.millis(), MARGIN_START_MILLIS);
     }
 }

@@ -9,7 +9,8 @@ use std::{sync::mpsc::Receiver, time::Duration};
 use super::{
     BLOCK_DURATION, Block, SILENCE,
     drift::DriftController,
-    pace::{self, MARGIN_START_MILLIS, Margin, RESYNC_MILLIS, Ticker, WorkerHandle},
+    pace::{self, Margin, RESYNC_MILLIS, Ticker, WorkerHandle},
+    priority::ThreadPriority,
     reference::ReferenceWriter,
     resample::{FromBlocks, Quality, RateError},
     ring::RingWriter,
@@ -41,6 +42,8 @@ pub struct Playout {
     samples_per_milli: f64,
     margin: Margin,
     primed: bool,
+    /// What the device has moved at first is made up for.
+    settled: bool,
     missing_before: u64,
     stats: PlayoutStats,
 }
@@ -60,19 +63,27 @@ impl Playout {
             resampler: FromBlocks::new(rate_hz, Quality::Live)?,
             drift,
             samples_per_milli: f64::from(rate_hz) / 1000.0,
-            margin: Margin::new(MARGIN_START_MILLIS),
+            margin: Margin::new(),
             primed: false,
+            settled: false,
             missing_before: 0,
             stats: PlayoutStats::default(),
         })
     }
 
-    /// What should wait in the ring just before a block is added, in milliseconds: what the device takes at once,
-    /// and the margin for our being late.
+    /// Keeps as much in reserve as at first, however punctual everybody is: what there would be without looking.
+    #[must_use]
+    pub fn with_fixed_margin(mut self) -> Self {
+        self.margin = Margin::fixed();
+        self
+    }
+
+    /// What should wait in the ring just before a block is added, in milliseconds, once what the device took at its
+    /// last call is counted as played piece by piece: the margin for its calling early and our being late. Just before
+    /// a call that much is there beyond what the call takes.
     #[must_use]
     pub fn target_millis(&self) -> f64 {
-        let callback = self.writer.watch().stats().largest_callback_samples as f64;
-        pace::expected_callback_millis(callback / self.samples_per_milli) + self.margin.millis()
+        self.margin.millis()
     }
 
     /// Takes the next 10 ms at time `now` of the clock that the device's callbacks were told, and tells whether they
@@ -88,8 +99,6 @@ impl Playout {
             self.missing_before = missing;
             self.stats.underruns += 1;
             self.margin.grow();
-        } else {
-            self.margin.shrink(BLOCK_DURATION);
         }
         let filled = self.writer.filled_samples() as f64 / self.samples_per_milli;
         // What the device took at its last call it has been playing since.
@@ -112,10 +121,21 @@ impl Playout {
             return false;
         } else {
             self.stats.drift_ppm = -self.drift.update(excess, BLOCK_DURATION);
-            self.resampler.set_correction_ppm(self.stats.drift_ppm);
+            let margin_ppm = self.margin.pass(filled - played, BLOCK_DURATION);
+            self.resampler
+                .set_correction_ppm(self.stats.drift_ppm - margin_ppm);
         }
         let samples = self.resampler.convert(block);
-        self.writer.write(samples.iter().copied());
+        // Devices fill their whole buffer before they play, and what waits beyond that is only late. It is left out
+        // once, at the very beginning.
+        let late = if self.settled || self.writer.watch().stats().largest_callback_samples == 0 {
+            0
+        } else {
+            (excess * self.samples_per_milli).round().max(0.0) as usize
+        };
+        self.settled |=
+            self.writer.watch().stats().largest_callback_samples > 0 && late <= samples.len();
+        self.writer.write(samples.iter().copied().skip(late));
         true
     }
 
@@ -168,7 +188,7 @@ impl PlayoutLoop {
                 resyncs,
                 ..
             } = playout.stats;
-            let jumps = discarded_blocks + underruns + resyncs;
+            let jumps = discarded_blocks + underruns + resyncs + u64::from(playout.settled);
             if jumps != self.jumps {
                 self.jumps = jumps;
                 reference.note_jump();
@@ -195,6 +215,8 @@ impl PlayoutWorker {
     /// was lost comes back with a new ring. Blocks are pulled in any case, so that the jitter buffer keeps its pace
     /// while there is no device.
     ///
+    /// The thread goes before others if `raise_priority` and the system lets it.
+    ///
     /// `now` tells the time that the devices' callbacks are told. `pull` runs on the thread every 10 ms, overwrites
     /// the whole block, and must not block.
     ///
@@ -202,6 +224,7 @@ impl PlayoutWorker {
     /// The system has no thread to give.
     pub fn start(
         playouts: Receiver<Option<Playout>>,
+        raise_priority: bool,
         reference: Option<ReferenceWriter>,
         now: impl Fn() -> Duration + Send + 'static,
         mut pull: impl FnMut(&mut Block) + Send + 'static,
@@ -210,6 +233,7 @@ impl PlayoutWorker {
         let mut block = SILENCE;
         let worker = WorkerHandle::start(
             "ahoy-playout",
+            raise_priority,
             now,
             move |ticker: &mut Ticker, now, stats| {
                 while let Ok(next) = playouts.try_recv() {
@@ -233,6 +257,12 @@ impl PlayoutWorker {
     #[must_use]
     pub fn stats(&self) -> PlayoutStats {
         self.worker.stats()
+    }
+
+    /// Whether the thread goes before others.
+    #[must_use]
+    pub fn priority(&self) -> ThreadPriority {
+        self.worker.priority()
     }
 }
 

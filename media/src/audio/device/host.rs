@@ -29,7 +29,7 @@ pub fn list(system: AudioSystem) -> Result<Vec<DeviceInfo>, DeviceError> {
     std::thread::Builder::new()
         .name("ahoy-audio-list".into())
         .spawn(move || {
-            let devices = open(system).and_then(|host| list_all(&host));
+            let devices = open(system).and_then(|host| list_both(&host));
             // The caller may have given up.
             sender.send(devices).unwrap_or(());
         })
@@ -71,13 +71,43 @@ pub(super) fn is_present(host_name: &str) -> bool {
         .any(|host| host.name() == host_name)
 }
 
+/// How often it is looked what devices there are. A sound server tells within a millisecond, and moves streams without
+/// a word: so long may another microphone be heard. Elsewhere streams stay where they are, and a list is made anew each
+/// time.
+pub(super) fn list_interval(host_name: Option<&str>) -> Duration {
+    match host_name {
+        Some(PULSE) | None => Duration::from_millis(200),
+        Some(_) => Duration::from_secs(1),
+    }
+}
+
+/// The default alone, for those who follow it: a third of the questions. May hang.
+pub(super) fn list_default(
+    host: &cpal::Host,
+    direction: Direction,
+) -> Result<Vec<DeviceInfo>, DeviceError> {
+    match find(host, &DeviceChoice::Default, direction) {
+        Ok((_device, info)) => Ok(vec![info]),
+        // Nobody to ask looks the same; where there is a list, there is only no default.
+        Err(DeviceError::None(_)) => list_all(host, &[direction]),
+        Err(error) => Err(error),
+    }
+}
+
 /// All devices, constructs too. May hang.
-pub(super) fn list_all(host: &cpal::Host) -> Result<Vec<DeviceInfo>, DeviceError> {
-    let id_of = |device: Option<cpal::Device>| device.and_then(|d| d.id().ok());
-    let defaults = [
-        (Direction::Input, id_of(host.default_input_device())),
-        (Direction::Output, id_of(host.default_output_device())),
-    ];
+fn list_both(host: &cpal::Host) -> Result<Vec<DeviceInfo>, DeviceError> {
+    list_all(host, &[Direction::Input, Direction::Output])
+}
+
+/// The devices of these directions, constructs too. May hang.
+pub(super) fn list_all(
+    host: &cpal::Host,
+    directions: &[Direction],
+) -> Result<Vec<DeviceInfo>, DeviceError> {
+    let defaults: Vec<_> = directions
+        .iter()
+        .map(|&direction| (direction, default_id(host, direction)))
+        .collect();
     let devices = host.devices().map_err(|error| from_cpal(&error))?;
     let mut found = Vec::new();
     for device in devices {
@@ -102,6 +132,14 @@ pub(super) fn list_all(host: &cpal::Host) -> Result<Vec<DeviceInfo>, DeviceError
         }
     }
     Ok(found)
+}
+
+fn default_id(host: &cpal::Host, direction: Direction) -> Option<cpal::DeviceId> {
+    match direction {
+        Direction::Input => host.default_input_device(),
+        Direction::Output => host.default_output_device(),
+    }
+    .and_then(|device| device.id().ok())
 }
 
 fn is_pseudo(host: &str, id: &str, direction: Direction) -> bool {
@@ -142,7 +180,8 @@ pub(super) fn find(
         id: id.to_string(),
         name,
         direction,
-        is_default: *choice == DeviceChoice::Default,
+        is_default: *choice == DeviceChoice::Default
+            || default_id(host, direction).as_ref() == Some(&id),
         is_pseudo: is_pseudo(id.host().name(), id.id(), direction),
     };
     Ok((device, info))

@@ -20,6 +20,7 @@ use crate::audio::{
     capture::Capture,
     drift::DriftController,
     playout::Playout,
+    priority::{self, ThreadPriority},
     ring::{RingWatch, ring},
 };
 
@@ -255,6 +256,7 @@ pub(super) struct Opened<C> {
 pub(super) struct StreamKeeper<C> {
     pub(super) opened: Receiver<Result<Opened<C>, DeviceError>>,
     pub(super) failure: Arc<Failure>,
+    pub(super) priority: ThreadPriority,
     close: SyncSender<()>,
     thread: JoinHandle<()>,
 }
@@ -266,16 +268,25 @@ impl<C: Send + 'static> StreamKeeper<C> {
         choice: DeviceChoice,
         pinned_host: Option<&'static str>,
         clock: DeviceClock,
+        raise_priority: bool,
     ) -> std::io::Result<Self> {
         let supervisor = std::thread::current();
         let failure = Arc::new(Failure::new(supervisor.clone()));
         let (report, opened) = sync_channel(1);
         let (close, closed) = sync_channel::<()>(1);
+        let (told, priority) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("ahoy-stream".into())
             .spawn({
                 let failure = Arc::clone(&failure);
                 move || {
+                    // Before the sound system's library starts its threads, which are to inherit it.
+                    let priority = if raise_priority {
+                        priority::raise()
+                    } else {
+                        ThreadPriority::Ordinary
+                    };
+                    told.send(priority).unwrap_or(());
                     let stream = match open::<K>(system, &choice, pinned_host, clock, &failure) {
                         Ok((stream, opened)) => {
                             report.send(Ok(opened)).unwrap_or(());
@@ -297,6 +308,7 @@ impl<C: Send + 'static> StreamKeeper<C> {
         Ok(Self {
             opened,
             failure,
+            priority: priority.recv().unwrap_or_default(),
             close,
             thread,
         })

@@ -5,23 +5,28 @@
 //!
 //! | what happens | what is done |
 //! |---|---|
-//! | opening fails, the stream reports its end | closed, opened again after 0.25, 0.5, 1, then every 2 s |
+//! | opening fails, the stream reports its end | closed, opened again after 0.1, 0.25, then every 0.5 s; every 2 s if a person must do something about it |
 //! | no callback for a second | the same: some systems stop without a word |
+//! | the device, or the whole sound server, is listed again | opened at once, whatever the wait |
 //! | the chosen device leaves the list | closed at once and *not* replaced: a sound server would quietly go on with another microphone |
-//! | it comes back | opened |
+//! | the chosen device was the default and is no more | opened again: a sound server moves what is open there to the new default |
 //! | the default changes while it is followed | opened again with the new one |
+//!
+//! An error that repeats is told once.
 
 use std::{collections::VecDeque, time::Duration};
 
 use super::{DeviceChoice, DeviceError, DeviceEvent, DeviceInfo, Direction};
 
-/// Waits between attempts.
-const BACK_OFF: [Duration; 4] = [
+/// Waits between attempts. Sound is to be back within a second of the device, also where no list tells of it.
+const BACK_OFF: [Duration; 3] = [
+    Duration::from_millis(100),
     Duration::from_millis(250),
     Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
 ];
+
+/// The same where waiting does not help: somebody must close a program or change a setting.
+const PATIENT_BACK_OFF: Duration = Duration::from_secs(2);
 
 /// A stream that lived this long makes the next failure a first one.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
@@ -65,6 +70,10 @@ pub(super) struct Supervision {
     direction: Direction,
     state: State,
     failures: usize,
+    /// What the last attempts failed with, once that was told.
+    told: Option<DeviceError>,
+    /// The last list did not hold what is to be opened, or there was none.
+    absent: bool,
     actions: VecDeque<Action>,
     events: VecDeque<DeviceEvent>,
 }
@@ -76,6 +85,8 @@ impl Supervision {
             direction,
             state: State::Gone,
             failures: 0,
+            told: None,
+            absent: false,
             actions: VecDeque::new(),
             events: VecDeque::new(),
         };
@@ -95,6 +106,7 @@ impl Supervision {
     pub(super) fn handle_opened(&mut self, now: Duration, info: DeviceInfo) {
         if matches!(self.state, State::Opening { .. }) {
             self.events.push_back(DeviceEvent::Opened(info.clone()));
+            self.told = None;
             self.state = State::Open { since: now, info };
         }
     }
@@ -108,10 +120,23 @@ impl Supervision {
             State::Open { .. } | State::Opening { .. } => {}
             State::Waiting { .. } | State::Gone => return,
         }
-        let retry_in = BACK_OFF[self.failures.min(BACK_OFF.len() - 1)];
+        let retry_in = match &error {
+            DeviceError::Busy | DeviceError::Denied | DeviceError::Unsupported(_) => {
+                PATIENT_BACK_OFF
+            }
+            DeviceError::None(_)
+            | DeviceError::NotFound { .. }
+            | DeviceError::Lost
+            | DeviceError::Stalled
+            | DeviceError::Hung
+            | DeviceError::System(_) => BACK_OFF[self.failures.min(BACK_OFF.len() - 1)],
+        };
         self.failures += 1;
         self.actions.push_back(Action::Close);
-        self.events.push_back(DeviceEvent::Lost { error, retry_in });
+        if self.told.as_ref() != Some(&error) {
+            self.told = Some(error.clone());
+            self.events.push_back(DeviceEvent::Lost { error, retry_in });
+        }
         self.state = State::Waiting {
             until: now + retry_in,
         };
@@ -134,44 +159,59 @@ impl Supervision {
         }
     }
 
+    /// There is no list: the sound server does not answer.
+    pub(super) fn handle_no_list(&mut self) {
+        self.absent = true;
+    }
+
     /// These are the devices there are, constructs included.
     pub(super) fn handle_list(&mut self, now: Duration, devices: &[DeviceInfo]) {
         let mut devices = devices.iter().filter(|d| d.direction == self.direction);
-        match &self.choice {
-            DeviceChoice::Id(id) => {
-                let there = devices.any(|device| device.id == *id);
-                match &self.state {
-                    State::Gone if there => {
-                        self.failures = 0;
-                        self.open(now);
+        let wanted = match &self.choice {
+            DeviceChoice::Id(id) => devices.find(|device| device.id == *id),
+            DeviceChoice::Default => devices.find(|device| device.is_default),
+        };
+        let was_absent = std::mem::replace(&mut self.absent, wanted.is_none());
+        match (&mut self.state, wanted) {
+            // What was missing is there: no use in waiting any longer.
+            (State::Waiting { .. } | State::Gone, Some(_)) if was_absent => {
+                self.failures = 0;
+                self.open(now);
+            }
+            (State::Open { .. } | State::Waiting { .. }, None) => {
+                if let DeviceChoice::Id(id) = &self.choice {
+                    let id = id.clone();
+                    if matches!(self.state, State::Open { .. }) {
+                        self.actions.push_back(Action::Close);
                     }
-                    State::Open { .. } | State::Waiting { .. } if !there => {
-                        if matches!(self.state, State::Open { .. }) {
-                            self.actions.push_back(Action::Close);
-                        }
-                        self.events.push_back(DeviceEvent::Gone { id: id.clone() });
-                        self.state = State::Gone;
-                    }
-                    // An attempt under way will find out by itself.
-                    State::Gone
-                    | State::Open { .. }
-                    | State::Waiting { .. }
-                    | State::Opening { .. } => {}
+                    self.events.push_back(DeviceEvent::Gone { id });
+                    self.told = None;
+                    self.state = State::Gone;
+                }
+                // Without a default there may still be sound. If there is none, the stream tells.
+            }
+            (State::Open { info, .. }, Some(to)) if to.id != info.id => {
+                self.events
+                    .push_back(DeviceEvent::DefaultChanged { to: to.clone() });
+                self.reopen(now);
+            }
+            (State::Open { info, .. }, Some(wanted)) => {
+                let was_default = std::mem::replace(&mut info.is_default, wanted.is_default);
+                if was_default && !wanted.is_default {
+                    let id = wanted.id.clone();
+                    self.events.push_back(DeviceEvent::Displaced { id });
+                    self.reopen(now);
                 }
             }
-            DeviceChoice::Default => {
-                if let State::Open { info, .. } = &self.state
-                    && let Some(to) = devices.find(|device| device.is_default)
-                    && to.id != info.id
-                {
-                    self.events
-                        .push_back(DeviceEvent::DefaultChanged { to: to.clone() });
-                    self.actions.push_back(Action::Close);
-                    self.failures = 0;
-                    self.open(now);
-                }
-            }
+            // An attempt under way will find out by itself.
+            (State::Opening { .. }, _) | (State::Waiting { .. } | State::Gone, _) => {}
         }
+    }
+
+    fn reopen(&mut self, now: Duration) {
+        self.actions.push_back(Action::Close);
+        self.failures = 0;
+        self.open(now);
     }
 
     fn open(&mut self, now: Duration) {
@@ -220,31 +260,80 @@ mod tests {
     }
 
     #[test]
-    fn attempts_back_off_to_every_two_seconds_and_start_over_after_a_stable_stream() {
+    fn attempts_back_off_to_every_half_second_and_start_over_after_a_stable_stream() {
         let mut supervision = opened(DeviceChoice::Default);
         let mut now = ms(100);
-        for wait in [250, 500, 1000, 2000, 2000] {
+        for (wait, told) in [(100, true), (250, false), (500, false), (500, false)] {
             supervision.handle_failed(now, DeviceError::Lost);
             let (actions, events) = drain(&mut supervision);
             assert_eq!(actions, [Action::Close]);
-            assert_eq!(
-                events,
-                [DeviceEvent::Lost {
-                    error: DeviceError::Lost,
-                    retry_in: ms(wait)
-                }]
-            );
+            let lost = DeviceEvent::Lost {
+                error: DeviceError::Lost,
+                retry_in: ms(wait),
+            };
+            assert_eq!(events, if told { vec![lost] } else { vec![] });
             supervision.handle_timeout(now + ms(wait) - ms(1), None);
             assert_eq!(supervision.poll_action(), None);
             now += ms(wait);
             supervision.handle_timeout(now, None);
             assert_eq!(supervision.poll_action(), Some(Action::Open));
         }
+        supervision.handle_failed(now, DeviceError::Busy);
+        let (_, events) = drain(&mut supervision);
+        assert!(
+            matches!(events[..], [DeviceEvent::Lost { retry_in, .. }] if retry_in == PATIENT_BACK_OFF),
+            "another error is told: {events:?}"
+        );
+        now += PATIENT_BACK_OFF;
+        supervision.handle_timeout(now, None);
         supervision.handle_opened(now, device("a", true));
         now += STABLE_AFTER;
-        supervision.handle_failed(now, DeviceError::Lost);
+        supervision.handle_failed(now, DeviceError::Busy);
+        supervision.handle_timeout(now + PATIENT_BACK_OFF, None);
+        supervision.handle_failed(now + PATIENT_BACK_OFF, DeviceError::Lost);
         let (_, events) = drain(&mut supervision);
-        assert!(matches!(events[1], DeviceEvent::Lost { retry_in, .. } if retry_in == ms(250)));
+        assert!(matches!(events[0], DeviceEvent::Opened(_)));
+        assert!(
+            matches!(events[2], DeviceEvent::Lost { retry_in, .. } if retry_in == ms(250)),
+            "{events:?}"
+        );
+    }
+
+    #[test]
+    fn a_server_that_answers_again_ends_every_wait() {
+        let mut supervision = opened(DeviceChoice::Default);
+        supervision.handle_failed(ms(100), DeviceError::Busy);
+        drain(&mut supervision);
+        supervision.handle_list(ms(200), &[device("a", true)]);
+        assert_eq!(
+            drain(&mut supervision).0,
+            [],
+            "it was there all the time: that is no news"
+        );
+        supervision.handle_no_list();
+        supervision.handle_list(ms(300), &[]);
+        assert_eq!(drain(&mut supervision).0, [], "the server comes back first");
+        supervision.handle_list(ms(400), &[device("a", true)]);
+        assert_eq!(drain(&mut supervision).0, [Action::Open]);
+    }
+
+    #[test]
+    fn a_chosen_device_is_fetched_back_when_it_was_the_default_and_is_no_more() {
+        let mut supervision = opened(DeviceChoice::Id("a".into()));
+        supervision.handle_list(ms(100), &[device("a", true), device("b", false)]);
+        assert_eq!(drain(&mut supervision), (vec![], vec![]));
+        supervision.handle_list(ms(200), &[device("a", false), device("b", true)]);
+        assert_eq!(
+            drain(&mut supervision),
+            (
+                vec![Action::Close, Action::Open],
+                vec![DeviceEvent::Displaced { id: "a".into() }]
+            )
+        );
+        supervision.handle_opened(ms(250), device("a", false));
+        drain(&mut supervision);
+        supervision.handle_list(ms(300), &[device("a", false), device("c", true)]);
+        assert_eq!(drain(&mut supervision), (vec![], vec![]));
     }
 
     #[test]
@@ -286,7 +375,7 @@ mod tests {
     #[test]
     fn a_chosen_device_that_leaves_is_closed_not_replaced_and_opened_when_it_returns() {
         let mut supervision = opened(DeviceChoice::Id("a".into()));
-        supervision.handle_list(ms(100), &[device("a", false), device("b", true)]);
+        supervision.handle_list(ms(100), &[device("a", true), device("b", false)]);
         assert_eq!(drain(&mut supervision), (vec![], vec![]));
         supervision.handle_list(ms(2100), &[device("b", true)]);
         assert_eq!(

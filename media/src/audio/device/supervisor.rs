@@ -5,7 +5,7 @@ use std::{
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel},
     },
     thread::JoinHandle,
     time::Duration,
@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     AudioSystem, DeviceChoice, DeviceClock, DeviceError, DeviceEvent, DeviceInfo, DeviceStats,
-    host,
+    Direction, Opening, host,
     stream::{StreamKeeper, StreamKind},
     supervision::{Action, Supervision},
 };
@@ -24,9 +24,6 @@ pub(super) const CORE_QUEUE: usize = 8;
 
 /// How often the watchdog looks when nothing wakes it.
 const POLL: Duration = Duration::from_millis(100);
-
-/// How often the devices are listed.
-const LIST_EVERY: Duration = Duration::from_secs(2);
 
 /// Threads that hang in the sound system are left behind, this many at most.
 const MAX_ABANDONED: usize = 4;
@@ -55,7 +52,7 @@ impl<K: StreamKind> Supervisor<K> {
     /// Starts the thread. The worker gets a core for each stream that opens, and `None` for each that ends.
     pub(super) fn start(
         system: AudioSystem,
-        choice: DeviceChoice,
+        opening: Opening,
         clock: DeviceClock,
         cores: SyncSender<Option<K::Core>>,
         on_event: impl FnMut(DeviceEvent) + Send + 'static,
@@ -68,9 +65,11 @@ impl<K: StreamKind> Supervisor<K> {
                 move || {
                     Shell::<K> {
                         system,
-                        choice: choice.clone(),
+                        watch_devices: opening.watch_devices,
+                        raise_priority: opening.raise_priority,
+                        choice: opening.choice.clone(),
                         clock,
-                        supervision: Supervision::new(choice, K::DIRECTION, clock.now()),
+                        supervision: Supervision::new(opening.choice, K::DIRECTION, clock.now()),
                         shared,
                         cores,
                         keeper: None,
@@ -127,6 +126,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 struct Shell<K: StreamKind> {
     system: AudioSystem,
     choice: DeviceChoice,
+    watch_devices: bool,
+    raise_priority: bool,
     clock: DeviceClock,
     supervision: Supervision,
     shared: Arc<Shared>,
@@ -141,11 +142,17 @@ struct Shell<K: StreamKind> {
 
 impl<K: StreamKind> Shell<K> {
     fn run(mut self, mut on_event: impl FnMut(DeviceEvent)) {
-        let lister = Lister::start(self.system);
+        let lister = if self.watch_devices {
+            Lister::start(self.system, K::DIRECTION, &self.choice)
+        } else {
+            None
+        };
         while !self.shared.stop.load(Ordering::Acquire) {
             self.look_at_stream();
-            if let Some(devices) = lister.as_ref().and_then(Lister::poll) {
-                self.supervision.handle_list(self.clock.now(), &devices);
+            match lister.as_ref().and_then(Lister::poll) {
+                Some(Ok(devices)) => self.supervision.handle_list(self.clock.now(), &devices),
+                Some(Err(Unreachable)) => self.supervision.handle_no_list(),
+                None => {}
             }
             let last_callback = self.watch.as_ref().and_then(RingWatch::last_callback);
             self.supervision
@@ -196,8 +203,13 @@ impl<K: StreamKind> Shell<K> {
                 .handle_failed(self.clock.now(), DeviceError::Hung);
             return;
         }
-        match StreamKeeper::start::<K>(self.system, self.choice.clone(), self.host_name, self.clock)
-        {
+        match StreamKeeper::start::<K>(
+            self.system,
+            self.choice.clone(),
+            self.host_name,
+            self.clock,
+            self.raise_priority,
+        ) {
             Ok(keeper) => self.keeper = Some(keeper),
             Err(error) => self
                 .supervision
@@ -242,6 +254,10 @@ impl<K: StreamKind> Shell<K> {
                 tracing::warn!(direction = %K::DIRECTION, id, "chosen device gone");
                 Some(Err(DeviceError::NotFound { id: id.clone() }))
             }
+            DeviceEvent::Displaced { id } => {
+                tracing::warn!(direction = %K::DIRECTION, id, "chosen device fetched back");
+                None
+            }
             DeviceEvent::DefaultChanged { to } => {
                 tracing::info!(direction = %K::DIRECTION, name = to.name, "default changed");
                 None
@@ -256,51 +272,53 @@ impl<K: StreamKind> Shell<K> {
 
     fn publish(&self) {
         let mut stats = lock(&self.shared.stats);
-        let current = self.keeper.as_ref().map_or(0, |k| k.failure.errors());
-        stats.errors = self.past_errors + current;
+        stats.errors = self.past_errors;
+        if let Some(keeper) = &self.keeper {
+            stats.errors += keeper.failure.errors();
+            stats.stream_priority = keeper.priority;
+        }
         if let Some(watch) = &self.watch {
             stats.ring = watch.stats();
         }
     }
 }
 
+/// There is nobody to ask for a list.
+#[derive(Debug)]
+struct Unreachable;
+
+type List = Result<Vec<DeviceInfo>, Unreachable>;
+
 /// The thread that lists the devices now and then. It may hang with the sound server; then there are no lists.
 struct Lister {
-    lists: Receiver<Vec<DeviceInfo>>,
+    lists: Receiver<List>,
     /// Ends the thread when dropped.
     _alive: SyncSender<()>,
 }
 
 impl Lister {
-    fn start(system: AudioSystem) -> Option<Self> {
+    fn start(system: AudioSystem, direction: Direction, choice: &DeviceChoice) -> Option<Self> {
+        let follow = *choice == DeviceChoice::Default;
         let (sender, lists) = sync_channel(1);
         let (alive, ended) = sync_channel::<()>(1);
+        let supervisor = std::thread::current();
         let thread = std::thread::Builder::new()
             .name("ahoy-audio-list".into())
             .spawn(move || {
-                let mut host = None;
+                let mut connection = None;
                 let mut host_name = None;
-                while let Err(std::sync::mpsc::RecvTimeoutError::Timeout) =
-                    ended.recv_timeout(LIST_EVERY)
+                let mut last = None;
+                while let Err(RecvTimeoutError::Timeout) =
+                    ended.recv_timeout(host::list_interval(host_name))
                 {
-                    // What another sound system lists would not name the devices in use.
-                    if host_name.is_some_and(|name| !host::is_present(name)) {
-                        host = None;
-                        continue;
-                    }
-                    if host.is_none() {
-                        host = host::open(system).ok();
-                    }
-                    let devices = host.as_ref().and_then(|host| {
-                        host_name = Some(host.id().name());
-                        host::list_all(host).ok()
-                    });
-                    // A connection to a server that died is of no use any more.
-                    let Some(devices) = devices else {
-                        host = None;
-                        continue;
-                    };
-                    match sender.try_send(devices) {
+                    let list = list(system, direction, follow, &mut connection, &mut host_name);
+                    let devices = list.as_ref().ok().cloned();
+                    match sender.try_send(list) {
+                        // The supervisor looks now and then anyway; news it should have at once.
+                        Ok(()) if devices != last => {
+                            last = devices;
+                            supervisor.unpark();
+                        }
                         Ok(()) | Err(TrySendError::Full(_)) => {}
                         Err(TrySendError::Disconnected(_)) => return,
                     }
@@ -318,7 +336,38 @@ impl Lister {
         }
     }
 
-    fn poll(&self) -> Option<Vec<DeviceInfo>> {
+    fn poll(&self) -> Option<List> {
         self.lists.try_recv().ok()
     }
+}
+
+/// Asks the sound system that was asked before, by the same connection while that lasts. May hang.
+fn list(
+    system: AudioSystem,
+    direction: Direction,
+    follow: bool,
+    connection: &mut Option<cpal::Host>,
+    host_name: &mut Option<&'static str>,
+) -> List {
+    // What another sound system lists would not name the devices in use.
+    if host_name.is_some_and(|name| !host::is_present(name)) {
+        *connection = None;
+        return Err(Unreachable);
+    }
+    if connection.is_none() {
+        *connection = host::open(system).ok();
+    }
+    let devices = connection.as_ref().and_then(|host| {
+        host_name.get_or_insert(host.id().name());
+        if follow {
+            host::list_default(host, direction).ok()
+        } else {
+            host::list_all(host, &[direction]).ok()
+        }
+    });
+    if devices.is_none() {
+        // A connection to a server that died is of no use any more.
+        *connection = None;
+    }
+    devices.ok_or(Unreachable)
 }
