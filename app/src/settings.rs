@@ -134,6 +134,15 @@ pub struct Settings {
     pub push_to_talk: bool,
     /// Sends the microphone's sound as it is, whatever else is set: for music.
     pub music: bool,
+    /// The microphone, and no other, by the id that `ahoy doctor --json` tells; else the system's default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub microphone: Option<String>,
+    /// The same for the speaker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speaker: Option<String>,
+    /// The same for the speaker by which calls ring.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ring_speaker: Option<String>,
     /// Where to register, best first; `ahoy-node:` links.
     #[serde(serialize_with = "write_homes", deserialize_with = "read_homes")]
     pub homes: Vec<NodeLink>,
@@ -161,6 +170,9 @@ impl Default for Settings {
             voice_gate: false,
             push_to_talk: false,
             music: false,
+            microphone: None,
+            speaker: None,
+            ring_speaker: None,
             homes: vec![],
             proxy: None,
         }

@@ -535,6 +535,7 @@ impl Phone {
             | Event::HomeBack { .. }
             | Event::Incoming { .. }
             | Event::Request { .. }
+            | Event::Sound { .. }
             | Event::Ringing { .. }
             | Event::Connected { .. }
             | Event::Ended { .. }
@@ -557,6 +558,7 @@ impl Phone {
             | Event::HomeBack { .. }
             | Event::Incoming { .. }
             | Event::Request { .. }
+            | Event::Sound { .. }
             | Event::Ringing { .. }
             | Event::Connected { .. }
             | Event::FirstAudio { .. }

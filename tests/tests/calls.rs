@@ -553,6 +553,7 @@ fn two_who_call_each_other_at_once_talk_without_ringing() {
                     | Event::HomeBack { .. }
                     | Event::Incoming { .. }
                     | Event::Request { .. }
+                    | Event::Sound { .. }
                     | Event::Ringing { .. }
                     | Event::Connected { .. }
                     | Event::FirstAudio { .. }

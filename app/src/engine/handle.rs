@@ -11,7 +11,7 @@ use std::{
 use ahoy_transport::identity::{NodeId, UserId};
 use tokio::sync::{broadcast, mpsc, watch};
 
-use super::{nat::NatReports, renewal::Renewer};
+use super::{media::SoundNews, nat::NatReports, renewal::Renewer};
 use crate::{
     call::{CallId, Ending},
     report::{Outcome, Report, Search},
@@ -35,6 +35,8 @@ pub enum Command {
     HangUp,
     /// Send silence, or the microphone again.
     Mute(bool),
+    /// Hear the other side at this volume, in percent of what it sends: 0 to 400.
+    Volume(u16),
     /// Put the other side on hold, or take it off again.
     Hold(bool),
     /// Calls come in without a sound, or ring again.
@@ -89,6 +91,13 @@ pub enum Event {
         call: CallId,
         /// When.
         at: Instant,
+    },
+    /// Something happened to the microphone or the speaker of a call.
+    Sound {
+        /// Which call.
+        call: CallId,
+        /// What.
+        news: SoundNews,
     },
     /// The call is over.
     Ended {

@@ -5,6 +5,7 @@
 //! one half that sends and one that receives.
 
 use std::{
+    collections::VecDeque,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -21,6 +22,7 @@ use ahoy_media::{
         source::{AudioSource, SilenceSource},
         tone::ToneSource,
         voice::{VoiceConfig, VoiceStats},
+        volume::Volume,
         wav::{AtEnd, WavSink, WavSource, read_all},
     },
     loss::{Loss, LossPolicy, Modes},
@@ -44,6 +46,9 @@ pub(super) const PACKET_QUEUE: usize = 128;
 const MAX_CATCH_UP: Duration = Duration::from_secs(1);
 /// Blocks whose instants are remembered for a delay measurement: an hour.
 const MAX_LOGGED_BLOCKS: usize = 360_000;
+/// News of devices that wait for the engine, which looks several times a second.
+#[cfg(feature = "devices")]
+const MAX_NEWS: usize = 32;
 /// The tone of `--audio-in tone`: concert pitch, well below full scale.
 const TONE_HZ: f32 = 440.0;
 const TONE_DBFS: f32 = -12.0;
@@ -74,6 +79,41 @@ pub enum AudioOut {
     Echo,
 }
 
+/// Which sound devices are used, by the ids that `ahoy doctor --json` tells; the system's default where none is named.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SoundDevices {
+    /// The microphone, and no other.
+    pub microphone: Option<String>,
+    /// The speaker.
+    pub speaker: Option<String>,
+}
+
+/// Something happened to a sound device in a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SoundNews {
+    /// What.
+    pub kind: SoundNewsKind,
+    /// It is the microphone; else the speaker.
+    pub microphone: bool,
+    /// What, for a person.
+    pub sentence: String,
+}
+
+/// What happened to a sound device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SoundNewsKind {
+    /// Sound flows by it.
+    Opened,
+    /// It stopped working, or cannot be opened; that is tried again.
+    Lost,
+    /// The chosen one is not there any more, and nothing took its place.
+    Gone,
+    /// The sound system may have used another one for a moment.
+    Displaced,
+    /// The system's default is another one now, and is used.
+    Followed,
+}
+
 /// How a device sends and plays sound.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AudioSettings {
@@ -87,6 +127,8 @@ pub struct AudioSettings {
     pub frame_millis: u16,
     /// What may be done about loss of what we send, as far as the other side understands it.
     pub protections: Modes,
+    /// By which devices, where the source is a microphone and the sink a speaker.
+    pub devices: SoundDevices,
     /// What is inside the packets. Both sides of a call must have the same: nothing but a simulation has
     /// another one than Opus.
     pub codec: Codec,
@@ -105,6 +147,7 @@ impl Default for AudioSettings {
             bitrate_bps: 32_000,
             frame_millis: 20,
             protections: Modes::ALL,
+            devices: SoundDevices::default(),
             codec: Codec::Opus,
             voice: VoiceConfig::default(),
             room: None,
@@ -227,6 +270,7 @@ struct RecvHalf {
     arrivals: mpsc::Receiver<Arrival>,
     first_audio: Option<Instant>,
     level: f32,
+    volume: Volume,
     probe: Option<Arc<BlockLog>>,
 }
 
@@ -238,6 +282,7 @@ impl RecvHalf {
             }
         }
         let info = self.pipeline.get_audio(now, block);
+        self.volume.apply(block);
         self.level = Level::of(block).rms_dbfs;
         let received = match info.kind {
             AudioKind::Normal | AudioKind::Quiet | AudioKind::Recovered => {
@@ -259,6 +304,7 @@ struct Shared {
     sink_errors: Mutex<u64>,
     /// Of files in a room; devices count for themselves.
     voice: Mutex<Option<VoiceStats>>,
+    news: Mutex<VecDeque<SoundNews>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -332,10 +378,12 @@ impl Media {
                 arrivals,
                 first_audio: None,
                 level: f32::NEG_INFINITY,
+                volume: Volume::new(),
                 probe: probe.map(|probe| Arc::clone(&probe.heard)),
             }),
             sink_errors: Mutex::new(0),
             voice: Mutex::new(None),
+            news: Mutex::default(),
         });
         let source = open_source(&settings.input)?;
         let sink = open_sink(&settings.output)?;
@@ -352,6 +400,7 @@ impl Media {
                 source,
                 sink,
                 settings.voice,
+                &settings.devices,
             )?),
         };
         Ok(Self { shared, running })
@@ -360,6 +409,16 @@ impl Media {
     /// Sends silence, or sound again.
     pub(super) fn set_muted(&self, muted: bool) {
         lock(&self.shared.send).pipeline.set_muted(muted);
+    }
+
+    /// The other side is heard at this volume, in percent of what it sends.
+    pub(super) fn set_volume(&self, percent: u16) {
+        lock(&self.shared.recv).volume.set_percent(percent);
+    }
+
+    /// What happened to the sound devices since the last time.
+    pub(super) fn take_news(&self) -> VecDeque<SoundNews> {
+        std::mem::take(&mut *lock(&self.shared.news))
     }
 
     /// The path carries so much, in bits per second on the wire.
@@ -541,13 +600,16 @@ mod devices {
     use ahoy_media::audio::{
         Block, SILENCE,
         capture::Voice,
-        device::{AudioSystem, DeviceChoice, DeviceEvent, Microphone, Speaker},
+        device::{AudioSystem, DeviceChoice, DeviceEvent, Direction, Microphone, Speaker},
         reference::reference,
         voice::{Chain, VoiceConfig, VoiceStats},
     };
     use ahoy_transport::runtime::{Runtime, RuntimeExt, Task};
 
-    use super::{ClockedSink, MediaError, Shared, Sink, Source, lock};
+    use super::{
+        ClockedSink, MAX_NEWS, MediaError, Shared, Sink, SoundDevices, SoundNews, SoundNewsKind,
+        Source, lock,
+    };
 
     /// Open devices; dropping them closes them.
     #[derive(Debug)]
@@ -565,25 +627,49 @@ mod devices {
         }
     }
 
-    fn log_event(event: DeviceEvent) {
-        match event {
-            DeviceEvent::Opened(device) => {
-                tracing::info!(name = device.name, direction = %device.direction, "sound device opened");
-            }
-            DeviceEvent::Lost { error, retry_in } => {
-                tracing::warn!(%error, ?retry_in, "sound device lost");
-            }
-            DeviceEvent::Gone { id } => {
-                tracing::warn!(
-                    id,
-                    "the chosen sound device is gone; nothing takes its place"
-                );
-            }
-            DeviceEvent::DefaultChanged { to } => {
-                tracing::info!(
-                    name = to.name,
-                    "following the system's default sound device"
-                );
+    fn choice(id: Option<&String>) -> DeviceChoice {
+        id.map_or(DeviceChoice::Default, |id| DeviceChoice::Id(id.clone()))
+    }
+
+    /// Passes on what happens to a device.
+    fn tell(
+        shared: &Arc<Shared>,
+        direction: Direction,
+    ) -> impl FnMut(DeviceEvent) + Send + 'static {
+        let shared = Arc::clone(shared);
+        move |event| {
+            let (kind, sentence) = match event {
+                DeviceEvent::Opened(device) => (
+                    SoundNewsKind::Opened,
+                    format!("{direction}: {}", device.name),
+                ),
+                DeviceEvent::Lost { error, .. } => {
+                    (SoundNewsKind::Lost, format!("{direction}: {error}"))
+                }
+                DeviceEvent::Gone { .. } => (
+                    SoundNewsKind::Gone,
+                    format!(
+                        "the chosen {direction} is gone, and nothing takes its place: plug it in or choose another"
+                    ),
+                ),
+                DeviceEvent::Displaced { .. } => (
+                    SoundNewsKind::Displaced,
+                    format!(
+                        "the system may have used another {direction} for a moment; the chosen one is back"
+                    ),
+                ),
+                DeviceEvent::DefaultChanged { to } => (
+                    SoundNewsKind::Followed,
+                    format!("the {direction} is now {}, as the system says", to.name),
+                ),
+            };
+            let mut news = lock(&shared.news);
+            if news.len() < MAX_NEWS {
+                news.push_back(SoundNews {
+                    kind,
+                    microphone: direction == Direction::Input,
+                    sentence,
+                });
             }
         }
     }
@@ -594,6 +680,7 @@ mod devices {
         source: Source,
         sink: Sink,
         voice: VoiceConfig,
+        devices: &SoundDevices,
     ) -> Result<Open, MediaError> {
         // Without a speaker there is nothing that could come back.
         let voice = VoiceConfig {
@@ -615,6 +702,7 @@ mod devices {
         let mut file_source = None;
         match source {
             Source::Microphone => {
+                let heard = Arc::clone(shared);
                 let (shared, runtime) = (Arc::clone(shared), Arc::clone(runtime));
                 let on_block = move |block: &Block| lock(&shared.send).push(runtime.now(), block);
                 let voice = (!voice.is_off()).then(|| Voice {
@@ -623,10 +711,10 @@ mod devices {
                 });
                 let microphone = Microphone::open_with_voice(
                     AudioSystem::Best,
-                    DeviceChoice::Default,
+                    choice(devices.microphone.as_ref()),
                     voice,
                     on_block,
-                    log_event,
+                    tell(&heard, Direction::Input),
                 )
                 .map_err(|error| MediaError::Device(error.to_string()))?;
                 open.microphone = Some(microphone);
@@ -635,6 +723,7 @@ mod devices {
         }
         match sink {
             Sink::Speaker => {
+                let heard = Arc::clone(shared);
                 let (shared, runtime) = (Arc::clone(shared), Arc::clone(runtime));
                 let mut spoken = SILENCE;
                 let pull = move |block: &mut Block| {
@@ -647,10 +736,10 @@ mod devices {
                 };
                 let speaker = Speaker::open_with_reference(
                     AudioSystem::Best,
-                    DeviceChoice::Default,
+                    choice(devices.speaker.as_ref()),
                     writer.filter(|_| open.microphone.is_some()),
                     pull,
-                    log_event,
+                    tell(&heard, Direction::Output),
                 )
                 .map_err(|error| MediaError::Device(error.to_string()))?;
                 open.speaker = Some(speaker);

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ahoy_media::audio::volume::NORMAL_PERCENT;
 use ahoy_nat::{
     client::{NodeClient, RequestError},
     discovery::door::LanDoor,
@@ -105,6 +106,8 @@ struct Slot {
     path: Option<PathKind>,
     talking_since: Option<Instant>,
     first_audio_told: bool,
+    /// How loud the other side is heard.
+    volume_percent: u16,
 }
 
 /// The engine's state. See [`run`](Self::run).
@@ -311,6 +314,15 @@ impl Engine {
                 self.calls.hang_up(now, call)
             }
             (Command::Mute(muted), Some(call)) => self.calls.set_muted(call, muted),
+            (Command::Volume(percent), Some(call)) => {
+                if let Some(slot) = self.slots.get_mut(&call) {
+                    slot.volume_percent = percent;
+                    if let Some((_device, media)) = &slot.media {
+                        media.set_volume(percent);
+                    }
+                }
+                return;
+            }
             (Command::Hold(held), Some(call)) => self.calls.set_held(call, held),
             (Command::DoNotDisturb(on), _) => {
                 self.view.send_modify(|view| view.do_not_disturb = on);
@@ -321,6 +333,7 @@ impl Engine {
                 | Command::Decline
                 | Command::HangUp
                 | Command::Mute(_)
+                | Command::Volume(_)
                 | Command::Hold(_),
                 None,
             )
@@ -724,6 +737,7 @@ impl Engine {
         let now = runtime.now();
         match opened {
             Ok(media) => {
+                media.set_volume(slot.volume_percent);
                 // Whoever muted while it rang is not heard now.
                 let current = self.calls.current();
                 media.set_muted(current.is_some_and(|info| info.muted || info.held));
@@ -832,6 +846,7 @@ impl Slot {
             path: None,
             talking_since: None,
             first_audio_told: false,
+            volume_percent: NORMAL_PERCENT,
         }
     }
 }

@@ -97,7 +97,8 @@ pub async fn call(profile: &Profile, plan: CallPlan) -> Result<(), CliError> {
                 }
                 break over(ending, sentence, &report);
             }
-            Ok(Event::Ready { .. } | Event::Request { .. }) | Err(RecvError::Lagged(_)) => {}
+            Ok(Event::Ready { .. } | Event::Request { .. } | Event::Sound { .. })
+            | Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => break Err(CliError::failed("the engine stopped")),
         }
     };
@@ -208,7 +209,8 @@ pub async fn answer(profile: &Profile, plan: AnswerPlan) -> Result<(), CliError>
                 }
                 tracing::info!("{sentence} {}", report.verdict);
             }
-            Ok(Event::Ringing { .. } | Event::FirstAudio { .. }) | Err(RecvError::Lagged(_)) => {}
+            Ok(Event::Ringing { .. } | Event::FirstAudio { .. } | Event::Sound { .. })
+            | Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => break Err(CliError::failed("the engine stopped")),
         }
     };

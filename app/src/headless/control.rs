@@ -293,7 +293,7 @@ async fn tell(
                     call: call_status(call),
                 })
             }
-            Event::Request { .. } | Event::Failed { .. } => None,
+            Event::Request { .. } | Event::Failed { .. } | Event::Sound { .. } => None,
         };
         if let Some(told) = told {
             // Nobody listening is fine.

@@ -107,6 +107,7 @@ fn tell(event: &Event) {
         | Event::HomeBack { .. }
         | Event::Incoming { .. }
         | Event::Request { .. }
+        | Event::Sound { .. }
         | Event::Ended { .. }
         | Event::Failed { .. } => {}
     }

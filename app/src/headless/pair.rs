@@ -213,7 +213,8 @@ impl Pair {
                     | Event::Request { .. }
                     | Event::Ringing { .. }
                     | Event::Connected { .. }
-                    | Event::FirstAudio { .. } => {}
+                    | Event::FirstAudio { .. }
+                    | Event::Sound { .. } => {}
                 }
             }
         };
@@ -309,6 +310,7 @@ fn person(
             },
             codec: script.codec,
             protections: defaults.protections,
+            devices: defaults.devices.clone(),
             bitrate_bps: script.bitrate_bps.unwrap_or(defaults.bitrate_bps),
             frame_millis: script.ptime_millis.unwrap_or(defaults.frame_millis),
             voice: defaults.voice,
@@ -357,6 +359,7 @@ async fn ready(
                     | Event::Ringing { .. }
                     | Event::Connected { .. }
                     | Event::FirstAudio { .. }
+                    | Event::Sound { .. }
                     | Event::Ended { .. }
                     | Event::Failed { .. },
                 )

@@ -21,7 +21,7 @@ use crate::{
         self, Ending,
         config::{Answering, EngineConfig, Me, PathPolicy, Reaching, Upkeep, ways},
         handle::{EngineHandle, Event},
-        media::{AudioIn, AudioOut, AudioSettings},
+        media::{AudioIn, AudioOut, AudioSettings, SoundDevices},
         profile_book::ProfileBook,
     },
     profile::{Profile, ProfileLock},
@@ -104,6 +104,10 @@ pub(crate) async fn start(
         begins_muted: settings.push_to_talk || media.voice.push_to_talk,
         ..limits
     };
+    let devices = SoundDevices {
+        microphone: settings.microphone.clone(),
+        speaker: settings.speaker.clone(),
+    };
     let book = ProfileBook::new(
         store,
         Arc::clone(&runtime),
@@ -121,7 +125,10 @@ pub(crate) async fn start(
         homes: homes.clone(),
         path,
         proxy: proxy.clone(),
-        audio: audio(media, echo, voice),
+        audio: AudioSettings {
+            devices: devices.clone(),
+            ..audio(media, echo, voice)
+        },
         answering,
         limits: limits.clone(),
         // A call between two processes of one machine is a direct one too.
@@ -241,6 +248,7 @@ fn audio(media: &MediaPlan, echo: bool, voice: VoiceConfig) -> AudioSettings {
         bitrate_bps: media.bitrate_bps.unwrap_or(defaults.bitrate_bps),
         frame_millis: media.ptime_millis.unwrap_or(defaults.frame_millis),
         protections: defaults.protections,
+        devices: defaults.devices,
         codec: defaults.codec,
         voice,
         room: None,

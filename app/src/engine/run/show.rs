@@ -6,6 +6,7 @@ use crate::{
     engine::{
         handle::{CallView, Event, HomeView, Phase, View},
         leg::Leg,
+        media::SoundNewsKind,
         sentence,
     },
     report::PathKind,
@@ -35,6 +36,7 @@ impl Engine {
             return;
         };
         let device = *device;
+        let news = media.take_news();
         let stats = media.stats();
         if let Some(leg) = slot.legs.get_mut(&device) {
             if let Some(capacity_bps) = leg.capacity_bps() {
@@ -55,6 +57,20 @@ impl Engine {
             };
             self.calls.handle(at, told);
             self.publish(Event::FirstAudio { call, at });
+        }
+        for news in news {
+            match news.kind {
+                SoundNewsKind::Opened => tracing::info!("{}", news.sentence),
+                SoundNewsKind::Lost
+                | SoundNewsKind::Gone
+                | SoundNewsKind::Displaced
+                | SoundNewsKind::Followed => {
+                    tracing::warn!("{}", news.sentence);
+                    let sentence = news.sentence.clone();
+                    self.view.send_modify(|view| view.notice = Some(sentence));
+                }
+            }
+            self.publish(Event::Sound { call, news });
         }
     }
 

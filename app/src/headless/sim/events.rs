@@ -134,6 +134,7 @@ impl Happening {
             Event::Ready { .. }
             | Event::Incoming { .. }
             | Event::Request { .. }
+            | Event::Sound { .. }
             | Event::Ended { .. }
             | Event::Failed { .. } => None,
         }
