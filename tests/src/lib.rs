@@ -12,4 +12,6 @@ pub mod plain_quic;
 pub mod process;
 pub mod proxies;
 pub mod secrets;
+#[cfg(target_os = "linux")]
+pub mod sound_server;
 pub mod udp;
