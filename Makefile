@@ -14,7 +14,7 @@ HEADLESS := --no-default-features --features voice
 # The fuzz targets are checked by `make lint`; each would be linked with everything here.
 TESTED := --workspace --exclude ahoy-fuzz --features ahoy-tests/devices,ahoy-tests/lab
 
-.PHONY: run demo test lint unit matrix deps bench bench-relay bench-call bench-audio bench-loss baselines fuzz help
+.PHONY: run demo test lint unit matrix deps bench bench-relay bench-call bench-audio bench-loss soak-audio baselines fuzz help
 
 run:
 	@.ci/setup window
@@ -119,6 +119,14 @@ bench-room:
 	@$(TARGET)/bench-audio/bin/python -m pip install --quiet pesq numpy scipy soundfile
 	@$(TARGET)/bench-audio/bin/python tests/bench_room.py $(TARGET)/demo/examples/room assets/ahoy.wav assets/ahoy.wav
 
+# Ten minutes (SOAK_SECONDS) through the callbacks of a private sound server, beside the same call from file to file:
+# drop-outs, and what devices add to the way from mouth to ear. Wants an idle machine.
+soak-audio:
+	@.ci/setup test
+	@$(CARGO) build --profile demo -p ahoy --no-default-features --features voice,devices
+	@AHOY_BIN=$(abspath $(TARGET))/demo/ahoy AHOY_SOAK_SECONDS=$(or $(SOAK_SECONDS),600) \
+		$(CARGO) bench --profile demo -p ahoy-tests --features devices --bench soak_audio
+
 help:
 	@sed -n 's/^# \(.*\)/\1/p' Makefile | head -n 4
 	@echo "make lint              what make test leaves to lint: benches, fuzz targets, bare supernode, docs"
@@ -130,5 +138,6 @@ help:
 	@echo "make bench-audio       PESQ of real calls"
 	@echo "make bench-loss        PESQ on lossy lines, with each way to repair loss"
 	@echo "make bench-room        echo and near speech in rooms, beside WebRTC's canceller"
+	@echo "make soak-audio        ten minutes through sound devices: drop-outs and delay"
 	@echo "make deps              licences, sources, bans and use of the dependencies"
 	@echo "make fuzz              each fuzz target for FUZZ_SECONDS (60)"
