@@ -14,7 +14,7 @@ HEADLESS := --no-default-features --features voice
 # The fuzz targets are checked by `make lint`; each would be linked with everything here.
 TESTED := --workspace --exclude ahoy-fuzz --features ahoy-tests/devices,ahoy-tests/lab
 
-.PHONY: run demo test lint unit matrix deps bench bench-relay bench-call bench-audio bench-loss soak-audio baselines fuzz help
+.PHONY: run demo test lint unit matrix deps bench bench-relay bench-call bench-audio bench-loss bench-room soak-audio baselines fuzz help
 
 run:
 	@.ci/setup window
