@@ -199,7 +199,7 @@ fn voice(criterion: &mut Criterion) {
             bencher.iter(|| {
                 if let (Some(far), Some(near)) = (far.next(), near.next()) {
                     let mut block = *near;
-                    chain.render(far);
+                    chain.render(far, 0.0);
                     chain.capture(black_box(&mut block));
                 }
             });

@@ -20,8 +20,8 @@ pub mod priority;
 pub mod reference;
 pub mod resample;
 pub mod ring;
-pub mod room;
 pub mod ring_tone;
+pub mod room;
 pub mod sink;
 pub mod source;
 #[cfg(test)]

@@ -447,7 +447,7 @@ fn for_music_nothing_is_changed() {
     for _ in 0..100 {
         let far = std::array::from_fn(|_| random.next() as f32);
         let near = std::array::from_fn(|_| random.next() as f32);
-        chain.render(&far);
+        chain.render(&far, 0.0);
         let mut block = near;
         chain.capture(&mut block);
         assert_eq!(block, near);
@@ -458,7 +458,7 @@ fn for_music_nothing_is_changed() {
 fn a_drivers_mistake_does_not_stay() {
     let mut chain = Chain::new(voice());
     let mut block = [f32::NAN; 480];
-    chain.render(&[f32::INFINITY; 480]);
+    chain.render(&[f32::INFINITY; 480], 0.0);
     chain.capture(&mut block);
     let mut heard = 0.0;
     for chunk in speech(0.0, 2.0).as_chunks::<480>().0 {

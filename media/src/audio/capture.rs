@@ -45,6 +45,8 @@ pub struct Capture {
     input: Vec<f32>,
     margin: Margin,
     flowing: bool,
+    /// How much faster the ring was emptied at the last block, so that less waits in it.
+    margin_ppm: f64,
     stats: CaptureStats,
 }
 
@@ -67,6 +69,7 @@ impl Capture {
             samples_per_milli: f64::from(rate_hz) / 1000.0,
             margin: Margin::new(),
             flowing: false,
+            margin_ppm: 0.0,
             stats: CaptureStats::default(),
         })
     }
@@ -104,6 +107,7 @@ impl Capture {
         let under_way =
             pace::since_callback_millis(self.reader.watch(), now, self.samples_per_milli);
         self.stats.waiting_millis = filled + under_way;
+        self.margin_ppm = 0.0;
         if !self.flowing && filled + under_way < target {
             self.give_silence(block);
             return;
@@ -111,7 +115,6 @@ impl Capture {
         let excess = filled + under_way - target;
         // What is there beyond the block, before the callback that is due brings more.
         let spare = filled - BLOCK_DURATION.as_secs_f64() * 1e3;
-        let mut margin_ppm = 0.0;
         if !self.flowing || excess > RESYNC_MILLIS {
             self.reader
                 .skip((excess * self.samples_per_milli).round() as usize);
@@ -120,11 +123,11 @@ impl Capture {
             self.drift.forget_level();
         } else {
             self.drift.update(excess, BLOCK_DURATION);
-            margin_ppm = self.margin.pass(spare, BLOCK_DURATION);
+            self.margin_ppm = self.margin.pass(spare, BLOCK_DURATION);
         }
         self.stats.drift_ppm = self.drift.correction_ppm();
         self.resampler
-            .set_correction_ppm(self.stats.drift_ppm + margin_ppm);
+            .set_correction_ppm(self.stats.drift_ppm + self.margin_ppm);
 
         let wanted = self.resampler.input_samples();
         let got = self.reader.read(&mut self.input[..wanted]);
@@ -202,20 +205,24 @@ impl CaptureLoop {
     /// 10 ms.
     pub fn next_block(&mut self, now: Duration, beat: Duration, block: &mut Block) {
         let mut jumped = false;
+        let mut shortening_ppm = 0.0;
         match &mut self.capture {
             Some(capture) => {
                 capture.next_block(now, block);
                 let jumps = capture.stats.underruns + capture.stats.resyncs;
                 jumped = jumps != self.jumps;
                 self.jumps = jumps;
+                shortening_ppm = capture.margin_ppm;
             }
             None => *block = SILENCE,
         }
         if let Some(voice) = &mut self.voice {
             if let Some(reference) = &mut voice.reference {
                 let mut rendered = SILENCE;
-                jumped |= reference.read(beat, &mut rendered);
-                voice.processor.render(&rendered);
+                let told = reference.read(beat, &mut rendered);
+                jumped |= told.jumped;
+                shortening_ppm += told.shortening_ppm;
+                voice.processor.render(&rendered, shortening_ppm);
             }
             if jumped {
                 voice.processor.note_jump();

@@ -45,6 +45,8 @@ pub struct Playout {
     /// What the device has moved at first is made up for.
     settled: bool,
     missing_before: u64,
+    /// How much faster the ring was emptied at the last block, so that less waits in it.
+    margin_ppm: f64,
     stats: PlayoutStats,
 }
 
@@ -67,6 +69,7 @@ impl Playout {
             primed: false,
             settled: false,
             missing_before: 0,
+            margin_ppm: 0.0,
             stats: PlayoutStats::default(),
         })
     }
@@ -104,6 +107,7 @@ impl Playout {
         // What the device took at its last call it has been playing since.
         let played = pace::since_callback_millis(self.writer.watch(), now, self.samples_per_milli);
         self.stats.waiting_millis = filled - played;
+        self.margin_ppm = 0.0;
         let excess = filled - played - self.target_millis();
         if !self.primed || excess < -RESYNC_MILLIS {
             // A gap is heard anyway. Silence here spares the jitter buffer from giving out its reserve at once.
@@ -121,9 +125,9 @@ impl Playout {
             return false;
         } else {
             self.stats.drift_ppm = -self.drift.update(excess, BLOCK_DURATION);
-            let margin_ppm = self.margin.pass(filled - played, BLOCK_DURATION);
+            self.margin_ppm = self.margin.pass(filled - played, BLOCK_DURATION);
             self.resampler
-                .set_correction_ppm(self.stats.drift_ppm - margin_ppm);
+                .set_correction_ppm(self.stats.drift_ppm - self.margin_ppm);
         }
         let samples = self.resampler.convert(block);
         // Devices fill their whole buffer before they play, and what waits beyond that is only late. It is left out
@@ -193,7 +197,8 @@ impl PlayoutLoop {
                 self.jumps = jumps;
                 reference.note_jump();
             }
-            reference.write(beat, if played { block } else { &SILENCE });
+            let block = if played { block } else { &SILENCE };
+            reference.write(beat, block, playout.margin_ppm);
         }
     }
 

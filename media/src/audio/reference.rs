@@ -26,7 +26,18 @@ struct Entry {
     beat: Duration,
     /// Times that the speaker's side lost its place, so far.
     jumps: u64,
+    /// How fast the way through the speaker's side gets shorter.
+    shortening_ppm: f64,
     block: Block,
+}
+
+/// What the microphone's side is told beside the block.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rendered {
+    /// The speaker's side has lost its place since the last time.
+    pub jumped: bool,
+    /// How fast the way through the speaker's side gets shorter, in parts per million of the time that passes.
+    pub shortening_ppm: f64,
 }
 
 /// The speaker's end.
@@ -80,11 +91,13 @@ pub fn reference() -> (ReferenceWriter, ReferenceReader) {
 }
 
 impl ReferenceWriter {
-    /// Puts in what was handed to the speaker at `beat`. Real-time safe.
-    pub fn write(&mut self, beat: Duration, block: &Block) {
+    /// Puts in what was handed to the speaker at `beat`, while the way to it gets shorter by `shortening_ppm`.
+    /// Real-time safe.
+    pub fn write(&mut self, beat: Duration, block: &Block, shortening_ppm: f64) {
         let entry = Entry {
             beat,
             jumps: self.jumps,
+            shortening_ppm,
             block: *block,
         };
         if self.producer.push(entry).is_err() {
@@ -99,20 +112,20 @@ impl ReferenceWriter {
 }
 
 impl ReferenceReader {
-    /// Takes out what belongs to the microphone's `beat`, silence if that is not there, and tells whether the
-    /// speaker's side has lost its place since the last time. Real-time safe.
-    pub fn read(&mut self, beat: Duration, block: &mut Block) -> bool {
+    /// Takes out what belongs to the microphone's `beat`, silence if that is not there, and tells what became of the
+    /// way to the speaker. Real-time safe.
+    pub fn read(&mut self, beat: Duration, block: &mut Block) -> Rendered {
         *block = SILENCE;
         // One block of the speaker falls into each 10 ms of its clock, and the beats are the same.
         let Some(newest) = beat.checked_sub(HOLD) else {
-            return false;
+            return Rendered::default();
         };
         while let Ok(entry) = self.consumer.peek() {
             if entry.beat > newest {
                 break;
             }
             let late = entry.beat + BLOCK_DURATION <= newest;
-            let jumps = entry.jumps;
+            let (jumps, shortening_ppm) = (entry.jumps, entry.shortening_ppm);
             if !late {
                 *block = entry.block;
             }
@@ -125,11 +138,14 @@ impl ReferenceReader {
                 self.stats.blocks += 1;
                 let jumped = jumps != self.jumps;
                 self.jumps = jumps;
-                return jumped;
+                return Rendered {
+                    jumped,
+                    shortening_ppm,
+                };
             }
         }
         self.stats.missing += u64::from(self.stats.blocks > 0);
-        false
+        Rendered::default()
     }
 
     /// The counters now.
@@ -162,7 +178,7 @@ mod tests {
         for n in 0..beats {
             while written <= n && late(written) + written <= n {
                 let value = 1.0 + written as f32;
-                writer.write(beat(written), &[value; 480]);
+                writer.write(beat(written), &[value; 480], 0.0);
                 written += 1;
             }
             reader.read(beat(n) + 3 * MS, &mut block);
@@ -192,7 +208,7 @@ mod tests {
     fn nobody_who_takes_means_no_more_than_the_ring_holds() {
         let (mut writer, mut reader) = reference();
         for n in 0..100 {
-            writer.write(beat(n), &SILENCE);
+            writer.write(beat(n), &SILENCE, 0.0);
         }
         let mut block = SILENCE;
         reader.read(beat(100), &mut block);
@@ -205,11 +221,13 @@ mod tests {
     fn a_jump_of_the_speaker_is_told_once() {
         let (mut writer, mut reader) = reference();
         let mut block = SILENCE;
-        writer.write(beat(0), &block);
+        writer.write(beat(0), &block, 0.0);
         writer.note_jump();
-        writer.write(beat(1), &block);
-        writer.write(beat(2), &block);
-        let told: Vec<bool> = (2..5).map(|n| reader.read(beat(n), &mut block)).collect();
+        writer.write(beat(1), &block, 0.0);
+        writer.write(beat(2), &block, 0.0);
+        let told: Vec<bool> = (2..5)
+            .map(|n| reader.read(beat(n), &mut block).jumped)
+            .collect();
         assert_eq!(told, [false, true, false]);
     }
 }

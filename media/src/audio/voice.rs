@@ -141,8 +141,10 @@ pub struct VoiceStats {
 
 /// Makes a voice fit to be sent.
 pub trait VoiceProcessor: Send + fmt::Debug {
-    /// Takes the next 10 ms that were handed to the speaker; once before each [`Self::capture`].
-    fn render(&mut self, block: &Block);
+    /// Takes the next 10 ms that were handed to the speaker; once before each [`Self::capture`]. The way from there to
+    /// the microphone gets shorter meanwhile by this much of the time that passes, in parts per million, as far as
+    /// that is our own doing.
+    fn render(&mut self, block: &Block, shortening_ppm: f64);
 
     /// Processes the next 10 ms of the microphone in place. They may come out delayed.
     fn capture(&mut self, block: &mut Block);

@@ -59,7 +59,7 @@ impl WebrtcChain {
 }
 
 impl VoiceProcessor for WebrtcChain {
-    fn render(&mut self, block: &Block) {
+    fn render(&mut self, block: &Block, _shortening_ppm: f64) {
         let mut unused = SILENCE;
         self.inner
             .process_render_f32(&[&block[..]], &mut [&mut unused[..]])

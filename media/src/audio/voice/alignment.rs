@@ -46,6 +46,8 @@ pub(super) struct Alignment {
     filled: usize,
     integral_ppm: f64,
     ppm: f64,
+    /// What of it is our own doing, and needs no looking for.
+    known_ppm: f64,
     product: f64,
     power: f64,
     estimate_before: [f64; 2],
@@ -62,6 +64,7 @@ impl Alignment {
             filled: WAITING,
             integral_ppm: 0.0,
             ppm: 0.0,
+            known_ppm: 0.0,
             product: 0.0,
             power: 0.0,
             estimate_before: [0.0; 2],
@@ -74,6 +77,13 @@ impl Alignment {
         self.ppm
     }
 
+    /// From here on the echo comes earlier and earlier, by this much, whatever the clocks do.
+    pub(super) fn expect(&mut self, shortening_ppm: f64) {
+        if self.enabled {
+            self.known_ppm = shortening_ppm;
+        }
+    }
+
     /// Takes 10 ms of the reference and leaves 10 ms in its place, about 10 ms later; tells whether the two lost each
     /// other.
     pub(super) fn run(&mut self, block: &mut Block) -> bool {
@@ -84,7 +94,7 @@ impl Alignment {
         }
         self.waiting[self.filled..self.filled + BLOCK_SAMPLES].copy_from_slice(block);
         self.filled += BLOCK_SAMPLES;
-        self.resampler.set_correction_ppm(self.ppm);
+        self.resampler.set_correction_ppm(self.ppm + self.known_ppm);
         let wanted = self.resampler.input_samples();
         if wanted > self.filled {
             self.waiting.copy_within(..self.filled, WAITING);

@@ -70,8 +70,9 @@ impl Chain {
 }
 
 impl VoiceProcessor for Chain {
-    fn render(&mut self, block: &Block) {
+    fn render(&mut self, block: &Block, shortening_ppm: f64) {
         if let Some(echo) = &mut self.echo {
+            echo.alignment.expect(shortening_ppm);
             echo.reference = *block;
             for sample in &mut echo.reference {
                 if !sample.is_finite() {
