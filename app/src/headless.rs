@@ -6,5 +6,7 @@ pub mod demo;
 pub mod doctor;
 pub mod measure;
 mod pair;
+#[cfg(feature = "devices")]
+mod ring;
 pub mod sim;
 pub(crate) mod start;

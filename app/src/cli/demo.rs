@@ -101,4 +101,7 @@ pub struct DoctorArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+    /// Only try microphone and speaker: listen for three seconds, tell how loud it was, play it back.
+    #[arg(long)]
+    pub sound: bool,
 }

@@ -193,6 +193,7 @@ fn the_demonstration_is_self_contained() {
     assert!(plan("--out /etc/passwd").is_err());
     assert!(parse::<DemoArgs>("--relay-only --path direct").is_err());
     assert!(parse::<DoctorArgs>("--json").unwrap().json);
+    assert!(parse::<DoctorArgs>("--sound").unwrap().sound);
 }
 
 #[test]

@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(feature = "devices")]
+use ahoy_media::audio::device::DeviceChoice;
 use ahoy_media::{
     audio::{
         BLOCK_DURATION, Block, SILENCE,
@@ -590,6 +592,12 @@ async fn run_clocked(
     }
 }
 
+/// The device of this id; the system's default where none is named.
+#[cfg(feature = "devices")]
+pub(crate) fn device_choice(id: Option<&String>) -> DeviceChoice {
+    id.map_or(DeviceChoice::Default, |id| DeviceChoice::Id(id.clone()))
+}
+
 #[cfg(feature = "devices")]
 mod devices {
     //! Microphone and speaker, each on its own clock and threads; a file beside one of them is played or
@@ -600,7 +608,7 @@ mod devices {
     use ahoy_media::audio::{
         Block, SILENCE,
         capture::Voice,
-        device::{AudioSystem, DeviceChoice, DeviceEvent, Direction, Microphone, Speaker},
+        device::{AudioSystem, DeviceEvent, Direction, Microphone, Speaker},
         reference::reference,
         voice::{Chain, VoiceConfig, VoiceStats},
     };
@@ -608,7 +616,7 @@ mod devices {
 
     use super::{
         ClockedSink, MAX_NEWS, MediaError, Shared, Sink, SoundDevices, SoundNews, SoundNewsKind,
-        Source, lock,
+        Source, device_choice, lock,
     };
 
     /// Open devices; dropping them closes them.
@@ -625,10 +633,6 @@ mod devices {
             let microphone = self.microphone.as_ref().filter(|_| self.processed)?;
             Some(microphone.voice_stats())
         }
-    }
-
-    fn choice(id: Option<&String>) -> DeviceChoice {
-        id.map_or(DeviceChoice::Default, |id| DeviceChoice::Id(id.clone()))
     }
 
     /// Passes on what happens to a device.
@@ -711,7 +715,7 @@ mod devices {
                 });
                 let microphone = Microphone::open_with_voice(
                     AudioSystem::Best,
-                    choice(devices.microphone.as_ref()),
+                    device_choice(devices.microphone.as_ref()),
                     voice,
                     on_block,
                     tell(&heard, Direction::Input),
@@ -736,7 +740,7 @@ mod devices {
                 };
                 let speaker = Speaker::open_with_reference(
                     AudioSystem::Best,
-                    choice(devices.speaker.as_ref()),
+                    device_choice(devices.speaker.as_ref()),
                     writer.filter(|_| open.microphone.is_some()),
                     pull,
                     tell(&heard, Direction::Output),

@@ -3,6 +3,8 @@
 use std::{path::Path, time::Duration};
 
 use ahoy_transport::identity::NodeId;
+#[cfg(feature = "devices")]
+use ahoy_transport::runtime::{RuntimeExt as _, TokioRuntime};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::{
@@ -153,6 +155,14 @@ fn save(path: &Path, report: &Report) -> Result<(), CliError> {
     })
 }
 
+/// Whether somebody sits before the speaker and is to answer.
+#[cfg(feature = "devices")]
+fn rings(plan: &AnswerPlan) -> bool {
+    plan.auto == AutoAnswer::Nobody
+        && !plan.echo
+        && plan.media.audio_out == crate::cli::AudioOut::Speaker
+}
+
 /// Waits for calls. Prints this device's link once it can be called.
 ///
 /// # Errors
@@ -173,6 +183,11 @@ pub async fn answer(profile: &Profile, plan: AnswerPlan) -> Result<(), CliError>
         ));
     }
     let control = serve(&running)?;
+    #[cfg(feature = "devices")]
+    let _ringing = rings(&plan).then(|| {
+        let ring = super::ring::ring(running.engine.view(), running.ring_speaker.clone());
+        TokioRuntime.spawn_task(ring)
+    });
     let result = loop {
         let event = tokio::select! {
             biased;

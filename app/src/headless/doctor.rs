@@ -44,6 +44,11 @@ struct Report {
     /// What it comes to, for a person.
     verdict: String,
     findings: Vec<Finding>,
+    /// Microphones and speakers.
+    devices: Vec<sound::Device>,
+    /// What became of speaking into them; with `--sound` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trial: Option<sound::Trial>,
     #[serde(skip_serializing_if = "Option::is_none")]
     nat_v4: Option<NatFamily>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,9 +66,15 @@ struct Report {
 pub async fn doctor(profile: &Profile, arguments: &DoctorArgs) -> Result<(), CliError> {
     let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime);
     let settings = Settings::load(profile)?;
-    let busy = show::busy();
-    let report = examine(&runtime, profile, &settings).await;
-    drop(busy);
+    let report = if arguments.sound {
+        // It takes seconds, and there is nothing else to do meanwhile.
+        tokio::task::block_in_place(|| try_sound(&settings))
+    } else {
+        let busy = show::busy();
+        let report = examine(&runtime, profile, &settings).await;
+        drop(busy);
+        report
+    };
     if arguments.json {
         print_json(&report)?;
     } else {
@@ -76,18 +87,46 @@ pub async fn doctor(profile: &Profile, arguments: &DoctorArgs) -> Result<(), Cli
     }
 }
 
-async fn examine(runtime: &Arc<dyn Runtime>, profile: &Profile, settings: &Settings) -> Report {
-    let mut report = Report {
-        schema: SCHEMA,
-        ok: true,
-        verdict: String::new(),
-        findings: vec![identity(profile)],
-        nat_v4: None,
-        nat_v6: None,
-        port_mapping: None,
-        supernodes: Vec::new(),
+impl Report {
+    fn new(findings: Vec<Finding>, devices: Vec<sound::Device>) -> Self {
+        Self {
+            schema: SCHEMA,
+            ok: true,
+            verdict: String::new(),
+            findings,
+            devices,
+            trial: None,
+            nat_v4: None,
+            nat_v6: None,
+            port_mapping: None,
+            supernodes: Vec::new(),
+        }
+    }
+}
+
+/// Listens to the microphone and plays what it heard.
+fn try_sound(settings: &Settings) -> Report {
+    let (devices, findings) = sound::examine(settings);
+    let mut report = Report::new(findings, devices);
+    if report.findings.iter().all(|finding| !finding.is_fail()) {
+        let (trial, finding) = sound::try_out(settings, show::say);
+        report.trial = trial;
+        report.findings.push(finding);
+    }
+    report.ok = report.findings.iter().all(|finding| !finding.is_fail());
+    report.verdict = if report.ok {
+        "The microphone heard something, and the speaker played it.".into()
+    } else {
+        mended(&report)
     };
-    report.findings.extend(sound::examine());
+    report
+}
+
+async fn examine(runtime: &Arc<dyn Runtime>, profile: &Profile, settings: &Settings) -> Report {
+    let (devices, heard) = sound::examine(settings);
+    let mut findings = vec![identity(profile)];
+    findings.extend(heard);
+    let mut report = Report::new(findings, devices);
     let networks = runtime.networks();
     report.findings.push(network::ways_out(&networks));
     match open_port(runtime) {
@@ -198,16 +237,20 @@ fn identity(profile: &Profile) -> Finding {
     }
 }
 
+fn mended(report: &Report) -> String {
+    let what: Vec<&str> = report
+        .findings
+        .iter()
+        .filter(|finding| finding.is_fail())
+        .map(Finding::what)
+        .collect();
+    format!("To be mended before calls can work: {}.", what.join(", "))
+}
+
 /// One sentence.
 fn verdict(report: &Report) -> String {
     if !report.ok {
-        let what: Vec<&str> = report
-            .findings
-            .iter()
-            .filter(|finding| finding.is_fail())
-            .map(Finding::what)
-            .collect();
-        return format!("To be mended before calls can work: {}.", what.join(", "));
+        return mended(report);
     }
     let nat = report.nat_v4.as_ref().or(report.nat_v6.as_ref());
     match nat.map(|nat| (nat.inside, nat.mapping_by_port)) {

@@ -47,6 +47,9 @@ pub(crate) struct Running {
     pub(crate) homes: usize,
     /// It is found in its own network.
     pub(crate) lan: bool,
+    /// By which speaker calls ring, where the settings say so.
+    #[cfg(feature = "devices")]
+    pub(crate) ring_speaker: Option<String>,
 }
 
 /// Starts an engine as the person of `profile`; the first use makes one.
@@ -170,6 +173,8 @@ pub(crate) async fn start(
         lock,
         homes: count,
         lan,
+        #[cfg(feature = "devices")]
+        ring_speaker: settings.ring_speaker,
     })
 }
 

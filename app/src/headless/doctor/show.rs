@@ -37,6 +37,11 @@ impl Drop for Busy {
     }
 }
 
+/// What the person is to do now; beside the report, which comes at the end.
+pub(super) fn say(sentence: &str) {
+    told(writeln!(io::stderr(), "{sentence}"));
+}
+
 /// A terminal that is gone needs no progress.
 fn told(written: io::Result<()>) {
     written
@@ -161,24 +166,20 @@ mod tests {
     use super::*;
 
     fn report() -> Report {
+        let findings = vec![
+            Finding::ok(Group::Network, "UDP", "a port opens", ""),
+            Finding::fail(
+                Group::Supernodes,
+                "192.0.2.1:4433",
+                "does not answer",
+                "It is down, or a firewall between here and there drops UDP, and nothing else is to be had from it.",
+                "Ask its owner.",
+            ),
+        ];
         Report {
-            schema: 1,
             ok: false,
             verdict: "To be mended.".into(),
-            findings: vec![
-                Finding::ok(Group::Network, "UDP", "a port opens", ""),
-                Finding::fail(
-                    Group::Supernodes,
-                    "192.0.2.1:4433",
-                    "does not answer",
-                    "It is down, or a firewall between here and there drops UDP, and nothing else is to be had from it.",
-                    "Ask its owner.",
-                ),
-            ],
-            nat_v4: None,
-            nat_v6: None,
-            port_mapping: None,
-            supernodes: Vec::new(),
+            ..Report::new(findings, Vec::new())
         }
     }
 
