@@ -16,6 +16,23 @@ use super::{
     ring::RingWriter,
 };
 
+/// How long more must wait than is needed before anything is left out: a second.
+const SURPLUS_BLOCKS: u32 = 100;
+
+/// This much more than is needed may stay, in milliseconds.
+const SURPLUS_ALLOWED_MILLIS: f64 = 2.0;
+
+/// At most this much is left out of a block, in milliseconds; over as much again the two sides are faded into each
+/// other.
+const CUT_MAX_MILLIS: f64 = 4.0;
+
+/// A pause is this much quieter than what was loudest of late, or as good as silent; powers.
+const PAUSE_SHARE: f32 = 0.01;
+const PAUSE_POWER: f32 = 1e-6;
+
+/// How much of the loudest is remembered from block to block: a tenth of it after five seconds.
+const LOUDEST_KEPT: f32 = 0.9954;
+
 /// What happened on the way from blocks to the ring.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PlayoutStats {
@@ -27,10 +44,63 @@ pub struct PlayoutStats {
     pub underruns: u64,
     /// Times that the ring was brought back to its level by silence or by throwing sound away.
     pub resyncs: u64,
+    /// Times that a pause was made shorter because too much had gathered.
+    pub cuts: u64,
     /// How much faster than ours the device's clock runs, as far as that is known, in parts per million.
     pub drift_ppm: f64,
     /// Sound waiting in the ring before the last block was added, in milliseconds.
     pub waiting_millis: f64,
+}
+
+/// What waits in the ring although it is never needed. A device that stopped for a moment leaves it there, and the drift
+/// correction would take a minute to be rid of ten milliseconds; a pause can be shorter without anybody hearing it.
+#[derive(Clone, Copy, Debug)]
+struct Surplus {
+    enabled: bool,
+    /// The least of the second under way.
+    least_millis: f64,
+    blocks: u32,
+    /// To be left out.
+    due_millis: f64,
+    loudest: f32,
+}
+
+impl Surplus {
+    fn new(enabled: bool) -> Self {
+        Self {
+            enabled,
+            least_millis: f64::INFINITY,
+            blocks: 0,
+            due_millis: 0.0,
+            loudest: 0.0,
+        }
+    }
+
+    /// How much of `block` is to be left out, in milliseconds, where so much more than needed waits.
+    fn cut_millis(&mut self, excess_millis: f64, block: &Block) -> f64 {
+        let power = block.iter().map(|s| s * s).sum::<f32>() / block.len() as f32;
+        self.loudest = power.max(LOUDEST_KEPT * self.loudest);
+        self.least_millis = self.least_millis.min(excess_millis);
+        self.blocks += 1;
+        if self.blocks >= SURPLUS_BLOCKS {
+            self.due_millis = (self.least_millis - SURPLUS_ALLOWED_MILLIS).max(0.0);
+            self.forget();
+        }
+        let pauses = power < PAUSE_POWER || power < PAUSE_SHARE * self.loudest;
+        if !self.enabled || !pauses || self.due_millis <= 0.0 {
+            return 0.0;
+        }
+        let cut = self.due_millis.min(CUT_MAX_MILLIS);
+        self.due_millis -= cut;
+        self.forget();
+        cut
+    }
+
+    /// What was seen of the second under way counts no more.
+    fn forget(&mut self) {
+        self.least_millis = f64::INFINITY;
+        self.blocks = 0;
+    }
 }
 
 /// Puts blocks into a speaker's ring, one per tick of our clock.
@@ -47,6 +117,7 @@ pub struct Playout {
     missing_before: u64,
     /// How much faster the ring was emptied at the last block, so that less waits in it.
     margin_ppm: f64,
+    surplus: Surplus,
     stats: PlayoutStats,
 }
 
@@ -70,6 +141,7 @@ impl Playout {
             settled: false,
             missing_before: 0,
             margin_ppm: 0.0,
+            surplus: Surplus::new(true),
             stats: PlayoutStats::default(),
         })
     }
@@ -78,6 +150,13 @@ impl Playout {
     #[must_use]
     pub fn with_fixed_margin(mut self) -> Self {
         self.margin = Margin::fixed();
+        self
+    }
+
+    /// Leaves pauses as long as they are, however much has gathered: what there would be without looking.
+    #[must_use]
+    pub fn with_whole_pauses(mut self) -> Self {
+        self.surplus = Surplus::new(false);
         self
     }
 
@@ -109,6 +188,7 @@ impl Playout {
         self.stats.waiting_millis = filled - played;
         self.margin_ppm = 0.0;
         let excess = filled - played - self.target_millis();
+        let mut cut = 0;
         if !self.primed || excess < -RESYNC_MILLIS {
             // A gap is heard anyway. Silence here spares the jitter buffer from giving out its reserve at once.
             let silence = (-excess * self.samples_per_milli).round().max(0.0) as usize;
@@ -118,16 +198,24 @@ impl Playout {
             }
             self.primed = true;
             self.drift.forget_level();
+            self.surplus.forget();
         } else if excess > RESYNC_MILLIS {
             // The device has stalled, or is gone. The ring's reader alone could empty it.
             self.stats.discarded_blocks += 1;
             self.drift.forget_level();
+            self.surplus.forget();
             return false;
         } else {
             self.stats.drift_ppm = -self.drift.update(excess, BLOCK_DURATION);
             self.margin_ppm = self.margin.pass(filled - played, BLOCK_DURATION);
             self.resampler
                 .set_correction_ppm(self.stats.drift_ppm - self.margin_ppm);
+            let millis = self.surplus.cut_millis(excess, block);
+            if millis > 0.0 {
+                cut = (millis * self.samples_per_milli).round() as usize;
+                self.stats.cuts += 1;
+                self.drift.forget_level();
+            }
         }
         let samples = self.resampler.convert(block);
         // Devices fill their whole buffer before they play, and what waits beyond that is only late. It is left out
@@ -139,7 +227,18 @@ impl Playout {
         };
         self.settled |=
             self.writer.watch().stats().largest_callback_samples > 0 && late <= samples.len();
-        self.writer.write(samples.iter().copied().skip(late));
+        if cut == 0 {
+            self.writer.write(samples.iter().copied().skip(late));
+        } else {
+            // From what would be heard to what comes later, and on from there.
+            let fade = 1.0 / cut.max(1) as f32;
+            let rest = samples.iter().skip(cut);
+            let faded = rest
+                .zip(samples)
+                .enumerate()
+                .map(|(n, (later, sooner))| sooner + (n as f32 * fade).min(1.0) * (later - sooner));
+            self.writer.write(faded);
+        }
         true
     }
 
@@ -190,9 +289,10 @@ impl PlayoutLoop {
                 discarded_blocks,
                 underruns,
                 resyncs,
+                cuts,
                 ..
             } = playout.stats;
-            let jumps = discarded_blocks + underruns + resyncs + u64::from(playout.settled);
+            let jumps = discarded_blocks + underruns + resyncs + cuts + u64::from(playout.settled);
             if jumps != self.jumps {
                 self.jumps = jumps;
                 reference.note_jump();

@@ -4,7 +4,7 @@ use super::{
     super::{
         BLOCK_SAMPLES,
         ring::{RingReader, ring},
-        testing::{Jitter, worst_sine_snr_db},
+        testing::{Jitter, speech, worst_sine_snr_db},
     },
     *,
 };
@@ -151,6 +151,71 @@ fn a_stalled_speaker_gathers_no_more_than_its_ring_and_recovers() {
         "{stats:?}"
     );
     assert_eq!(stats.underruns, 0);
+}
+
+/// Seconds of speech on a device that stops for 20 ms after ten of them; what waited at last, and the counters.
+fn hiccup(change: impl Fn(Playout) -> Playout) -> (f64, PlayoutStats, u64) {
+    let (writer, mut reader) = ring(48_000);
+    let mut playout = change(Playout::new(writer, 48_000, DriftController::new()).unwrap());
+    let mut out = [0.0f32; BLOCK_SAMPLES];
+    let speech = speech(1, 20);
+    for (tick, block) in (0..).zip(speech.as_chunks::<BLOCK_SAMPLES>().0) {
+        let now = Duration::from_millis(10 * tick);
+        playout.play_block(now, block);
+        if !(1000..1002).contains(&tick) {
+            reader.read_to_device(&mut out, 1, now, |s| s);
+        }
+    }
+    let waiting = playout.stats().waiting_millis - playout.target_millis();
+    let missing = reader.watch().stats().missing_samples;
+    (waiting, playout.stats(), missing)
+}
+
+#[test]
+fn what_a_device_that_stopped_has_left_is_taken_out_of_pauses() {
+    let (surplus, stats, missing) = hiccup(|playout| playout);
+    assert!((-1.0..4.0).contains(&surplus), "{surplus:.1} ms, {stats:?}");
+    assert!((4..10).contains(&stats.cuts), "{stats:?}");
+    assert_eq!((stats.underruns, missing), (0, 0), "{stats:?}");
+    let (surplus, stats, _) = hiccup(Playout::with_whole_pauses);
+    assert!(surplus > 10.0, "{surplus:.1} ms, {stats:?}");
+}
+
+#[test]
+fn a_cut_is_not_heard_and_needs_a_pause() {
+    let mut surplus = Surplus::new(true);
+    let (loud, soft) = ([0.3; BLOCK_SAMPLES], [0.01; BLOCK_SAMPLES]);
+    let loudly = (0..500)
+        .map(|_| surplus.cut_millis(12.0, &loud))
+        .sum::<f64>();
+    assert_eq!(loudly, 0.0);
+    let softly: Vec<f64> = (0..5).map(|_| surplus.cut_millis(12.0, &soft)).collect();
+    assert_eq!(softly, [4.0, 4.0, 2.0, 0.0, 0.0]);
+
+    let (writer, mut reader) = ring(48_000);
+    let mut playout = Playout::new(writer, 48_000, DriftController::new()).unwrap();
+    let mut heard = Vec::new();
+    let mut out = [0.0f32; BLOCK_SAMPLES];
+    for tick in 0..1000u64 {
+        let now = Duration::from_millis(10 * tick);
+        // A slow hum, loud for three seconds and softer by 26 dB for the rest.
+        let gain = if tick < 600 { 0.4 } else { 0.02 };
+        let block = std::array::from_fn(|n| {
+            let at = (480 * tick) as f64 + n as f64;
+            (gain * (TAU * 100.0 * at / 48_000.0).sin()) as f32
+        });
+        playout.play_block(now, &block);
+        if !(300..302).contains(&tick) {
+            reader.read_to_device(&mut out, 1, now, |s| s);
+            heard.extend_from_slice(&out);
+        }
+    }
+    assert!(playout.stats().cuts > 2, "{:?}", playout.stats());
+    let step = heard[48_000 * 6 + 4800..]
+        .windows(2)
+        .map(|pair| (pair[1] - pair[0]).abs())
+        .fold(0.0, f32::max);
+    assert!(step < 0.002, "a click of {step}");
 }
 
 #[test]
