@@ -5,6 +5,9 @@
 //! piece of them arrived: the earliest arrivals tell when the first sample was heard, to a millisecond, and so the way
 //! from mouth to ear. Beside it stands the same speech from file to file, whose way the program itself measures.
 //!
+//! Files are sent as they are, and so is the microphone here: like is compared with like. With `AHOY_SOAK_PROCESSED=1` its
+//! voice is processed, which takes some 10 ms longer.
+//!
 //! `make soak-audio`, or `AHOY_BIN=… AHOY_SOAK_SECONDS=30 cargo bench -p ahoy-tests --features devices --bench soak_audio`
 
 #![cfg(target_os = "linux")]
@@ -234,6 +237,7 @@ fn main() -> ExitCode {
         .ok()
         .and_then(|seconds| seconds.parse().ok())
         .unwrap_or(SECONDS);
+    let processed = std::env::var_os("AHOY_SOAK_PROCESSED").is_some_and(|set| !set.is_empty());
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let path = |name: &str| folder.join(name);
@@ -261,14 +265,11 @@ fn main() -> ExitCode {
     ]
     .concat();
     let bob = ahoy(sound, folder, "bob", &answer);
-    let call = [
-        "call",
-        &bob.first_line(),
-        "--audio-in",
-        "mic",
-        "--audio-out",
-        "null",
-    ];
+    let link = bob.first_line();
+    let mut call = vec!["call", &link, "--audio-in", "mic", "--audio-out", "null"];
+    if !processed {
+        call.push("--music");
+    }
     let alice = ahoy(sound, folder, "alice", &call);
     alice.wait_stderr("sound from the other side");
 
