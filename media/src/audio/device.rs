@@ -51,6 +51,10 @@ pub use self::{
 /// Samples per callback that are asked for, 10 ms at 48 kHz. Never the system's default: that is 2 s on one of them.
 pub const CALLBACK_SAMPLES: u32 = 480;
 
+/// The same for the microphone of a sound server, which waits until it has as much. Its speakers are asked for no less:
+/// half of their buffer runs dry when the machine is busy.
+const SERVER_MICROPHONE_SAMPLES: u32 = 240;
+
 /// Which way sound goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {

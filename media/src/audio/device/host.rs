@@ -7,7 +7,10 @@ use cpal::{
     traits::{DeviceTrait, HostTrait},
 };
 
-use super::{AudioSystem, CALLBACK_SAMPLES, DeviceChoice, DeviceError, DeviceInfo, Direction};
+use super::{
+    AudioSystem, CALLBACK_SAMPLES, DeviceChoice, DeviceError, DeviceInfo, Direction,
+    SERVER_MICROPHONE_SAMPLES,
+};
 use crate::audio::{SAMPLE_RATE_HZ, resample::RATES_HZ};
 
 /// A sound server that needs longer to tell its devices has other troubles.
@@ -192,11 +195,16 @@ pub(super) fn configs(
     device: &cpal::Device,
     direction: Direction,
 ) -> Result<Vec<(StreamConfig, SampleFormat)>, DeviceError> {
+    let served = device.id().is_ok_and(|id| id.host().name() == PULSE);
+    let samples = match direction {
+        Direction::Input if served => SERVER_MICROPHONE_SAMPLES,
+        Direction::Input | Direction::Output => CALLBACK_SAMPLES,
+    };
     let mut configs = vec![(
         StreamConfig {
             channels: 1,
             sample_rate: SAMPLE_RATE_HZ,
-            buffer_size: BufferSize::Fixed(CALLBACK_SAMPLES),
+            buffer_size: BufferSize::Fixed(samples),
         },
         SampleFormat::F32,
     )];
@@ -219,7 +227,7 @@ pub(super) fn configs(
                 StreamConfig {
                     channels: own.channels(),
                     sample_rate: rate,
-                    buffer_size: buffer(rate / 100),
+                    buffer_size: buffer(rate * samples / SAMPLE_RATE_HZ),
                 },
                 own.sample_format(),
             ));
