@@ -558,6 +558,8 @@ async fn run_clocked(
     let mut spoken = SILENCE;
     let mut heard = SILENCE;
     let mut next = runtime.now();
+    // What two recordings are aligned by.
+    tracing::debug!("sound flows from the next 10 ms on");
     loop {
         next += BLOCK_DURATION;
         runtime.sleep_until(next).await;
