@@ -15,7 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ahoy_media::audio::voice::{Chain, VoiceConfig, VoiceProcessor};
+use ahoy_media::audio::{
+    voice::{Chain, VoiceConfig, VoiceProcessor},
+    wav::read_all,
+};
 
 #[path = "../tests/room/scene.rs"]
 mod scene;
@@ -24,14 +27,6 @@ mod webrtc;
 
 use scene::{Scene, enhancement_db, similarity_db};
 use webrtc::WebrtcChain;
-
-fn read(path: &str) -> Vec<f32> {
-    let mut reader = hound::WavReader::open(path).unwrap();
-    reader
-        .samples::<i16>()
-        .map(|s| f32::from(s.unwrap()) / 32_768.0)
-        .collect()
-}
 
 fn write(path: &Path, samples: &[f32]) {
     let spec = hound::WavSpec {
@@ -66,6 +61,7 @@ fn level(speech: &mut [f32], dbfs: f64) {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let read = |path: &String| read_all(path).unwrap();
     let (far, near) = (read(&arguments[0]), read(&arguments[1]));
     let directory = Path::new(&arguments[2]);
     let only = arguments.get(3).map_or("", String::as_str);

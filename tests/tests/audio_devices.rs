@@ -550,11 +550,7 @@ fn inner_both_ways() {
     for (who, found) in [("microphone", heard), ("speaker", recorded(&played))] {
         let alignment = align::align(sent, &found, 3 * 48_000);
         let alignment = alignment.unwrap_or_else(|| panic!("{who}: the clip is not to be found"));
-        let best = alignment
-            .windows
-            .iter()
-            .map(|window| window.correlation)
-            .fold(0.0, f32::max);
+        let best = alignment.best_correlation();
         eprintln!(
             "{who}: {:.0} % of windows found, the best agrees by {best:.3}, the whole by {:.3}",
             100.0 * alignment.found_fraction(),

@@ -238,11 +238,7 @@ fn speech_goes_from_the_callers_microphone_to_the_callees_loudspeaker_until_mute
         &heard[(muted_at + ON_ITS_WAY).min(muted_until)..muted_until],
     );
     let alignment = align(&said, before, 4 * RATE).expect("what was said is in the recording");
-    let best = alignment
-        .windows
-        .iter()
-        .map(|window| window.correlation)
-        .fold(0.0, f32::max);
+    let best = alignment.best_correlation();
     eprintln!(
         "of what was said {:.0} % was heard, the best window agrees by {best:.3}; peak {:.3}, muted {:e} for {:.1} s",
         100.0 * alignment.found_fraction(),

@@ -83,6 +83,13 @@ impl Alignment {
         found as f64 / self.windows.len().max(1) as f64
     }
 
+    /// How well the best window agrees, 0.0..=1.0.
+    #[must_use]
+    pub fn best_correlation(&self) -> f32 {
+        let each = self.windows.iter().map(|window| window.correlation);
+        each.fold(0.0, f32::max)
+    }
+
     /// The delay that `quantile` (0.0..=1.0) of the found windows do not exceed, in milliseconds.
     #[must_use]
     pub fn delay_millis(&self, quantile: f64) -> Option<f64> {

@@ -47,6 +47,18 @@ struct Asked {
     heard: bool,
 }
 
+impl Asked {
+    /// Not yet.
+    fn never(now: Instant, heard: bool) -> Self {
+        Self {
+            times: 0,
+            wait: WAITS.0,
+            next: now,
+            heard,
+        }
+    }
+}
+
 /// How often each pair was asked without an answer. As large as there are pairs.
 #[derive(Debug, Default)]
 pub(super) struct Patience(BTreeMap<Question, Asked>);
@@ -59,12 +71,7 @@ impl Patience {
             to: check.to,
             nominates,
         };
-        let asked = self.0.entry(question).or_insert(Asked {
-            times: 0,
-            wait: WAITS.0,
-            next: now,
-            heard: false,
-        });
+        let asked = self.0.entry(question).or_insert(Asked::never(now, false));
         if now < asked.next {
             return false;
         }
@@ -81,12 +88,7 @@ impl Patience {
     pub(super) fn heard(&mut self, now: Instant, from: SocketAddr) {
         for (question, asked) in &mut self.0 {
             if question.to == from && !asked.heard {
-                *asked = Asked {
-                    times: 0,
-                    wait: WAITS.0,
-                    next: now,
-                    heard: true,
-                };
+                *asked = Asked::never(now, true);
             }
         }
     }
