@@ -4,7 +4,7 @@
 //! Keys: `bitrate` (kbit/s, for everything), `ptime` (10, 20, 40, 60), `loss` (percent), `burst` (mean packets per
 //! loss), `jitter` (milliseconds, uniform), `late` (so many seconds apart one packet is 15 ms late), `mode` (`plain`,
 //! `fec`, `red`, `parity`, `dred`, or `auto` for what the policy does about the loss of a report 100 ms old), `plp` (percent told
-//! to the encoder), `copies` and `distance` (of `red`), `complexity`, `decoder` (complexity, 0 for no network), `keep` (0, 1: whether a late frame leaves
+//! to the encoder), `copies` and `distance` (of `red`), `complexity`, `decoder` (complexity, 0 for no network), `enhance` (only below so many kbit/s), `keep` (0, 1: whether a late frame leaves
 //! time alone), `vbr` (0, 1), `repeat` (times the input is played), `seed`. Prints to stderr what happened, with mouth
 //! to ear over the network's delay in milliseconds.
 
@@ -100,6 +100,7 @@ impl Options {
                 "distance" => copies.distance = value.parse()?,
                 "plp" => percent = value.parse()?,
                 "decoder" => options.neteq.decoder_complexity = value.parse()?,
+                "enhance" => options.neteq.enhance_below = Bitrate::kbps(value.parse()?),
                 "keep" => options.neteq.keep_time = value == "1",
                 "late" => options.late_every = value.parse()?,
                 "complexity" => encoder.complexity = value.parse()?,

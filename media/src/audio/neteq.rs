@@ -39,6 +39,7 @@ use crate::{
     audio::opus::{
         Codec, DecoderConfig, MAX_DRED, MAX_PACKET_SAMPLES, OpusDecoder, OpusError, PacketInfo,
     },
+    rate::Bitrate,
     time::{
         BLOCK_SAMPLES, Block, MediaTime, SAMPLES_PER_MILLI, SampleClock, duration_of, samples_in,
     },
@@ -118,6 +119,8 @@ pub struct NetEqConfig {
     pub adaptive_target: bool,
     /// Of the decoder: see [`DecoderConfig::complexity`].
     pub decoder_complexity: u8,
+    /// Of the decoder: see [`DecoderConfig::enhance_below`].
+    pub enhance_below: Bitrate,
     /// Use the coarse copies of lost frames in the packets after them, and wait for them when packets are lost.
     pub fec: bool,
     /// The same for whole copies in later packets.
@@ -143,6 +146,7 @@ impl Default for NetEqConfig {
             preemptive_expand: true,
             adaptive_target: true,
             decoder_complexity: DecoderConfig::default().complexity,
+            enhance_below: DecoderConfig::default().enhance_below,
             fec: true,
             red: true,
             dred: true,
@@ -244,6 +248,7 @@ impl NetEq {
             decoder: OpusDecoder::with(DecoderConfig {
                 codec: config.codec,
                 complexity: config.decoder_complexity,
+                enhance_below: config.enhance_below,
             })?,
             clock: None,
             packets: PacketBuffer::new(),

@@ -1,7 +1,9 @@
 //! Packets that wait for their turn: few, sorted by media time, in memory that is allocated once.
 
 use super::delay_manager::Reach;
-use crate::{audio::opus::PacketInfo, packet::rtp::MAX_PAYLOAD_BYTES, time::MediaTime};
+use crate::{
+    audio::opus::PacketInfo, packet::rtp::MAX_PAYLOAD_BYTES, rate::Bitrate, time::MediaTime,
+};
 
 /// Packets held at most: 2.5 s of 20 ms frames. Whoever needs more has stopped pulling.
 const CAPACITY: usize = 128;
@@ -82,6 +84,7 @@ impl PacketBuffer {
             frame_samples: 0,
             has_fec: false,
             has_dred: false,
+            speech_bitrate: Bitrate(0),
             is_dtx: false,
         };
         let slot = |_| Slot {
@@ -181,6 +184,7 @@ mod tests {
                 frame_samples: 960,
                 has_fec: false,
                 has_dred: false,
+                speech_bitrate: Bitrate(0),
                 is_dtx: false,
             },
             is_copy: false,

@@ -227,23 +227,28 @@ impl Drop for Decoder {
 }
 
 impl Decoder {
-    /// From a complexity of 5 on what is missing is invented by a neural network, from 6 (7) on a smaller
-    /// (larger) one enhances speech at low bitrates. 0..=10.
+    /// Of a complexity as for [`Self::set_complexity`].
     pub(super) fn new(complexity: u8) -> Result<Self, Refused> {
         let mut error = 0;
         // SAFETY: the arguments are constants that libopus allows; `error` outlives the call.
         let state = unsafe { sys::opus_decoder_create(RATE, 1, &raw mut error) };
-        let this = NonNull::new(state).map(Self).ok_or(Refused(error))?;
+        let mut this = NonNull::new(state).map(Self).ok_or(Refused(error))?;
+        this.set_complexity(complexity)?;
+        Ok(this)
+    }
+
+    /// From a complexity of 5 on what is missing is invented by a neural network, from 6 (7) on a smaller
+    /// (larger) one enhances speech at low bitrates. 0..=10.
+    pub(super) fn set_complexity(&mut self, complexity: u8) -> Result<(), Refused> {
         // SAFETY: the state is alive, and this request takes one `int`.
         let answer = unsafe {
             sys::opus_decoder_ctl(
-                this.0.as_ptr(),
+                self.0.as_ptr(),
                 sys::OPUS_SET_COMPLEXITY_REQUEST,
                 c_int::from(complexity.min(10)),
             )
         };
-        checked(answer)?;
-        Ok(this)
+        checked(answer).map(drop)
     }
 
     /// Makes sound at the front of `out`; other than from a packet, all of `out`, which must then be a multiple
