@@ -4,7 +4,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, BufWriter},
+    io::{self, BufReader, BufWriter, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
 };
 
@@ -113,10 +113,105 @@ pub enum AtEnd {
     Loop,
 }
 
+/// The samples of a file, in their order and of all channels.
+///
+/// A file that is shorter than its header says plays to where it ends: recordings that were cut off look like that.
+struct Samples {
+    from: From,
+    bytes: Vec<u8>,
+    read: Vec<f32>,
+}
+
+enum From {
+    /// 16 bits, which most files have: read in blocks. `hound` asks for them one by one, and that took as long as a
+    /// tenth of encoding them.
+    Narrow {
+        file: BufReader<File>,
+        start: u64,
+        len: u64,
+        left: u64,
+    },
+    Other(hound::WavReader<BufReader<File>>),
+}
+
+impl Samples {
+    fn of(reader: hound::WavReader<BufReader<File>>) -> io::Result<Self> {
+        let spec = reader.spec();
+        let is_narrow =
+            spec.sample_format == hound::SampleFormat::Int && spec.bits_per_sample == 16;
+        let from = if is_narrow {
+            let len = u64::from(reader.len()) * 2;
+            let mut file = reader.into_inner();
+            From::Narrow {
+                start: file.stream_position()?,
+                file,
+                len,
+                left: len,
+            }
+        } else {
+            From::Other(reader)
+        };
+        Ok(Self {
+            from,
+            bytes: Vec::new(),
+            read: Vec::new(),
+        })
+    }
+
+    fn rewind(&mut self) -> io::Result<()> {
+        match &mut self.from {
+            From::Narrow {
+                file,
+                start,
+                len,
+                left,
+            } => {
+                *left = *len;
+                file.seek(SeekFrom::Start(*start)).map(drop)
+            }
+            From::Other(reader) => reader.seek(0),
+        }
+    }
+
+    /// The next `count` samples as numbers of the file's own scale; fewer only at the end.
+    fn read(&mut self, count: usize) -> &[f32] {
+        self.read.clear();
+        match &mut self.from {
+            From::Narrow { file, left, .. } => {
+                let wanted = (count as u64 * 2).min(*left);
+                self.bytes.clear();
+                let wanted = file.take(wanted).read_to_end(&mut self.bytes);
+                *left -= self.bytes.len() as u64;
+                if let Err(error) = wanted {
+                    tracing::warn!(%error, "the file cannot be read to its end");
+                    *left = 0;
+                }
+                let (samples, _half) = self.bytes.as_chunks();
+                self.read
+                    .extend(samples.iter().map(|le| f32::from(i16::from_le_bytes(*le))));
+            }
+            From::Other(reader) if reader.spec().sample_format == hound::SampleFormat::Int => {
+                let samples = reader.samples::<i32>().take(count).map_while(Result::ok);
+                self.read.extend(samples.map(|sample| sample as f32));
+            }
+            From::Other(reader) => {
+                let samples = reader.samples::<f32>().take(count).map_while(Result::ok);
+                // Files made by other programs hold NaN and infinities at times; the filter would never forget them.
+                self.read
+                    .extend(samples.map(|sample| if sample.is_finite() { sample } else { 0.0 }));
+            }
+        }
+        &self.read
+    }
+}
+
 /// Plays a WAV file: any rate in [`RATES_HZ`], channels mixed to one, 8 to 32-bit PCM or 32-bit float.
 pub struct WavSource {
     path: PathBuf,
-    reader: hound::WavReader<BufReader<File>>,
+    spec: hound::WavSpec,
+    /// As the header says.
+    len_frames: u32,
+    samples: Samples,
     at_end: AtEnd,
     /// Absent when the file already has our rate.
     resampler: Option<ToBlocks>,
@@ -164,9 +259,16 @@ impl WavSource {
         let resampler = (spec.sample_rate != SAMPLE_RATE_HZ).then(|| {
             ToBlocks::new(spec.sample_rate, Quality::File).expect("the rate was checked above")
         });
+        let len_frames = reader.duration();
+        let samples = Samples::of(reader).map_err(|source| WavError::Open {
+            path: path.clone(),
+            source,
+        })?;
         Ok(Self {
             path,
-            reader,
+            spec,
+            len_frames,
+            samples,
             at_end,
             skip_samples: resampler.as_ref().map_or(0, ToBlocks::delay_samples),
             resampler,
@@ -181,10 +283,7 @@ impl WavSource {
     /// How long the file plays once, in 48 kHz samples.
     #[must_use]
     pub fn len_samples(&self) -> u64 {
-        to_48k(
-            u64::from(self.reader.duration()),
-            self.reader.spec().sample_rate,
-        )
+        to_48k(u64::from(self.len_frames), self.spec.sample_rate)
     }
 
     /// Reads up to `count` mono samples at the file's rate into `self.input`; fewer only at the end.
@@ -204,7 +303,7 @@ impl WavSource {
             if self.at_end == AtEnd::Stop || rewound {
                 break;
             }
-            if let Err(error) = self.reader.seek(0) {
+            if let Err(error) = self.samples.rewind() {
                 tracing::warn!(path = %self.path.display(), %error, "cannot start the file again");
                 break;
             }
@@ -214,41 +313,22 @@ impl WavSource {
     }
 
     fn read_once(&mut self, count: usize) {
-        let spec = self.reader.spec();
-        let channels = usize::from(spec.channels);
+        let channels = usize::from(self.spec.channels);
         let wanted = (count - self.input.len()) * channels;
         // An integer of n bits lies in -2^(n-1)..2^(n-1).
-        let scale = match spec.sample_format {
-            hound::SampleFormat::Int => {
-                1.0 / (1u64 << (spec.bits_per_sample - 1)) as f32 / channels as f32
-            }
-            hound::SampleFormat::Float => 1.0 / channels as f32,
+        let scale = match self.spec.sample_format {
+            hound::SampleFormat::Int => 1.0 / (1u64 << (self.spec.bits_per_sample - 1)) as f32,
+            hound::SampleFormat::Float => 1.0,
         };
-        let input = &mut self.input;
-        let mut mixed = 0.0;
-        let mut take = |index: usize, sample: f32| {
-            // Files made by other programs hold NaN and infinities at times; the filter would never forget them.
-            mixed += if sample.is_finite() { sample } else { 0.0 };
-            if (index + 1).is_multiple_of(channels) {
-                input.push(mixed * scale);
-                mixed = 0.0;
-            }
-        };
-        // A file that is shorter than its header says plays to where it ends: recordings that were cut off
-        // look like that.
-        match spec.sample_format {
-            hound::SampleFormat::Int => {
-                let samples = self.reader.samples::<i32>().take(wanted);
-                for (index, sample) in samples.map_while(Result::ok).enumerate() {
-                    take(index, sample as f32);
-                }
-            }
-            hound::SampleFormat::Float => {
-                let samples = self.reader.samples::<f32>().take(wanted);
-                for (index, sample) in samples.map_while(Result::ok).enumerate() {
-                    take(index, sample);
-                }
-            }
+        let samples = self.samples.read(wanted);
+        let scale = scale / channels as f32;
+        if channels == 1 {
+            self.input
+                .extend(samples.iter().map(|sample| sample * scale));
+        } else {
+            let frames = samples.chunks_exact(channels);
+            self.input
+                .extend(frames.map(|frame| frame.iter().sum::<f32>() * scale));
         }
     }
 
@@ -261,7 +341,7 @@ impl WavSource {
         if self.remaining.is_none() {
             self.read(wanted);
             if self.input.len() < wanted {
-                let whole = to_48k(self.read_frames, self.reader.spec().sample_rate);
+                let whole = to_48k(self.read_frames, self.spec.sample_rate);
                 self.remaining = Some(whole.saturating_sub(self.given_samples));
             }
         } else {
@@ -322,7 +402,7 @@ impl std::fmt::Debug for WavSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("WavSource")
             .field("path", &self.path)
-            .field("spec", &self.reader.spec())
+            .field("spec", &self.spec)
             .field("at_end", &self.at_end)
             .finish_non_exhaustive()
     }
