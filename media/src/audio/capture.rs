@@ -134,7 +134,8 @@ impl Capture {
         self.resampler.fill(&self.input[..got], block);
         if got < wanted {
             self.stats.underruns += 1;
-            self.margin.grow();
+            self.margin
+                .grow((wanted - got) as f64 / self.samples_per_milli);
             self.flowing = false;
             self.drift.forget_level();
         }

@@ -20,8 +20,9 @@ use super::{
 /// Lateness that is allowed for at first, in milliseconds.
 const MARGIN_START_MILLIS: f64 = 6.0;
 
-/// Each time that was not enough, allow for this much more.
-const MARGIN_STEP_MILLIS: f64 = 5.0;
+/// Each time that was not enough, allow for what was missing and half as much again, within these limits.
+const MARGIN_STEP_FACTOR: f64 = 1.5;
+const MARGIN_STEP_MILLIS: std::ops::RangeInclusive<f64> = 1.5..=10.0;
 
 /// More than this is not lateness but a device that does not work.
 const MARGIN_MAX_MILLIS: f64 = 60.0;
@@ -37,12 +38,12 @@ const MARGIN_RESERVE_MILLIS: f64 = 1.5;
 const STRETCHES: usize = 6;
 const STRETCH: Duration = Duration::from_secs(10);
 
-/// How fast the margin moves to where it should be. The ring follows by a change of pitch of 40 parts per million, less
-/// than a tenth of a cent.
-const MARGIN_MILLIS_PER_SECOND: f64 = 0.04;
+/// How fast the margin moves to where it should be: a part of the way per second, within these limits. The ring
+/// follows by a change of pitch of 40 to 300 parts per million, at most half a cent.
+const MARGIN_PER_SECOND: f64 = 0.035;
+const MARGIN_MILLIS_PER_SECOND: std::ops::RangeInclusive<f64> = 0.04..=0.3;
 /// A margin this close to where it should be stays where it is.
 const MARGIN_CLOSE_MILLIS: f64 = 0.5;
-const MARGIN_PPM: f64 = 1e3 * MARGIN_MILLIS_PER_SECOND;
 
 /// A ring this far from its level is brought back at once; the drift correction would need minutes.
 pub(super) const RESYNC_MILLIS: f64 = 30.0;
@@ -115,10 +116,12 @@ impl Margin {
         self.millis
     }
 
-    /// It was too little.
-    pub(super) fn grow(&mut self) {
+    /// It was too little by so much.
+    pub(super) fn grow(&mut self, missing_millis: f64) {
         self.note(0.0);
-        self.millis = (self.millis + MARGIN_STEP_MILLIS).min(MARGIN_MAX_MILLIS);
+        let step = (MARGIN_STEP_FACTOR * missing_millis)
+            .clamp(*MARGIN_STEP_MILLIS.start(), *MARGIN_STEP_MILLIS.end());
+        self.millis = (self.millis + step).min(MARGIN_MAX_MILLIS);
     }
 
     /// So much of it was left at the worst moment of a block. Moves it, and returns how much faster the ring is to be
@@ -138,19 +141,19 @@ impl Margin {
         let most = self.needed.iter().fold(0.0f64, |most, &n| most.max(n));
         let goal = (MARGIN_FACTOR * most + MARGIN_RESERVE_MILLIS)
             .clamp(MARGIN_LEAST_MILLIS, MARGIN_MAX_MILLIS);
-        let less = goal < self.millis;
+        let less = self.millis - goal;
         // What was never needed in a moment may be needed in the next.
-        if (goal - self.millis).abs() < MARGIN_CLOSE_MILLIS || (less && !self.known) {
+        if less.abs() < MARGIN_CLOSE_MILLIS || (less > 0.0 && !self.known) {
             return 0.0;
         }
-        let step = MARGIN_MILLIS_PER_SECOND * elapsed.as_secs_f64();
-        if less {
-            self.millis -= step;
-            MARGIN_PPM
-        } else {
-            self.millis += step;
-            -MARGIN_PPM
-        }
+        let per_second = (MARGIN_PER_SECOND * less.abs())
+            .clamp(
+                *MARGIN_MILLIS_PER_SECOND.start(),
+                *MARGIN_MILLIS_PER_SECOND.end(),
+            )
+            .copysign(less);
+        self.millis -= per_second * elapsed.as_secs_f64();
+        1e3 * per_second
     }
 
     fn note(&mut self, spare_millis: f64) {
@@ -305,7 +308,7 @@ mod tests {
     fn a_margin_grows_at_once_and_shrinks_slowly_to_what_is_needed() {
         let mut margin = Margin::new();
         for _ in 0..100 {
-            margin.grow();
+            margin.grow(1.0);
         }
         assert_eq!(margin.millis(), MARGIN_MAX_MILLIS);
         pass(&mut margin, 49, |millis| millis - 2.0);
@@ -315,11 +318,23 @@ mod tests {
             "what was needed is not forgotten so soon"
         );
         pass(&mut margin, 100, |millis| millis - 2.0);
-        assert!(margin.millis() > 55.0, "{}", margin.millis());
-        pass(&mut margin, 1500, |millis| millis - 2.0);
+        assert!(margin.millis() > 30.0, "{}", margin.millis());
+        pass(&mut margin, 200, |millis| millis - 2.0);
         assert!((4.5..5.1).contains(&margin.millis()), "{}", margin.millis());
         pass(&mut margin, 300, |millis| millis);
         assert!((3.0..3.6).contains(&margin.millis()), "{}", margin.millis());
+    }
+
+    #[test]
+    fn a_margin_grows_by_what_was_missing() {
+        let grown_by = |missing_millis| {
+            let mut margin = Margin::new();
+            margin.grow(missing_millis);
+            margin.millis() - MARGIN_START_MILLIS
+        };
+        assert_eq!(grown_by(0.2), 1.5);
+        assert_eq!(grown_by(4.0), 6.0);
+        assert_eq!(grown_by(40.0), 10.0);
     }
 
     #[test]

@@ -178,9 +178,10 @@ impl Playout {
         }
         let missing = self.writer.watch().stats().missing_samples;
         if missing > self.missing_before {
+            let more = (missing - self.missing_before) as f64 / self.samples_per_milli;
             self.missing_before = missing;
             self.stats.underruns += 1;
-            self.margin.grow();
+            self.margin.grow(more);
         }
         let filled = self.writer.filled_samples() as f64 / self.samples_per_milli;
         // What the device took at its last call it has been playing since.
