@@ -161,8 +161,9 @@ impl Default for EncoderConfig {
             bitrate: Bitrate::kbps(32),
             frame: FrameDuration::Ms20,
             rate_control: RateControl::Constant,
-            // Scores as 10 does (PESQ-WB 4.45 clean, 3.78 at 10 % loss with copies) and costs 8 % less.
-            complexity: 9,
+            // PESQ-WB of four voices 4.42 at 32 kbit/s, 0.01 less than at 9 and 10, also at 10 % loss with copies; a
+            // fifth less work.
+            complexity: 6,
             wideband: false,
             fec: false,
             expected_loss_percent: 0,
