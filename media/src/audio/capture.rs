@@ -5,7 +5,10 @@
 //! the clocks. [`CaptureLoop`] makes a voice of it that is fit to be sent. Neither has a thread or a clock of its own;
 //! [`CaptureWorker`] is the thread.
 
-use std::{sync::mpsc::Receiver, time::Duration};
+use std::{
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    time::Duration,
+};
 
 use super::{
     BLOCK_DURATION, Block, SILENCE,
@@ -15,7 +18,7 @@ use super::{
     reference::{ReferenceReader, ReferenceStats},
     resample::{Quality, RateError, ToBlocks},
     ring::RingReader,
-    voice::{VoiceProcessor, VoiceStats},
+    voice::{VoiceConfig, VoiceProcessor, VoiceStats},
 };
 
 /// What happened on the way from the ring to blocks.
@@ -202,6 +205,13 @@ impl CaptureLoop {
         }
     }
 
+    /// From here on these are the stages of the voice's processing; nothing where there is none.
+    pub fn configure_voice(&mut self, config: VoiceConfig) {
+        if let Some(voice) = &mut self.voice {
+            voice.processor.configure(config);
+        }
+    }
+
     /// The next 10 ms, which are those of `beat`, taken at `now`; both on the clock of the devices. To be called every
     /// 10 ms.
     pub fn next_block(&mut self, now: Duration, beat: Duration, block: &mut Block) {
@@ -252,7 +262,11 @@ impl CaptureLoop {
 #[derive(Debug)]
 pub struct CaptureWorker {
     worker: WorkerHandle<CaptureLoopStats>,
+    configs: SyncSender<VoiceConfig>,
 }
+
+/// Changes of the voice's processing that wait for the worker. It looks every 10 ms.
+const CONFIG_QUEUE: usize = 16;
 
 impl CaptureWorker {
     /// Starts the thread. Each `Capture` that arrives by `captures` takes the place of the one before: a device that
@@ -274,6 +288,7 @@ impl CaptureWorker {
     ) -> std::io::Result<Self> {
         let mut capture = CaptureLoop::new(voice);
         let mut block = SILENCE;
+        let (configs, wanted) = sync_channel(CONFIG_QUEUE);
         let worker = WorkerHandle::start(
             "ahoy-capture",
             raise_priority,
@@ -281,6 +296,9 @@ impl CaptureWorker {
             move |ticker: &mut Ticker, now, stats: &mut CaptureLoopStats| {
                 while let Ok(next) = captures.try_recv() {
                     capture.set_device(next);
+                }
+                while let Ok(config) = wanted.try_recv() {
+                    capture.configure_voice(config);
                 }
                 let due = ticker.due_blocks(now);
                 for beat in ticker.beats(due) {
@@ -295,7 +313,14 @@ impl CaptureWorker {
                 (stats.voice, stats.reference) = (current.voice, current.reference);
             },
         )?;
-        Ok(Self { worker })
+        Ok(Self { worker, configs })
+    }
+
+    /// From the next block on these are the stages of the voice's processing. Never waits.
+    pub fn configure_voice(&self, config: VoiceConfig) {
+        if self.configs.try_send(config).is_err() {
+            tracing::warn!("the audio worker does not answer");
+        }
     }
 
     /// The counters of the device in use, and of what is done to its sound.

@@ -40,7 +40,7 @@ use super::{
     ring::RingStats,
     ring_tone::RingTone,
     source::AudioSource as _,
-    voice::VoiceStats,
+    voice::{VoiceConfig, VoiceStats},
 };
 
 pub use self::{
@@ -296,6 +296,17 @@ impl Microphone {
         self.supervisor.wait_until_open(limit)
     }
 
+    /// Sound comes from this device from now on, and no block is missing meanwhile but for silence. Never waits.
+    pub fn choose(&self, choice: DeviceChoice) {
+        self.supervisor.choose(choice);
+    }
+
+    /// From now on this is done to the voice, where it was opened with something to do it. Never waits; a stage that
+    /// stays keeps what it has learnt.
+    pub fn configure_voice(&self, config: VoiceConfig) {
+        self.worker.configure_voice(config);
+    }
+
     /// The device's counters.
     #[must_use]
     pub fn stats(&self) -> DeviceStats {
@@ -385,6 +396,11 @@ impl Speaker {
     /// Why the attempt failed. Further ones are made all the same.
     pub fn wait_until_open(&self, limit: Duration) -> Result<DeviceInfo, DeviceError> {
         self.supervisor.wait_until_open(limit)
+    }
+
+    /// As [`Microphone::choose`].
+    pub fn choose(&self, choice: DeviceChoice) {
+        self.supervisor.choose(choice);
     }
 
     /// The device's counters.

@@ -152,6 +152,9 @@ pub trait VoiceProcessor: Send + fmt::Debug {
     /// The way from speaker to microphone may have another length from here on: a ring ran empty, a device was opened.
     fn note_jump(&mut self);
 
+    /// From the next block on these are the stages. One that stays keeps what it has learnt.
+    fn configure(&mut self, config: VoiceConfig);
+
     /// What was done so far.
     fn stats(&self) -> VoiceStats;
 }

@@ -76,6 +76,10 @@ impl VoiceProcessor for WebrtcChain {
 
     fn note_jump(&mut self) {}
 
+    fn configure(&mut self, config: VoiceConfig) {
+        *self = Self::new(config);
+    }
+
     fn stats(&self) -> VoiceStats {
         let echo = if self.echo {
             EchoState::Unknown

@@ -11,6 +11,7 @@
 //! | the chosen device leaves the list | closed at once and *not* replaced: a sound server would quietly go on with another microphone |
 //! | the chosen device was the default and is no more | opened again: a sound server moves what is open there to the new default |
 //! | the default changes while it is followed | opened again with the new one |
+//! | another device is chosen | opened at once in place of the one before |
 //!
 //! An error that repeats is told once.
 
@@ -162,6 +163,23 @@ impl Supervision {
     /// There is no list: the sound server does not answer.
     pub(super) fn handle_no_list(&mut self) {
         self.absent = true;
+    }
+
+    /// Another device is chosen.
+    pub(super) fn handle_choice(&mut self, now: Duration, choice: DeviceChoice) {
+        if choice == self.choice {
+            return;
+        }
+        self.choice = choice;
+        self.absent = false;
+        self.told = None;
+        match self.state {
+            State::Open { .. } | State::Opening { .. } => self.reopen(now),
+            State::Waiting { .. } | State::Gone => {
+                self.failures = 0;
+                self.open(now);
+            }
+        }
     }
 
     /// These are the devices there are, constructs included.
@@ -389,6 +407,34 @@ mod tests {
         supervision.handle_timeout(ms(60_000), None);
         assert_eq!(drain(&mut supervision), (vec![], vec![]));
         supervision.handle_list(ms(60_100), &[device("a", false)]);
+        assert_eq!(drain(&mut supervision).0, [Action::Open]);
+    }
+
+    #[test]
+    fn another_choice_is_opened_at_once_whatever_became_of_the_last() {
+        let other = DeviceChoice::Id("b".into());
+        let mut supervision = opened(DeviceChoice::Id("a".into()));
+        supervision.handle_choice(ms(100), DeviceChoice::Id("a".into()));
+        assert_eq!(drain(&mut supervision).0, [], "the same is no change");
+        supervision.handle_choice(ms(100), other.clone());
+        assert_eq!(drain(&mut supervision).0, [Action::Close, Action::Open]);
+        supervision.handle_choice(ms(110), DeviceChoice::Default);
+        assert_eq!(
+            drain(&mut supervision).0,
+            [Action::Close, Action::Open],
+            "an attempt under way is given up"
+        );
+        supervision.handle_failed(ms(120), DeviceError::Busy);
+        drain(&mut supervision);
+        supervision.handle_choice(ms(130), other);
+        assert_eq!(drain(&mut supervision).0, [Action::Open]);
+        supervision.handle_opened(ms(140), device("b", false));
+        supervision.handle_list(ms(150), &[device("a", true)]);
+        assert_eq!(
+            drain(&mut supervision).1[1],
+            DeviceEvent::Gone { id: "b".into() }
+        );
+        supervision.handle_choice(ms(160), DeviceChoice::Id("a".into()));
         assert_eq!(drain(&mut supervision).0, [Action::Open]);
     }
 

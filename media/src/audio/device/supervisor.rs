@@ -35,6 +35,8 @@ const CLOSE_LIMIT: Duration = Duration::from_millis(500);
 #[derive(Debug, Default)]
 struct Shared {
     stop: AtomicBool,
+    /// What is to be open from now on, until the thread has seen it.
+    wanted: Mutex<Option<DeviceChoice>>,
     stats: Mutex<DeviceStats>,
     first: Mutex<Option<Result<DeviceInfo, DeviceError>>>,
     first_came: Condvar,
@@ -95,6 +97,14 @@ impl<K> Supervisor<K> {
         *lock(&self.shared.stats)
     }
 
+    /// Another device from now on. Never waits.
+    pub(super) fn choose(&self, choice: DeviceChoice) {
+        *lock(&self.shared.wanted) = Some(choice);
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+    }
+
     pub(super) fn wait_until_open(&self, limit: Duration) -> Result<DeviceInfo, DeviceError> {
         let first = lock(&self.shared.first);
         let (first, _) = self
@@ -142,13 +152,17 @@ struct Shell<K: StreamKind> {
 
 impl<K: StreamKind> Shell<K> {
     fn run(mut self, mut on_event: impl FnMut(DeviceEvent)) {
-        let lister = if self.watch_devices {
-            Lister::start(self.system, K::DIRECTION, &self.choice)
-        } else {
-            None
-        };
+        let mut lister = self.lister();
         while !self.shared.stop.load(Ordering::Acquire) {
-            self.look_at_stream();
+            let wanted = lock(&self.shared.wanted).take();
+            if let Some(choice) = wanted.filter(|choice| *choice != self.choice) {
+                self.choice = choice.clone();
+                // What the old one lists is about the old choice.
+                lister = self.lister();
+                self.supervision.handle_choice(self.clock.now(), choice);
+            } else {
+                self.look_at_stream();
+            }
             match lister.as_ref().and_then(Lister::poll) {
                 Some(Ok(devices)) => self.supervision.handle_list(self.clock.now(), &devices),
                 Some(Err(Unreachable)) => self.supervision.handle_no_list(),
@@ -175,6 +189,12 @@ impl<K: StreamKind> Shell<K> {
         while self.clock.now() < deadline && !self.abandoned.iter().all(JoinHandle::is_finished) {
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    fn lister(&self) -> Option<Lister> {
+        self.watch_devices
+            .then(|| Lister::start(self.system, K::DIRECTION, &self.choice))
+            .flatten()
     }
 
     fn look_at_stream(&mut self) {

@@ -51,14 +51,12 @@ impl Chain {
     /// Builds the stages of `config`.
     #[must_use]
     pub fn new(config: VoiceConfig) -> Self {
-        let suppresses = config.noise_suppression
-            || (config.echo_cancellation && config.echo.residual_suppression);
         Self {
             high_pass: config.high_pass.then(HighPass::new),
             echo: config
                 .echo_cancellation
                 .then(|| Box::new(EchoStage::new(config))),
-            suppressor: suppresses.then(|| Box::new(Suppressor::new(config.noise_suppression))),
+            suppressor: suppresses(config).then(|| Box::new(Suppressor::new(config.noise_suppression))),
             clicks: config.click_suppression.then(|| Box::new(Clicks::new())),
             gain: config.gain_control.then(Gain::new),
             gate: config.voice_gate.then(Gate::new),
@@ -67,6 +65,10 @@ impl Chain {
             blocks: 0,
         }
     }
+}
+
+fn suppresses(config: VoiceConfig) -> bool {
+    config.noise_suppression || (config.echo_cancellation && config.echo.residual_suppression)
 }
 
 impl VoiceProcessor for Chain {
@@ -127,6 +129,34 @@ impl VoiceProcessor for Chain {
         if let Some(echo) = &mut self.echo {
             echo.filter.doubt();
         }
+    }
+
+    fn configure(&mut self, config: VoiceConfig) {
+        fn keep<T>(stage: &mut Option<T>, wanted: bool, make: impl FnOnce() -> T) {
+            if !wanted {
+                *stage = None;
+            } else if stage.is_none() {
+                *stage = Some(make());
+            }
+        }
+        keep(&mut self.high_pass, config.high_pass, HighPass::new);
+        keep(&mut self.echo, config.echo_cancellation, || {
+            Box::new(EchoStage::new(config))
+        });
+        if let Some(echo) = &mut self.echo {
+            echo.config = config;
+        }
+        keep(&mut self.suppressor, suppresses(config), || {
+            Box::new(Suppressor::new(config.noise_suppression))
+        });
+        if let Some(suppressor) = &mut self.suppressor {
+            suppressor.set_against_noise(config.noise_suppression);
+        }
+        keep(&mut self.clicks, config.click_suppression, || {
+            Box::new(Clicks::new())
+        });
+        keep(&mut self.gain, config.gain_control, Gain::new);
+        keep(&mut self.gate, config.voice_gate, Gate::new);
     }
 
     fn stats(&self) -> VoiceStats {
@@ -260,5 +290,72 @@ impl EchoStage {
         } else {
             0.0
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audio::{level::Level, test_signal::Speech};
+
+    /// Steady noise, audible and no voice.
+    fn noise(seed: &mut u32, block: &mut Block) {
+        for sample in block {
+            *seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            *sample = 0.02 * (*seed as f32 / u32::MAX as f32 - 0.5);
+        }
+    }
+
+    fn level_of_noise(chain: &mut Chain, seed: &mut u32, blocks: u32) -> f32 {
+        let mut block = SILENCE;
+        let mut last = Vec::new();
+        for n in 0..blocks {
+            noise(seed, &mut block);
+            chain.capture(&mut block);
+            if n + 50 >= blocks {
+                last.extend_from_slice(&block);
+            }
+        }
+        Level::of(&last).rms_dbfs
+    }
+
+    #[test]
+    fn a_stage_can_be_switched_while_sound_flows() {
+        let with = VoiceConfig {
+            noise_suppression: true,
+            ..VoiceConfig::OFF
+        };
+        let (mut chain, mut seed) = (Chain::new(VoiceConfig::OFF), 1);
+        let loud = level_of_noise(&mut chain, &mut seed, 300);
+        chain.configure(with);
+        let soft = level_of_noise(&mut chain, &mut seed, 500);
+        assert!(loud - soft > 10.0, "{loud} dBFS became {soft}");
+        assert!(chain.stats().noise_dbfs.is_some());
+        chain.configure(VoiceConfig::OFF);
+        let again = level_of_noise(&mut chain, &mut seed, 100);
+        assert!((again - loud).abs() < 0.5, "{loud} dBFS, then {again}");
+        assert_eq!(chain.stats().noise_dbfs, None);
+        let speech = Speech::new(3).samples(480);
+        let mut block: Block = speech[..].try_into().unwrap();
+        chain.capture(&mut block);
+        assert_eq!(block[..], speech[..], "off means untouched");
+    }
+
+    #[test]
+    fn a_stage_that_stays_keeps_what_it_has_learnt() {
+        let config = VoiceConfig {
+            gain_control: true,
+            ..VoiceConfig::default()
+        };
+        let (mut chain, mut seed) = (Chain::new(config), 1);
+        level_of_noise(&mut chain, &mut seed, 500);
+        let known = chain.stats().noise_dbfs;
+        assert!(known.is_some());
+        chain.configure(VoiceConfig {
+            high_pass: false,
+            ..config
+        });
+        assert_eq!(chain.stats().noise_dbfs, known);
+        assert_eq!(chain.stats().blocks, 500);
     }
 }

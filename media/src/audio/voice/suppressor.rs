@@ -148,6 +148,11 @@ impl std::fmt::Debug for Suppressor {
 }
 
 impl Suppressor {
+    /// Whether noise is taken out beside what is left of the echo.
+    pub(super) fn set_against_noise(&mut self, against_noise: bool) {
+        self.against_noise = against_noise;
+    }
+
     pub(super) fn new(against_noise: bool) -> Self {
         let mut planner = RealFftPlanner::new();
         let forward = planner.plan_fft_forward(WINDOW);
