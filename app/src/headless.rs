@@ -7,6 +7,6 @@ pub mod doctor;
 pub mod measure;
 mod pair;
 #[cfg(feature = "devices")]
-mod ring;
+pub(crate) mod ring;
 pub mod sim;
 pub(crate) mod start;

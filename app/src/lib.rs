@@ -16,6 +16,7 @@ pub mod report;
 pub mod settings;
 pub mod signal;
 pub mod sim;
+pub mod sound;
 pub mod store;
 pub mod supernode;
 #[cfg(feature = "window")]

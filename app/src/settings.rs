@@ -4,8 +4,6 @@
 
 use std::{fmt, fs, io, path::PathBuf};
 
-#[cfg(feature = "voice")]
-use ahoy_media::audio::voice::VoiceConfig;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
@@ -13,6 +11,7 @@ use crate::{
     link::{NodeLink, display_name},
     profile::{Profile, ProfileError},
     proxy::ProxyChoice,
+    sound::{SoundChange, SoundChoices},
 };
 
 const VERSION: u32 = 1;
@@ -210,22 +209,65 @@ impl Settings {
         })
     }
 
-    /// What is done to the microphone's sound.
-    #[cfg(feature = "voice")]
+    /// What is chosen about sound.
     #[must_use]
-    pub fn voice(&self) -> VoiceConfig {
-        if self.music {
-            return VoiceConfig::OFF;
-        }
-        VoiceConfig {
-            high_pass: self.high_pass,
+    pub fn sound(&self) -> SoundChoices {
+        SoundChoices {
+            microphone: self.microphone.clone(),
+            speaker: self.speaker.clone(),
+            ring_speaker: self.ring_speaker.clone(),
             echo_cancellation: self.echo_cancellation,
             noise_suppression: self.noise_suppression,
             gain_control: self.gain_control,
+            high_pass: self.high_pass,
             click_suppression: self.click_suppression,
             voice_gate: self.voice_gate,
-            ..VoiceConfig::default()
+            push_to_talk: self.push_to_talk,
+            music: self.music,
         }
+    }
+
+    /// These settings with other choices about sound.
+    #[must_use]
+    pub fn with_sound(self, choices: SoundChoices) -> Self {
+        let SoundChoices {
+            microphone,
+            speaker,
+            ring_speaker,
+            echo_cancellation,
+            noise_suppression,
+            gain_control,
+            high_pass,
+            click_suppression,
+            voice_gate,
+            push_to_talk,
+            music,
+        } = choices;
+        Self {
+            microphone,
+            speaker,
+            ring_speaker,
+            echo_cancellation,
+            noise_suppression,
+            gain_control,
+            high_pass,
+            click_suppression,
+            voice_gate,
+            push_to_talk,
+            music,
+            ..self
+        }
+    }
+
+    /// Makes one choice about sound in the profile's settings, and leaves everything else as it is there now.
+    ///
+    /// # Errors
+    /// When they cannot be read or written; then they are as they were.
+    pub fn change_sound(profile: &Profile, change: &SoundChange) -> Result<(), SettingsError> {
+        let settings = Self::load(profile)?;
+        let mut choices = settings.sound();
+        choices.apply(change);
+        settings.with_sound(choices).save(profile)
     }
 
     /// Replaces the profile's settings.
@@ -262,6 +304,7 @@ mod tests {
     use ahoy_transport::identity::{NodeAddress, NodeKeys};
 
     use super::*;
+    use crate::sound::{SoundDevice, SoundSwitch};
 
     fn with(text: &str) -> (tempfile::TempDir, Result<Settings, SettingsError>) {
         let dir = tempfile::tempdir().unwrap();
@@ -327,21 +370,47 @@ mod tests {
     #[cfg(feature = "voice")]
     #[test]
     fn each_stage_for_the_voice_has_its_switch_and_music_has_none_of_them() {
-        let (_dir, outcome) = with("echo_cancellation = false\n");
+        use ahoy_media::audio::voice::VoiceConfig;
+
+        let voice = |text: &str| {
+            let echo = VoiceConfig::default().echo;
+            with(text).1.unwrap().sound().voice(echo)
+        };
         let expected = VoiceConfig {
             echo_cancellation: false,
             ..VoiceConfig::default()
         };
-        assert_eq!(outcome.unwrap().voice(), expected);
-        let (_dir, outcome) = with("music = true\n");
-        assert!(outcome.unwrap().voice().is_off());
+        assert_eq!(voice("echo_cancellation = false\n"), expected);
+        assert!(voice("music = true\n").is_off());
         let text = "noise_suppression = false\ngain_control = false\nhigh_pass = false\n";
-        let (_dir, outcome) = with(text);
         let expected = VoiceConfig {
             echo_cancellation: true,
             ..VoiceConfig::OFF
         };
-        assert_eq!(outcome.unwrap().voice(), expected);
+        assert_eq!(voice(text), expected);
+    }
+
+    #[test]
+    fn a_choice_about_sound_is_saved_and_nothing_else_is_touched() {
+        assert_eq!(Settings::default().sound(), SoundChoices::default());
+        let (dir, _outcome) = with("name = \"Bo\"\nvoice_gate = true\n");
+        let profile = Profile::at(dir.path());
+        let microphone = SoundChange::Device(SoundDevice::Microphone, Some("alsa:x".into()));
+        Settings::change_sound(&profile, &microphone).unwrap();
+        Settings::change_sound(&profile, &SoundChange::Switch(SoundSwitch::Music, true)).unwrap();
+        let expected = Settings {
+            name: Some("Bo".into()),
+            voice_gate: true,
+            microphone: Some("alsa:x".into()),
+            music: true,
+            ..Settings::default()
+        };
+        assert_eq!(Settings::load(&profile).unwrap(), expected);
+        let (dir, _outcome) = with("colour = \"red\"\n");
+        let profile = Profile::at(dir.path());
+        Settings::change_sound(&profile, &microphone).unwrap_err();
+        let text = fs::read_to_string(profile.settings_path()).unwrap();
+        assert_eq!(text, "colour = \"red\"\n");
     }
 
     #[test]

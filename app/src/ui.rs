@@ -4,10 +4,12 @@
 //! nothing happens nothing is drawn; only the clock of a call asks for the next second.
 
 mod call;
+mod desk;
 mod home;
 pub mod model;
 pub mod open;
 mod parts;
+mod sound;
 pub mod theme;
 
 use std::time::Instant;
@@ -19,6 +21,7 @@ use crate::{
     call::CallId,
     engine::handle::{Command, EngineHandle, View},
 };
+use desk::{Desk, DeskView};
 use home::Home;
 use theme::Tokens;
 
@@ -30,8 +33,13 @@ const THEME_VARIABLE: &str = "AHOY_THEME";
 pub struct Window {
     engine: EngineHandle,
     view: watch::Receiver<View>,
+    desk: Desk,
+    devices: watch::Receiver<DeskView>,
     tokens: Tokens,
     home: Home,
+    sound: sound::Page,
+    /// The space bar is held, and with it the microphone open.
+    talks: bool,
     /// The ended call that the person has read about.
     put_away: Option<CallId>,
     /// The call that the window system was asked to point at.
@@ -40,13 +48,18 @@ pub struct Window {
 }
 
 impl Window {
-    /// A window on `engine`; `target` is what the call field holds at first.
+    /// A window on `engine`; `target` is what the call field holds at first, `runtime` carries what takes time.
     #[must_use]
-    pub fn new(engine: EngineHandle, target: String) -> Self {
+    pub fn new(engine: EngineHandle, target: String, runtime: &tokio::runtime::Handle) -> Self {
         let view = engine.view();
+        let desk = Desk::start(runtime);
         Self {
             engine,
             view,
+            devices: desk.shown(),
+            desk,
+            sound: sound::Page::default(),
+            talks: false,
             tokens: Tokens::load(),
             home: Home {
                 // Whoever opened a link wants to call: Enter does it. Otherwise keys belong to the call.
@@ -86,9 +99,20 @@ impl Window {
         }
     }
 
-    /// Shortcuts of the call: one hand on the keyboard is enough. They rest while a field has the focus.
-    fn keys(&self, ui: &egui::Ui, view: &View) {
-        if ui.ctx().text_edit_focused() {
+    /// Shortcuts: one hand on the keyboard is enough. Those of the call rest while a field has the focus.
+    fn keys(&mut self, ui: &egui::Ui, view: &View) {
+        let settings = egui::KeyboardShortcut::new(egui::Modifiers::COMMAND, egui::Key::Comma);
+        if ui.input_mut(|input| input.consume_shortcut(&settings)) {
+            self.sound.toggle();
+        }
+        // A list that is open takes the key first.
+        let has_popup = egui::Popup::is_any_open(ui.ctx());
+        if self.sound.open && !has_popup && ui.input(|input| input.key_pressed(egui::Key::Escape)) {
+            self.sound.toggle();
+        }
+        let typing = ui.ctx().text_edit_focused();
+        self.talk_by_key(ui, view, typing);
+        if typing {
             return;
         }
         let Some(call) = &view.call else { return };
@@ -108,6 +132,26 @@ impl Window {
         }
     }
 
+    /// Opens the microphone while the space bar is held, where somebody talks by a key. A window that the keyboard has
+    /// left hears of no key that is let go: it is muted, too.
+    fn talk_by_key(&mut self, ui: &egui::Ui, view: &View, typing: bool) {
+        let possible = sound::talks_by_key(view) && !typing;
+        let held = possible
+            && ui.input_mut(|input| {
+                // The control that has the focus would take the key for itself.
+                input.events.retain(
+                |event| !matches!(event, egui::Event::Key { key, .. } if *key == egui::Key::Space),
+            );
+                input.focused && input.key_down(egui::Key::Space)
+            });
+        if held != self.talks {
+            self.talks = held;
+            if sound::talks_by_key(view) {
+                self.send(Command::Mute(!held));
+            }
+        }
+    }
+
     /// Draws everything.
     pub fn show(&mut self, ui: &mut egui::Ui, now: Instant) {
         let view = self.view.borrow_and_update().clone();
@@ -116,22 +160,17 @@ impl Window {
         if ui.input_mut(|input| input.consume_key(egui::Modifiers::COMMAND, egui::Key::Q)) {
             ui.ctx().send_viewport_cmd(ViewportCommand::Close);
         }
-        let size = self.tokens.size;
-        let margin = if ui.available_width() < size.narrow {
-            size.margin_small
-        } else {
-            size.margin
-        };
         let page = egui::Frame::new().fill(colors.window);
         egui::CentralPanel::default().frame(page).show(ui, |ui| {
-            egui::ScrollArea::vertical()
-                .auto_shrink(false)
-                .show(ui, |ui| {
-                    egui::Frame::new().inner_margin(margin).show(ui, |ui| {
-                        self.page(ui, &view, now);
-                    });
-                });
+            if self.sound.open && ui.available_width() >= self.tokens.size.two_columns {
+                self.two_columns(ui, &view, now);
+            } else {
+                self.one_column(ui, &view, now);
+            }
         });
+        let listen = self.sound.open && !model::is_talking(&view);
+        let microphone = listen.then(|| view.sound.microphone.clone());
+        self.desk.look(self.sound.open, microphone);
         if let Some(call) = &view.call
             && let Some(wait) = model::next_change(call, now)
         {
@@ -139,32 +178,116 @@ impl Window {
         }
     }
 
-    fn page(&mut self, ui: &mut egui::Ui, view: &View, now: Instant) {
-        let (tokens, gap) = (self.tokens, self.tokens.size.gap);
-        self.header(ui, view);
-        ui.add_space(gap);
-        if let Some(call) = model::shown_call(view, self.put_away) {
-            let done = call::show(ui, call, &tokens, now);
-            if let Some(command) = done.command {
-                self.send(command);
+    /// Space at both sides of what is at most so wide.
+    fn side_margin(&self, available: f32, widest: f32) -> f32 {
+        let size = self.tokens.size;
+        let least = if available < size.narrow {
+            size.margin_small
+        } else {
+            size.margin
+        };
+        ((available - widest) / 2.0).max(least)
+    }
+
+    fn one_column(&mut self, ui: &mut egui::Ui, view: &View, now: Instant) {
+        let size = self.tokens.size;
+        let side = self.side_margin(ui.available_width(), size.column);
+        let margin = egui::vec2(side, side.min(size.margin)).into();
+        scroll(ui, "page", margin, |ui| {
+            self.header(ui, view);
+            ui.add_space(size.gap);
+            self.call(ui, view, now);
+            if self.sound.open {
+                self.sound_page(ui, view);
+            } else {
+                self.home(ui, view);
             }
-            if done.put_away {
-                self.put_away = Some(call.id);
-                ui.ctx().request_repaint();
-            }
-            ui.add_space(gap);
+        });
+    }
+
+    /// The call, and whom else to call, stay in sight beside the settings.
+    fn two_columns(&mut self, ui: &mut egui::Ui, view: &View, now: Instant) {
+        let size = self.tokens.size;
+        let side = self.side_margin(ui.available_width(), size.pair);
+        egui::Frame::new()
+            .inner_margin(egui::vec2(side, size.margin))
+            .show(ui, |ui| {
+                self.header(ui, view);
+                ui.add_space(size.gap);
+                ui.spacing_mut().item_spacing.x = size.margin_small;
+                ui.columns_const(|[left, right]| {
+                    for column in [&mut *left, &mut *right] {
+                        column.spacing_mut().item_spacing.x = size.gap;
+                    }
+                    scroll(left, "left", egui::Margin::ZERO, |ui| {
+                        self.call(ui, view, now);
+                        self.home(ui, view);
+                    });
+                    scroll(right, "right", egui::Margin::ZERO, |ui| {
+                        self.sound_page(ui, view);
+                    });
+                });
+            });
+    }
+
+    fn call(&mut self, ui: &mut egui::Ui, view: &View, now: Instant) {
+        let Some(call) = model::shown_call(view, self.put_away) else {
+            return;
+        };
+        let talks_by_key = sound::talks_by_key(view);
+        let done = call::show(ui, call, talks_by_key, &self.tokens, now);
+        if let Some(command) = done.command {
+            self.send(command);
         }
+        if done.put_away {
+            self.put_away = Some(call.id);
+            ui.ctx().request_repaint();
+        }
+        ui.add_space(self.tokens.size.gap);
+    }
+
+    fn home(&mut self, ui: &mut egui::Ui, view: &View) {
+        let tokens = self.tokens;
         if let Some(command) = self.home.show(ui, view, &tokens) {
             self.send(command);
         }
     }
 
-    fn header(&self, ui: &mut egui::Ui, view: &View) {
+    fn sound_page(&mut self, ui: &mut egui::Ui, view: &View) {
+        let devices = self.devices.borrow_and_update().clone();
+        let done = self.sound.show(ui, view, &devices, &self.tokens);
+        if let Some(change) = done.change {
+            self.send(Command::Sound(change));
+        }
+        if let Some(ask) = done.ask {
+            self.desk.ask(ask);
+        }
+        if let Some(notice) = model::notice(view) {
+            ui.add(egui::Label::new(notice).wrap());
+        }
+    }
+
+    fn header(&mut self, ui: &mut egui::Ui, view: &View) {
         let colors = self.tokens.colors(ui.ctx());
         ui.horizontal(|ui| {
             ui.add(egui::Label::new(RichText::new("ahoy").heading()));
             let rest = egui::Layout::right_to_left(egui::Align::Center);
             ui.with_layout(rest, |ui| {
+                let label = if self.sound.open { "Done" } else { "Sound" };
+                let area = egui::vec2(0.0, self.tokens.size.control_height);
+                let kind = model::ActionKind::Plain;
+                let button = parts::button(ui, &self.tokens, (label, None), kind, area, true);
+                button.widget_info(|| {
+                    let name = if self.sound.open {
+                        "Close the sound settings"
+                    } else {
+                        "Sound settings"
+                    };
+                    egui::WidgetInfo::labeled(egui::accesskit::Role::Button, true, name)
+                });
+                if button.clicked() {
+                    self.sound.toggle();
+                }
                 // An empty box is as pale as the page otherwise.
                 ui.visuals_mut().widgets.inactive.bg_stroke =
                     egui::Stroke::new(1.0, colors.text_soft);
@@ -186,6 +309,24 @@ impl Window {
             ui.add(egui::Label::new(line).wrap());
         });
     }
+}
+
+/// What may be longer than the window.
+fn scroll(
+    ui: &mut egui::Ui,
+    name: &str,
+    margin: egui::Margin,
+    contents: impl FnOnce(&mut egui::Ui),
+) {
+    egui::ScrollArea::vertical()
+        .id_salt(name)
+        .auto_shrink(false)
+        .show(ui, |ui| {
+            egui::Frame::new().inner_margin(margin).show(ui, |ui| {
+                // Columns would stretch every button.
+                ui.with_layout(egui::Layout::top_down(egui::Align::Min), contents);
+            });
+        });
 }
 
 impl eframe::App for Window {
@@ -230,7 +371,7 @@ pub fn run(
         "ahoy",
         options,
         Box::new(move |creation| {
-            let window = Window::new(engine, target);
+            let window = Window::new(engine, target, &runtime);
             window.tokens.apply(&creation.egui_ctx);
             let asked = std::env::var(THEME_VARIABLE).ok();
             let theme = model::theme_preference(asked.as_deref());
@@ -243,6 +384,13 @@ pub fn run(
                 }
                 // The engine is gone: so is the window.
                 ctx.send_viewport_cmd(ViewportCommand::Close);
+            });
+            let mut devices = window.desk.shown();
+            let ctx = creation.egui_ctx.clone();
+            runtime.spawn(async move {
+                while devices.changed().await.is_ok() {
+                    ctx.request_repaint();
+                }
             });
             Ok(Box::new(window))
         }),

@@ -331,6 +331,7 @@ impl Stage {
                 output: AudioOut::File(recording.clone()),
                 ..AudioSettings::default()
             },
+            sound: ahoy::sound::SoundChoices::default(),
             answering: Answering::Person,
             limits: CallConfig::default(),
             allow_loopback: false,
@@ -536,6 +537,7 @@ impl Phone {
             | Event::Incoming { .. }
             | Event::Request { .. }
             | Event::Sound { .. }
+            | Event::SoundChosen(_)
             | Event::Ringing { .. }
             | Event::Connected { .. }
             | Event::Ended { .. }
@@ -559,6 +561,7 @@ impl Phone {
             | Event::Incoming { .. }
             | Event::Request { .. }
             | Event::Sound { .. }
+            | Event::SoundChosen(_)
             | Event::Ringing { .. }
             | Event::Connected { .. }
             | Event::FirstAudio { .. }

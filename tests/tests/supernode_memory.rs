@@ -336,6 +336,7 @@ fn person(
             output: AudioOut::File(clip.with_file_name(format!("heard by {name}.wav"))),
             ..AudioSettings::default()
         },
+        sound: ahoy::sound::SoundChoices::default(),
         answering: Answering::Contacts,
         limits: CallConfig::default(),
         allow_loopback: true,

@@ -20,7 +20,7 @@ use ahoy_transport::{
 pub use crate::settings::PathPolicy;
 
 use super::media::{AudioSettings, Probe};
-use crate::{call::CallConfig, identity::Identity};
+use crate::{call::CallConfig, identity::Identity, sound::SoundChoices};
 
 /// Who this device is.
 #[derive(Debug, Clone)]
@@ -202,6 +202,9 @@ pub struct EngineConfig {
     pub proxy: Option<Proxy>,
     /// Sound.
     pub audio: AudioSettings,
+    /// What the person chose about sound, to be shown and changed: `audio` and `limits` follow it from the first change
+    /// on.
+    pub sound: SoundChoices,
     /// Who answers.
     pub answering: Answering,
     /// Limits of a call.

@@ -15,6 +15,7 @@ use super::{media::SoundNews, nat::NatReports, renewal::Renewer};
 use crate::{
     call::{CallId, Ending},
     report::{Outcome, Report, Search},
+    sound::{SoundChange, SoundChoices},
 };
 
 /// Commands that wait for the engine. A person cannot click faster.
@@ -41,6 +42,10 @@ pub enum Command {
     Hold(bool),
     /// Calls come in without a sound, or ring again.
     DoNotDisturb(bool),
+    /// Another microphone, without echo cancellation, and so on: from now on, also in a call that goes on.
+    Sound(SoundChange),
+    /// Something went wrong outside of the engine, in a sentence for the person.
+    Complain(String),
     /// Close everything.
     Quit,
 }
@@ -99,6 +104,8 @@ pub enum Event {
         /// What.
         news: SoundNews,
     },
+    /// The person has chosen something about sound.
+    SoundChosen(SoundChange),
     /// The call is over.
     Ended {
         /// Which call.
@@ -132,6 +139,8 @@ pub struct View {
     pub requests: Vec<RequestView>,
     /// Calls come in without a sound.
     pub do_not_disturb: bool,
+    /// What is chosen about sound.
+    pub sound: SoundChoices,
     /// The call that goes on, rings, or just ended.
     pub call: Option<CallView>,
     /// The last thing that went wrong, for a person.
@@ -194,6 +203,8 @@ pub struct CallView {
     pub search: Option<Search>,
     /// Words to compare aloud, once the keys are agreed.
     pub safety_words: Vec<String>,
+    /// How loud the other side is heard, in percent of what it sends.
+    pub volume_percent: u16,
     /// Level of our own sound, dBFS.
     pub level_in: f32,
     /// Level of their sound, dBFS.

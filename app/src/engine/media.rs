@@ -418,6 +418,24 @@ impl Media {
         lock(&self.shared.recv).volume.set_percent(percent);
     }
 
+    /// Uses these devices from now on, and does this to the microphone's sound. Never waits.
+    #[cfg_attr(
+        not(feature = "devices"),
+        allow(
+            unused_variables,
+            clippy::needless_pass_by_ref_mut,
+            reason = "there are no devices to change"
+        )
+    )]
+    pub(super) fn configure(&mut self, devices: &SoundDevices, voice: VoiceConfig) {
+        match &mut self.running {
+            // Files are sent as they are.
+            Running::Clocked(_) => {}
+            #[cfg(feature = "devices")]
+            Running::Devices(open) => open.configure(devices, voice),
+        }
+    }
+
     /// What happened to the sound devices since the last time.
     pub(super) fn take_news(&self) -> VecDeque<SoundNews> {
         std::mem::take(&mut *lock(&self.shared.news))
@@ -627,13 +645,34 @@ mod devices {
         microphone: Option<Microphone>,
         speaker: Option<Speaker>,
         clocked: Option<Task>,
-        processed: bool,
+        /// What is done to the microphone's sound.
+        voice: VoiceConfig,
     }
 
     impl Open {
+        pub(super) fn configure(&mut self, devices: &SoundDevices, voice: VoiceConfig) {
+            self.voice = possible(voice, self.speaker.is_some());
+            if let Some(microphone) = &self.microphone {
+                microphone.choose(device_choice(devices.microphone.as_ref()));
+                microphone.configure_voice(self.voice);
+            }
+            if let Some(speaker) = &self.speaker {
+                speaker.choose(device_choice(devices.speaker.as_ref()));
+            }
+        }
+
         pub(super) fn voice_stats(&self) -> Option<VoiceStats> {
-            let microphone = self.microphone.as_ref().filter(|_| self.processed)?;
+            let processed = !self.voice.is_off();
+            let microphone = self.microphone.as_ref().filter(|_| processed)?;
             Some(microphone.voice_stats())
+        }
+    }
+
+    /// Without a speaker there is nothing that could come back.
+    fn possible(voice: VoiceConfig, has_speaker: bool) -> VoiceConfig {
+        VoiceConfig {
+            echo_cancellation: voice.echo_cancellation && has_speaker,
+            ..voice
         }
     }
 
@@ -688,18 +727,16 @@ mod devices {
         voice: VoiceConfig,
         devices: &SoundDevices,
     ) -> Result<Open, MediaError> {
-        // Without a speaker there is nothing that could come back.
-        let voice = VoiceConfig {
-            echo_cancellation: voice.echo_cancellation && matches!(sink, Sink::Speaker),
-            ..voice
-        };
+        let has_speaker = matches!(sink, Sink::Speaker);
+        let voice = possible(voice, has_speaker);
         let mut open = Open {
             microphone: None,
             speaker: None,
             clocked: None,
-            processed: !voice.is_off(),
+            voice,
         };
-        let (writer, reader) = if voice.echo_cancellation {
+        // Also where nothing is done to the sound yet: that may be switched on in the middle of the call.
+        let (writer, reader) = if has_speaker {
             let (writer, reader) = reference();
             (Some(writer), Some(reader))
         } else {
@@ -711,14 +748,14 @@ mod devices {
                 let heard = Arc::clone(shared);
                 let (shared, runtime) = (Arc::clone(shared), Arc::clone(runtime));
                 let on_block = move |block: &Block| lock(&shared.send).push(runtime.now(), block);
-                let voice = (!voice.is_off()).then(|| Voice {
+                let voice = Voice {
                     processor: Box::new(Chain::new(voice)),
                     reference: reader,
-                });
+                };
                 let microphone = Microphone::open_with_voice(
                     AudioSystem::Best,
                     device_choice(devices.microphone.as_ref()),
-                    voice,
+                    Some(voice),
                     on_block,
                     tell(&heard, Direction::Input),
                 )

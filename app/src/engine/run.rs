@@ -37,7 +37,7 @@ use super::{
     directory::{Findings, Target},
     handle::{Command, ContactView, Event, RequestView, View},
     leg::{Farewell, Leg, LegContext, LegEvent, SprayGate},
-    media::Media,
+    media::{Media, SoundDevices},
     nat::NatScout,
     reach::MAX_RELAYED,
     relays::{RelaySource, Relays},
@@ -49,6 +49,7 @@ use crate::{
     },
     report::{PathKind, ReportBuilder},
     signal::{MediaChoice, Signal, SignalMessage},
+    sound::{SoundChange, SoundSwitch},
 };
 
 /// Happenings that wait for the engine. Producers wait when it is full; none of them is a packet.
@@ -62,6 +63,8 @@ const TICKS_PER_REPORT: u32 = 5;
 const HOMES_FIRST: Duration = Duration::from_secs(5);
 /// Calls whose legs may exist at once: the one in hand, and those just ending.
 const MAX_SLOTS: usize = 8;
+/// People whose volume is remembered.
+const MAX_VOLUMES: usize = 256;
 /// A program that ends waits so long for what must be said: a session's last words have two seconds.
 const FAREWELLS: Duration = Duration::from_millis(2500);
 
@@ -144,6 +147,8 @@ pub(super) struct Engine {
     ready: bool,
     home_was_up: BTreeMap<NodeId, bool>,
     people: People,
+    /// How loud people are heard, where that was set since the engine runs.
+    volumes: BTreeMap<UserId, u16>,
     ticks: u32,
 }
 
@@ -213,6 +218,7 @@ impl Engine {
             events,
             ready: false,
             home_was_up: BTreeMap::new(),
+            volumes: BTreeMap::new(),
             ticks: 0,
         }
     }
@@ -317,6 +323,9 @@ impl Engine {
             (Command::Volume(percent), Some(call)) => {
                 if let Some(slot) = self.slots.get_mut(&call) {
                     slot.volume_percent = percent;
+                    if self.volumes.len() < MAX_VOLUMES || self.volumes.contains_key(&slot.user) {
+                        self.volumes.insert(slot.user, percent);
+                    }
                     if let Some((_device, media)) = &slot.media {
                         media.set_volume(percent);
                     }
@@ -324,6 +333,11 @@ impl Engine {
                 return;
             }
             (Command::Hold(held), Some(call)) => self.calls.set_held(call, held),
+            (Command::Sound(change), call) => {
+                self.change_sound(call, change);
+                return;
+            }
+            (Command::Complain(sentence), _) => return self.fail(sentence),
             (Command::DoNotDisturb(on), _) => {
                 self.view.send_modify(|view| view.do_not_disturb = on);
                 return;
@@ -342,6 +356,29 @@ impl Engine {
         if let Err(error) = result {
             self.fail(error.to_string());
         }
+    }
+
+    fn change_sound(&mut self, call: Option<CallId>, change: SoundChange) {
+        let config = &mut self.config;
+        config.sound.apply(&change);
+        config.audio.devices = SoundDevices {
+            microphone: config.sound.microphone.clone(),
+            speaker: config.sound.speaker.clone(),
+        };
+        config.audio.voice = config.sound.voice(config.audio.voice.echo);
+        for slot in self.slots.values_mut() {
+            if let Some((_device, media)) = &mut slot.media {
+                media.configure(&config.audio.devices, config.audio.voice);
+            }
+        }
+        self.calls.config_mut().begins_muted = config.sound.push_to_talk;
+        // Who talks by a key is muted without it, from now on. Nobody is unmuted by a setting.
+        if let (SoundChange::Switch(SoundSwitch::PushToTalk, true), Some(call)) = (&change, call)
+            && let Err(error) = self.calls.set_muted(call, true)
+        {
+            tracing::debug!(%error, "not muted");
+        }
+        self.publish(Event::SoundChosen(change));
     }
 
     fn place(&mut self, target: &str) {
@@ -378,7 +415,10 @@ impl Engine {
         self.events.send(event).unwrap_or_default();
     }
 
-    fn insert_slot(&mut self, call: CallId, slot: Slot) {
+    fn insert_slot(&mut self, call: CallId, mut slot: Slot) {
+        if let Some(percent) = self.volumes.get(&slot.user) {
+            slot.volume_percent = *percent;
+        }
         self.slots.insert(call, slot);
         while self.slots.len() > MAX_SLOTS {
             let current = self.calls.current().map(|info| info.call);

@@ -99,7 +99,12 @@ pub async fn call(profile: &Profile, plan: CallPlan) -> Result<(), CliError> {
                 }
                 break over(ending, sentence, &report);
             }
-            Ok(Event::Ready { .. } | Event::Request { .. } | Event::Sound { .. })
+            Ok(
+                Event::Ready { .. }
+                | Event::Request { .. }
+                | Event::Sound { .. }
+                | Event::SoundChosen(_),
+            )
             | Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => break Err(CliError::failed("the engine stopped")),
         }
@@ -185,7 +190,7 @@ pub async fn answer(profile: &Profile, plan: AnswerPlan) -> Result<(), CliError>
     let control = serve(&running)?;
     #[cfg(feature = "devices")]
     let _ringing = rings(&plan).then(|| {
-        let ring = super::ring::ring(running.engine.view(), running.ring_speaker.clone());
+        let ring = super::ring::ring(running.engine.view());
         TokioRuntime.spawn_task(ring)
     });
     let result = loop {
@@ -224,7 +229,12 @@ pub async fn answer(profile: &Profile, plan: AnswerPlan) -> Result<(), CliError>
                 }
                 tracing::info!("{sentence} {}", report.verdict);
             }
-            Ok(Event::Ringing { .. } | Event::FirstAudio { .. } | Event::Sound { .. })
+            Ok(
+                Event::Ringing { .. }
+                | Event::FirstAudio { .. }
+                | Event::Sound { .. }
+                | Event::SoundChosen(_),
+            )
             | Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => break Err(CliError::failed("the engine stopped")),
         }

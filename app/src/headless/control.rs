@@ -293,7 +293,10 @@ async fn tell(
                     call: call_status(call),
                 })
             }
-            Event::Request { .. } | Event::Failed { .. } | Event::Sound { .. } => None,
+            Event::Request { .. }
+            | Event::Failed { .. }
+            | Event::Sound { .. }
+            | Event::SoundChosen(_) => None,
         };
         if let Some(told) = told {
             // Nobody listening is fine.

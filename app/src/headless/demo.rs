@@ -108,6 +108,7 @@ fn tell(event: &Event) {
         | Event::Incoming { .. }
         | Event::Request { .. }
         | Event::Sound { .. }
+        | Event::SoundChosen(_)
         | Event::Ended { .. }
         | Event::Failed { .. } => {}
     }

@@ -214,7 +214,8 @@ impl Pair {
                     | Event::Ringing { .. }
                     | Event::Connected { .. }
                     | Event::FirstAudio { .. }
-                    | Event::Sound { .. } => {}
+                    | Event::Sound { .. }
+                    | Event::SoundChosen(_) => {}
                 }
             }
         };
@@ -316,6 +317,7 @@ fn person(
             voice: defaults.voice,
             room: None,
         },
+        sound: crate::sound::SoundChoices::default(),
         answering,
         limits: CallConfig {
             // The caller hangs up.
@@ -360,6 +362,7 @@ async fn ready(
                     | Event::Connected { .. }
                     | Event::FirstAudio { .. }
                     | Event::Sound { .. }
+                    | Event::SoundChosen(_)
                     | Event::Ended { .. }
                     | Event::Failed { .. },
                 )

@@ -1,4 +1,4 @@
-//! What a call that waits to be answered sounds like where there is no window.
+//! What a call that waits to be answered sounds like.
 
 use ahoy_media::audio::device::{AudioSystem, DeviceEvent, Ringer};
 use tokio::sync::watch;
@@ -8,12 +8,16 @@ use crate::engine::{
     media::device_choice,
 };
 
-/// Rings by `speaker`, or the system's default, while `view` shows a call that waits. Ends with the engine.
-pub(super) async fn ring(mut view: watch::Receiver<View>, speaker: Option<String>) {
+/// Rings by the speaker chosen for it while `view` shows a call that waits. Ends with the engine.
+pub(crate) async fn ring(mut view: watch::Receiver<View>) {
     loop {
-        if view.wait_for(rings).await.is_err() {
+        let Ok(speaker) = view
+            .wait_for(rings)
+            .await
+            .map(|view| view.sound.ring_speaker.clone())
+        else {
             return;
-        }
+        };
         // Dropped as soon as it is answered, or nobody waits any more.
         let _ringer = Ringer::start(AudioSystem::Best, device_choice(speaker.as_ref()), tell)
             .inspect_err(|error| tracing::warn!("a call comes in without a sound: {error}"));

@@ -5,7 +5,6 @@ use std::{
     sync::Arc,
 };
 
-use ahoy_media::audio::voice::VoiceConfig;
 use ahoy_nat::dial::Ways;
 use ahoy_transport::{
     identity::NodeAddress,
@@ -20,13 +19,14 @@ use crate::{
     engine::{
         self, Ending,
         config::{Answering, EngineConfig, Me, PathPolicy, Reaching, Upkeep, ways},
-        handle::{EngineHandle, Event},
+        handle::{Command, EngineHandle, Event},
         media::{AudioIn, AudioOut, AudioSettings, SoundDevices},
         profile_book::ProfileBook,
     },
     profile::{Profile, ProfileLock},
     proxy,
     settings::Settings,
+    sound::SoundChoices,
     store::Store,
 };
 
@@ -47,9 +47,8 @@ pub(crate) struct Running {
     pub(crate) homes: usize,
     /// It is found in its own network.
     pub(crate) lan: bool,
-    /// By which speaker calls ring, where the settings say so.
-    #[cfg(feature = "devices")]
-    pub(crate) ring_speaker: Option<String>,
+    /// Saves what is chosen about sound.
+    _saving: Task,
 }
 
 /// Starts an engine as the person of `profile`; the first use makes one.
@@ -102,14 +101,10 @@ pub(crate) async fn start(
         homes.push((link.0.clone(), addr));
     }
     let name = settings.name.clone().unwrap_or_default();
-    let voice = voice(media.voice, &settings);
+    let sound = sound(media.voice, settings.sound());
     let limits = CallConfig {
-        begins_muted: settings.push_to_talk || media.voice.push_to_talk,
+        begins_muted: sound.push_to_talk,
         ..limits
-    };
-    let devices = SoundDevices {
-        microphone: settings.microphone.clone(),
-        speaker: settings.speaker.clone(),
     };
     let book = ProfileBook::new(
         store,
@@ -128,10 +123,8 @@ pub(crate) async fn start(
         homes: homes.clone(),
         path,
         proxy: proxy.clone(),
-        audio: AudioSettings {
-            devices: devices.clone(),
-            ..audio(media, echo, voice)
-        },
+        audio: audio(media, echo, &sound),
+        sound: sound.clone(),
         answering,
         limits: limits.clone(),
         // A call between two processes of one machine is a direct one too.
@@ -165,17 +158,50 @@ pub(crate) async fn start(
             .keep_fresh(Arc::clone(&runtime), identity, name, move |identity| {
                 saving.save(identity)
             });
+    // The first listener also hears what happened before: that is for those who wait for the link.
+    let events = engine.events();
+    let saving = save_choices(Arc::clone(&lock), engine.clone(), engine.events());
     Ok(Running {
         _renewal: runtime.spawn_task(renewal),
-        events: engine.events(),
+        _saving: runtime.spawn_task(saving),
+        events,
         engine,
         ending,
         lock,
         homes: count,
         lan,
-        #[cfg(feature = "devices")]
-        ring_speaker: settings.ring_speaker,
     })
+}
+
+/// Writes what the person chooses about sound into the settings, until the engine ends.
+async fn save_choices(
+    lock: Arc<ProfileLock>,
+    engine: EngineHandle,
+    mut events: broadcast::Receiver<Event>,
+) {
+    loop {
+        let change = match events.recv().await {
+            Ok(Event::SoundChosen(change)) => change,
+            Ok(_other) => continue,
+            Err(broadcast::error::RecvError::Lagged(count)) => {
+                tracing::warn!(count, "choices may not be saved");
+                continue;
+            }
+            Err(broadcast::error::RecvError::Closed) => return,
+        };
+        let lock = Arc::clone(&lock);
+        // A disk takes its time.
+        let saved =
+            tokio::task::spawn_blocking(move || Settings::change_sound(lock.profile(), &change));
+        match saved.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                let sentence = format!("this holds until ahoy is closed: {error}");
+                engine.send(Command::Complain(sentence));
+            }
+            Err(error) => tracing::error!(%error, "saving settings"),
+        }
+    }
 }
 
 async fn locate(
@@ -208,7 +234,7 @@ fn path_policy(asked: PathPolicy, settings: PathPolicy) -> PathPolicy {
 }
 
 /// The command line only takes away from what the settings want, but for what is off of itself.
-fn voice(flags: VoiceFlags, settings: &Settings) -> VoiceConfig {
+fn sound(flags: VoiceFlags, set: SoundChoices) -> SoundChoices {
     let VoiceFlags {
         no_aec,
         no_ns,
@@ -216,25 +242,23 @@ fn voice(flags: VoiceFlags, settings: &Settings) -> VoiceConfig {
         no_hpf,
         soften_keys,
         voice_gate,
-        push_to_talk: _,
+        push_to_talk,
         music,
     } = flags;
-    let set = settings.voice();
-    if music || settings.music {
-        return VoiceConfig::OFF;
-    }
-    VoiceConfig {
+    SoundChoices {
         echo_cancellation: set.echo_cancellation && !no_aec,
         noise_suppression: set.noise_suppression && !no_ns,
         gain_control: set.gain_control && !no_agc,
         high_pass: set.high_pass && !no_hpf,
         click_suppression: set.click_suppression || soften_keys,
         voice_gate: set.voice_gate || voice_gate,
+        push_to_talk: set.push_to_talk || push_to_talk,
+        music: set.music || music,
         ..set
     }
 }
 
-fn audio(media: &MediaPlan, echo: bool, voice: VoiceConfig) -> AudioSettings {
+fn audio(media: &MediaPlan, echo: bool, sound: &SoundChoices) -> AudioSettings {
     let defaults = AudioSettings::default();
     AudioSettings {
         input: match &media.audio_in {
@@ -253,22 +277,28 @@ fn audio(media: &MediaPlan, echo: bool, voice: VoiceConfig) -> AudioSettings {
         bitrate_bps: media.bitrate_bps.unwrap_or(defaults.bitrate_bps),
         frame_millis: media.ptime_millis.unwrap_or(defaults.frame_millis),
         protections: defaults.protections,
-        devices: defaults.devices,
+        devices: SoundDevices {
+            microphone: sound.microphone.clone(),
+            speaker: sound.speaker.clone(),
+        },
         codec: defaults.codec,
-        voice,
+        voice: sound.voice(defaults.voice.echo),
         room: None,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use ahoy_media::audio::voice::VoiceConfig;
+
     use super::*;
 
     #[test]
     fn the_command_line_takes_stages_away_and_music_takes_all() {
-        let settings = Settings {
+        let echo = VoiceConfig::default().echo;
+        let set = SoundChoices {
             high_pass: false,
-            ..Settings::default()
+            ..SoundChoices::default()
         };
         let no_aec = VoiceFlags {
             no_aec: true,
@@ -279,12 +309,12 @@ mod tests {
             high_pass: false,
             ..VoiceConfig::default()
         };
-        assert_eq!(voice(no_aec, &settings), expected);
+        assert_eq!(sound(no_aec, set.clone()).voice(echo), expected);
         let music = VoiceFlags {
             music: true,
             voice_gate: true,
             ..VoiceFlags::default()
         };
-        assert!(voice(music, &settings).is_off());
+        assert!(sound(music, set).voice(echo).is_off());
     }
 }

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use eframe::egui::{self, CornerRadius, RichText};
+use ahoy_media::audio::volume::{MAX_PERCENT, NORMAL_PERCENT};
+use eframe::egui::{self, RichText};
 
 use super::{
     model::{self, ActionKind},
@@ -20,7 +21,13 @@ pub(super) struct Done {
     pub(super) put_away: bool,
 }
 
-pub(super) fn show(ui: &mut egui::Ui, call: &CallView, tokens: &Tokens, now: Instant) -> Done {
+pub(super) fn show(
+    ui: &mut egui::Ui,
+    call: &CallView,
+    talks_by_key: bool,
+    tokens: &Tokens,
+    now: Instant,
+) -> Done {
     let colors = tokens.colors(ui.ctx());
     let size = tokens.size;
     let mut done = Done::default();
@@ -38,9 +45,16 @@ pub(super) fn show(ui: &mut egui::Ui, call: &CallView, tokens: &Tokens, now: Ins
                 model::meter(call.level_in)
             };
             let label = if call.muted { "You (muted)" } else { "You" };
-            meter(ui, (label, "Microphone level"), own, tokens);
+            parts::meter(ui, (label, "Microphone level"), own, tokens);
             let theirs = model::meter(call.level_out);
-            meter(ui, ("Them", "Speaker level"), theirs, tokens);
+            parts::meter(ui, ("Them", "Speaker level"), theirs, tokens);
+            if let Some(percent) = volume(ui, call, tokens) {
+                done.command = Some(Command::Volume(percent));
+            }
+            if talks_by_key {
+                ui.add_space(size.gap);
+                parts::caption(ui, tokens, "Hold the space bar to talk.");
+            }
             if !call.safety_words.is_empty() {
                 ui.add_space(size.gap);
                 parts::caption(
@@ -78,36 +92,45 @@ pub(super) fn show(ui: &mut egui::Ui, call: &CallView, tokens: &Tokens, now: Ins
     done
 }
 
-/// A level between 0 and 1, with its word before it and its full name for those who hear the page.
-fn meter(ui: &mut egui::Ui, (label, name): (&str, &'static str), level: f32, tokens: &Tokens) {
-    const LABEL_WIDTH: f32 = 84.0;
-    const THICKNESS: f32 = 6.0;
-    let colors = tokens.colors(ui.ctx());
-    let height = ui.text_style_height(&egui::TextStyle::Small);
-    ui.scope(|ui| {
-        // A line of text is no control.
-        ui.spacing_mut().interact_size.y = height;
-        ui.horizontal(|ui| {
-            ui.allocate_ui_with_layout(
-                egui::vec2(LABEL_WIDTH, height),
-                egui::Layout::left_to_right(egui::Align::Center),
-                |ui| {
-                    ui.set_min_width(LABEL_WIDTH);
-                    parts::caption(ui, tokens, label);
-                },
-            );
-            let area = egui::vec2(ui.available_width(), THICKNESS);
-            let (rect, response) = ui.allocate_exact_size(area, egui::Sense::hover());
-            let rounding = CornerRadius::same(3);
-            ui.painter().rect_filled(rect, rounding, colors.control);
-            let mut filled = rect;
-            filled.set_width(rect.width() * level);
-            ui.painter().rect_filled(filled, rounding, colors.ok);
-            response.widget_info(|| {
-                let mut info = egui::WidgetInfo::labeled(egui::accesskit::Role::Meter, true, name);
-                info.value = Some(f64::from(level));
-                info
-            });
-        });
+/// How loud the other side is heard; what the person set anew.
+fn volume(ui: &mut egui::Ui, call: &CallView, tokens: &Tokens) -> Option<u16> {
+    const VALUE_WIDTH: f32 = 52.0;
+    /// One press of an arrow key.
+    const STEP_PERCENT: f64 = 10.0;
+    let gap = tokens.size.gap;
+    let mut percent = call.volume_percent;
+    let height = ui.text_style_height(&egui::TextStyle::Body);
+    let response = ui
+        .scope(|ui| {
+            ui.spacing_mut().interact_size.y = height;
+            ui.horizontal(|ui| {
+                ui.allocate_ui_with_layout(
+                    egui::vec2(parts::LABEL_WIDTH, height),
+                    egui::Layout::left_to_right(egui::Align::Center),
+                    |ui| {
+                        ui.set_min_width(parts::LABEL_WIDTH);
+                        parts::caption(ui, tokens, "Volume");
+                    },
+                );
+                ui.spacing_mut().slider_width = ui.available_width() - VALUE_WIDTH - gap;
+                let slider = egui::Slider::new(&mut percent, 0..=MAX_PERCENT)
+                    .step_by(STEP_PERCENT)
+                    .trailing_fill(true)
+                    .handle_shape(egui::style::HandleShape::Circle)
+                    .show_value(false);
+                let response = ui.add(slider);
+                parts::caption(ui, tokens, &format!("{percent} %"));
+                response
+            })
+            .inner
+        })
+        .inner;
+    response.widget_info(|| {
+        let name = format!("Volume of {}", call.name);
+        egui::WidgetInfo::slider(true, percent.into(), name)
     });
+    if response.double_clicked() {
+        percent = NORMAL_PERCENT;
+    }
+    (percent != call.volume_percent).then_some(percent)
 }

@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use eframe::egui::{Key, ThemePreference};
 
+use super::desk::DeskView;
 use crate::{
     call::CallId,
     engine::handle::{CallView, Command, HomeView, Phase, View},
+    sound::{SoundDevice, SoundSwitch},
 };
 
 /// A button of the call card.
@@ -179,6 +181,172 @@ pub fn can_call(view: &View, target: &str) -> bool {
     !busy && !target.trim().is_empty()
 }
 
+/// Whether sound flows both ways, or is to flow again.
+#[must_use]
+pub fn is_talking(view: &View) -> bool {
+    view.call.as_ref().is_some_and(|call| match call.phase {
+        Phase::Connecting | Phase::Talking { .. } | Phase::Reconnecting => true,
+        Phase::Calling | Phase::Ringing | Phase::Incoming | Phase::Ended { .. } => false,
+    })
+}
+
+/// A switch of the page about sound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SwitchLine {
+    /// What it switches.
+    pub which: SoundSwitch,
+    /// Its name.
+    pub label: &'static str,
+    /// What it is good for.
+    pub sentence: &'static str,
+    /// Music mode leaves it without effect.
+    pub idle_with_music: bool,
+}
+
+const fn switch(
+    which: SoundSwitch,
+    label: &'static str,
+    sentence: &'static str,
+    idle_with_music: bool,
+) -> SwitchLine {
+    SwitchLine {
+        which,
+        label,
+        sentence,
+        idle_with_music,
+    }
+}
+
+/// The switches of the page about sound, in groups.
+pub const SWITCHES: [(&str, &[SwitchLine]); 2] = [
+    (
+        "Your voice",
+        &[
+            switch(
+                SoundSwitch::EchoCancellation,
+                "Echo cancellation",
+                "Others do not hear themselves from your speaker.",
+                true,
+            ),
+            switch(
+                SoundSwitch::NoiseSuppression,
+                "Noise suppression",
+                "Takes out fans, traffic and other steady noise.",
+                true,
+            ),
+            switch(
+                SoundSwitch::GainControl,
+                "Automatic gain",
+                "Makes a soft voice louder and a loud one softer.",
+                true,
+            ),
+            switch(
+                SoundSwitch::HighPass,
+                "High-pass filter",
+                "Takes out hum and rumble below the voice.",
+                true,
+            ),
+            switch(
+                SoundSwitch::ClickSuppression,
+                "Click suppression",
+                "Softens keys that are struck while nobody speaks.",
+                true,
+            ),
+        ],
+    ),
+    (
+        "What is sent",
+        &[
+            switch(
+                SoundSwitch::VoiceGate,
+                "Voice gate",
+                "Sends silence while nobody speaks.",
+                true,
+            ),
+            switch(
+                SoundSwitch::PushToTalk,
+                "Push to talk",
+                "You are muted unless you hold the space bar.",
+                false,
+            ),
+            switch(
+                SoundSwitch::Music,
+                "Music mode",
+                "Sends the sound as it is; what is above does nothing.",
+                false,
+            ),
+        ],
+    ),
+];
+
+/// A line of a choice of devices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceOption {
+    /// The device; none stands for the system's default.
+    pub id: Option<String>,
+    /// What stands there.
+    pub label: String,
+    /// It is what is chosen.
+    pub is_chosen: bool,
+    /// It is chosen, and not there.
+    pub missing: bool,
+}
+
+/// What a place for a device is called.
+#[must_use]
+pub fn device_place(place: SoundDevice) -> &'static str {
+    match place {
+        SoundDevice::Microphone => "Microphone",
+        SoundDevice::Speaker => "Speaker",
+        SoundDevice::RingSpeaker => "Calls ring by",
+    }
+}
+
+/// What can be chosen for a place: the system's default first, then what there is, last what is chosen and missing.
+#[must_use]
+pub(super) fn device_options(
+    place: SoundDevice,
+    desk: &DeskView,
+    chosen: Option<&String>,
+) -> Vec<DeviceOption> {
+    let microphone = place == SoundDevice::Microphone;
+    let there = || {
+        desk.devices
+            .iter()
+            .filter(|device| device.microphone == microphone)
+    };
+    let default = there().find(|device| device.is_default);
+    let mut options = vec![DeviceOption {
+        id: None,
+        label: default.map_or_else(
+            || "System default".to_owned(),
+            |device| format!("System default ({})", device.name),
+        ),
+        is_chosen: chosen.is_none(),
+        missing: false,
+    }];
+    options.extend(there().map(|device| DeviceOption {
+        id: Some(device.id.clone()),
+        label: device.name.clone(),
+        is_chosen: chosen == Some(&device.id),
+        missing: false,
+    }));
+    if let Some(id) = chosen.filter(|id| !there().any(|device| device.id == **id)) {
+        let name = desk.names.get(id).unwrap_or(id);
+        options.push(DeviceOption {
+            id: Some(id.clone()),
+            label: if desk.listed {
+                format!("Missing: {name}")
+            } else {
+                name.clone()
+            },
+            is_chosen: true,
+            missing: desk.listed,
+        });
+    }
+    options
+}
+
 /// Level of a meter, 0 to 1, from dBFS: -60 is empty, 0 is full.
 #[must_use]
 pub fn meter(dbfs: f32) -> f32 {
@@ -190,7 +358,7 @@ mod tests {
     use ahoy_transport::identity::{NodeId, UserId};
 
     use super::*;
-    use crate::call::CallId;
+    use crate::{call::CallId, ui::desk::DeviceRow};
 
     #[expect(
         clippy::disallowed_methods,
@@ -214,6 +382,7 @@ mod tests {
             rtt: None,
             search: None,
             safety_words: Vec::new(),
+            volume_percent: 100,
             level_in: -20.0,
             level_out: -20.0,
         }
@@ -362,6 +531,53 @@ mod tests {
             since + Duration::from_secs(75),
         );
         assert_eq!(line, "1:15 · direct · end-to-end encrypted");
+    }
+
+    #[test]
+    fn devices_are_offered_by_place_and_a_chosen_one_that_is_gone_stays() {
+        let device = |id: &str, microphone, is_default| DeviceRow {
+            id: id.into(),
+            name: id.to_uppercase(),
+            microphone,
+            is_default,
+        };
+        let mut desk = DeskView {
+            listed: true,
+            devices: vec![
+                device("mic", true, true),
+                device("usb", true, false),
+                device("ear", false, true),
+            ],
+            ..DeskView::default()
+        };
+        let labels = |desk: &DeskView, place, chosen: Option<&str>| {
+            let chosen = chosen.map(str::to_owned);
+            let options = device_options(place, desk, chosen.as_ref());
+            assert_eq!(options.iter().filter(|one| one.is_chosen).count(), 1);
+            options
+                .into_iter()
+                .map(|one| format!("{}{}", if one.is_chosen { "*" } else { "" }, one.label))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            labels(&desk, SoundDevice::Microphone, None),
+            ["*System default (MIC)", "MIC", "USB"]
+        );
+        assert_eq!(
+            labels(&desk, SoundDevice::RingSpeaker, Some("ear")),
+            ["System default (EAR)", "*EAR"]
+        );
+        desk.names.insert("usb".into(), "USB".into());
+        desk.devices.remove(1);
+        assert_eq!(
+            labels(&desk, SoundDevice::Microphone, Some("usb")),
+            ["System default (MIC)", "MIC", "*Missing: USB"]
+        );
+        assert_eq!(
+            labels(&DeskView::default(), SoundDevice::Microphone, Some("usb")),
+            ["System default", "*usb"],
+            "before there is a list nothing is missing"
+        );
     }
 
     #[test]

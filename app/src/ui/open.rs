@@ -37,7 +37,14 @@ pub fn open(profile: &Profile, media: &MediaPlan, target: String) -> Result<(), 
         let _inside = runtime.enter();
         serve(&running)?
     };
+    #[cfg(feature = "devices")]
+    let ringing = (media.audio_out == crate::cli::AudioOut::Speaker)
+        .then(|| runtime.spawn(crate::headless::ring::ring(running.engine.view())));
     let shown = super::run(running.engine.clone(), target, runtime.handle());
+    #[cfg(feature = "devices")]
+    if let Some(ringing) = ringing {
+        ringing.abort();
+    }
     runtime.block_on(control.close());
     // The window's end told the engine to quit; it says good-bye to whoever we talk with.
     let (over, ended) = mpsc::sync_channel(1);

@@ -7,6 +7,9 @@ use super::{
     theme::{self, Tokens},
 };
 
+/// Where the word before a meter ends.
+pub(super) const LABEL_WIDTH: f32 = 84.0;
+
 /// A group of things that belong together.
 pub(super) fn card(ui: &mut egui::Ui, tokens: &Tokens, contents: impl FnOnce(&mut egui::Ui)) {
     let colors = tokens.colors(ui.ctx());
@@ -61,4 +64,134 @@ pub(super) fn dot(ui: &mut egui::Ui, color: Color32) {
     let (rect, _response) = ui.allocate_exact_size(size, egui::Sense::hover());
     ui.painter()
         .circle_filled(rect.center(), DIAMETER / 2.0, color);
+}
+
+/// What the things below it are about.
+pub(super) fn title(ui: &mut egui::Ui, text: &str) {
+    ui.add(egui::Label::new(RichText::new(text).strong()));
+}
+
+/// Something that is on or off, with a sentence about it. The whole row can be pressed.
+pub(super) fn switch(
+    ui: &mut egui::Ui,
+    tokens: &Tokens,
+    (label, sentence): (&'static str, &'static str),
+    on: bool,
+    enabled: bool,
+) -> egui::Response {
+    const TRACK: egui::Vec2 = egui::vec2(34.0, 20.0);
+    const KNOB_INSET: f32 = 3.0;
+    const PADDING: f32 = 6.0;
+    const SLIDE_SECONDS: f32 = 0.12;
+    let (colors, gap) = (tokens.colors(ui.ctx()), tokens.size.gap);
+    let text_width = ui.available_width() - TRACK.x - 2.0 * gap;
+    let font = |style: egui::TextStyle| style.resolve(ui.style());
+    let color = if enabled {
+        colors.text
+    } else {
+        colors.text_soft
+    };
+    let layout = |text: &str, style, color| {
+        ui.painter()
+            .layout(text.to_owned(), font(style), color, text_width)
+    };
+    let head = layout(label, egui::TextStyle::Body, color);
+    let body = layout(sentence, egui::TextStyle::Small, colors.text_soft);
+    let height = head.size().y + body.size().y + 2.0 * PADDING;
+    let sense = if enabled {
+        egui::Sense::click()
+    } else {
+        egui::Sense::hover()
+    };
+    let area = egui::vec2(ui.available_width(), height);
+    let (rect, response) = ui.allocate_exact_size(area, sense);
+    response.widget_info(|| {
+        egui::WidgetInfo::selected(egui::accesskit::Role::Switch, enabled, on, label)
+    });
+    if response.gained_focus() {
+        response.scroll_to_me(None);
+    }
+    let painter = ui.painter();
+    if enabled && (response.hovered() || response.has_focus()) {
+        let rect = rect.expand2(egui::vec2(PADDING, 0.0));
+        let rounding = CornerRadius::same(theme::radius(tokens.size.radius));
+        painter.rect_filled(rect, rounding, colors.control);
+        if response.has_focus() {
+            let stroke = egui::Stroke::new(2.0, colors.text);
+            painter.rect_stroke(rect, rounding, stroke, egui::StrokeKind::Inside);
+        }
+    }
+    let corner = rect.min + egui::vec2(0.0, PADDING);
+    let below = corner + egui::vec2(0.0, head.size().y);
+    painter.galley(corner, head, color);
+    painter.galley(below, body, colors.text_soft);
+
+    let slid = ui
+        .ctx()
+        .animate_bool_with_time(response.id, on, SLIDE_SECONDS);
+    let right = egui::pos2(rect.right() - TRACK.x / 2.0, rect.center().y);
+    let track = egui::Rect::from_center_size(right, TRACK);
+    let fill = if on && enabled {
+        colors.accent
+    } else {
+        colors.line
+    };
+    let rounding = CornerRadius::same(theme::radius(TRACK.y / 2.0));
+    painter.rect_filled(track, rounding, fill);
+    if !on {
+        // The pale track is told from the card by its edge.
+        let stroke = egui::Stroke::new(1.0, colors.text_soft);
+        painter.rect_stroke(track, rounding, stroke, egui::StrokeKind::Inside);
+    }
+    let radius = TRACK.y / 2.0 - KNOB_INSET;
+    let travel = TRACK.x - 2.0 * (radius + KNOB_INSET);
+    let knob = egui::pos2(
+        track.left() + KNOB_INSET + radius + travel * slid,
+        track.center().y,
+    );
+    let knob_color = if on && enabled {
+        colors.on_fill
+    } else {
+        colors.text_soft
+    };
+    painter.circle_filled(knob, radius, knob_color);
+    response
+}
+
+/// A level between 0 and 1, with its word before it and its full name for those who hear the page.
+pub(super) fn meter(
+    ui: &mut egui::Ui,
+    (label, name): (&str, &'static str),
+    level: f32,
+    tokens: &Tokens,
+) {
+    const THICKNESS: f32 = 6.0;
+    let colors = tokens.colors(ui.ctx());
+    let height = ui.text_style_height(&egui::TextStyle::Small);
+    ui.scope(|ui| {
+        // A line of text is no control.
+        ui.spacing_mut().interact_size.y = height;
+        ui.horizontal(|ui| {
+            ui.allocate_ui_with_layout(
+                egui::vec2(LABEL_WIDTH, height),
+                egui::Layout::left_to_right(egui::Align::Center),
+                |ui| {
+                    ui.set_min_width(LABEL_WIDTH);
+                    caption(ui, tokens, label);
+                },
+            );
+            let area = egui::vec2(ui.available_width(), THICKNESS);
+            let (rect, response) = ui.allocate_exact_size(area, egui::Sense::hover());
+            let rounding = CornerRadius::same(3);
+            ui.painter().rect_filled(rect, rounding, colors.control);
+            let mut filled = rect;
+            filled.set_width(rect.width() * level);
+            ui.painter().rect_filled(filled, rounding, colors.ok);
+            response.widget_info(|| {
+                let mut info = egui::WidgetInfo::labeled(egui::accesskit::Role::Meter, true, name);
+                info.value = Some(f64::from(level));
+                info
+            });
+        });
+    });
 }

@@ -29,6 +29,8 @@ pub struct Colors {
     pub ok: Color32,
     /// It ends something.
     pub danger: Color32,
+    /// Text that tells of something wrong.
+    pub danger_text: Color32,
     /// Text on `accent` and `danger`.
     pub on_fill: Color32,
 }
@@ -50,6 +52,12 @@ pub struct Sizes {
     pub margin_small: f32,
     /// A page below this width is narrow.
     pub narrow: f32,
+    /// A single column is no wider than this.
+    pub column: f32,
+    /// A page of this width has room for two columns.
+    pub two_columns: f32,
+    /// Two columns together are no wider than this.
+    pub pair: f32,
     /// Height of a button or a field.
     pub control_height: f32,
     /// Height of the buttons of a call.
@@ -82,6 +90,7 @@ struct RawColors {
     accent: String,
     ok: String,
     danger: String,
+    danger_text: String,
     on_fill: String,
 }
 
@@ -102,6 +111,7 @@ impl TryFrom<RawColors> for Colors {
             accent: color(&raw.accent)?,
             ok: color(&raw.ok)?,
             danger: color(&raw.danger)?,
+            danger_text: color(&raw.danger_text)?,
             on_fill: color(&raw.on_fill)?,
         })
     }
@@ -215,6 +225,8 @@ mod tests {
                 (colors.text_soft, colors.card),
                 (colors.text_soft, colors.control),
                 (colors.ok, colors.card),
+                (colors.danger_text, colors.card),
+                (colors.danger_text, colors.control),
                 (colors.on_fill, colors.accent),
                 (colors.on_fill, colors.danger),
             ] {

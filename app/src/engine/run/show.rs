@@ -150,6 +150,7 @@ impl Engine {
                     .values()
                     .find_map(Leg::safety_words)
                     .unwrap_or_default(),
+                volume_percent: slot.volume_percent,
                 level_in: stats.map_or(f32::NEG_INFINITY, |stats| stats.level_in),
                 level_out: stats.map_or(f32::NEG_INFINITY, |stats| stats.level_out),
             })
@@ -161,6 +162,7 @@ impl Engine {
                 contacts: self.people.contacts.clone(),
                 requests: self.people.requests.clone(),
                 do_not_disturb: view.do_not_disturb,
+                sound: self.config.sound.clone(),
                 call: call.or_else(|| view.call.take_if(is_over)),
                 notice: view.notice.clone(),
             };
@@ -203,6 +205,7 @@ impl Engine {
             rtt: None,
             search: None,
             safety_words: Vec::new(),
+            volume_percent: slot.volume_percent,
             level_in: f32::NEG_INFINITY,
             level_out: f32::NEG_INFINITY,
         };

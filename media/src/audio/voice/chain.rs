@@ -56,7 +56,8 @@ impl Chain {
             echo: config
                 .echo_cancellation
                 .then(|| Box::new(EchoStage::new(config))),
-            suppressor: suppresses(config).then(|| Box::new(Suppressor::new(config.noise_suppression))),
+            suppressor: suppresses(config)
+                .then(|| Box::new(Suppressor::new(config.noise_suppression))),
             clicks: config.click_suppression.then(|| Box::new(Clicks::new())),
             gain: config.gain_control.then(Gain::new),
             gate: config.voice_gate.then(Gate::new),
