@@ -299,3 +299,101 @@ fn a_call_that_nobody_has_to_answer_does_not_ring() {
     assert!(!bob.stderr.contains("rings by"), "{}", bob.stderr);
     assert!(peak(&ear.heard()) < HEARD, "{}", peak(&ear.heard()));
 }
+
+/// Bob's profile is to be called: his process, and his link.
+fn answering(desk: &Desk, node: &str) -> (Running, String) {
+    desk.settings(
+        "bob",
+        "strangers = \"ring\"\nring_speaker = \"pulseaudio:bell\"\n",
+    );
+    let bob = desk.ahoy(
+        "bob",
+        &[
+            "answer",
+            "--via",
+            node,
+            "--audio-in",
+            "silence",
+            "--audio-out",
+            "speaker",
+        ],
+    );
+    let link = bob.first_line();
+    (bob, link)
+}
+
+fn calling(desk: &Desk, link: &str) -> Running {
+    desk.ahoy(
+        "alice",
+        &["call", link, "--audio-in", "silence", "--audio-out", "null"],
+    )
+}
+
+#[test]
+fn the_ring_ends_with_a_decline() {
+    let Some(desk) = Desk::set_up() else { return };
+    let node = desk.ahoy(
+        "node",
+        &["supernode", "--listen", "127.0.0.1:0", "--print-link"],
+    );
+    let (bob, link) = answering(&desk, &node.first_line());
+    let bell = desk.listen("bell");
+    let alice = calling(&desk, &link);
+    bob.wait_stderr("rings by");
+    wait_until("the bell", PATIENCE, || peak(&bell.heard()) > HEARD);
+    let declined = desk.run("bob", &["ctl", "decline"]);
+    assert_eq!(declined.code, Some(0), "{}", declined.stderr);
+    let declined_at = bell.heard().len();
+    assert_eq!(alice.finish().code, Some(1));
+    // A pause of the bell is shorter than what has to be silent here; the last stroke may fade.
+    let fading = 2 * RATE;
+    wait_until("time to pass", PATIENCE, || {
+        bell.heard().len() > declined_at + fading + PAUSE
+    });
+    let after = peak(&bell.heard()[declined_at + fading..]);
+    assert!(after < HEARD, "{after} after the decline");
+    drop((bob, node));
+}
+
+#[test]
+fn who_does_not_want_to_be_disturbed_hears_no_bell_until_they_do() {
+    let Some(desk) = Desk::set_up() else { return };
+    let node = desk.ahoy(
+        "node",
+        &["supernode", "--listen", "127.0.0.1:0", "--print-link"],
+    );
+    let (bob, link) = answering(&desk, &node.first_line());
+    let ctl = |arguments: &[&str]| {
+        let done = desk.run("bob", &[&["ctl"], arguments].concat());
+        assert_eq!(done.code, Some(0), "{arguments:?}: {}", done.stderr);
+        done
+    };
+    ctl(&["dnd", "on"]);
+    let (bell, ear) = (desk.listen("bell"), desk.listen("ear"));
+    let alice = calling(&desk, &link);
+    // It comes in all the same.
+    bob.wait_stderr("calls: ahoy ctl accept");
+    let came_at = bell.heard().len();
+    wait_until("time to pass", PATIENCE, || {
+        bell.heard().len() > came_at + PAUSE + RATE
+    });
+    assert!(peak(&bell.heard()) < HEARD && peak(&ear.heard()) < HEARD);
+    assert!(
+        !bob.stderr_so_far().contains("rings by"),
+        "{}",
+        bob.stderr_so_far()
+    );
+    // The bar is not empty: the same call rings as soon as it may, and stops again.
+    ctl(&["dnd", "off"]);
+    wait_until("the bell", PATIENCE, || peak(&bell.heard()) > HEARD);
+    ctl(&["dnd", "on"]);
+    let (quiet_at, fading) = (bell.heard().len(), 2 * RATE);
+    wait_until("time to pass", PATIENCE, || {
+        bell.heard().len() > quiet_at + fading + PAUSE
+    });
+    let after = peak(&bell.heard()[quiet_at + fading..]);
+    assert!(after < HEARD, "{after} under do-not-disturb");
+    ctl(&["decline"]);
+    assert_eq!(alice.finish().code, Some(1));
+    drop((bob, node));
+}
