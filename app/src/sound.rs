@@ -158,6 +158,7 @@ impl SoundChoices {
             gain_control: self.gain_control,
             click_suppression: self.click_suppression,
             voice_gate: self.voice_gate,
+            leave_clean_alone: true,
             echo,
         }
     }

@@ -146,18 +146,21 @@ fn an_echo_that_jumps_is_found_again() {
     assert!(off < on - 3.0, "it takes longer without: {off:.1} dB");
 }
 
-/// What somebody says into a microphone, with the hum and rumble taken out but nothing else done.
-fn wanted(scene: &Scene) -> Vec<f32> {
-    let high_pass = VoiceConfig {
-        high_pass: true,
-        ..VoiceConfig::OFF
-    };
+/// Nothing but the high-pass, in use as it is where there is an echo.
+const HIGH_PASS: VoiceConfig = VoiceConfig {
+    high_pass: true,
+    leave_clean_alone: false,
+    ..VoiceConfig::OFF
+};
+
+/// What somebody says into a microphone, with the high-pass of `config` but nothing else done.
+fn wanted(scene: &Scene, config: VoiceConfig) -> Vec<f32> {
     let alone = Scene {
         echo_db: None,
         noise_dbfs: -120.0,
         ..scene.clone()
     };
-    alone.run(ours(high_pass)).0
+    alone.run(ours(config)).0
 }
 
 #[test]
@@ -168,7 +171,13 @@ fn with_a_headset_near_speech_stays_as_it_is() {
         noise_dbfs: -80.0,
         ..Scene::new(speech(0.0, 12.0), Vec::new())
     };
-    let wanted = wanted(&scene);
+    let wanted = wanted(
+        &scene,
+        VoiceConfig {
+            high_pass: true,
+            ..VoiceConfig::OFF
+        },
+    );
     let similarity = |config| {
         let (output, stats) = scene.run(ours(config));
         let similarity = similarity_db(&wanted, &output, CHAIN_DELAY, 4.0, 12.0);
@@ -183,6 +192,133 @@ fn with_a_headset_near_speech_stays_as_it_is() {
         off < 25.0,
         "cancelling what is not there costs speech: {off:.1} dB"
     );
+}
+
+#[test]
+fn a_clean_voice_is_sent_as_it_is() {
+    let scene = Scene {
+        echo_db: None,
+        near: speech(7.3, 12.0),
+        noise_dbfs: -80.0,
+        ..Scene::new(speech(0.0, 12.0), Vec::new())
+    };
+    let (microphone, _) = scene.run(None);
+    let similarity = |leave_clean_alone| {
+        let (output, stats) = scene.run(ours(VoiceConfig {
+            leave_clean_alone,
+            ..voice()
+        }));
+        assert_eq!(stats.voice.high_pass, !leave_clean_alone);
+        similarity_db(&microphone, &output, CHAIN_DELAY, 4.0, 12.0)
+    };
+    let (on, off) = (similarity(true), similarity(false));
+    println!("{on:.1} dB, with everything that can be done {off:.1} dB");
+    assert!(on >= 40.0, "{on:.1} dB");
+    assert!(off < 15.0, "what is done for nothing costs: {off:.1} dB");
+}
+
+#[test]
+fn rumble_is_taken_out_while_there_is_some() {
+    let clean = speech(7.3, 20.0);
+    let hum = 4 * 48_000..12 * 48_000;
+    let mut near = clean.clone();
+    for (n, sample) in near[hum.clone()].iter_mut().enumerate() {
+        *sample += 0.05 * (n as f32 / 48_000.0 * 40.0 * std::f32::consts::TAU).sin();
+    }
+    let mut last = f64::NAN;
+    for high_pass in [false, true] {
+        let mut chain = Chain::new(VoiceConfig {
+            high_pass,
+            ..VoiceConfig::OFF
+        });
+        let mut rumbles = Vec::new();
+        let mut output = Vec::new();
+        for (n, chunk) in near.as_chunks::<480>().0.iter().enumerate() {
+            let mut block = *chunk;
+            chain.capture(&mut block);
+            output.extend_from_slice(&block);
+            if n % 100 == 99 {
+                rumbles.push(chain.stats().high_pass);
+            }
+        }
+        // With the hum, and after it.
+        let left = energy(&filtered(&output[9 * 48_000..hum.end]));
+        println!("{left:.1} left, {rumbles:?}");
+        assert_eq!(rumbles[8..12], [high_pass; 4]);
+        assert!(!rumbles[3] && !rumbles[16]);
+        assert!(output[16 * 48_000..] == clean[16 * 48_000..clean.len()]);
+        if high_pass {
+            assert!(left < 0.15 * last, "{left:.1} of {last:.1}");
+        }
+        last = left;
+    }
+}
+
+/// What lies below 60 Hz, about: each sample the mean of 10 ms, twice.
+fn filtered(samples: &[f32]) -> Vec<f32> {
+    let mean = |samples: &[f32]| -> Vec<f32> {
+        samples
+            .windows(480)
+            .map(|window| window.iter().sum::<f32>() / 480.0)
+            .collect()
+    };
+    mean(&mean(samples))
+}
+
+#[test]
+fn a_thump_on_the_desk_is_softened_at_once() {
+    let mut near = speech(7.3, 12.0);
+    let thump = 8 * 48_000..8 * 48_000 + 14_400;
+    for (n, sample) in near[thump.clone()].iter_mut().enumerate() {
+        let t = n as f32 / 48_000.0;
+        *sample += 0.4 * (t * 25.0 * std::f32::consts::TAU).sin() * (-t / 0.1).exp();
+    }
+    let lows = |high_pass| {
+        let mut chain = Chain::new(VoiceConfig {
+            high_pass,
+            ..VoiceConfig::OFF
+        });
+        let mut output = Vec::new();
+        for chunk in near.as_chunks::<480>().0 {
+            let mut block = *chunk;
+            chain.capture(&mut block);
+            output.extend_from_slice(&block);
+        }
+        assert!(!chain.stats().high_pass, "it is over");
+        energy(&filtered(&output[thump.clone()]))
+    };
+    let softer = 10.0 * (lows(false) / lows(true)).log10();
+    println!("{softer:.1} dB softer");
+    assert!(softer > 6.0, "{softer:.1} dB");
+}
+
+#[test]
+fn noise_is_turned_down_the_less_the_fainter_it_is_beside_the_voice() {
+    // Above nothing but the voice, the same noise is loud or faint.
+    for (voice_db, least, most) in [(0.0, -1.0, 6.0), (-30.0, 8.0, 16.0)] {
+        let gain = 10f32.powf(voice_db / 20.0);
+        let mut near: Vec<f32> = speech(7.3, 14.0).iter().map(|s| gain * s).collect();
+        near[10 * 48_000..].fill(0.0);
+        let scene = Scene {
+            echo_db: None,
+            noise_dbfs: -64.0,
+            near,
+            ..Scene::new(Vec::new(), Vec::new())
+        };
+        let (microphone, _) = scene.run(None);
+        let quieter = |leave_clean_alone| {
+            let (output, _) = scene.run(ours(VoiceConfig {
+                leave_clean_alone,
+                ..voice()
+            }));
+            let energy = |samples: &[f32]| energy(&samples[12 * 48_000..14 * 48_000 - 480]);
+            10.0 * (energy(&microphone) / energy(&output)).log10()
+        };
+        let (on, all) = (quieter(true), quieter(false));
+        println!("voice {voice_db} dB: {on:.1} dB quieter, {all:.1} dB at most");
+        assert!((least..most).contains(&on), "{on:.1} dB");
+        assert!(all > 8.0, "{all:.1} dB");
+    }
 }
 
 #[test]
@@ -204,11 +340,8 @@ fn while_both_talk_the_near_voice_is_kept_and_the_far_one_is_not() {
     let mut near = speech(7.3, 16.0);
     near[..6 * 48_000].fill(0.0);
     let scene = Scene::new(speech(0.0, 16.0), near);
-    let wanted = wanted(&scene);
-    let (microphone, _) = scene.run(ours(VoiceConfig {
-        high_pass: true,
-        ..VoiceConfig::OFF
-    }));
+    let wanted = wanted(&scene, HIGH_PASS);
+    let (microphone, _) = scene.run(ours(HIGH_PASS));
     let (output, _) = scene.run(ours(voice()));
     let (webrtc, _) = scene.run(Some(Box::new(WebrtcChain::new(voice()))));
     let before = similarity_db(&wanted, &microphone, 0, 6.5, 16.0);
@@ -235,11 +368,8 @@ fn while_both_talk_clocks_may_drift_apart() {
             drift_ppm,
             ..Scene::new(speech(0.0, 16.0), near)
         };
-        let wanted = wanted(&scene);
-        let (microphone, _) = scene.run(ours(VoiceConfig {
-            high_pass: true,
-            ..VoiceConfig::OFF
-        }));
+        let wanted = wanted(&scene, HIGH_PASS);
+        let (microphone, _) = scene.run(ours(HIGH_PASS));
         let before = similarity_db(&wanted, &microphone, 0, 6.5, 16.0);
         let after = |config| {
             let (output, _) = scene.run(ours(config));
@@ -377,7 +507,13 @@ fn steady_noise_is_turned_down_and_the_voice_is_not() {
         near,
         ..far_alone()
     };
-    let wanted = wanted(&scene);
+    let wanted = wanted(
+        &scene,
+        VoiceConfig {
+            high_pass: true,
+            ..VoiceConfig::OFF
+        },
+    );
     let (microphone, _) = scene.run(None);
     for (noise_suppression, name) in [(true, "on"), (false, "off")] {
         let (output, stats) = scene.run(ours(VoiceConfig {

@@ -9,7 +9,8 @@
 //!
 //! Each stage has a switch; those against clicks and for the gate are off unless somebody wants them. Without any the
 //! sound passes through as it is, without delay; the echo filter costs 2 ms, the suppressor 10 ms, that against clicks
-//! 2.5 ms. Where there is no echo, with a headset, the filter steps aside by itself.
+//! 2.5 ms. What is clean is left as it is: where there is no echo, with a headset, the echo filter steps aside by itself,
+//! and so does the high-pass if there is no rumble; noise is taken out the less the further it is below the voice.
 //!
 //! A [`VoiceProcessor`] takes blocks and has neither clock nor thread. [`Chain`] is ours; the tests hold WebRTC's beside
 //! it.
@@ -22,6 +23,7 @@ mod echo_filter;
 mod gain;
 mod gate;
 mod high_pass;
+mod least;
 mod presence;
 mod speech;
 mod suppressor;
@@ -47,6 +49,9 @@ pub struct VoiceConfig {
     pub click_suppression: bool,
     /// Sends silence while nobody speaks.
     pub voice_gate: bool,
+    /// Where there is no echo, the high-pass and what is against noise do less, down to nothing, the cleaner the sound is
+    /// already.
+    pub leave_clean_alone: bool,
     /// How the echo is taken out.
     pub echo: EchoConfig,
 }
@@ -60,6 +65,7 @@ impl VoiceConfig {
         gain_control: false,
         click_suppression: false,
         voice_gate: false,
+        leave_clean_alone: true,
         echo: EchoConfig {
             residual_suppression: true,
             absence_detection: true,
@@ -78,6 +84,7 @@ impl VoiceConfig {
             gain_control,
             click_suppression,
             voice_gate,
+            leave_clean_alone: _,
             echo: _,
         } = *self;
         !(high_pass
@@ -129,6 +136,8 @@ pub struct VoiceStats {
     /// How much faster than the microphone's the speaker's clock seems to run, beyond what the workers correct already,
     /// in parts per million.
     pub drift_ppm: f64,
+    /// Whether the high-pass is in use: there is rumble, or may be.
+    pub high_pass: bool,
     /// Level of the steady noise, in dBFS, where that is looked for.
     pub noise_dbfs: Option<f32>,
     /// By how much the voice is turned up now, in decibels.

@@ -52,12 +52,13 @@ impl Chain {
     #[must_use]
     pub fn new(config: VoiceConfig) -> Self {
         Self {
-            high_pass: config.high_pass.then(HighPass::new),
+            high_pass: config
+                .high_pass
+                .then(|| HighPass::new(config.leave_clean_alone)),
             echo: config
                 .echo_cancellation
                 .then(|| Box::new(EchoStage::new(config))),
-            suppressor: suppresses(config)
-                .then(|| Box::new(Suppressor::new(config.noise_suppression))),
+            suppressor: suppresses(config).then(|| Box::new(Suppressor::new(config))),
             clicks: config.click_suppression.then(|| Box::new(Clicks::new())),
             gain: config.gain_control.then(Gain::new),
             gate: config.voice_gate.then(Gate::new),
@@ -93,8 +94,12 @@ impl VoiceProcessor for Chain {
                 *sample = 0.0;
             }
         }
+        let echo_is_present = self
+            .echo
+            .as_ref()
+            .is_some_and(|echo| echo.presence.state() == EchoState::Present);
         if let Some(high_pass) = &mut self.high_pass {
-            high_pass.run(block);
+            high_pass.run(block, echo_is_present);
         }
         self.heard_power = followed(self.heard_power, block);
         if let Some(echo) = &mut self.echo {
@@ -108,6 +113,7 @@ impl VoiceProcessor for Chain {
                     && echo.share > 0.0
                     && !echo.filter.is_idle();
                 let missed = cares.then(|| (&echo.echo, echo.filter.residual()));
+                suppressor.note_echo(echo_is_present);
                 suppressor.run(block, missed);
             }
         } else if let Some(suppressor) = &mut self.suppressor {
@@ -140,7 +146,9 @@ impl VoiceProcessor for Chain {
                 *stage = Some(make());
             }
         }
-        keep(&mut self.high_pass, config.high_pass, HighPass::new);
+        keep(&mut self.high_pass, config.high_pass, || {
+            HighPass::new(config.leave_clean_alone)
+        });
         keep(&mut self.echo, config.echo_cancellation, || {
             Box::new(EchoStage::new(config))
         });
@@ -148,7 +156,7 @@ impl VoiceProcessor for Chain {
             echo.config = config;
         }
         keep(&mut self.suppressor, suppresses(config), || {
-            Box::new(Suppressor::new(config.noise_suppression))
+            Box::new(Suppressor::new(config))
         });
         if let Some(suppressor) = &mut self.suppressor {
             suppressor.set_against_noise(config.noise_suppression);
@@ -163,6 +171,7 @@ impl VoiceProcessor for Chain {
     fn stats(&self) -> VoiceStats {
         let stats = VoiceStats {
             blocks: self.blocks,
+            high_pass: self.high_pass.as_ref().is_some_and(HighPass::is_in_use),
             noise_dbfs: self.suppressor.as_ref().and_then(|s| s.noise_dbfs()),
             gain_db: self.gain.as_ref().map_or(0.0, Gain::db),
             clicks: self.clicks.as_ref().map_or(0, |clicks| clicks.count()),

@@ -4,13 +4,20 @@
 //! residual was least against the echo's estimate within the last seconds, nobody spoke: that ratio is what the
 //! filter leaves in that band. Noise is what never goes away. What the gain digs below the noise is filled up again,
 //! so that the other side hears a steady room and not a hole where the echo was.
+//!
+//! Taking out noise costs speech, and where the voice is far above it in a band nobody hears the noise: there it is taken
+//! out the less the further it is below, and in the end not at all.
 
 use std::sync::Arc;
 
 use realfft::{ComplexToReal, RealFftPlanner, RealToComplex, num_complex::Complex};
 
-use super::super::{BLOCK_SAMPLES, Block};
-use super::echo_filter::LOW_BINS;
+use super::{
+    super::{BLOCK_SAMPLES, Block},
+    VoiceConfig,
+    echo_filter::LOW_BINS,
+    least::Least,
+};
 
 /// Two blocks at a time.
 const WINDOW: usize = 2 * BLOCK_SAMPLES;
@@ -29,8 +36,19 @@ const LOW_POWER: f32 = 9.0;
 /// The least gain against echo: -46 dB.
 const ECHO_FLOOR: f32 = 0.005;
 
-/// The least gain against noise: -15 dB. Less leaves more noise, more takes consonants along.
-const NOISE_FLOOR: f32 = 0.18;
+/// The least gain against noise, in decibels. Less leaves more noise, more takes consonants along.
+const NOISE_FLOOR_DB: f32 = -15.0;
+
+/// So far below the voice of its band, in decibels, all is done against noise that can be; this far, nothing.
+const LOUD_NOISE_DB: f32 = 22.0;
+const FAINT_NOISE_DB: f32 = 34.0;
+
+/// What is this many times stronger than the noise of its band is the voice.
+const VOICE_FACTOR: f32 = 10.0;
+
+/// Blocks of voice over which its power in a band is averaged, and how many there must have been first.
+const VOICE_BLOCKS: f32 = 300.0;
+const FIRST_VOICE_BLOCKS: f32 = 30.0;
 
 /// Noise below this is heard by nobody, and taking it out would only cost speech: nothing is done about it. Ten decibels
 /// louder all is done that can be.
@@ -68,8 +86,25 @@ const BANDS: [usize; 17] = [
 ];
 const BAND_COUNT: usize = BANDS.len() - 1;
 
-/// The least is looked for within this many stretches of [`STRETCH_BLOCKS`].
-const STRETCHES: usize = 8;
+/// Edges of the bands in which the noise is held against the voice: the same ones, and those above. What lies below the
+/// first is rumble, about which the noise of a voice's band says more than its own.
+const NOISE_BANDS: [usize; BAND_COUNT + 4] = {
+    let mut edges = [BINS; BAND_COUNT + 4];
+    let mut n = 0;
+    while n <= BAND_COUNT {
+        edges[n] = BANDS[n];
+        n += 1;
+    }
+    edges[BAND_COUNT + 1] = 180;
+    edges[BAND_COUNT + 2] = 240;
+    edges
+};
+const NOISE_BAND_COUNT: usize = NOISE_BANDS.len() - 1;
+
+/// The least is looked for within this many stretches of [`STRETCH_BLOCKS`]: what the filter leaves changes, noise is
+/// what is there in a pause, and some sentences have none for four seconds.
+const LEAK_STRETCHES: usize = 8;
+const NOISE_STRETCHES: usize = 12;
 const STRETCH_BLOCKS: u32 = 40;
 
 /// Sound that begins has no noise yet that could be measured.
@@ -80,35 +115,6 @@ const SILENT: f32 = 1e-12 * BLOCK_SAMPLES as f32;
 
 /// Power of a window below which nothing is heard: -80 dBFS of white noise.
 const QUIET: f32 = 1e-8 * BLOCK_SAMPLES as f32;
-
-/// The least of something within the last few seconds, without keeping all of it.
-#[derive(Clone, Copy, Debug)]
-struct Least {
-    stretches: [f32; STRETCHES],
-    current: f32,
-}
-
-impl Least {
-    fn new(value: f32) -> Self {
-        Self {
-            stretches: [value; STRETCHES],
-            current: value,
-        }
-    }
-
-    fn note(&mut self, value: f32) {
-        self.current = self.current.min(value);
-    }
-
-    fn turn(&mut self, stretch: usize) {
-        self.stretches[stretch % STRETCHES] = self.current;
-        self.current = f32::INFINITY;
-    }
-
-    fn value(&self) -> f32 {
-        self.stretches.iter().fold(self.current, |a, &b| a.min(b))
-    }
-}
 
 pub(super) struct Suppressor {
     forward: Arc<dyn RealToComplex<f32>>,
@@ -123,20 +129,30 @@ pub(super) struct Suppressor {
     overlap: Block,
     uncertainty_before: [f32; LOW_BINS],
     echo_power: Vec<f32>,
+    /// Power of the echo that is taken to be left, where there is a filter.
+    residual: Vec<f32>,
     clean_power: Vec<f32>,
     gains: Vec<f32>,
     band_rest: [f32; BAND_COUNT],
     band_echo: [f32; BAND_COUNT],
-    leak: [Least; BAND_COUNT],
+    leak: [Least<LEAK_STRETCHES>; BAND_COUNT],
     noise: Vec<f32>,
     noise_smooth: Vec<f32>,
-    noise_least: Vec<Least>,
+    noise_least: Vec<Least<NOISE_STRETCHES>>,
     noise_known: bool,
     sounding_blocks: u32,
     blocks: u32,
     random: u32,
     /// Against noise, beside echo.
     against_noise: bool,
+    /// As far as it is not too faint beside the voice, unless there is an echo.
+    leave_clean_alone: bool,
+    echo_is_present: bool,
+    /// Power of the voice in each band, and the blocks over which that was averaged.
+    voice: [f32; NOISE_BAND_COUNT],
+    voice_blocks: [f32; NOISE_BAND_COUNT],
+    /// The least gain against noise, for each bin.
+    floors: Vec<f32>,
     /// How much of the noise is worth taking out.
     noise_share: f32,
 }
@@ -153,7 +169,7 @@ impl Suppressor {
         self.against_noise = against_noise;
     }
 
-    pub(super) fn new(against_noise: bool) -> Self {
+    pub(super) fn new(config: VoiceConfig) -> Self {
         let mut planner = RealFftPlanner::new();
         let forward = planner.plan_fft_forward(WINDOW);
         let inverse = planner.plan_fft_inverse(WINDOW);
@@ -174,6 +190,7 @@ impl Suppressor {
             overlap: [0.0; BLOCK_SAMPLES],
             uncertainty_before: [0.0; LOW_BINS],
             echo_power: vec![0.0; BINS],
+            residual: vec![0.0; CANCELLED_BINS],
             clean_power: vec![0.0; BINS],
             gains: vec![1.0; BINS],
             band_rest: [0.0; BAND_COUNT],
@@ -186,7 +203,12 @@ impl Suppressor {
             sounding_blocks: 0,
             blocks: 0,
             random: 1,
-            against_noise,
+            against_noise: config.noise_suppression,
+            leave_clean_alone: config.leave_clean_alone,
+            echo_is_present: false,
+            voice: [0.0; NOISE_BAND_COUNT],
+            voice_blocks: [0.0; NOISE_BAND_COUNT],
+            floors: vec![amplitude(NOISE_FLOOR_DB); BINS],
             noise_share: 0.0,
         }
     }
@@ -204,6 +226,12 @@ impl Suppressor {
     /// The filter begins anew: what it leaves over is not known any more.
     pub(super) fn forget_leak(&mut self) {
         self.leak = [Least::new(1.0); BAND_COUNT];
+    }
+
+    /// Whether there is an echo in this room, be it silent at the moment. What is left of it is like noise, and the voice
+    /// is not clean whatever is done: then all is done against noise that can be.
+    pub(super) fn note_echo(&mut self, present: bool) {
+        self.echo_is_present = present;
     }
 
     /// Takes 10 ms of what the filter left in `block`, with the echo that it took out and the power per bin that it
@@ -245,6 +273,9 @@ impl Suppressor {
         self.follow_leak();
         self.blocks += 1;
         self.find_gains(echo.map(|(_, uncertainty)| uncertainty));
+        if self.against_noise && self.leave_clean_alone && self.sounding_blocks > SETTLING_BLOCKS {
+            self.find_floors();
+        }
         self.apply(!silent);
         self.synthesise(block);
     }
@@ -280,6 +311,34 @@ impl Suppressor {
         });
     }
 
+    /// How far down noise is taken next time, from how far it is below the voice.
+    fn find_floors(&mut self) {
+        let power = |of: &[Complex<f32>]| -> f32 { of.iter().map(|x| x.norm_sqr()).sum() };
+        let clean: f32 = self.clean_power[..CANCELLED_BINS].iter().sum();
+        // What an echo leaves is no voice.
+        let near = clean > power(&self.echo[..CANCELLED_BINS]) + self.residual.iter().sum::<f32>();
+        for band in 0..NOISE_BAND_COUNT {
+            let bins = NOISE_BANDS[band]..NOISE_BANDS[band + 1];
+            let voice: f32 = self.clean_power[bins.clone()].iter().sum();
+            let noise: f32 = self.noise[bins.clone()].iter().sum();
+            if near && voice > VOICE_FACTOR * noise {
+                let blocks = &mut self.voice_blocks[band];
+                *blocks = (*blocks + 1.0).min(VOICE_BLOCKS);
+                self.voice[band] += (voice - self.voice[band]) / *blocks;
+            }
+            // Where no voice was ever heard there is only noise, and what was heard for a moment may be anything.
+            let below_db = if self.echo_is_present || self.voice_blocks[band] < FIRST_VOICE_BLOCKS {
+                0.0
+            } else {
+                10.0 * (self.voice[band] / noise.max(SILENT)).max(1.0).log10()
+            };
+            let range = FAINT_NOISE_DB - LOUD_NOISE_DB;
+            let depth = ((FAINT_NOISE_DB - below_db) / range).clamp(0.0, 1.0);
+            let from = if band == 0 { 0 } else { bins.start };
+            self.floors[from..bins.end].fill(amplitude(depth * NOISE_FLOOR_DB));
+        }
+    }
+
     fn follow_leak(&mut self) {
         let turn = self.blocks % STRETCH_BLOCKS == STRETCH_BLOCKS - 1;
         let stretch = (self.blocks / STRETCH_BLOCKS) as usize;
@@ -298,7 +357,7 @@ impl Suppressor {
             if *band_echo > 10.0 * (noise + quiet) {
                 self.leak[band].note((*band_rest - noise).max(0.1 * noise) / *band_echo);
             }
-            if turn && self.leak[band].current.is_finite() {
+            if turn && self.leak[band].is_noted() {
                 self.leak[band].turn(stretch);
             }
         }
@@ -306,6 +365,7 @@ impl Suppressor {
 
     fn find_gains(&mut self, uncertainty: Option<&[f32]>) {
         let mut residual = [0.0f32; BINS];
+        self.residual.fill(0.0);
         if let Some(uncertainty) = uncertainty {
             for band in 0..BAND_COUNT {
                 let leak = (LEAK_BIAS * self.leak[band].value()).min(1.0);
@@ -320,6 +380,7 @@ impl Suppressor {
             }
             self.uncertainty_before
                 .copy_from_slice(&uncertainty[..LOW_BINS]);
+            self.residual.copy_from_slice(&residual[..CANCELLED_BINS]);
         } else {
             self.echo_power.fill(0.0);
             self.uncertainty_before.fill(0.0);
@@ -335,7 +396,7 @@ impl Suppressor {
                 let after = power / unwanted;
                 let before = DECISION * self.clean_power[bin] / unwanted
                     + (1.0 - DECISION) * (after - 1.0).max(0.0);
-                let floor = (echo * ECHO_FLOOR + noise * NOISE_FLOOR) / unwanted;
+                let floor = (echo * ECHO_FLOOR + noise * self.floors[bin]) / unwanted;
                 self.gains[bin] = (before / (1.0 + before)).max(floor);
             }
             if (HIGH_FROM_BIN..CANCELLED_BINS).contains(&bin) {
@@ -362,16 +423,16 @@ impl Suppressor {
     }
 
     fn apply(&mut self, fill: bool) {
-        let floor = if self.against_noise {
-            NOISE_FLOOR * NOISE_FLOOR
-        } else {
-            1.0
-        };
         for bin in 0..BINS {
             let gain = self.gains[bin];
             let left = self.clean_power[bin];
             self.rest[bin] *= gain;
-            let missing = floor * self.noise[bin] - left;
+            let floor = if self.against_noise {
+                self.floors[bin]
+            } else {
+                1.0
+            };
+            let missing = floor * floor * self.noise[bin] - left;
             if fill && missing > 0.0 && gain < 0.5 {
                 self.random = self
                     .random
@@ -397,6 +458,10 @@ impl Suppressor {
         }
         self.overlap.copy_from_slice(&self.time[BLOCK_SAMPLES..]);
     }
+}
+
+fn amplitude(db: f32) -> f32 {
+    10f32.powf(db / 20.0)
 }
 
 fn analyse(
