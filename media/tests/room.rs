@@ -121,7 +121,8 @@ fn clocks_that_drift_apart_do_not_bring_the_echo_back() {
             "{drift_ppm} ppm: {on:.1} dB, off {off:.1} dB, {:?}",
             stats.voice
         );
-        assert!(on >= 18.0, "{drift_ppm} ppm: {on:.1} dB");
+        // 29 dB where the canceller is not told what is done about the clocks on the way.
+        assert!(on >= 32.0, "{drift_ppm} ppm: {on:.1} dB");
         assert!(
             off < 18.0,
             "without the correction the bar fails: {off:.1} dB"

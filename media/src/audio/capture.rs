@@ -223,7 +223,7 @@ impl CaptureLoop {
                 let jumps = capture.stats.underruns + capture.stats.resyncs;
                 jumped = jumps != self.jumps;
                 self.jumps = jumps;
-                shortening_ppm = capture.margin_ppm;
+                shortening_ppm = capture.margin_ppm + capture.stats.drift_ppm;
             }
             None => *block = SILENCE,
         }

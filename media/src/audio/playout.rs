@@ -299,7 +299,7 @@ impl PlayoutLoop {
                 reference.note_jump();
             }
             let block = if played { block } else { &SILENCE };
-            reference.write(beat, block, playout.margin_ppm);
+            reference.write(beat, block, playout.margin_ppm - playout.stats.drift_ppm);
         }
     }
 

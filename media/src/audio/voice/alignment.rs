@@ -2,8 +2,9 @@
 //!
 //! Speaker and microphone have crystals of their own. Both are brought to our clock, but that takes a minute, and until
 //! then the echo slides against the reference by some samples a second: more than a filter of half a second can follow.
-//! How far it has slid shows in what the filter leaves: the part of it that looks like the estimate's slope. A
-//! control loop nudges the rate of the reference until that is gone.
+//! What is done about it on the way is known; what is not, the clocks' difference, stays the same. How far the echo has
+//! slid shows in what the filter leaves: the part of it that looks like the estimate's slope. A control loop nudges the
+//! rate of the reference until that is gone.
 
 use super::{
     super::{
@@ -22,8 +23,8 @@ const CAPACITY: usize = 4 * BLOCK_SAMPLES;
 const MAX_PPM: f64 = 400.0;
 
 /// ppm per sample at 16 kHz that the filter lags, and per second of it.
-const PROPORTIONAL: f64 = 60.0;
-const INTEGRAL: f64 = 60.0;
+const PROPORTIONAL: f64 = 100.0;
+const INTEGRAL: f64 = 150.0;
 
 /// How long the lag is averaged, in blocks.
 const AVERAGE_BLOCKS: f64 = 30.0;
