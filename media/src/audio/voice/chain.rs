@@ -338,7 +338,7 @@ mod tests {
         let (mut chain, mut seed) = (Chain::new(VoiceConfig::OFF), 1);
         let loud = level_of_noise(&mut chain, &mut seed, 300);
         chain.configure(with);
-        let soft = level_of_noise(&mut chain, &mut seed, 500);
+        let soft = level_of_noise(&mut chain, &mut seed, 800);
         assert!(loud - soft > 10.0, "{loud} dBFS became {soft}");
         assert!(chain.stats().noise_dbfs.is_some());
         chain.configure(VoiceConfig::OFF);
