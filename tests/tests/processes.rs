@@ -403,6 +403,14 @@ fn ctl_steers_a_running_answer() {
         );
     }
     alice.wait_stderr("sound from the other side");
+    while ctl(&["status"]).json()["call"]["state"] != "talking" {
+        // She may hear him before he hears her.
+        assert!(
+            !alice.stderr_so_far().contains("hung up"),
+            "{}",
+            alice.stderr_so_far()
+        );
+    }
     ctl(&["mute"]).expect_code(0);
     let talking = ctl(&["status"]).expect_code(0).json();
     assert_eq!(talking["call"]["muted"], true, "{talking:#}");
