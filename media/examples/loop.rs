@@ -4,9 +4,10 @@
 //! Keys: `bitrate` (kbit/s, for everything), `ptime` (10, 20, 40, 60), `loss` (percent), `burst` (mean packets per
 //! loss), `jitter` (milliseconds, uniform), `late` (so many seconds apart one packet is 15 ms late), `mode` (`plain`,
 //! `fec`, `red`, `parity`, `dred`, or `auto` for what the policy does about the loss of a report 100 ms old), `plp` (percent told
-//! to the encoder), `copies` and `distance` (of `red`), `complexity`, `decoder` (complexity, 0 for no network), `enhance` (only below so many kbit/s), `keep` (0, 1: whether a late frame leaves
-//! time alone), `vbr` (0, 1), `repeat` (times the input is played), `seed`. Prints to stderr what happened, with mouth
-//! to ear over the network's delay in milliseconds.
+//! to the encoder), `copies` and `distance` (of `red`), `complexity`, `decoder` (complexity, 0 for no network),
+//! `enhance` (only below so many kbit/s), `keep` (0, 1: whether a late frame leaves time alone), `vbr` (0, 1), `repeat`
+//! (times the input is played), `seed`. Prints to stderr what happened, with mouth to ear over the network's delay in
+//! milliseconds.
 
 use std::{
     error::Error,

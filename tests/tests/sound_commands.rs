@@ -69,6 +69,13 @@ impl Desk {
         fs::write(home.join("settings.toml"), settings).unwrap();
     }
 
+    fn supernode(&self) -> Running {
+        self.ahoy(
+            "node",
+            &["supernode", "--listen", "127.0.0.1:0", "--print-link"],
+        )
+    }
+
     fn ahoy(&self, home: &str, arguments: &[&str]) -> Running {
         let command = self.sound().tool("true");
         let environment = command
@@ -220,10 +227,7 @@ fn a_call_rings_by_the_speaker_for_it_until_it_is_answered() {
         "bob",
         "strangers = \"ring\"\nring_speaker = \"pulseaudio:bell\"\n",
     );
-    let node = desk.ahoy(
-        "node",
-        &["supernode", "--listen", "127.0.0.1:0", "--print-link"],
-    );
+    let node = desk.supernode();
     let node = (node.first_line(), node);
     let bob = desk.ahoy(
         "bob",
@@ -282,10 +286,7 @@ fn a_call_rings_by_the_speaker_for_it_until_it_is_answered() {
 #[test]
 fn a_call_that_nobody_has_to_answer_does_not_ring() {
     let Some(desk) = Desk::set_up() else { return };
-    let node = desk.ahoy(
-        "node",
-        &["supernode", "--listen", "127.0.0.1:0", "--print-link"],
-    );
+    let node = desk.supernode();
     let link = node.first_line();
     let answer = ["answer", "--auto", "--once", "--via", &link];
     let sound = ["--audio-in", "silence", "--audio-out", "speaker"];
@@ -332,10 +333,7 @@ fn calling(desk: &Desk, link: &str) -> Running {
 #[test]
 fn the_ring_ends_with_a_decline() {
     let Some(desk) = Desk::set_up() else { return };
-    let node = desk.ahoy(
-        "node",
-        &["supernode", "--listen", "127.0.0.1:0", "--print-link"],
-    );
+    let node = desk.supernode();
     let (bob, link) = answering(&desk, &node.first_line());
     let bell = desk.listen("bell");
     let alice = calling(&desk, &link);
@@ -358,10 +356,7 @@ fn the_ring_ends_with_a_decline() {
 #[test]
 fn who_does_not_want_to_be_disturbed_hears_no_bell_until_they_do() {
     let Some(desk) = Desk::set_up() else { return };
-    let node = desk.ahoy(
-        "node",
-        &["supernode", "--listen", "127.0.0.1:0", "--print-link"],
-    );
+    let node = desk.supernode();
     let (bob, link) = answering(&desk, &node.first_line());
     let ctl = |arguments: &[&str]| {
         let done = desk.run("bob", &[&["ctl"], arguments].concat());

@@ -31,6 +31,19 @@ pub(super) struct DeviceRow {
     pub(super) is_default: bool,
 }
 
+#[cfg(test)]
+impl DeviceRow {
+    /// One whose name is its id in capitals.
+    pub(super) fn named(id: &str, microphone: bool, is_default: bool) -> Self {
+        Self {
+            id: id.into(),
+            name: id.to_uppercase(),
+            microphone,
+            is_default,
+        }
+    }
+}
+
 /// How far a trial is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum TrialView {

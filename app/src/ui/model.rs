@@ -535,12 +535,7 @@ mod tests {
 
     #[test]
     fn devices_are_offered_by_place_and_a_chosen_one_that_is_gone_stays() {
-        let device = |id: &str, microphone, is_default| DeviceRow {
-            id: id.into(),
-            name: id.to_uppercase(),
-            microphone,
-            is_default,
-        };
+        let device = DeviceRow::named;
         let mut desk = DeskView {
             listed: true,
             devices: vec![

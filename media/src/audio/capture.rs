@@ -99,6 +99,11 @@ impl Capture {
             + self.margin.millis()
     }
 
+    /// By so many millionths the last block is shorter than what it was made from.
+    fn shortening_ppm(&self) -> f64 {
+        self.stats.drift_ppm + self.margin_ppm
+    }
+
     /// The next 10 ms at time `now` of the clock that the device's callbacks were told; silence when there is
     /// nothing. To be called every 10 ms.
     pub fn next_block(&mut self, now: Duration, block: &mut Block) {
@@ -129,8 +134,7 @@ impl Capture {
             self.margin_ppm = self.margin.pass(spare, BLOCK_DURATION);
         }
         self.stats.drift_ppm = self.drift.correction_ppm();
-        self.resampler
-            .set_correction_ppm(self.stats.drift_ppm + self.margin_ppm);
+        self.resampler.set_correction_ppm(self.shortening_ppm());
 
         let wanted = self.resampler.input_samples();
         let got = self.reader.read(&mut self.input[..wanted]);
@@ -223,7 +227,7 @@ impl CaptureLoop {
                 let jumps = capture.stats.underruns + capture.stats.resyncs;
                 jumped = jumps != self.jumps;
                 self.jumps = jumps;
-                shortening_ppm = capture.margin_ppm + capture.stats.drift_ppm;
+                shortening_ppm = capture.shortening_ppm();
             }
             None => *block = SILENCE,
         }

@@ -160,6 +160,11 @@ impl Playout {
         self
     }
 
+    /// By so many millionths the last block is shorter in the ring than it was.
+    fn shortening_ppm(&self) -> f64 {
+        self.margin_ppm - self.stats.drift_ppm
+    }
+
     /// What should wait in the ring just before a block is added, in milliseconds, once what the device took at its
     /// last call is counted as played piece by piece: the margin for its calling early and our being late. Just before
     /// a call that much is there beyond what the call takes.
@@ -209,8 +214,7 @@ impl Playout {
         } else {
             self.stats.drift_ppm = -self.drift.update(excess, BLOCK_DURATION);
             self.margin_ppm = self.margin.pass(filled - played, BLOCK_DURATION);
-            self.resampler
-                .set_correction_ppm(self.stats.drift_ppm - self.margin_ppm);
+            self.resampler.set_correction_ppm(-self.shortening_ppm());
             let millis = self.surplus.cut_millis(excess, block);
             if millis > 0.0 {
                 cut = (millis * self.samples_per_milli).round() as usize;
@@ -299,7 +303,7 @@ impl PlayoutLoop {
                 reference.note_jump();
             }
             let block = if played { block } else { &SILENCE };
-            reference.write(beat, block, playout.margin_ppm - playout.stats.drift_ppm);
+            reference.write(beat, block, playout.shortening_ppm());
         }
     }
 

@@ -23,12 +23,7 @@ impl Bench {
         let (ctx, tokens) = (egui::Context::default(), Tokens::load());
         ctx.enable_accesskit();
         tokens.apply(&ctx);
-        let device = |id: &str, microphone, is_default| DeviceRow {
-            id: id.into(),
-            name: id.to_uppercase(),
-            microphone,
-            is_default,
-        };
+        let device = DeviceRow::named;
         let mut bench = Self {
             ctx,
             tokens,
