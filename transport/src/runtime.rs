@@ -25,6 +25,8 @@ use crate::identity::{Host, NodeAddress};
 mod elsewhere;
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(target_os = "linux")]
+mod linux_udp;
 mod networks;
 mod tcp;
 mod tokio_runtime;

@@ -1,6 +1,12 @@
 //! Linux: rtnetlink says what changed and how packets leave; the clocks say how long the machine slept.
 
-use std::{io, mem::MaybeUninit, net::IpAddr, os::fd::OwnedFd, time::Duration};
+use std::{
+    io,
+    mem::MaybeUninit,
+    net::IpAddr,
+    os::fd::{AsRawFd, OwnedFd},
+    time::Duration,
+};
 
 use rustix::{
     io::Errno,
@@ -73,7 +79,7 @@ pub(super) fn network_changes() -> NetworkChanges {
 fn open() -> io::Result<(AsyncFd<OwnedFd>, Option<AsyncFd<OwnedFd>>)> {
     let socket = netlink_socket()?;
     bind(&socket, &netlink::SocketAddrNetlink::new(0, GROUPS))?;
-    let notices = watched(socket)?;
+    let notices = watched(socket, Interest::READABLE)?;
     let clock = clock_jumps()
         .inspect_err(|error| tracing::debug!(%error, "the clock does not tell when it jumps"))
         .ok();
@@ -82,10 +88,14 @@ fn open() -> io::Result<(AsyncFd<OwnedFd>, Option<AsyncFd<OwnedFd>>)> {
 
 #[expect(
     deprecated,
-    reason = "an OwnedFd keeps its descriptor open, which is all that the unsafe successor asks for"
+    reason = "an OwnedFd and what is made of one keep their descriptor open, which is all that the unsafe successor \
+              asks for"
 )]
-fn watched(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::with_interest(descriptor, Interest::READABLE)
+pub(super) fn watched<T: Into<OwnedFd> + AsRawFd>(
+    descriptor: T,
+    interest: Interest,
+) -> io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(descriptor, interest)
 }
 
 fn netlink_socket() -> io::Result<OwnedFd> {
@@ -104,7 +114,7 @@ fn clock_jumps() -> io::Result<AsyncFd<OwnedFd>> {
     let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
     let timer = timerfd_create(TimerfdClockId::Realtime, flags)?;
     arm(&timer)?;
-    watched(timer)
+    watched(timer, Interest::READABLE)
 }
 
 fn arm(timer: &OwnedFd) -> io::Result<()> {

@@ -39,7 +39,10 @@ impl QuinnRuntime for TokioRuntime {
     }
 
     fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        quinn::TokioRuntime.wrap_udp_socket(socket)
+        #[cfg(target_os = "linux")]
+        return Ok(Arc::new(super::linux_udp::UdpSocket::new(socket)?));
+        #[cfg(not(target_os = "linux"))]
+        return quinn::TokioRuntime.wrap_udp_socket(socket);
     }
 
     #[expect(
