@@ -21,6 +21,7 @@ use quinn::{AsyncTimer, AsyncUdpSocket};
 
 use crate::identity::{Host, NodeAddress};
 
+mod beat;
 #[cfg(not(target_os = "linux"))]
 mod elsewhere;
 #[cfg(target_os = "linux")]
@@ -45,6 +46,12 @@ pub trait Runtime: quinn::Runtime {
 
     /// Fills `bytes` from the operating system's generator, or from the simulation's seed.
     fn fill_random(&self, bytes: &mut [u8]);
+
+    /// An instant not long ago from which whoever works every 10 ms should count, so that they share wake-ups with the
+    /// timers. A runtime to which a wake-up costs nothing, like the simulator's, says now.
+    fn beat(&self) -> Instant {
+        self.now()
+    }
 
     /// Binds a UDP socket. Port 0 picks a free one.
     ///

@@ -575,16 +575,22 @@ async fn run_clocked(
 ) {
     let mut spoken = SILENCE;
     let mut heard = SILENCE;
-    let mut next = runtime.now();
+    let mut next = runtime.beat() + BLOCK_DURATION;
+    // Two, so that while one fires the other already waits for the instant after: a runtime that has to be told of an
+    // earlier instant than it waits for wakes itself up for it, each time.
+    let mut ticks = [next, next + BLOCK_DURATION].map(|at| runtime.sleep_until(at));
     // What two recordings are aligned by.
     tracing::debug!("sound flows from the next 10 ms on");
     loop {
-        next += BLOCK_DURATION;
-        runtime.sleep_until(next).await;
+        (&mut ticks[0]).await;
+        ticks.swap(0, 1);
         let now = runtime.now();
         if now.saturating_duration_since(next) > MAX_CATCH_UP {
             next = now;
+            ticks[0].reset(next + BLOCK_DURATION);
         }
+        next += BLOCK_DURATION;
+        ticks[1].reset(next + BLOCK_DURATION);
         lock(&shared.recv).pull(now, &mut heard);
         let written = match &mut sink {
             ClockedSink::Write(sink) => {

@@ -18,7 +18,9 @@ use super::elsewhere as system;
 #[cfg(target_os = "linux")]
 use super::linux as system;
 use super::{
-    Connecting, NetworkChanges, Networks, Resolving, Route, Runtime, TcpListener, tokio_tcp,
+    Connecting, NetworkChanges, Networks, Resolving, Route, Runtime, TcpListener,
+    beat::{BeatTimer, last_beat},
+    tokio_tcp,
 };
 
 /// Addresses that stand for the internet when the way there is asked for (RFC 5737, 3849). Nothing is sent there.
@@ -31,7 +33,7 @@ pub struct TokioRuntime;
 
 impl QuinnRuntime for TokioRuntime {
     fn new_timer(&self, deadline: Instant) -> Pin<Box<dyn AsyncTimer>> {
-        quinn::TokioRuntime.new_timer(deadline)
+        Box::pin(BeatTimer::new(QuinnRuntime::now(self), deadline))
     }
 
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
@@ -65,6 +67,10 @@ impl Runtime for TokioRuntime {
             .map_or(0, |since| {
                 u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
             })
+    }
+
+    fn beat(&self) -> Instant {
+        last_beat(self.now())
     }
 
     fn fill_random(&self, bytes: &mut [u8]) {
