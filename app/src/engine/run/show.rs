@@ -22,6 +22,7 @@ impl Engine {
         self.collect(call);
         self.adapt(call);
         if self.ticks.is_multiple_of(TICKS_PER_REPORT) {
+            self.measure_cost(call);
             self.tell_report(call);
         }
         self.show();
@@ -43,9 +44,6 @@ impl Engine {
                 media.follow(self.runtime.now(), capacity_bps);
             }
             leg.report(&stats, &mut slot.report);
-        }
-        if let Some(cost) = &slot.cost {
-            slot.report.set_cost(cost.so_far(&*self.runtime));
         }
         if let Some(at) = stats.first_audio
             && !slot.first_audio_told
@@ -71,6 +69,15 @@ impl Engine {
                 }
             }
             self.publish(Event::Sound { call, news });
+        }
+    }
+
+    /// Asking the system costs as much as ten packets: only now and then, and at the end.
+    fn measure_cost(&mut self, call: CallId) {
+        if let Some(slot) = self.slots.get_mut(&call)
+            && let Some(cost) = &slot.cost
+        {
+            slot.report.set_cost(cost.so_far(&*self.runtime));
         }
     }
 
@@ -175,6 +182,7 @@ impl Engine {
     pub(super) fn handle_ended(&mut self, ended: EndedCall) {
         let call = ended.call;
         self.collect(call);
+        self.measure_cost(call);
         let Some(mut slot) = self.slots.remove(&call) else {
             return;
         };
