@@ -182,12 +182,11 @@ fn wait_for(command: impl Future<Output = Result<(), CliError>>) -> Result<(), C
     wait_by(&mut tokio::runtime::Builder::new_multi_thread(), command)
 }
 
-/// Runs one person's call. One thread is enough for its network and its files, and a seventh cheaper than two that
-/// wake each other at every packet; microphone and speaker have threads of their own.
+/// Runs one person's call. One thread is enough for its network and its files, and a fifth cheaper than two that wake
+/// each other at every packet; microphone and speaker have threads of their own.
 #[cfg(feature = "voice")]
 fn wait_for_call(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    wait_by(builder.worker_threads(1), command)
+    wait_by(&mut tokio::runtime::Builder::new_current_thread(), command)
 }
 
 fn wait_by(
