@@ -1,6 +1,7 @@
 //! Sound: where it comes from, where it goes, and what is measured on the way.
 //!
-//! Everything inside passes *blocks*: 10 ms of 48 kHz mono f32, nominally in -1.0..=1.0. An
+//! Everything inside passes *blocks*: 10 ms of 48 kHz mono f32, nominally in -1.0..=1.0; music may have two channels,
+//! in a [`WideBlock`](wide::WideBlock). An
 //! [`AudioSource`](source::AudioSource) is pulled and an [`AudioSink`](sink::AudioSink) is handed one block per
 //! tick of the caller's clock; neither has a clock or a thread of its own.
 
@@ -32,6 +33,7 @@ pub mod tone;
 pub mod voice;
 pub mod volume;
 pub mod wav;
+pub mod wide;
 
 pub use crate::time::{
     BLOCK_DURATION, BLOCK_SAMPLES, Block, SAMPLE_RATE_HZ, SILENT_BLOCK as SILENCE,

@@ -1,6 +1,6 @@
 //! Samples, codecs, jitter.
 //!
-//! Sound travels in *blocks*: 10 ms of 48 kHz mono `f32` in -1.0..=1.0. A microphone block goes into a
+//! Sound travels in *blocks*: 10 ms of 48 kHz mono `f32` in -1.0..=1.0, with a second channel for music. A microphone block goes into a
 //! [`pipeline::send::SendPipeline`], which answers with an RTP packet whenever an Opus *frame* is full. The
 //! network's packets go into a [`pipeline::recv::RecvPipeline`], and the speaker pulls one block from it every
 //! 10 ms. Between the two stands [`audio::neteq`], which hides jitter and loss.

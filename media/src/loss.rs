@@ -15,6 +15,9 @@
 //!
 //! Where half the bitrate or less is left to the sound, only what is below 8 kHz is sent: at 15 kbit/s that is worth
 //! 0.2.
+//!
+//! Music is repaired by copies and parity alone: what else there is knows voices only. It keeps all its frequencies, and
+//! copies begin where a voice would get in-band ones.
 
 use std::time::{Duration, Instant};
 
@@ -248,7 +251,7 @@ impl Protection {
         let bitrate = EncoderConfig::bitrate_of(bytes, base.frame);
         EncoderConfig {
             bitrate: bitrate.max(MIN_AUDIO_BITRATE),
-            wideband: true,
+            wideband: !base.content.is_music(),
             fec: false,
             expected_loss_percent: self.loss_percent,
             dred: Duration::ZERO,
@@ -340,7 +343,11 @@ impl LossPolicy {
         };
         // Parity is over packets of one and the same size.
         let is_constant = base.rate_control == RateControl::Constant;
-        self.allowed.has(mode) && base.bitrate >= least && (is_constant || mode != Mode::Parity)
+        let is_for_voices = matches!(mode, Mode::Fec | Mode::Dred);
+        self.allowed.has(mode)
+            && base.bitrate >= least
+            && (is_constant || mode != Mode::Parity)
+            && !(is_for_voices && base.content.is_music())
     }
 
     fn wanted(&self, loss: Loss, base: EncoderConfig) -> Protection {
@@ -423,6 +430,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::audio::opus::Content;
 
     fn start() -> Instant {
         #[expect(
@@ -499,6 +507,35 @@ mod tests {
         for loss in [heavy, random, light] {
             assert_eq!(first(Modes::NONE, loss, 64), Mode::Plain);
         }
+    }
+
+    #[test]
+    fn music_is_repaired_by_copies_and_keeps_its_frequencies() {
+        let music = EncoderConfig::of(Content::Music { stereo: true });
+        for (percent, burst, want) in [
+            (0.5, 1.0, Mode::Plain),
+            (3.0, 1.0, Mode::Red),
+            (10.0, 1.1, Mode::Red),
+            (30.0, 1.4, Mode::Parity),
+            (10.0, 8.0, Mode::Red),
+        ] {
+            let mut policy = LossPolicy::new(Modes::ALL);
+            let got = policy.update(start(), loss(percent, burst), music);
+            assert_eq!(got.mode, want, "{percent} %, bursts of {burst}");
+            let encoder = got.encoder(music);
+            assert!(!encoder.wideband && !encoder.fec && encoder.dred.is_zero());
+            assert_eq!(encoder.content, music.content);
+        }
+        // What a voice was repaired by does not stay when music begins.
+        let mut policy = LossPolicy::new(Modes::ALL);
+        assert_eq!(
+            policy.update(start(), loss(3.0, 1.0), base(32)).mode,
+            Mode::Fec
+        );
+        assert_eq!(
+            policy.update(start(), loss(3.0, 1.0), music).mode,
+            Mode::Red
+        );
     }
 
     #[test]

@@ -806,7 +806,10 @@ impl Leg {
         });
         let runtime = &self.context.runtime;
         let understood = modes_of(agreed.audio.features);
-        Media::start(runtime, settings, understood, outgoing, received, probe)
+        let channels = agreed.audio.channels;
+        Media::start(
+            runtime, settings, understood, channels, outgoing, received, probe,
+        )
     }
 
     /// Loss of what we send, as the other side tells.

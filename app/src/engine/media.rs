@@ -15,10 +15,10 @@ use std::{
 use ahoy_media::audio::device::DeviceChoice;
 use ahoy_media::{
     audio::{
-        BLOCK_DURATION, Block, SILENCE,
+        BLOCK_DURATION,
         level::Level,
         neteq::{AudioKind, NetEqConfig, NetEqStats},
-        opus::{Codec, EncoderConfig, FrameDuration, OpusError},
+        opus::{Codec, Content, EncoderConfig, FrameDuration, OpusError},
         room::RoomDevices,
         sink::{AudioSink, NullSink},
         source::{AudioSource, SilenceSource},
@@ -26,6 +26,7 @@ use ahoy_media::{
         voice::{VoiceConfig, VoiceStats},
         volume::Volume,
         wav::{AtEnd, WavSink, WavSource, read_all},
+        wide::WideBlock,
     },
     loss::{Loss, LossPolicy, Modes},
     pipeline::{
@@ -123,8 +124,11 @@ pub struct AudioSettings {
     pub input: AudioIn,
     /// Sink.
     pub output: AudioOut,
-    /// Bitrate of the sound and of all that is done about its loss, in bits per second, 6 000 to 128 000.
-    pub bitrate_bps: u32,
+    /// Sends two channels where there are two, and nothing that suits voices only.
+    pub music: bool,
+    /// Bitrate of the sound and of all that is done about its loss, in bits per second, 6 000 to 128 000; absent: 32 000
+    /// for a voice, 128 000 for music.
+    pub bitrate_bps: Option<u32>,
     /// Sound per packet: 10, 20, 40 or 60 ms.
     pub frame_millis: u16,
     /// What may be done about loss of what we send, as far as the other side understands it.
@@ -146,7 +150,8 @@ impl Default for AudioSettings {
         Self {
             input: AudioIn::Microphone,
             output: AudioOut::Speaker,
-            bitrate_bps: 32_000,
+            music: false,
+            bitrate_bps: None,
             frame_millis: 20,
             protections: Modes::ALL,
             devices: SoundDevices::default(),
@@ -256,12 +261,12 @@ struct SendHalf {
 }
 
 impl SendHalf {
-    fn push(&mut self, now: Instant, block: &Block) {
+    fn push(&mut self, now: Instant, block: &WideBlock) {
         if let Some(probe) = &self.probe {
             probe.record(now, Some(self.pipeline.next_timestamp()));
         }
-        self.level = Level::of(block).rms_dbfs;
-        if let Some(packet) = self.pipeline.push_block(now, block) {
+        self.level = Level::of_wide(block).rms_dbfs;
+        if let Some(packet) = self.pipeline.push_wide(now, block) {
             (self.outgoing)(now, Bytes::copy_from_slice(packet));
         }
     }
@@ -277,15 +282,15 @@ struct RecvHalf {
 }
 
 impl RecvHalf {
-    fn pull(&mut self, now: Instant, block: &mut Block) {
+    fn pull(&mut self, now: Instant, block: &mut WideBlock) {
         while let Ok((arrived, packet)) = self.arrivals.try_recv() {
             if let Err(error) = self.pipeline.insert_packet(arrived, &packet) {
                 tracing::trace!(%error, "packet not played");
             }
         }
-        let info = self.pipeline.get_audio(now, block);
-        self.volume.apply(block);
-        self.level = Level::of(block).rms_dbfs;
+        let info = self.pipeline.get_wide(now, block);
+        self.volume.apply_wide(block);
+        self.level = Level::of_wide(block).rms_dbfs;
         let received = match info.kind {
             AudioKind::Normal | AudioKind::Quiet | AudioKind::Recovered => {
                 self.first_audio.get_or_insert(now);
@@ -318,6 +323,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct Media {
     shared: Arc<Shared>,
     running: Running,
+    settings: AudioSettings,
+    /// Channels that the other side can play.
+    channels: u8,
 }
 
 impl std::fmt::Debug for Shared {
@@ -336,7 +344,7 @@ enum Running {
 
 impl Media {
     /// Starts sound both ways. `outgoing` takes packets for the session, `arrivals` gives the received ones; the
-    /// other side understands the `understood` ways to repair loss.
+    /// other side understands the `understood` ways to repair loss, and plays so many `channels`.
     ///
     /// # Errors
     /// A file or device that cannot be opened, with what to do about it.
@@ -344,16 +352,12 @@ impl Media {
         runtime: &Arc<dyn Runtime>,
         settings: &AudioSettings,
         understood: Modes,
+        channels: u8,
         outgoing: Outgoing,
         arrivals: mpsc::Receiver<Arrival>,
         probe: Option<&Probe>,
     ) -> Result<Self, MediaError> {
-        let encoder = EncoderConfig {
-            codec: settings.codec,
-            bitrate: Bitrate(settings.bitrate_bps),
-            frame: frame_duration(settings.frame_millis),
-            ..EncoderConfig::default()
-        };
+        let encoder = encoder(settings, channels);
         let send = SendPipeline::new(SendConfig {
             first_sequence: u16::from_be_bytes(runtime.random_array()),
             first_timestamp: RtpTimestamp(u32::from_be_bytes(runtime.random_array())),
@@ -405,7 +409,12 @@ impl Media {
                 &settings.devices,
             )?),
         };
-        Ok(Self { shared, running })
+        Ok(Self {
+            shared,
+            running,
+            settings: settings.clone(),
+            channels,
+        })
     }
 
     /// Sends silence, or sound again.
@@ -416,6 +425,21 @@ impl Media {
     /// The other side is heard at this volume, in percent of what it sends.
     pub(super) fn set_volume(&self, percent: u16) {
         lock(&self.shared.recv).volume.set_percent(percent);
+    }
+
+    /// Sends music from now on, or a voice again. What the path carries is still kept to.
+    pub(super) fn set_music(&mut self, music: bool) {
+        if std::mem::replace(&mut self.settings.music, music) == music {
+            return;
+        }
+        let chosen = encoder(&self.settings, self.channels);
+        let mut send = lock(&self.shared.send);
+        let (bitrate, frame) = send.rate.choose(chosen);
+        send.pipeline.configure(EncoderConfig {
+            bitrate,
+            frame,
+            ..chosen
+        });
     }
 
     /// Uses these devices from now on, and does this to the microphone's sound. Never waits.
@@ -496,6 +520,24 @@ fn protections(settings: &AudioSettings, understood: Modes) -> Modes {
     settings.protections.and(understood).and(possible)
 }
 
+/// How to encode, while the path carries it.
+fn encoder(settings: &AudioSettings, channels: u8) -> EncoderConfig {
+    let content = if settings.music {
+        Content::Music {
+            stereo: channels > 1,
+        }
+    } else {
+        Content::Voice
+    };
+    let good = EncoderConfig::of(content);
+    EncoderConfig {
+        codec: settings.codec,
+        bitrate: settings.bitrate_bps.map_or(good.bitrate, Bitrate),
+        frame: frame_duration(settings.frame_millis),
+        ..good
+    }
+}
+
 /// The nearest frame duration that Opus has here.
 fn frame_duration(millis: u16) -> FrameDuration {
     match millis {
@@ -573,8 +615,8 @@ async fn run_clocked(
     mut sink: ClockedSink,
     mut room: Option<(RoomDevices, bool)>,
 ) {
-    let mut spoken = SILENCE;
-    let mut heard = SILENCE;
+    let mut spoken = Box::<WideBlock>::default();
+    let mut heard = Box::<WideBlock>::default();
     let mut next = runtime.beat() + BLOCK_DURATION;
     // Two, so that while one fires the other already waits for the instant after: a runtime that has to be told of an
     // earlier instant than it waits for wakes itself up for it, each time.
@@ -595,11 +637,11 @@ async fn run_clocked(
         let written = match &mut sink {
             ClockedSink::Write(sink) => {
                 // What an ended source leaves is silence.
-                let _state = source.next_block(&mut spoken);
-                sink.write_block(&heard)
+                let _state = source.next_wide(&mut spoken);
+                sink.write_wide(&heard)
             }
             ClockedSink::Echo => {
-                spoken = heard;
+                spoken.clone_from(&heard);
                 Ok(())
             }
         };
@@ -611,7 +653,8 @@ async fn run_clocked(
             }
         }
         if let Some((devices, processed)) = &mut room {
-            devices.run(&heard, &mut spoken);
+            devices.run(&heard.mid, &mut spoken.mid);
+            spoken.set_mono();
             *lock(&shared.voice) = processed.then(|| devices.stats().voice);
         }
         lock(&shared.send).push(now, &spoken);
@@ -632,11 +675,11 @@ mod devices {
     use std::sync::Arc;
 
     use ahoy_media::audio::{
-        Block, SILENCE,
         capture::Voice,
         device::{AudioSystem, DeviceEvent, Direction, Microphone, Speaker},
         reference::reference,
         voice::{Chain, VoiceConfig, VoiceStats},
+        wide::WideBlock,
     };
     use ahoy_transport::runtime::{Runtime, RuntimeExt, Task};
 
@@ -753,7 +796,9 @@ mod devices {
             Source::Microphone => {
                 let heard = Arc::clone(shared);
                 let (shared, runtime) = (Arc::clone(shared), Arc::clone(runtime));
-                let on_block = move |block: &Block| lock(&shared.send).push(runtime.now(), block);
+                let on_block = move |block: &WideBlock| {
+                    lock(&shared.send).push(runtime.now(), block);
+                };
                 let voice = Voice {
                     processor: Box::new(Chain::new(voice)),
                     reference: reader,
@@ -774,12 +819,12 @@ mod devices {
             Sink::Speaker => {
                 let heard = Arc::clone(shared);
                 let (shared, runtime) = (Arc::clone(shared), Arc::clone(runtime));
-                let mut spoken = SILENCE;
-                let pull = move |block: &mut Block| {
+                let mut spoken = Box::<WideBlock>::default();
+                let pull = move |block: &mut WideBlock| {
                     let now = runtime.now();
                     lock(&shared.recv).pull(now, block);
                     if let Some(source) = &mut file_source {
-                        let _state = source.next_block(&mut spoken);
+                        let _state = source.next_wide(&mut spoken);
                         lock(&shared.send).push(now, &spoken);
                     }
                 };
@@ -803,7 +848,7 @@ mod devices {
 
     /// A microphone beside a file: the runtime's clock writes the file.
     async fn write_clocked(runtime: Arc<dyn Runtime>, shared: Arc<Shared>, mut sink: ClockedSink) {
-        let mut heard = SILENCE;
+        let mut heard = Box::<WideBlock>::default();
         let mut next = runtime.now();
         loop {
             next += super::BLOCK_DURATION;
@@ -812,7 +857,7 @@ mod devices {
             lock(&shared.recv).pull(now, &mut heard);
             match &mut sink {
                 ClockedSink::Write(sink) => {
-                    if let Err(error) = sink.write_block(&heard) {
+                    if let Err(error) = sink.write_wide(&heard) {
                         *lock(&shared.sink_errors) += 1;
                         tracing::debug!(%error, "a block is not recorded");
                     }

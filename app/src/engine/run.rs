@@ -366,9 +366,11 @@ impl Engine {
             speaker: config.sound.speaker.clone(),
         };
         config.audio.voice = config.sound.voice(config.audio.voice.echo);
+        config.audio.music = config.sound.music;
         for slot in self.slots.values_mut() {
             if let Some((_device, media)) = &mut slot.media {
                 media.configure(&config.audio.devices, config.audio.voice);
+                media.set_music(config.audio.music);
             }
         }
         self.calls.config_mut().begins_muted = config.sound.push_to_talk;

@@ -41,6 +41,15 @@ impl VoiceRate {
         }
     }
 
+    /// The person chose other settings. What is known of the path holds on; where it set no limit, nothing is known of
+    /// it yet.
+    pub(super) fn choose(&mut self, chosen: EncoderConfig) -> (Bitrate, FrameDuration) {
+        let was_free = self.now == on_wire(self.chosen.bitrate, self.chosen.frame);
+        let most = on_wire(chosen.bitrate, chosen.frame);
+        self.chosen = chosen;
+        self.take(if was_free { most } else { self.now.min(most) })
+    }
+
     /// Other bitrate and frames, when `capacity_bps` on the wire calls for them.
     pub(super) fn follow(
         &mut self,
@@ -116,6 +125,7 @@ fn on_wire(codec: Bitrate, frame: FrameDuration) -> Bitrate {
 
 #[cfg(test)]
 mod tests {
+    use ahoy_media::audio::opus::Content;
     use ahoy_transport::runtime::TokioRuntime;
 
     use super::*;
@@ -169,6 +179,22 @@ mod tests {
         let (bitrate, frame) = rate.follow(start(), 50_000).unwrap();
         assert_eq!(frame, FrameDuration::Ms60);
         assert!(bitrate < chosen.bitrate);
+    }
+
+    #[test]
+    fn another_choice_keeps_to_what_is_known_of_the_path() {
+        let music = EncoderConfig::of(Content::Music { stereo: true });
+        let voice = EncoderConfig::default();
+        let mut rate = VoiceRate::new(voice);
+        assert_eq!(rate.choose(music), (music.bitrate, music.frame));
+        let (narrow, _frame) = rate.follow(start(), 80_000).unwrap();
+        assert!(narrow < Bitrate::kbps(40), "{narrow:?}");
+        // A voice has room there, and music has no more than before.
+        let (again, frame) = rate.choose(voice);
+        assert!(again >= Bitrate::kbps(30), "{again:?}");
+        assert_eq!(frame, voice.frame);
+        let (again, _frame) = rate.choose(music);
+        assert!(again < Bitrate::kbps(50), "{again:?}");
     }
 
     #[test]

@@ -274,7 +274,8 @@ fn audio(media: &MediaPlan, echo: bool, sound: &SoundChoices) -> AudioSettings {
             CliAudioOut::File(path) => AudioOut::File(path.clone()),
             CliAudioOut::Null => AudioOut::Null,
         },
-        bitrate_bps: media.bitrate_bps.unwrap_or(defaults.bitrate_bps),
+        music: sound.music,
+        bitrate_bps: media.bitrate_bps,
         frame_millis: media.ptime_millis.unwrap_or(defaults.frame_millis),
         protections: defaults.protections,
         devices: SoundDevices {

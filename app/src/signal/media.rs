@@ -68,11 +68,11 @@ impl Default for MediaCapabilities {
 impl Default for AudioCapabilities {
     fn default() -> Self {
         Self {
-            // The most Opus makes of one channel that anybody can hear.
+            // The most that ahoy sends.
             max_bitrate_bps: 128_000,
             frame_durations: FrameDurations::ALL,
             features: AudioFeatures::ALL,
-            channels: 1,
+            channels: 2,
         }
     }
 }

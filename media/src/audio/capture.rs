@@ -19,6 +19,7 @@ use super::{
     resample::{Quality, RateError, ToBlocks},
     ring::RingReader,
     voice::{VoiceConfig, VoiceProcessor, VoiceStats},
+    wide::WideBlock,
 };
 
 /// What happened on the way from the ring to blocks.
@@ -46,6 +47,7 @@ pub struct Capture {
     drift: DriftController,
     samples_per_milli: f64,
     input: Vec<f32>,
+    side: Vec<f32>,
     margin: Margin,
     flowing: bool,
     /// How much faster the ring was emptied at the last block, so that less waits in it.
@@ -67,6 +69,7 @@ impl Capture {
         Ok(Self {
             reader,
             input: vec![0.0; resampler.max_input_samples()],
+            side: vec![0.0; resampler.max_input_samples()],
             resampler,
             drift,
             samples_per_milli: f64::from(rate_hz) / 1000.0,
@@ -107,6 +110,16 @@ impl Capture {
     /// The next 10 ms at time `now` of the clock that the device's callbacks were told; silence when there is
     /// nothing. To be called every 10 ms.
     pub fn next_block(&mut self, now: Duration, block: &mut Block) {
+        self.next_both(now, block, None);
+    }
+
+    /// The same with both channels of the device, where it has two.
+    pub fn next_wide(&mut self, now: Duration, block: &mut WideBlock) {
+        let (mid, side) = block.set_stereo();
+        self.next_both(now, mid, Some(side));
+    }
+
+    fn next_both(&mut self, now: Duration, block: &mut Block, side: Option<&mut Block>) {
         self.stats.blocks += 1;
         let target = self.target_millis();
         let filled = self.reader.filled_samples() as f64 / self.samples_per_milli;
@@ -117,7 +130,7 @@ impl Capture {
         self.stats.waiting_millis = filled + under_way;
         self.margin_ppm = 0.0;
         if !self.flowing && filled + under_way < target {
-            self.give_silence(block);
+            self.give_silence(block, side);
             return;
         }
         let excess = filled + under_way - target;
@@ -137,8 +150,14 @@ impl Capture {
         self.resampler.set_correction_ppm(self.shortening_ppm());
 
         let wanted = self.resampler.input_samples();
-        let got = self.reader.read(&mut self.input[..wanted]);
-        self.resampler.fill(&self.input[..got], block);
+        let got = if side.is_some() {
+            self.reader
+                .read_both(&mut self.input[..wanted], &mut self.side[..wanted])
+        } else {
+            self.reader.read(&mut self.input[..wanted])
+        };
+        let input = [&self.input[..got], &self.side[..got]];
+        self.resampler.fill_both(input, block, side);
         if got < wanted {
             self.stats.underruns += 1;
             self.margin
@@ -148,10 +167,10 @@ impl Capture {
         }
     }
 
-    fn give_silence(&mut self, block: &mut Block) {
+    fn give_silence(&mut self, block: &mut Block, side: Option<&mut Block>) {
         self.stats.silent_blocks += 1;
         // What the filter still holds comes out first, so that sound ends softly.
-        self.resampler.fill(&[], block);
+        self.resampler.fill_both([&[], &[]], block, side);
     }
 
     /// The counters now.
@@ -219,11 +238,33 @@ impl CaptureLoop {
     /// The next 10 ms, which are those of `beat`, taken at `now`; both on the clock of the devices. To be called every
     /// 10 ms.
     pub fn next_block(&mut self, now: Duration, beat: Duration, block: &mut Block) {
+        self.next_both(now, beat, block, None);
+    }
+
+    /// The same with both channels of the microphone, where it has two and nothing is done to the voice.
+    pub fn next_wide(&mut self, now: Duration, beat: Duration, block: &mut WideBlock) {
+        let is_untouched = |voice: &Voice| voice.processor.is_off();
+        if self.capture.is_some() && self.voice.as_ref().is_some_and(is_untouched) {
+            let (mid, side) = block.set_stereo();
+            self.next_both(now, beat, mid, Some(side));
+        } else {
+            block.set_mono();
+            self.next_both(now, beat, &mut block.mid, None);
+        }
+    }
+
+    fn next_both(
+        &mut self,
+        now: Duration,
+        beat: Duration,
+        block: &mut Block,
+        mut side: Option<&mut Block>,
+    ) {
         let mut jumped = false;
         let mut shortening_ppm = 0.0;
         match &mut self.capture {
             Some(capture) => {
-                capture.next_block(now, block);
+                capture.next_both(now, block, side.as_deref_mut());
                 let jumps = capture.stats.underruns + capture.stats.resyncs;
                 jumped = jumps != self.jumps;
                 self.jumps = jumps;
@@ -243,6 +284,12 @@ impl CaptureLoop {
                 voice.processor.note_jump();
             }
             voice.processor.capture(block);
+        }
+        for sample in side.into_iter().flatten() {
+            // As the voice's processing does.
+            if !sample.is_finite() {
+                *sample = 0.0;
+            }
         }
     }
 
@@ -288,10 +335,10 @@ impl CaptureWorker {
         raise_priority: bool,
         voice: Option<Voice>,
         now: impl Fn() -> Duration + Send + 'static,
-        mut on_block: impl FnMut(&Block) + Send + 'static,
+        mut on_block: impl FnMut(&WideBlock) + Send + 'static,
     ) -> std::io::Result<Self> {
         let mut capture = CaptureLoop::new(voice);
-        let mut block = SILENCE;
+        let mut block = Box::<WideBlock>::default();
         let (configs, wanted) = sync_channel(CONFIG_QUEUE);
         let worker = WorkerHandle::start(
             "ahoy-capture",
@@ -306,7 +353,7 @@ impl CaptureWorker {
                 }
                 let due = ticker.due_blocks(now);
                 for beat in ticker.beats(due) {
-                    capture.next_block(now, beat, &mut block);
+                    capture.next_wide(now, beat, &mut block);
                     on_block(&block);
                 }
                 let current = capture.stats();

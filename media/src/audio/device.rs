@@ -41,6 +41,7 @@ use super::{
     ring_tone::RingTone,
     source::AudioSource as _,
     voice::{VoiceConfig, VoiceStats},
+    wide::WideBlock,
 };
 
 pub use self::{
@@ -256,13 +257,15 @@ impl Microphone {
     pub fn open(
         system: AudioSystem,
         opening: impl Into<Opening>,
-        on_block: impl FnMut(&Block) + Send + 'static,
+        mut on_block: impl FnMut(&Block) + Send + 'static,
         on_event: impl FnMut(DeviceEvent) + Send + 'static,
     ) -> Result<Self, DeviceError> {
+        let on_block = move |block: &WideBlock| on_block(&block.mid);
         Self::open_with_voice(system, opening, None, on_block, on_event)
     }
 
-    /// As [`Self::open`], and does `voice` to the sound first.
+    /// As [`Self::open`], and does `voice` to the sound first. While that does nothing, there are both channels of a
+    /// microphone that has two.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -270,7 +273,7 @@ impl Microphone {
         system: AudioSystem,
         opening: impl Into<Opening>,
         voice: Option<Voice>,
-        on_block: impl FnMut(&Block) + Send + 'static,
+        on_block: impl FnMut(&WideBlock) + Send + 'static,
         on_event: impl FnMut(DeviceEvent) + Send + 'static,
     ) -> Result<Self, DeviceError> {
         let opening = opening.into();
@@ -358,13 +361,18 @@ impl Speaker {
     pub fn open(
         system: AudioSystem,
         opening: impl Into<Opening>,
-        pull: impl FnMut(&mut Block) + Send + 'static,
+        mut pull: impl FnMut(&mut Block) + Send + 'static,
         on_event: impl FnMut(DeviceEvent) + Send + 'static,
     ) -> Result<Self, DeviceError> {
+        let pull = move |block: &mut WideBlock| {
+            block.set_mono();
+            pull(&mut block.mid);
+        };
         Self::open_with_reference(system, opening, None, pull, on_event)
     }
 
-    /// As [`Self::open`], and puts what the speaker is given into `reference` for the microphone's echo canceller.
+    /// As [`Self::open`] with blocks of one channel or two, and puts what the speaker is given, mixed to one, into
+    /// `reference` for the microphone's echo canceller.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -372,7 +380,7 @@ impl Speaker {
         system: AudioSystem,
         opening: impl Into<Opening>,
         reference: Option<ReferenceWriter>,
-        pull: impl FnMut(&mut Block) + Send + 'static,
+        pull: impl FnMut(&mut WideBlock) + Send + 'static,
         on_event: impl FnMut(DeviceEvent) + Send + 'static,
     ) -> Result<Self, DeviceError> {
         let opening = opening.into();

@@ -1,5 +1,7 @@
 //! How loud it is.
 
+use super::wide::WideBlock;
+
 /// What silence reads as, in dBFS: the step of a 16-bit sample.
 pub const FLOOR_DBFS: f32 = -96.0;
 
@@ -30,6 +32,29 @@ impl Level {
         let peak = samples.iter().fold(0.0f32, |peak, s| peak.max(s.abs()));
         Self {
             rms_dbfs: to_dbfs(rms),
+            peak_dbfs: to_dbfs(f64::from(peak)),
+        }
+    }
+}
+
+impl Level {
+    /// The level of both channels, where there are two: the larger peak, and the power that both have on average.
+    #[must_use]
+    pub fn of_wide(block: &WideBlock) -> Self {
+        if !block.is_stereo() {
+            return Self::of(&block.mid);
+        }
+        let power = |sample: f32| f64::from(sample).powi(2);
+        let power: f64 = block
+            .frames()
+            .map(|[left, right]| (power(left) + power(right)) / 2.0)
+            .sum();
+        let peak = block
+            .frames()
+            .flatten()
+            .fold(0.0f32, |peak, sample| peak.max(sample.abs()));
+        Self {
+            rms_dbfs: to_dbfs((power / block.mid.len() as f64).sqrt()),
             peak_dbfs: to_dbfs(f64::from(peak)),
         }
     }

@@ -13,13 +13,18 @@
 //!   expand*) by whole pitch periods. Invented sound is never stretched, and a small surplus waits for a pause:
 //!   a clean call begins at about the level where it stays, and its voice is left alone.
 //!
-//! Time is an argument; nothing is allocated once the buffer exists. The *playout delay* of this module is
+//! Sound has one channel until the first packet with two is played; from there on the same is done to both, so that
+//! nothing moves from left to right. A second without such a packet, and it is one channel again.
+//!
+//! Time is an argument; nothing is allocated once the buffer exists, but once when a second channel comes. The *playout delay* of this module is
 //! local time minus the media time that plays: the same scale as the transit of a packet, so the two
 //! subtract to the time that a packet waits.
 
 mod delay_manager;
 mod packet_buffer;
 mod stats;
+#[cfg(test)]
+mod stereo_tests;
 mod stretch;
 mod sync_buffer;
 #[cfg(test)]
@@ -32,12 +37,15 @@ use self::{
     delay_manager::{DelayConfig, DelayManager, Reach},
     packet_buffer::{Arrived, Insert, PacketBuffer},
     stats::DelayDistribution,
-    stretch::{Criteria, FADE, MAX_LAG, MIN_LAG},
+    stretch::{Criteria, FADE, MAX_LAG, MIN_LAG, take_over},
     sync_buffer::{Mix, Origin, SyncBuffer},
 };
 use crate::{
-    audio::opus::{
-        Codec, DecoderConfig, MAX_DRED, MAX_PACKET_SAMPLES, OpusDecoder, OpusError, PacketInfo,
+    audio::{
+        opus::{
+            Codec, DecoderConfig, MAX_DRED, MAX_PACKET_SAMPLES, OpusDecoder, OpusError, PacketInfo,
+        },
+        wide::{WideBlock, mid_side},
     },
     rate::Bitrate,
     time::{
@@ -103,6 +111,9 @@ const OPUS_STEP_SAMPLES: usize = 120;
 const MOVES_TIME_FROM_SAMPLES: i64 = 20 * SAMPLES_PER_MILLI;
 const ALONE_SAMPLES: u64 = 48_000;
 
+/// Two channels become one when this much came without a second: 1 s.
+const NARROW_AFTER_SAMPLES: usize = 48_000;
+
 /// Amplitude of the noise in long gaps at most: -50 dBFS.
 const MAX_NOISE: f32 = 0.003;
 
@@ -127,6 +138,8 @@ pub struct NetEqConfig {
     pub red: bool,
     /// The same for deep redundancy.
     pub dred: bool,
+    /// Play two channels where they come; off, their mix.
+    pub stereo: bool,
     /// Let a frame that is late alone not move the time of all that follow.
     pub keep_time: bool,
     /// Target level before anything is known. Little, since surplus can only go by stretching: a settled call on a
@@ -150,6 +163,7 @@ impl Default for NetEqConfig {
             fec: true,
             red: true,
             dred: true,
+            stereo: true,
             keep_time: true,
             start_delay: Duration::from_millis(10),
             min_delay: Duration::ZERO,
@@ -226,7 +240,9 @@ pub struct NetEq {
     implausible: u32,
     noise: Noise,
     loudness: Loudness,
-    scratch: Vec<f32>,
+    made: Made,
+    /// Samples decoded since the last packet with two channels.
+    since_stereo: usize,
     delays: DelayDistribution,
     counters: NetEqStats,
 }
@@ -269,7 +285,8 @@ impl NetEq {
             implausible: 0,
             noise: Noise::new(),
             loudness: Loudness::default(),
-            scratch: vec![0.0; MAX_PACKET_SAMPLES],
+            made: Made::new(),
+            since_stereo: 0,
             delays: DelayDistribution::new(),
             counters: NetEqStats::default(),
         })
@@ -397,11 +414,19 @@ impl NetEq {
         Inserted::Discarded
     }
 
-    /// Fills `out` with what plays now. Call every 10 ms.
+    /// Fills `out` with what plays now, mixed to one channel. Call every 10 ms.
     pub fn pull(&mut self, now: Instant, out: &mut Block) -> AudioInfo {
+        let mut pulled = WideBlock::SILENCE;
+        let info = self.pull_wide(now, &mut pulled);
+        *out = pulled.mid;
+        info
+    }
+
+    /// The same with both channels, where there are two.
+    pub fn pull_wide(&mut self, now: Instant, out: &mut WideBlock) -> AudioInfo {
         let now = self.clock.map(|clock| clock.samples_at(now));
         let Some(now) = now.filter(|now| self.playing || self.start(*now)) else {
-            out.fill(0.0);
+            out.silence();
             return AudioInfo {
                 kind: AudioKind::Waiting,
                 time: None,
@@ -535,7 +560,9 @@ impl NetEq {
     /// Speaks the beginning of the `gap` before the first packet again, from the features in it.
     fn respeak(&mut self, gap: usize) {
         let len = gap.min(RESPOKEN_SAMPLES) / OPUS_STEP_SAMPLES * OPUS_STEP_SAMPLES;
-        let respoken = self.decoder.decode_dred(gap, &mut self.scratch[..len]);
+        let respoken = self.made.by(&mut self.decoder, len, |decoder, out| {
+            decoder.decode_dred(gap, out)
+        });
         if respoken.is_err() {
             return self.invent(len.min(BLOCK_SAMPLES));
         }
@@ -552,12 +579,26 @@ impl NetEq {
         };
         let (time, arrival, info) = (first.time, first.arrival, first.info);
         let (is_copy, reach) = (first.is_copy, first.reach);
-        let decoded = self.decoder.decode(first.payload(), &mut self.scratch);
+        let before = if info.is_stereo { self.widen() } else { None };
+        let Some(first) = self.packets.first() else {
+            return;
+        };
+        let decoded = self
+            .made
+            .by(&mut self.decoder, MAX_PACKET_SAMPLES, |decoder, out| {
+                decoder.decode(first.payload(), out)
+            });
         self.packets.drop_first();
         let Ok(len) = decoded else {
             self.counters.packets_discarded += 1;
             return self.invent(BLOCK_SAMPLES);
         };
+        if let Some(before) = before {
+            let [mid, side] = self.made.parts(0, len);
+            take_over(&before, mid);
+            take_over(&[0.0; FADE], side);
+        }
+        self.follow_channels(info.is_stereo, len);
         let from = time.max(self.received_end).min(self.end);
         self.on_frames_until(from);
         let back = self.end.since(from);
@@ -597,6 +638,39 @@ impl NetEq {
         self.append(skipped, len, origin, back > 0);
     }
 
+    /// Makes a place for two channels, before the first packet of them is decoded. Returns what would have come next if
+    /// there was something before: the new decoder knows nothing of it.
+    fn widen(&mut self) -> Option<[f32; FADE]> {
+        if !self.config.stereo || self.config.codec == Codec::Null || self.decoder.channels() > 1 {
+            return None;
+        }
+        let mut before = [0.0; FADE];
+        let continued = !self.rejoin && self.counters.rendered_samples > 0;
+        let before = (continued && self.decoder.conceal(&mut before).is_ok()).then_some(before);
+        if let Err(error) = self.decoder.widen() {
+            tracing::warn!(%error, "one channel is played");
+            self.config.stereo = false;
+            return None;
+        }
+        self.made.widen();
+        before
+    }
+
+    /// A frame of `len` samples was decoded: there are two channels from now on, or have been none for long.
+    fn follow_channels(&mut self, is_stereo: bool, len: usize) {
+        if is_stereo {
+            self.since_stereo = 0;
+            if self.decoder.channels() > 1 {
+                self.sync.widen();
+            }
+        } else if self.sync.is_wide() {
+            self.since_stereo += len;
+            if self.since_stereo >= NARROW_AFTER_SAMPLES {
+                self.sync.narrow();
+            }
+        }
+    }
+
     /// Whether a frame that ends at `until` and in whose place `back` samples were invented is taken up where time
     /// has got to. One that is late alone says nothing about those that follow; and to play it from its beginning
     /// would put all that follows out of time, which is heard, and cost delay, which goes by being heard again.
@@ -618,9 +692,9 @@ impl NetEq {
             return;
         };
         let (time, span) = (first.time, first.info.frame_samples);
-        let restored = self
-            .decoder
-            .decode_fec(first.payload(), &mut self.scratch[..span]);
+        let restored = self.made.by(&mut self.decoder, span, |decoder, out| {
+            decoder.decode_fec(first.payload(), out)
+        });
         if restored.is_err() {
             self.counters.packets_discarded += 1;
             self.packets.drop_first();
@@ -644,17 +718,18 @@ impl NetEq {
         }
     }
 
-    /// Appends `scratch[from..to]`, joined to what was there when it does not continue it.
+    /// Appends what was made from `from` to `to`, joined to what was there when it does not continue it.
     fn append(&mut self, from: usize, to: usize, origin: Origin, bridged: bool) {
         // A frame of which nothing is left only moves the decoder on; the next one is joined.
         if to > from && std::mem::take(&mut self.rejoin) {
-            let mut bridge = [0.0; MAX_LAG];
-            let fresh = &mut self.scratch[from..to];
+            let mut bridge = [[0.0; MAX_LAG]; 2];
+            let fresh = self.made.parts(from, to);
             let inserted = stretch::join(self.sync.line().0, fresh, &mut bridge, bridged);
-            self.sync.push(&bridge[..inserted], Origin::Concealed);
+            let bridge = bridge.each_ref().map(|bridge| &bridge[..inserted]);
+            self.sync.push(bridge, Origin::Concealed);
             self.moved_by(inserted as i64);
         }
-        self.sync.push(&self.scratch[from..to], origin);
+        self.sync.push(self.made.both(from, to), origin);
         self.end = self.end.plus((to - from) as i64);
         self.received_end = self.received_end.max(self.end);
         self.invented = 0;
@@ -664,10 +739,15 @@ impl NetEq {
     fn invent(&mut self, len: usize) {
         let silent = self.invented >= FADE_UNTIL_SAMPLES && !self.quiet;
         let asked = len.next_multiple_of(OPUS_STEP_SAMPLES);
-        let made = !silent && self.decoder.conceal(&mut self.scratch[..asked]).is_ok();
-        let samples = &mut self.scratch[..len];
+        let made = !silent
+            && self
+                .made
+                .by(&mut self.decoder, asked, OpusDecoder::conceal)
+                .is_ok();
+        let [samples, side] = self.made.parts(0, len);
         if !made {
             samples.fill(0.0);
+            side.fill(0.0);
         }
         let mut origin = if silent {
             Origin::Noise
@@ -677,16 +757,20 @@ impl NetEq {
         if self.quiet {
             origin = Origin::Quiet;
         } else {
-            for (n, sample) in samples.iter_mut().enumerate() {
+            let fade = |n: usize| {
                 let beyond = (self.invented + n).saturating_sub(FADE_FROM_SAMPLES) as f32;
-                let fade =
-                    (1.0 - beyond / (FADE_UNTIL_SAMPLES - FADE_FROM_SAMPLES) as f32).max(0.0);
-                *sample = *sample * fade + self.noise.next() * (1.0 - fade);
+                (1.0 - beyond / (FADE_UNTIL_SAMPLES - FADE_FROM_SAMPLES) as f32).max(0.0)
+            };
+            for (n, sample) in samples.iter_mut().enumerate() {
+                *sample = *sample * fade(n) + self.noise.next() * (1.0 - fade(n));
+            }
+            for (n, sample) in side.iter_mut().enumerate() {
+                *sample *= fade(n);
             }
             self.rejoin |= silent;
         }
         self.invented = self.invented.saturating_add(len);
-        self.sync.push(&self.scratch[..len], origin);
+        self.sync.push(self.made.both(0, len), origin);
         self.end = self.end.plus(len as i64);
     }
 
@@ -813,14 +897,15 @@ impl NetEq {
         }
     }
 
-    fn account(&mut self, mix: Mix, out: &Block) {
+    fn account(&mut self, mix: Mix, out: &WideBlock) {
         let counters = &mut self.counters;
         counters.rendered_samples += BLOCK_SAMPLES as u64;
         if mix.concealed == 0 {
             counters.current_concealment_samples = 0;
             if mix.recovered == 0 && mix.quiet == 0 {
-                self.noise.listen(out);
-                self.loudness.listen(out);
+                let power = power_of(out);
+                self.noise.listen(power);
+                self.loudness.listen(power);
             }
             return;
         }
@@ -845,6 +930,72 @@ fn kind_of(mix: Mix) -> AudioKind {
     }
 }
 
+/// Mean square of left and right.
+fn power_of(block: &WideBlock) -> f32 {
+    let power = |block: &Block| {
+        block.iter().map(|sample| sample * sample).sum::<f32>() / BLOCK_SAMPLES as f32
+    };
+    power(&block.mid) + block.side().map_or(0.0, power)
+}
+
+/// What the decoder made last: what both channels have in common, and what they differ by.
+#[derive(Debug)]
+struct Made {
+    mid: Vec<f32>,
+    /// Empty where the decoder makes one channel.
+    side: Vec<f32>,
+    /// Both as the decoder gives them.
+    frames: Vec<f32>,
+}
+
+impl Made {
+    fn new() -> Self {
+        Self {
+            mid: vec![0.0; MAX_PACKET_SAMPLES],
+            side: Vec::new(),
+            frames: Vec::new(),
+        }
+    }
+
+    fn widen(&mut self) {
+        self.side.resize(MAX_PACKET_SAMPLES, 0.0);
+        self.frames.resize(2 * MAX_PACKET_SAMPLES, 0.0);
+    }
+
+    /// Lets `make` fill the room for `len` samples, and returns how many it made.
+    fn by(
+        &mut self,
+        decoder: &mut OpusDecoder,
+        len: usize,
+        make: impl FnOnce(&mut OpusDecoder, &mut [f32]) -> Result<usize, OpusError>,
+    ) -> Result<usize, OpusError> {
+        if self.side.is_empty() {
+            return make(decoder, &mut self.mid[..len]);
+        }
+        let made = make(decoder, &mut self.frames[..2 * len])?;
+        let (frames, _odd) = self.frames.as_chunks();
+        let parts = self.mid.iter_mut().zip(&mut self.side);
+        for ((mid, side), frame) in parts.zip(frames).take(made) {
+            [*mid, *side] = mid_side(*frame);
+        }
+        Ok(made)
+    }
+
+    /// Some of both; nothing of the second where the decoder makes one channel.
+    fn parts(&mut self, from: usize, to: usize) -> [&mut [f32]; 2] {
+        let Self { mid, side, .. } = self;
+        [
+            mid.get_mut(from..to).unwrap_or_default(),
+            side.get_mut(from..to).unwrap_or_default(),
+        ]
+    }
+
+    /// The same, to be read.
+    fn both(&self, from: usize, to: usize) -> [&[f32]; 2] {
+        [&self.mid, &self.side].map(|part| part.get(from..to).unwrap_or_default())
+    }
+}
+
 /// How loud the sender speaks, so that a pause is known from speech at any level.
 #[derive(Debug, Default)]
 struct Loudness {
@@ -853,8 +1004,7 @@ struct Loudness {
 }
 
 impl Loudness {
-    fn listen(&mut self, block: &Block) {
-        let power = block.iter().map(|sample| sample * sample).sum::<f32>() / BLOCK_SAMPLES as f32;
+    fn listen(&mut self, power: f32) {
         // Falls by 4 dB in a second.
         self.loudest = power.max(self.loudest * 0.99);
     }
@@ -879,9 +1029,8 @@ impl Noise {
         }
     }
 
-    fn listen(&mut self, block: &Block) {
-        let level =
-            (block.iter().map(|sample| sample * sample).sum::<f32>() / BLOCK_SAMPLES as f32).sqrt();
+    fn listen(&mut self, power: f32) {
+        let level = power.sqrt();
         // Rises by 8 dB in a second, so that speech does not pass for background.
         self.floor = level.min(self.floor * 1.01 + 1e-6).min(MAX_NOISE);
     }

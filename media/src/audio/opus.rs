@@ -1,4 +1,4 @@
-//! Opus (RFC 6716), 48 kHz mono.
+//! Opus (RFC 6716), 48 kHz: voices in one channel, music in two.
 //!
 //! The encoder is constant-bitrate unless told otherwise: packet sizes of variable-bitrate speech tell an
 //! eavesdropper what is said, whatever the cipher.
@@ -7,7 +7,7 @@ mod libopus;
 
 use std::time::Duration;
 
-use self::libopus::{Decoder, Dred, Encoder, Refused, Setting, Source};
+use self::libopus::{Decoder, Dred, Encoder, Kind, Refused, Setting, Source};
 use crate::{
     rate::{Bitrate, MAX_AUDIO_BITRATE, MIN_AUDIO_BITRATE},
     time::{SAMPLE_RATE_HZ, duration_of},
@@ -77,11 +77,57 @@ pub enum Codec {
     Null,
 }
 
+/// What the sound is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum Content {
+    /// A voice, in one channel.
+    #[default]
+    Voice,
+    /// Anything else. Nothing is done that suits voices only: no in-band copies, no deep redundancy, no sparing of
+    /// silence or of high frequencies.
+    Music {
+        /// In two channels where there are two; else what is mixed of them.
+        stereo: bool,
+    },
+}
+
+impl Content {
+    /// Whether it is music.
+    #[must_use]
+    pub const fn is_music(self) -> bool {
+        matches!(self, Self::Music { .. })
+    }
+
+    /// Whether it may have two channels.
+    #[must_use]
+    pub const fn is_stereo(self) -> bool {
+        matches!(self, Self::Music { stereo: true })
+    }
+
+    /// How many samples of what the encoder is given belong together: music is always given in two channels.
+    #[must_use]
+    pub const fn channels(self) -> usize {
+        match self {
+            Self::Voice => 1,
+            Self::Music { .. } => 2,
+        }
+    }
+
+    fn kind(self) -> Kind {
+        match self {
+            Self::Voice => Kind::Voice,
+            Self::Music { .. } => Kind::Music,
+        }
+    }
+}
+
 /// How to encode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EncoderConfig {
     /// What to put into the packets. Cannot be changed later.
     pub codec: Codec,
+    /// What it is.
+    pub content: Content,
     /// Of the codec alone, without headers; clamped to 6..=128 kbit/s.
     pub bitrate: Bitrate,
     /// Sound per packet.
@@ -126,6 +172,12 @@ pub const MAX_DRED: Duration = Duration::from_secs(1);
 /// What a decoder does beyond RFC 6716: see [`DecoderConfig::complexity`].
 pub const DEEP_CONCEALMENT_FROM: u8 = 5;
 
+/// What is missing between two channels of sound is continued as it was: the network knows voices only.
+const STEREO_COMPLEXITY: u8 = DEEP_CONCEALMENT_FROM - 1;
+
+/// Enough for music in two channels at a constant bitrate.
+const MUSIC_BITRATE: Bitrate = Bitrate::kbps(128);
+
 /// How to decode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecoderConfig {
@@ -158,6 +210,7 @@ impl Default for EncoderConfig {
     fn default() -> Self {
         Self {
             codec: Codec::Opus,
+            content: Content::Voice,
             bitrate: Bitrate::kbps(32),
             frame: FrameDuration::Ms20,
             rate_control: RateControl::Constant,
@@ -174,6 +227,20 @@ impl Default for EncoderConfig {
 }
 
 impl EncoderConfig {
+    /// Good settings for `content`.
+    #[must_use]
+    pub fn of(content: Content) -> Self {
+        match content {
+            Content::Voice => Self::default(),
+            Content::Music { .. } => Self {
+                content,
+                bitrate: MUSIC_BITRATE,
+                complexity: 10,
+                ..Self::default()
+            },
+        }
+    }
+
     /// Bytes of each packet at a constant bitrate.
     #[must_use]
     pub fn packet_bytes(&self) -> usize {
@@ -218,6 +285,10 @@ pub struct OpusEncoder {
     /// Absent with [`Codec::Null`].
     encoder: Option<Encoder>,
     config: EncoderConfig,
+    /// Music goes out in one channel.
+    is_mono: bool,
+    /// The next frame depends on none before it.
+    is_alone: bool,
 }
 
 impl OpusEncoder {
@@ -227,12 +298,15 @@ impl OpusEncoder {
     /// [`OpusError::SetUp`] when memory is short, [`OpusError::Encode`] when a setting is refused.
     pub fn new(config: EncoderConfig) -> Result<Self, OpusError> {
         let encoder = match config.codec {
-            Codec::Opus => {
-                Some(Encoder::new().map_err(|error| OpusError::SetUp(error.to_string()))?)
-            }
+            Codec::Opus => Some(new_encoder(config.content)?),
             Codec::Null => None,
         };
-        let mut this = Self { encoder, config };
+        let mut this = Self {
+            encoder,
+            config,
+            is_mono: false,
+            is_alone: false,
+        };
         this.configure(config)?;
         Ok(this)
     }
@@ -252,6 +326,16 @@ impl OpusEncoder {
         config.complexity = config.complexity.min(10);
         config.expected_loss_percent = config.expected_loss_percent.min(100);
         config.dred = config.dred.min(MAX_DRED);
+        if config.content.is_music() {
+            config.wideband = false;
+            config.fec = false;
+            config.dred = Duration::ZERO;
+            config.dtx = false;
+        }
+        if config.content.kind() != self.config.content.kind() && self.encoder.is_some() {
+            self.encoder = Some(new_encoder(config.content)?);
+            (self.is_mono, self.is_alone) = (false, false);
+        }
         self.apply(config)
             .map_err(|error| OpusError::Encode(error.to_string()))?;
         self.config = config;
@@ -277,6 +361,42 @@ impl OpusEncoder {
         .try_for_each(|setting| encoder.set(setting))
     }
 
+    /// Puts music into one channel, or back into two where the bitrate is enough for them. For sound that has nothing
+    /// in the second, or a listener who has no place for it.
+    ///
+    /// # Errors
+    /// [`OpusError::Encode`] when Opus refuses.
+    pub fn set_mono(&mut self, is_mono: bool) -> Result<(), OpusError> {
+        if self.is_mono == is_mono || !self.config.content.is_music() {
+            return Ok(());
+        }
+        self.is_mono = is_mono;
+        self.set(Setting::Mono(is_mono))
+    }
+
+    /// Hears `frame`, which was sent before by other settings, so that what comes next continues it: without, the
+    /// codec's own delay would be a gap. The next frame can be decoded without this one.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn prime(&mut self, frame: &[f32], out: &mut [u8]) -> Result<(), OpusError> {
+        self.set(Setting::Alone(true))?;
+        if let Some(encoder) = &mut self.encoder {
+            encoder
+                .encode(frame, out)
+                .map_err(|error| OpusError::Encode(error.to_string()))?;
+        }
+        self.is_alone = true;
+        Ok(())
+    }
+
+    fn set(&mut self, setting: Setting) -> Result<(), OpusError> {
+        self.encoder
+            .as_mut()
+            .map_or(Ok(()), |encoder| encoder.set(setting))
+            .map_err(|error| OpusError::Encode(error.to_string()))
+    }
+
     /// Forgets all sound that went in before.
     ///
     /// # Errors
@@ -299,12 +419,12 @@ impl OpusEncoder {
             .unwrap_or(0)
     }
 
-    /// Encodes one frame and returns the bytes written to `out`.
+    /// Encodes one frame, of [`Content::channels`] interleaved, and returns the bytes written to `out`.
     ///
     /// # Errors
     /// [`OpusError::FrameSize`] or [`OpusError::Encode`]: the caller's mistake.
     pub fn encode(&mut self, frame: &[f32], out: &mut [u8]) -> Result<usize, OpusError> {
-        let want = self.config.frame.samples();
+        let want = self.config.frame.samples() * self.config.content.channels();
         if frame.len() != want {
             return Err(OpusError::FrameSize {
                 got: frame.len(),
@@ -314,9 +434,13 @@ impl OpusEncoder {
         let Some(encoder) = &mut self.encoder else {
             return self.encode_nothing(out);
         };
-        encoder
+        let encoded = encoder
             .encode(frame, out)
-            .map_err(|error| OpusError::Encode(error.to_string()))
+            .map_err(|error| OpusError::Encode(error.to_string()))?;
+        if std::mem::take(&mut self.is_alone) {
+            self.set(Setting::Alone(false))?;
+        }
+        Ok(encoded)
     }
 
     /// A packet as long as Opus would make it at a constant bitrate.
@@ -336,7 +460,14 @@ impl OpusEncoder {
     }
 }
 
+fn new_encoder(content: Content) -> Result<Encoder, OpusError> {
+    Encoder::new(content.kind()).map_err(|error| OpusError::SetUp(error.to_string()))
+}
+
 /// Decodes packets of one stream, in order, and invents what is missing between them.
+///
+/// To one channel, whatever is in the packets, until [`Self::widen`] asks for two. All lengths are of one channel; two
+/// are interleaved, and need twice the room.
 #[derive(Debug)]
 pub struct OpusDecoder {
     /// Absent with [`Codec::Null`].
@@ -345,6 +476,8 @@ pub struct OpusDecoder {
     dred: Option<Dred>,
     config: DecoderConfig,
     is_enhancing: bool,
+    /// In force.
+    complexity: u8,
 }
 
 impl OpusDecoder {
@@ -364,18 +497,38 @@ impl OpusDecoder {
         let failed = |error: Refused| OpusError::SetUp(error.to_string());
         Ok(match config.codec {
             Codec::Opus => Self {
-                decoder: Some(Decoder::new(config.complexity).map_err(failed)?),
+                decoder: Some(Decoder::new(false, config.complexity).map_err(failed)?),
                 dred: Some(Dred::new().map_err(failed)?),
                 config,
                 is_enhancing: true,
+                complexity: config.complexity,
             },
             Codec::Null => Self {
                 decoder: None,
                 dred: None,
                 config,
                 is_enhancing: false,
+                complexity: config.complexity,
             },
         })
+    }
+
+    /// Decodes to two channels from now on, and forgets all sound; never with [`Codec::Null`]. Allocates.
+    ///
+    /// # Errors
+    /// [`OpusError::SetUp`] when memory is short.
+    pub fn widen(&mut self) -> Result<(), OpusError> {
+        if let Some(decoder) = &mut self.decoder {
+            *decoder = Decoder::new(true, self.complexity)
+                .map_err(|error| OpusError::SetUp(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// How many channels there are: one or two.
+    #[must_use]
+    pub fn channels(&self) -> usize {
+        self.decoder.as_ref().map_or(1, Decoder::channels)
     }
 
     /// Decodes `packet` to the front of `out` and returns the number of samples.
@@ -392,17 +545,22 @@ impl OpusDecoder {
             silence.fill(0.0);
             return Ok(samples);
         };
-        let should = PacketInfo::parse(packet)?.speech_bitrate;
+        let info = PacketInfo::parse(packet)?;
         // Where the bitrate goes up and down at the border, the sound should not.
         let border = self.config.enhance_below.bps() / 10 * if self.is_enhancing { 10 } else { 9 };
-        let is_enhancing = should.bps() < border;
-        if is_enhancing != self.is_enhancing {
-            let complexity = self.config.complexity;
-            let resting = complexity.min(DEEP_CONCEALMENT_FROM);
+        self.is_enhancing = !info.is_stereo && info.speech_bitrate.bps() < border;
+        let complexity = self.config.complexity.min(if info.is_stereo {
+            STEREO_COMPLEXITY
+        } else if self.is_enhancing {
+            u8::MAX
+        } else {
+            DEEP_CONCEALMENT_FROM
+        });
+        if complexity != self.complexity {
             decoder
-                .set_complexity(if is_enhancing { complexity } else { resting })
+                .set_complexity(complexity)
                 .map_err(|_error| OpusError::Malformed)?;
-            self.is_enhancing = is_enhancing;
+            self.complexity = complexity;
         }
         let decoded = decoder.decode(Source::Packet(packet), out);
         self.tame(decoded, out)
@@ -473,7 +631,8 @@ impl OpusDecoder {
     ) -> Result<usize, OpusError> {
         // The message adds nothing to "malformed", and would allocate.
         let len = decoded.map_err(|_error| OpusError::Malformed)?;
-        let samples = out.get_mut(..len).ok_or(OpusError::Malformed)?;
+        let len_of_all = len * self.channels();
+        let samples = out.get_mut(..len_of_all).ok_or(OpusError::Malformed)?;
         if samples.iter().any(|sample| !sample.is_finite()) {
             self.reset()?;
             return Err(OpusError::Malformed);
@@ -509,6 +668,8 @@ pub struct PacketInfo {
     pub has_fec: bool,
     /// The packet holds deep redundancy.
     pub has_dred: bool,
+    /// There are two channels in it.
+    pub is_stereo: bool,
     /// What its own sound was encoded at, without copies of what was before: a rough guess where there are some.
     pub speech_bitrate: Bitrate,
     /// Nothing is in it: the sender is silent and will not send for a while.
@@ -543,6 +704,7 @@ impl PacketInfo {
             samples,
             frame_samples,
             has_fec,
+            is_stereo: stereo,
             speech_bitrate: Bitrate::of_packets(bytes, duration),
             has_dred: starts_with_dred(parts.padding),
             is_dtx: packet.len() <= 2,
@@ -941,6 +1103,70 @@ mod tests {
         );
     }
 
+    /// Left and right, one after the other: a tone on each.
+    fn two_tones(samples: usize) -> Vec<f32> {
+        let tone =
+            |n: usize, hz: f32| (n as f32 * hz / 48_000.0 * std::f32::consts::TAU).sin() * 0.3;
+        (0..samples)
+            .flat_map(|n| [tone(n, 500.0), tone(n, 1500.0)])
+            .collect()
+    }
+
+    #[test]
+    fn music_keeps_two_channels_and_packets_of_one_size() {
+        let music = EncoderConfig::of(Content::Music { stereo: true });
+        let sound = two_tones(48_000);
+        let mut encoder = OpusEncoder::new(music).unwrap();
+        let mut decoder = OpusDecoder::new().unwrap();
+        decoder.widen().unwrap();
+        assert_eq!(decoder.channels(), 2);
+        let mut bytes = [0; MAX_ENCODED_BYTES];
+        let mut out = vec![0.0; 2 * MAX_PACKET_SAMPLES];
+        let mut heard = Vec::new();
+        for (n, frame) in sound.chunks_exact(1920).enumerate() {
+            encoder.set_mono(n >= 40).unwrap();
+            let len = encoder.encode(frame, &mut bytes).unwrap();
+            assert_eq!(len, music.packet_bytes());
+            let info = PacketInfo::parse(&bytes[..len]).unwrap();
+            assert_eq!(info.is_stereo, n < 40, "packet {n}");
+            assert!(!info.has_fec && !info.has_dred);
+            assert_eq!(decoder.decode(&bytes[..len], &mut out), Ok(960));
+            heard.extend_from_slice(&out[..1920]);
+        }
+        let error = |from: usize| {
+            let pairs = sound[from..].iter().zip(&heard[from + 624..]).take(19_200);
+            pairs.map(|(a, b)| (a - b).powi(2)).sum::<f32>() / 19_200.0
+        };
+        assert!(error(9600) < 1e-4, "{}", error(9600));
+        assert!(
+            heard[90_000..]
+                .chunks_exact(2)
+                .all(|frame| frame[0] == frame[1])
+        );
+        // Whoever has one channel hears the mix.
+        let mut mono = OpusDecoder::new().unwrap();
+        let len = OpusEncoder::new(music)
+            .unwrap()
+            .encode(&sound[..1920], &mut bytes)
+            .unwrap();
+        assert_eq!(mono.decode(&bytes[..len], &mut out), Ok(960));
+    }
+
+    #[test]
+    fn what_is_for_voices_only_is_not_done_to_music() {
+        let config = EncoderConfig {
+            content: Content::Music { stereo: true },
+            wideband: true,
+            fec: true,
+            dtx: true,
+            dred: MAX_DRED,
+            ..EncoderConfig::default()
+        };
+        let config = OpusEncoder::new(config).unwrap().config();
+        assert!(!config.wideband && !config.fec && !config.dtx);
+        assert_eq!(config.dred, Duration::ZERO);
+    }
+
     proptest! {
         #[test]
         fn garbage_is_refused_or_bounded(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
@@ -961,6 +1187,16 @@ mod tests {
             if let Ok(reach) = decoder.read_dred(&bytes, 48_000) && reach > 0 {
                 prop_assert_eq!(decoder.decode_dred(960, &mut out[..960]), Ok(960));
             }
+            decoder.widen().unwrap();
+            let mut wide = vec![9.0; 2 * MAX_PACKET_SAMPLES];
+            if let Ok(len) = decoder.decode(&bytes, &mut wide) {
+                prop_assert_eq!(len, PacketInfo::parse(&bytes).unwrap().samples);
+                prop_assert!(wide[..2 * len].iter().all(|sample| sample.abs() <= 1.0));
+            }
+            if let Ok(len) = decoder.decode_fec(&bytes, &mut wide[..1920]) {
+                prop_assert_eq!(len, 960);
+            }
+            prop_assert_eq!(decoder.conceal(&mut wide[..1920]), Ok(960));
         }
     }
 }

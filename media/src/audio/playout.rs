@@ -14,6 +14,7 @@ use super::{
     reference::ReferenceWriter,
     resample::{FromBlocks, Quality, RateError},
     ring::RingWriter,
+    wide::WideBlock,
 };
 
 /// How long more must wait than is needed before anything is left out: a second.
@@ -77,8 +78,9 @@ impl Surplus {
     }
 
     /// How much of `block` is to be left out, in milliseconds, where so much more than needed waits.
-    fn cut_millis(&mut self, excess_millis: f64, block: &Block) -> f64 {
-        let power = block.iter().map(|s| s * s).sum::<f32>() / block.len() as f32;
+    fn cut_millis(&mut self, excess_millis: f64, mid: &Block, side: Option<&Block>) -> f64 {
+        let power = |block: &Block| block.iter().map(|s| s * s).sum::<f32>() / block.len() as f32;
+        let power = power(mid) + side.map_or(0.0, power);
         self.loudest = power.max(LOUDEST_KEPT * self.loudest);
         self.least_millis = self.least_millis.min(excess_millis);
         self.blocks += 1;
@@ -176,6 +178,15 @@ impl Playout {
     /// Takes the next 10 ms at time `now` of the clock that the device's callbacks were told, and tells whether they
     /// will be heard. To be called every 10 ms.
     pub fn play_block(&mut self, now: Duration, block: &Block) -> bool {
+        self.play_both(now, block, None)
+    }
+
+    /// The same with both channels, where there are two.
+    pub fn play_wide(&mut self, now: Duration, block: &WideBlock) -> bool {
+        self.play_both(now, &block.mid, block.side())
+    }
+
+    fn play_both(&mut self, now: Duration, block: &Block, side: Option<&Block>) -> bool {
         self.stats.blocks += 1;
         if self.writer.watch().last_callback().is_none() {
             // Nobody listens yet. What was put in now would only be old when somebody does.
@@ -215,14 +226,14 @@ impl Playout {
             self.stats.drift_ppm = -self.drift.update(excess, BLOCK_DURATION);
             self.margin_ppm = self.margin.pass(filled - played, BLOCK_DURATION);
             self.resampler.set_correction_ppm(-self.shortening_ppm());
-            let millis = self.surplus.cut_millis(excess, block);
+            let millis = self.surplus.cut_millis(excess, block, side);
             if millis > 0.0 {
                 cut = (millis * self.samples_per_milli).round() as usize;
                 self.stats.cuts += 1;
                 self.drift.forget_level();
             }
         }
-        let samples = self.resampler.convert(block);
+        let [samples, side] = self.resampler.convert_both(block, side);
         // Devices fill their whole buffer before they play, and what waits beyond that is only late. It is left out
         // once, at the very beginning.
         let late = if self.settled || self.writer.watch().stats().largest_callback_samples == 0 {
@@ -232,18 +243,30 @@ impl Playout {
         };
         self.settled |=
             self.writer.watch().stats().largest_callback_samples > 0 && late <= samples.len();
-        if cut == 0 {
-            self.writer.write(samples.iter().copied().skip(late));
-        } else {
-            // From what would be heard to what comes later, and on from there.
-            let fade = 1.0 / cut.max(1) as f32;
-            let rest = samples.iter().skip(cut);
-            let faded = rest
-                .zip(samples)
-                .enumerate()
-                .map(|(n, (later, sooner))| sooner + (n as f32 * fade).min(1.0) * (later - sooner));
-            self.writer.write(faded);
-        }
+        // From what would be heard to what comes later, and on from there.
+        let fade = 1.0 / cut.max(1) as f32;
+        let at = |samples: &[f32], n: usize| samples.get(n).copied().unwrap_or(0.0);
+        let faded = |samples: &[f32], n: usize| {
+            let (later, sooner) = (at(samples, n + cut), at(samples, n));
+            sooner + (n as f32 * fade).min(1.0) * (later - sooner)
+        };
+        match (cut, side.is_empty()) {
+            (0, true) => self.writer.write(samples.iter().copied().skip(late)),
+            (0, false) => {
+                let both = samples.iter().zip(side).skip(late);
+                self.writer
+                    .write_both(both.map(|(mid, side)| [*mid, *side]))
+            }
+            (_cut, true) => {
+                let left = 0..samples.len().saturating_sub(cut);
+                self.writer.write(left.map(|n| faded(samples, n)))
+            }
+            (_cut, false) => {
+                let left = 0..samples.len().saturating_sub(cut);
+                let both = left.map(|n| [faded(samples, n), faded(side, n)]);
+                self.writer.write_both(both)
+            }
+        };
         true
     }
 
@@ -285,10 +308,19 @@ impl PlayoutLoop {
     /// Takes the next 10 ms, which are those of `beat`, at `now`; both on the clock of the devices. To be called every
     /// 10 ms.
     pub fn play_block(&mut self, now: Duration, beat: Duration, block: &Block) {
+        self.play_both(now, beat, block, None);
+    }
+
+    /// The same with both channels, where there are two. The echo canceller is told the mix.
+    pub fn play_wide(&mut self, now: Duration, beat: Duration, block: &WideBlock) {
+        self.play_both(now, beat, &block.mid, block.side());
+    }
+
+    fn play_both(&mut self, now: Duration, beat: Duration, block: &Block, side: Option<&Block>) {
         let Some(playout) = &mut self.playout else {
             return;
         };
-        let played = playout.play_block(now, block);
+        let played = playout.play_both(now, block, side);
         if let Some(reference) = &mut self.reference {
             let PlayoutStats {
                 discarded_blocks,
@@ -328,7 +360,7 @@ impl PlayoutWorker {
     /// The thread goes before others if `raise_priority` and the system lets it.
     ///
     /// `now` tells the time that the devices' callbacks are told. `pull` runs on the thread every 10 ms, overwrites
-    /// the whole block, and must not block.
+    /// the whole block, in one channel or two, and must not block.
     ///
     /// # Errors
     /// The system has no thread to give.
@@ -337,10 +369,10 @@ impl PlayoutWorker {
         raise_priority: bool,
         reference: Option<ReferenceWriter>,
         now: impl Fn() -> Duration + Send + 'static,
-        mut pull: impl FnMut(&mut Block) + Send + 'static,
+        mut pull: impl FnMut(&mut WideBlock) + Send + 'static,
     ) -> std::io::Result<Self> {
         let mut playout = PlayoutLoop::new(reference);
-        let mut block = SILENCE;
+        let mut block = Box::<WideBlock>::default();
         let worker = WorkerHandle::start(
             "ahoy-playout",
             raise_priority,
@@ -352,7 +384,7 @@ impl PlayoutWorker {
                 let due = ticker.due_blocks(now);
                 for beat in ticker.beats(due) {
                     pull(&mut block);
-                    playout.play_block(now, beat, &block);
+                    playout.play_wide(now, beat, &block);
                 }
                 // Without a device the counters stay as the last one left them.
                 if let Some(current) = playout.stats() {

@@ -1,14 +1,15 @@
 //! From a device's or a file's sample rate to ours and back, by a ratio that can be nudged while it runs.
 //!
 //! [`ToBlocks`] makes 48 kHz blocks out of what a microphone or a file gives; [`FromBlocks`] makes what a speaker
-//! wants out of 48 kHz blocks. Both are mono and allocate nothing after their construction.
+//! wants out of 48 kHz blocks. Both allocate nothing after their construction. Each works on one channel, or on two that
+//! stay together, of which the second costs nothing while there is none.
 //!
 //! Two devices never agree on what 48 kHz is. The correction in parts per million says how much faster than its
 //! name the *device's* clock runs, as seen from ours.
 
 use rubato::{
     Adjustable, Async, FixedAsync, Resampler, SincInterpolationParameters, WindowFunction,
-    audioadapter_buffers::direct::InterleavedSlice,
+    audioadapter_buffers::direct::SequentialSlice,
 };
 
 use super::{BLOCK_SAMPLES, Block, SAMPLE_RATE_HZ};
@@ -63,7 +64,7 @@ fn build(
         MAX_RELATIVE_RATIO,
         &quality.parameters(),
         BLOCK_SAMPLES,
-        1,
+        2,
         fixed,
     )
     .expect("the rates are in range, so the ratio is finite and positive"))
@@ -84,10 +85,55 @@ fn delay_samples(inner: &Async<f32>, quality: Quality) -> usize {
         .max(0.0) as usize
 }
 
+/// Blocks for which a second channel that is no more is still silence: until the filter has forgotten it.
+const FORGOTTEN_AFTER: u8 = 3;
+
+/// Which channels there are.
+#[derive(Debug)]
+struct Channels {
+    indexing: rubato::Indexing,
+    /// Blocks until the second is left out.
+    kept_for: u8,
+}
+
+impl Channels {
+    fn new() -> Self {
+        Self {
+            indexing: rubato::Indexing::new().active_channels_mask(vec![true, false]),
+            kept_for: 0,
+        }
+    }
+
+    /// The next block has a second channel or not. Returns whether one is to be converted.
+    fn follow(&mut self, has_side: bool) -> bool {
+        let Some([_first, second]) = self.indexing.active_channels_mask.as_deref_mut() else {
+            return false;
+        };
+        self.kept_for = if has_side {
+            FORGOTTEN_AFTER
+        } else {
+            self.kept_for.saturating_sub(1)
+        };
+        *second = self.kept_for > 0;
+        *second
+    }
+}
+
+/// Puts the samples of two channels one behind the other.
+fn line_up(line: &mut Vec<f32>, [mid, side]: [&[f32]; 2]) {
+    line.clear();
+    line.extend_from_slice(mid);
+    line.extend_from_slice(side.get(..mid.len()).unwrap_or(side));
+    line.resize(2 * mid.len(), 0.0);
+}
+
 /// Makes 48 kHz blocks out of samples at another rate, or at nearly the same one.
 pub struct ToBlocks {
     inner: Async<f32>,
     quality: Quality,
+    channels: Channels,
+    input: Vec<f32>,
+    output: Vec<f32>,
 }
 
 impl ToBlocks {
@@ -96,9 +142,13 @@ impl ToBlocks {
     /// # Errors
     /// The rate lies outside.
     pub fn new(from_hz: u32, quality: Quality) -> Result<Self, RateError> {
+        let inner = build(from_hz, SAMPLE_RATE_HZ, quality, FixedAsync::Output)?;
         Ok(Self {
-            inner: build(from_hz, SAMPLE_RATE_HZ, quality, FixedAsync::Output)?,
+            input: Vec::with_capacity(2 * inner.input_frames_max()),
+            output: vec![0.0; 2 * BLOCK_SAMPLES],
+            inner,
             quality,
+            channels: Channels::new(),
         })
     }
 
@@ -136,16 +186,26 @@ impl ToBlocks {
     /// Turns exactly [`Self::input_samples`] samples into the next block. Missing ones count as silence, further
     /// ones are not read.
     pub fn fill(&mut self, input: &[f32], block: &mut Block) {
-        let indexing = (input.len() < self.input_samples()).then(|| rubato::Indexing {
-            partial_len: Some(input.len()),
-            ..rubato::Indexing::default()
-        });
-        let input = InterleavedSlice::new(input, 1, input.len()).expect("one channel, whole slice");
+        self.fill_both([input, &[]], block, None);
+    }
+
+    /// The same with two channels, whose samples are as many. Without a place for the second it is left out.
+    pub fn fill_both(&mut self, input: [&[f32]; 2], mid: &mut Block, side: Option<&mut Block>) {
+        let frames = input[0].len();
+        let is_wide = self.channels.follow(side.is_some());
+        self.channels.indexing.partial_len = (frames < self.input_samples()).then_some(frames);
+        line_up(&mut self.input, input);
+        let input = SequentialSlice::new(&self.input, 2, frames).expect("two channels");
         let mut output =
-            InterleavedSlice::new_mut(block, 1, BLOCK_SAMPLES).expect("one channel, one block");
+            SequentialSlice::new_mut(&mut self.output, 2, BLOCK_SAMPLES).expect("two blocks");
         self.inner
-            .process_into_buffer(&input, &mut output, indexing.as_ref())
+            .process_into_buffer(&input, &mut output, Some(&self.channels.indexing))
             .expect("the input is what was asked for or marked as partial, the output is a block");
+        let (first, second) = self.output.split_at(BLOCK_SAMPLES);
+        mid.copy_from_slice(first);
+        if let Some(side) = side.filter(|_| is_wide) {
+            side.copy_from_slice(second);
+        }
     }
 }
 
@@ -161,6 +221,8 @@ impl std::fmt::Debug for ToBlocks {
 pub struct FromBlocks {
     inner: Async<f32>,
     quality: Quality,
+    channels: Channels,
+    input: Vec<f32>,
     output: Vec<f32>,
 }
 
@@ -171,10 +233,12 @@ impl FromBlocks {
     /// The rate lies outside.
     pub fn new(to_hz: u32, quality: Quality) -> Result<Self, RateError> {
         let inner = build(SAMPLE_RATE_HZ, to_hz, quality, FixedAsync::Input)?;
-        let output = vec![0.0; inner.output_frames_max()];
+        let output = vec![0.0; 2 * inner.output_frames_max()];
         Ok(Self {
             inner,
             quality,
+            channels: Channels::new(),
+            input: Vec::with_capacity(2 * BLOCK_SAMPLES),
             output,
         })
     }
@@ -206,15 +270,23 @@ impl FromBlocks {
 
     /// Converts one block. How many samples it becomes changes from block to block.
     pub fn convert(&mut self, block: &Block) -> &[f32] {
-        let input = InterleavedSlice::new(block, 1, BLOCK_SAMPLES).expect("one channel, one block");
-        let frames = self.output.len();
-        let mut output =
-            InterleavedSlice::new_mut(&mut self.output, 1, frames).expect("one channel");
+        self.convert_both(block, None)[0]
+    }
+
+    /// The same with two channels, where there are two. Both become as many samples; no second, or nothing of it.
+    pub fn convert_both(&mut self, mid: &Block, side: Option<&Block>) -> [&[f32]; 2] {
+        let is_wide = self.channels.follow(side.is_some());
+        let side = side.map_or(&[][..], |side| side);
+        line_up(&mut self.input, [mid, side]);
+        let input = SequentialSlice::new(&self.input, 2, BLOCK_SAMPLES).expect("two blocks");
+        let frames = self.output.len() / 2;
+        let mut output = SequentialSlice::new_mut(&mut self.output, 2, frames).expect("two halves");
         let (_, written) = self
             .inner
-            .process_into_buffer(&input, &mut output, None)
+            .process_into_buffer(&input, &mut output, Some(&self.channels.indexing))
             .expect("the output has room for the most a block can become");
-        &self.output[..written]
+        let (mid, side) = self.output.split_at(frames);
+        [&mid[..written], &side[..if is_wide { written } else { 0 }]]
     }
 }
 
@@ -313,6 +385,65 @@ mod tests {
                         "{rate} Hz {quality:?}: sample {n} is {} instead of {expected}",
                         output[n]
                     );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn two_channels_stay_together_and_the_first_is_as_it_is_alone() {
+        for rate in [44_100, 48_000] {
+            let mut alone = FromBlocks::new(rate, Quality::Live).unwrap();
+            let mut both = FromBlocks::new(rate, Quality::Live).unwrap();
+            let mut back = ToBlocks::new(rate, Quality::Live).unwrap();
+            for resampler in [&mut alone, &mut both] {
+                resampler.set_correction_ppm(120.0);
+            }
+            back.set_correction_ppm(120.0);
+            let (mut mids, mut sides) = (Vec::new(), Vec::new());
+            for (n, mid) in sine(700.0, 48_000.0, 48_000)
+                .as_chunks()
+                .0
+                .iter()
+                .enumerate()
+            {
+                let side = mid.map(|sample| sample * 0.5);
+                // There is none at first, and none for a while in the middle.
+                let has_side = n >= 20 && !(50..60).contains(&n);
+                let expected = alone.convert(mid);
+                let [first, second] = both.convert_both(mid, has_side.then_some(&side));
+                assert_eq!(expected.len(), first.len());
+                // To the bit while there is one channel; two are summed up in another order.
+                let tolerance = if n < 20 { 0.0 } else { 1e-5 };
+                for (expected, first) in expected.iter().zip(first) {
+                    assert!((expected - first).abs() <= tolerance, "block {n}");
+                }
+                assert_eq!(
+                    second.len(),
+                    if has_side || (50..52).contains(&n) {
+                        first.len()
+                    } else {
+                        0
+                    }
+                );
+                mids.extend_from_slice(first);
+                sides.extend_from_slice(second);
+                sides.resize(mids.len(), 0.0);
+                let settled = (22..50).contains(&n) || n > 62;
+                for (first, second) in first.iter().zip(second).filter(|_| settled) {
+                    assert!((first * 0.5 - second).abs() < 1e-6, "block {n}");
+                }
+            }
+            let (mut at, mut mid, mut side) = (0, [0.0; 480], [0.0; 480]);
+            let mut n = 0;
+            while at + back.input_samples() <= mids.len() {
+                let range = at..at + back.input_samples();
+                at = range.end;
+                let parts = [&mids[range.clone()], &sides[range]];
+                back.fill_both(parts, &mut mid, Some(&mut side));
+                n += 1;
+                for (mid, side) in mid.iter().zip(&side).filter(|_| n > 65) {
+                    assert!((mid * 0.5 - side).abs() < 1e-6, "block {n}");
                 }
             }
         }

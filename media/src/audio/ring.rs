@@ -1,7 +1,8 @@
 //! The lock-free ring between a device's callback and a worker, and what is counted there.
 //!
 //! One end belongs to a real-time callback: it copies, adds to counters and notes the time, and does nothing else.
-//! Mono f32 at the device's rate.
+//! f32 at the device's rate: of each sample what is common to both channels, and how the left differs from it, which is
+//! nothing in most sound.
 
 use std::{
     sync::{
@@ -10,6 +11,8 @@ use std::{
     },
     time::Duration,
 };
+
+use super::wide::{left_right, mid_side};
 
 /// What a ring holds at most. Twice the longest wait that is worth bridging; a device in trouble gathers no more
 /// old sound than this.
@@ -92,14 +95,14 @@ impl RingWatch {
 /// The end that samples go into.
 #[derive(Debug)]
 pub struct RingWriter {
-    producer: rtrb::Producer<f32>,
+    producer: rtrb::Producer<[f32; 2]>,
     watch: RingWatch,
 }
 
 /// The end that samples come out of.
 #[derive(Debug)]
 pub struct RingReader {
-    consumer: rtrb::Consumer<f32>,
+    consumer: rtrb::Consumer<[f32; 2]>,
     watch: RingWatch,
     started: bool,
 }
@@ -126,8 +129,13 @@ pub fn ring(rate_hz: u32) -> (RingWriter, RingReader) {
 }
 
 impl RingWriter {
-    /// Writes what fits and returns how much that was. Real-time safe.
+    /// Writes what fits of one channel and returns how much that was. Real-time safe.
     pub fn write(&mut self, samples: impl ExactSizeIterator<Item = f32>) -> usize {
+        self.write_both(samples.map(|sample| [sample, 0.0]))
+    }
+
+    /// The same with both parts of two channels.
+    pub fn write_both(&mut self, samples: impl ExactSizeIterator<Item = [f32; 2]>) -> usize {
         let wanted = samples.len();
         let room = self.producer.slots().min(wanted);
         let written = self
@@ -144,8 +152,8 @@ impl RingWriter {
         written
     }
 
-    /// As [`Self::write`], for a device's callback at time `now`: interleaved frames of `channels` samples, mixed to
-    /// one. Real-time safe.
+    /// As [`Self::write_both`], for a device's callback at time `now`: interleaved frames of `channels` samples. More than
+    /// two are mixed to one. Real-time safe.
     pub fn write_from_device<T: Copy>(
         &mut self,
         interleaved: &[T],
@@ -156,7 +164,11 @@ impl RingWriter {
         let frames = interleaved.chunks_exact(channels.max(1));
         let count = frames.len();
         let scale = 1.0 / channels.max(1) as f32;
-        self.write(frames.map(|frame| frame.iter().map(|&s| to_f32(s)).sum::<f32>() * scale));
+        self.write_both(frames.map(|frame| match *frame {
+            [one] => [to_f32(one), 0.0],
+            [left, right] => mid_side([to_f32(left), to_f32(right)]),
+            ref many => [many.iter().map(|&s| to_f32(s)).sum::<f32>() * scale, 0.0],
+        }));
         self.watch.note_callback(now, count);
     }
 
@@ -180,10 +192,30 @@ impl RingWriter {
 }
 
 impl RingReader {
-    /// Reads what is there, up to the length of `samples`, and returns how much that was. Real-time safe.
+    /// Reads what is there, mixed to one channel, up to the length of `samples`, and returns how much that was. Real-time
+    /// safe.
     pub fn read(&mut self, samples: &mut [f32]) -> usize {
-        let (read, _) = self.consumer.pop_partial_slice(samples);
-        read.len()
+        let places = samples.iter_mut();
+        self.read_each(places.map(|place| move |[mid, _side]: [f32; 2]| *place = mid))
+    }
+
+    /// The same with both parts of two channels, of which both have as many places.
+    pub fn read_both(&mut self, mid: &mut [f32], side: &mut [f32]) -> usize {
+        let places = mid.iter_mut().zip(side);
+        self.read_each(places.map(|(mid, side)| move |both: [f32; 2]| [*mid, *side] = both))
+    }
+
+    /// Gives a sample to each that wants one, while there are some.
+    fn read_each(&mut self, places: impl ExactSizeIterator<Item = impl FnOnce([f32; 2])>) -> usize {
+        let count = places.len().min(self.consumer.slots());
+        if let Ok(chunk) = self.consumer.read_chunk(count) {
+            let (first, second) = chunk.as_slices();
+            for (sample, place) in first.iter().chain(second).zip(places) {
+                place(*sample);
+            }
+            chunk.commit_all();
+        }
+        count
     }
 
     /// Throws away up to `count` samples, the oldest.
@@ -194,8 +226,8 @@ impl RingReader {
         }
     }
 
-    /// Fills a device's interleaved buffer at time `now`, the same on each of its `channels`; silence for what is
-    /// missing. Real-time safe.
+    /// Fills a device's interleaved buffer at time `now`: left and right where it has more than one channel, the mix on all
+    /// others; silence for what is missing. Real-time safe.
     pub fn read_to_device<T: Copy>(
         &mut self,
         interleaved: &mut [T],
@@ -209,7 +241,10 @@ impl RingReader {
         if let Ok(chunk) = self.consumer.read_chunk(available) {
             let (first, second) = chunk.as_slices();
             for (&sample, frame) in first.iter().chain(second).zip(frames.by_ref()) {
-                frame.fill(from_f32(sample));
+                frame.fill(from_f32(sample[0]));
+                if let [left, right, ..] = frame {
+                    [*left, *right] = left_right(sample).map(&from_f32);
+                }
             }
             chunk.commit_all();
         }
@@ -259,9 +294,9 @@ mod tests {
     fn stereo_becomes_mono_and_mono_stereo() {
         let (mut writer, mut reader) = ring(48_000);
         writer.write_from_device(&[0.2f32, 0.4, -1.0, 1.0], 2, NOW, |s| s);
-        let mut out = [9i16; 6];
-        reader.read_to_device(&mut out, 2, NOW, |s| (s * 100.0).round() as i16);
-        assert_eq!(out, [30, 30, 0, 0, 0, 0]);
+        let mut out = [9i16; 3];
+        reader.read_to_device(&mut out, 1, NOW, |s| (s * 100.0).round() as i16);
+        assert_eq!(out, [30, 0, 0]);
         let stats = reader.watch().stats();
         assert_eq!(
             stats,
@@ -273,10 +308,30 @@ mod tests {
             }
         );
         for _ in 0..STARTUP_CALLBACKS {
-            reader.read_to_device(&mut out, 2, NOW, |s| s as i16);
+            reader.read_to_device(&mut out, 1, NOW, |s| s as i16);
         }
         assert_eq!(reader.watch().stats().largest_callback_samples, 3);
         assert_eq!(reader.watch().last_callback(), Some(NOW));
+        writer.write([0.3].into_iter());
+        let mut out = [9i16; 2];
+        reader.read_to_device(&mut out, 2, NOW, |s| (s * 100.0).round() as i16);
+        assert_eq!(out, [30, 30]);
+    }
+
+    #[test]
+    fn left_and_right_come_out_where_they_went_in() {
+        let (mut writer, mut reader) = ring(48_000);
+        for _ in 0..3 {
+            writer.write_from_device(&[0.5f32, -0.25], 2, NOW, |s| s);
+        }
+        let mut out = [9.0f32; 6];
+        reader.read_to_device(&mut out[..2], 2, NOW, |s| s);
+        assert_eq!(out[..2], [0.5, -0.25]);
+        reader.read_to_device(&mut out, 6, NOW, |s| s);
+        assert_eq!(out, [0.5, -0.25, 0.125, 0.125, 0.125, 0.125]);
+        let (mut mid, mut side) = ([9.0; 4], [9.0; 4]);
+        assert_eq!(reader.read_both(&mut mid, &mut side), 1);
+        assert_eq!((mid[0], side[0], mid[1]), (0.125, 0.375, 9.0));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::Block;
+use super::{Block, wide::WideBlock};
 
 /// Why a sink took no more.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +37,14 @@ pub trait AudioSink: Send + fmt::Debug {
     /// The destination cannot take it; the call need not end for that.
     fn write_block(&mut self, block: &Block) -> Result<(), SinkError>;
 
+    /// The same with two channels, where they are there and the sink has a place for them: else their mix.
+    ///
+    /// # Errors
+    /// As [`Self::write_block`].
+    fn write_wide(&mut self, block: &WideBlock) -> Result<(), SinkError> {
+        self.write_block(&block.mid)
+    }
+
     /// Brings everything taken so far to its destination. Writing may go on afterwards.
     ///
     /// # Errors
@@ -47,6 +55,10 @@ pub trait AudioSink: Send + fmt::Debug {
 impl<S: AudioSink + ?Sized> AudioSink for Box<S> {
     fn write_block(&mut self, block: &Block) -> Result<(), SinkError> {
         (**self).write_block(block)
+    }
+
+    fn write_wide(&mut self, block: &WideBlock) -> Result<(), SinkError> {
+        (**self).write_wide(block)
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {

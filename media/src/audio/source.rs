@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Block, SILENCE};
+use super::{Block, SILENCE, wide::WideBlock};
 
 /// What a source had to give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,11 +23,21 @@ pub trait AudioSource: Send + fmt::Debug {
     /// A source that ends fills the rest of its last block with silence, calls that block
     /// [`SourceState::Playing`], and says [`SourceState::Ended`] from the next one on.
     fn next_block(&mut self, block: &mut Block) -> SourceState;
+
+    /// The same with two channels, where the source has them. One or the other each time: both move on.
+    fn next_wide(&mut self, block: &mut WideBlock) -> SourceState {
+        block.set_mono();
+        self.next_block(&mut block.mid)
+    }
 }
 
 impl<S: AudioSource + ?Sized> AudioSource for Box<S> {
     fn next_block(&mut self, block: &mut Block) -> SourceState {
         (**self).next_block(block)
+    }
+
+    fn next_wide(&mut self, block: &mut WideBlock) -> SourceState {
+        (**self).next_wide(block)
     }
 }
 

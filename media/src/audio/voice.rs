@@ -164,6 +164,11 @@ pub trait VoiceProcessor: Send + fmt::Debug {
     /// From the next block on these are the stages. One that stays keeps what it has learnt.
     fn configure(&mut self, config: VoiceConfig);
 
+    /// Whether the sound passes through as it is, without delay.
+    fn is_off(&self) -> bool {
+        false
+    }
+
     /// What was done so far.
     fn stats(&self) -> VoiceStats;
 }

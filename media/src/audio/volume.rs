@@ -3,7 +3,10 @@
 //! Each person in a call has a volume of their own. A change glides, so that it does not click; what a raised volume
 //! would push over full scale is bent instead of cut.
 
-use super::SAMPLE_RATE_HZ;
+use super::{
+    SAMPLE_RATE_HZ,
+    wide::{WideBlock, left_right, mid_side},
+};
 
 /// As it comes in, in percent.
 pub const NORMAL_PERCENT: u16 = 100;
@@ -51,11 +54,31 @@ impl Volume {
         if self.gain == self.wanted && self.wanted == 1.0 {
             return;
         }
-        let step = 1.0 / (GLIDE_SECONDS * SAMPLE_RATE_HZ as f32);
         for sample in samples {
-            self.gain += (self.wanted - self.gain).clamp(-step, step);
-            *sample = bend(*sample * self.gain);
+            *sample = bend(*sample * self.next_gain());
         }
+    }
+
+    /// The same with both channels, where there are two.
+    pub fn apply_wide(&mut self, block: &mut WideBlock) {
+        if !block.is_stereo() {
+            return self.apply(&mut block.mid);
+        }
+        if self.gain == self.wanted && self.wanted == 1.0 {
+            return;
+        }
+        let (mid, side) = block.set_stereo();
+        for (mid, side) in mid.iter_mut().zip(side) {
+            let gain = self.next_gain();
+            let frame = left_right([*mid, *side]);
+            [*mid, *side] = mid_side(frame.map(|sample| bend(sample * gain)));
+        }
+    }
+
+    fn next_gain(&mut self) -> f32 {
+        let step = 1.0 / (GLIDE_SECONDS * SAMPLE_RATE_HZ as f32);
+        self.gain += (self.wanted - self.gain).clamp(-step, step);
+        self.gain
     }
 }
 
@@ -124,6 +147,21 @@ mod tests {
         volume.apply(&mut samples);
         assert!(peak(&samples) < 1.0, "{}", peak(&samples));
         assert!(peak(&samples) > 0.95);
+    }
+
+    #[test]
+    fn both_channels_become_louder_and_neither_leaves_full_scale() {
+        let mut volume = Volume::new();
+        volume.set_percent(200);
+        let mut block = WideBlock::stereo(&[0.9; 480], &[0.1; 480]);
+        for _ in 0..10 {
+            block = WideBlock::stereo(&[0.9; 480], &[0.1; 480]);
+            volume.apply_wide(&mut block);
+        }
+        for [left, right] in block.frames() {
+            assert!((0.9..1.0).contains(&left), "{left}");
+            assert!((right - 0.2).abs() < 0.001, "{right}");
+        }
     }
 
     #[test]

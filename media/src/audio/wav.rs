@@ -1,10 +1,10 @@
-//! WAV files: any common one as a source, 48 kHz mono 16-bit as a recording.
+//! WAV files: any common one as a source, 48 kHz 16-bit as a recording, in two channels from the first sound with two on.
 //!
 //! Both stream: a file of hours costs no more memory than one of seconds.
 
 use std::{
-    fs::File,
-    io::{self, BufReader, BufWriter, Read as _, Seek as _, SeekFrom},
+    fs::{File, OpenOptions},
+    io::{self, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -13,6 +13,7 @@ use super::{
     resample::{Quality, RATES_HZ, ToBlocks},
     sink::{AudioSink, SinkError},
     source::{AudioSource, SourceState},
+    wide::WideBlock,
 };
 
 /// More channels than this is not sound from a room. They are mixed with equal weights.
@@ -205,7 +206,28 @@ impl Samples {
     }
 }
 
-/// Plays a WAV file: any rate in [`RATES_HZ`], channels mixed to one, 8 to 32-bit PCM or 32-bit float.
+/// 48 kHz samples of a file, or samples at its own rate: of all channels mixed, and of what two differ by.
+#[derive(Default)]
+struct Parts {
+    mid: Vec<f32>,
+    /// Of as many samples, or empty in a file that has not two channels.
+    side: Vec<f32>,
+}
+
+impl Parts {
+    fn clear(&mut self) {
+        self.mid.clear();
+        self.side.clear();
+    }
+
+    fn drain(&mut self, count: usize) {
+        self.mid.drain(..count);
+        self.side.drain(..count.min(self.side.len()));
+    }
+}
+
+/// Plays a WAV file: any rate in [`RATES_HZ`], 8 to 32-bit PCM or 32-bit float. Two channels are played as two by
+/// [`AudioSource::next_wide`], else all are mixed to one.
 pub struct WavSource {
     path: PathBuf,
     spec: hound::WavSpec,
@@ -215,14 +237,14 @@ pub struct WavSource {
     at_end: AtEnd,
     /// Absent when the file already has our rate.
     resampler: Option<ToBlocks>,
-    /// Mono samples at the file's rate.
-    input: Vec<f32>,
+    /// Samples at the file's rate.
+    input: Parts,
     /// Resampled samples at the start that are only the filter's delay.
     skip_samples: usize,
     /// 48 kHz samples that are still to come before the end; `None` while that is not known.
     remaining: Option<u64>,
     /// 48 kHz samples waiting because the filter's delay was cut off a block.
-    pending: Vec<f32>,
+    pending: Parts,
     given_samples: u64,
     read_frames: u64,
 }
@@ -272,9 +294,9 @@ impl WavSource {
             at_end,
             skip_samples: resampler.as_ref().map_or(0, ToBlocks::delay_samples),
             resampler,
-            input: Vec::new(),
+            input: Parts::default(),
             remaining: None,
-            pending: Vec::with_capacity(2 * BLOCK_SAMPLES),
+            pending: Parts::default(),
             given_samples: 0,
             read_frames: 0,
         })
@@ -286,17 +308,17 @@ impl WavSource {
         to_48k(u64::from(self.len_frames), self.spec.sample_rate)
     }
 
-    /// Reads up to `count` mono samples at the file's rate into `self.input`; fewer only at the end.
+    /// Reads up to `count` samples of each channel at the file's rate into `self.input`; fewer only at the end.
     fn read(&mut self, count: usize) {
         self.input.clear();
         let mut rewound = false;
-        while self.input.len() < count {
-            let before = self.input.len();
+        while self.input.mid.len() < count {
+            let before = self.input.mid.len();
             self.read_once(count);
-            if self.input.len() > before {
+            if self.input.mid.len() > before {
                 rewound = false;
             }
-            if self.input.len() == count {
+            if self.input.mid.len() == count {
                 break;
             }
             // The end. A rewind that yields nothing would go round for ever.
@@ -309,12 +331,12 @@ impl WavSource {
             }
             rewound = true;
         }
-        self.read_frames += self.input.len() as u64;
+        self.read_frames += self.input.mid.len() as u64;
     }
 
     fn read_once(&mut self, count: usize) {
         let channels = usize::from(self.spec.channels);
-        let wanted = (count - self.input.len()) * channels;
+        let wanted = (count - self.input.mid.len()) * channels;
         // An integer of n bits lies in -2^(n-1)..2^(n-1).
         let scale = match self.spec.sample_format {
             hound::SampleFormat::Int => 1.0 / (1u64 << (self.spec.bits_per_sample - 1)) as f32,
@@ -324,11 +346,19 @@ impl WavSource {
         let scale = scale / channels as f32;
         if channels == 1 {
             self.input
+                .mid
                 .extend(samples.iter().map(|sample| sample * scale));
         } else {
             let frames = samples.chunks_exact(channels);
             self.input
+                .mid
                 .extend(frames.map(|frame| frame.iter().sum::<f32>() * scale));
+        }
+        if channels == 2 {
+            let (frames, _odd) = samples.as_chunks();
+            self.input
+                .side
+                .extend(frames.iter().map(|[left, right]| (left - right) * scale));
         }
     }
 
@@ -340,20 +370,71 @@ impl WavSource {
         let wanted = resampler.input_samples();
         if self.remaining.is_none() {
             self.read(wanted);
-            if self.input.len() < wanted {
+            if self.input.mid.len() < wanted {
                 let whole = to_48k(self.read_frames, self.spec.sample_rate);
                 self.remaining = Some(whole.saturating_sub(self.given_samples));
             }
         } else {
             self.input.clear();
         }
-        let mut block = SILENCE;
-        if let Some(resampler) = &mut self.resampler {
-            resampler.fill(&self.input, &mut block);
-        }
-        let skipped = self.skip_samples.min(block.len());
+        let skipped = self.skip_samples.min(BLOCK_SAMPLES);
         self.skip_samples -= skipped;
-        self.pending.extend_from_slice(&block[skipped..]);
+        let Some(resampler) = &mut self.resampler else {
+            return;
+        };
+        let (mut mid, mut side) = (SILENCE, SILENCE);
+        let has_side = self.spec.channels == 2;
+        let parts = [&self.input.mid[..], &self.input.side[..]];
+        resampler.fill_both(parts, &mut mid, has_side.then_some(&mut side));
+        self.pending.mid.extend_from_slice(&mid[skipped..]);
+        if has_side {
+            self.pending.side.extend_from_slice(&side[skipped..]);
+        }
+    }
+
+    /// The next 10 ms: all channels mixed, and what two differ by for whoever wants to know.
+    fn next_parts(&mut self, mid: &mut Block, mut side: Option<&mut Block>) -> SourceState {
+        *mid = SILENCE;
+        if let Some(side) = &mut side {
+            **side = SILENCE;
+        }
+        let mut give = |parts: &Parts, count: usize| {
+            mid[..count].copy_from_slice(&parts.mid[..count]);
+            if let (Some(side), Some(samples)) = (&mut side, parts.side.get(..count)) {
+                side[..count].copy_from_slice(samples);
+            }
+        };
+        if self.resampler.is_none() {
+            self.read(BLOCK_SAMPLES);
+            let count = self.input.mid.len();
+            give(&self.input, count);
+            return if count == 0 {
+                SourceState::Ended
+            } else {
+                SourceState::Playing
+            };
+        }
+        if self.remaining == Some(0) {
+            return SourceState::Ended;
+        }
+        while self.pending.mid.len() < BLOCK_SAMPLES {
+            self.resample_block();
+        }
+        let count = match self.remaining {
+            Some(remaining) => BLOCK_SAMPLES.min(usize::try_from(remaining).unwrap_or(usize::MAX)),
+            None => BLOCK_SAMPLES,
+        };
+        give(&self.pending, count);
+        self.pending.drain(BLOCK_SAMPLES);
+        self.given_samples += count as u64;
+        if let Some(remaining) = &mut self.remaining {
+            *remaining -= count as u64;
+        }
+        if count == 0 {
+            SourceState::Ended
+        } else {
+            SourceState::Playing
+        }
     }
 }
 
@@ -364,37 +445,20 @@ fn to_48k(frames: u64, rate_hz: u32) -> u64 {
 
 impl AudioSource for WavSource {
     fn next_block(&mut self, block: &mut Block) -> SourceState {
-        *block = SILENCE;
-        if self.resampler.is_none() {
-            self.read(BLOCK_SAMPLES);
-            block[..self.input.len()].copy_from_slice(&self.input);
-            return if self.input.is_empty() {
-                SourceState::Ended
-            } else {
-                SourceState::Playing
-            };
+        self.next_parts(block, None)
+    }
+
+    fn next_wide(&mut self, block: &mut WideBlock) -> SourceState {
+        if self.spec.channels != 2 {
+            block.set_mono();
+            return self.next_parts(&mut block.mid, None);
         }
-        if self.remaining == Some(0) {
-            return SourceState::Ended;
+        let (mid, side) = block.set_stereo();
+        let state = self.next_parts(mid, Some(side));
+        if state == SourceState::Ended {
+            block.set_mono();
         }
-        while self.pending.len() < BLOCK_SAMPLES {
-            self.resample_block();
-        }
-        let count = match self.remaining {
-            Some(remaining) => BLOCK_SAMPLES.min(usize::try_from(remaining).unwrap_or(usize::MAX)),
-            None => BLOCK_SAMPLES,
-        };
-        block[..count].copy_from_slice(&self.pending[..count]);
-        self.pending.drain(..BLOCK_SAMPLES);
-        self.given_samples += count as u64;
-        if let Some(remaining) = &mut self.remaining {
-            *remaining -= count as u64;
-        }
-        if count == 0 {
-            SourceState::Ended
-        } else {
-            SourceState::Playing
-        }
+        state
     }
 }
 
@@ -420,14 +484,17 @@ pub fn read_all(path: impl Into<PathBuf>) -> Result<Vec<f32>, WavError> {
     Ok(samples)
 }
 
-/// Records to a WAV file, 48 kHz mono 16-bit.
+/// Records to a WAV file, 48 kHz 16-bit: in one channel until the first sound with two, and then all of it in two.
 ///
 /// The header is brought up to date once a second, after the samples it speaks of: a file whose process was
 /// killed can be read up to there. Dropping the sink completes the file; [`AudioSink::finish`] does so too and
 /// tells of errors.
 pub struct WavSink {
     path: PathBuf,
-    writer: hound::WavWriter<BufWriter<File>>,
+    /// Absent only when the file could not be opened again in the middle.
+    writer: Option<hound::WavWriter<BufWriter<File>>>,
+    /// The file cannot have two channels: the mix is recorded.
+    stays_mono: bool,
     unflushed_blocks: u32,
 }
 
@@ -447,7 +514,8 @@ impl WavSink {
         let mut sink = hound::WavWriter::create(&path, spec)
             .map(|writer| Self {
                 path: path.clone(),
-                writer,
+                writer: Some(writer),
+                stays_mono: false,
                 unflushed_blocks: 0,
             })
             .map_err(|error| WavError::Create {
@@ -470,7 +538,10 @@ impl WavSink {
 
     fn flush(&mut self) -> io::Result<()> {
         self.unflushed_blocks = 0;
-        self.writer.flush().map_err(into_io)
+        match &mut self.writer {
+            Some(writer) => writer.flush().map_err(into_io),
+            None => Ok(()),
+        }
     }
 
     fn write_error(&self, source: io::Error) -> SinkError {
@@ -479,6 +550,133 @@ impl WavSink {
             source,
         }
     }
+
+    /// The channels that the file has.
+    fn channels(&self) -> u16 {
+        self.writer
+            .as_ref()
+            .map_or(1, |writer| writer.spec().channels)
+    }
+
+    /// From here on the file has two channels, and what is in it already is the same in both.
+    fn widen(&mut self) -> Result<(), SinkError> {
+        if !std::fs::metadata(&self.path).is_ok_and(|found| found.is_file()) {
+            // A pipe or the like, in which nothing can be changed afterwards.
+            self.stays_mono = true;
+            return Ok(());
+        }
+        let Some(writer) = self.writer.take() else {
+            return Ok(());
+        };
+        let widened = writer
+            .finalize()
+            .map_err(into_io)
+            .and_then(|()| widen(&self.path));
+        if let Err(error) = widened {
+            tracing::warn!(path = %self.path.display(), %error, "the mix of both channels is recorded");
+            self.stays_mono = true;
+        }
+        self.unflushed_blocks = 0;
+        let again = hound::WavWriter::append(&self.path);
+        self.writer = Some(again.map_err(|error| self.write_error(into_io(error)))?);
+        Ok(())
+    }
+
+    /// Writes the samples of a block, of all channels of the file.
+    fn write(&mut self, samples: impl ExactSizeIterator<Item = f32>) -> Result<(), SinkError> {
+        let Some(writer) = &mut self.writer else {
+            return Err(self.write_error(io::ErrorKind::NotFound.into()));
+        };
+        if writer.len().saturating_mul(2) >= MAX_DATA_BYTES {
+            return Err(SinkError::Full {
+                path: self.path.clone(),
+            });
+        }
+        let mut all = writer.get_i16_writer(u32::try_from(samples.len()).unwrap_or(0));
+        for sample in samples {
+            all.write_sample(to_i16(sample));
+        }
+        let written = all.flush();
+        written.map_err(|error| self.write_error(into_io(error)))?;
+        self.unflushed_blocks += 1;
+        if self.unflushed_blocks >= FLUSH_BLOCKS {
+            self.flush().map_err(|error| self.write_error(error))?;
+        }
+        Ok(())
+    }
+
+    fn write_both(&mut self, block: &WideBlock) -> Result<(), SinkError> {
+        let mut samples = [0.0; 2 * BLOCK_SAMPLES];
+        let (frames, _none) = samples.as_chunks_mut();
+        for (frame, both) in frames.iter_mut().zip(block.frames()) {
+            *frame = both;
+        }
+        self.write(samples.into_iter())
+    }
+}
+
+/// Bytes before the samples in the files that are recorded, and where in them the numbers are that differ with two
+/// channels.
+const HEAD_BYTES: u64 = 44;
+const RIFF_BYTES_AT: usize = 4;
+const CHANNELS_AT: usize = 22;
+const BYTES_PER_SECOND_AT: usize = 28;
+const FRAME_BYTES_AT: usize = 32;
+const DATA_AT: usize = 36;
+const DATA_BYTES_AT: usize = 40;
+
+/// Samples that are moved at once.
+const MOVED_SAMPLES: u64 = 16_384;
+
+/// Turns a recording of ours from one channel into two, in its place and from its end: a full disk is found out before
+/// anything is overwritten.
+fn widen(path: &Path) -> io::Result<()> {
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    let odd = || io::Error::other("it is not the recording that it was");
+    let len = file.metadata()?.len();
+    let samples = len.checked_sub(HEAD_BYTES).ok_or_else(odd)? / 2;
+    let mut head = [0; HEAD_BYTES as usize];
+    file.read_exact(&mut head)?;
+    let is_ours = head[DATA_AT..].starts_with(b"data") && head[CHANNELS_AT..].starts_with(&[1, 0]);
+    if !is_ours {
+        return Err(odd());
+    }
+    let data = u32::try_from(samples * 4)
+        .ok()
+        .filter(|bytes| *bytes < MAX_DATA_BYTES)
+        .ok_or_else(odd)?;
+    for (at, number) in [
+        (RIFF_BYTES_AT, data + HEAD_BYTES as u32 - 8),
+        (BYTES_PER_SECOND_AT, SAMPLE_RATE_HZ * 4),
+        (DATA_BYTES_AT, data),
+    ] {
+        head[at..at + 4].copy_from_slice(&number.to_le_bytes());
+    }
+    head[CHANNELS_AT..CHANNELS_AT + 2].copy_from_slice(&2u16.to_le_bytes());
+    head[FRAME_BYTES_AT..FRAME_BYTES_AT + 2].copy_from_slice(&4u16.to_le_bytes());
+    let mut end = samples;
+    let mut mono = Vec::new();
+    let mut stereo = Vec::new();
+    while end > 0 {
+        let begin = end.saturating_sub(MOVED_SAMPLES);
+        mono.resize(usize::try_from((end - begin) * 2).unwrap_or(0), 0);
+        file.seek(SeekFrom::Start(HEAD_BYTES + begin * 2))?;
+        file.read_exact(&mut mono)?;
+        stereo.clear();
+        for sample in mono.as_chunks::<2>().0 {
+            stereo.extend_from_slice(sample);
+            stereo.extend_from_slice(sample);
+        }
+        file.seek(SeekFrom::Start(HEAD_BYTES + begin * 4))?;
+        if let Err(error) = file.write_all(&stereo) {
+            // What was written so far lies behind what was there.
+            file.set_len(len)?;
+            return Err(error);
+        }
+        end = begin;
+    }
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(&head)
 }
 
 fn into_io(error: hound::Error) -> io::Error {
@@ -499,23 +697,22 @@ fn to_i16(sample: f32) -> i16 {
 
 impl AudioSink for WavSink {
     fn write_block(&mut self, block: &Block) -> Result<(), SinkError> {
-        if self.writer.len().saturating_mul(2) >= MAX_DATA_BYTES {
-            return Err(SinkError::Full {
-                path: self.path.clone(),
-            });
+        if self.channels() == 1 {
+            self.write(block.iter().copied())
+        } else {
+            self.write_both(&WideBlock::mono(block))
         }
-        let mut samples = self.writer.get_i16_writer(BLOCK_SAMPLES as u32);
-        for &sample in block {
-            samples.write_sample(to_i16(sample));
+    }
+
+    fn write_wide(&mut self, block: &WideBlock) -> Result<(), SinkError> {
+        if self.channels() == 1 && block.is_stereo() && !self.stays_mono {
+            self.widen()?;
         }
-        samples
-            .flush()
-            .map_err(|error| self.write_error(into_io(error)))?;
-        self.unflushed_blocks += 1;
-        if self.unflushed_blocks >= FLUSH_BLOCKS {
-            self.flush().map_err(|error| self.write_error(error))?;
+        if self.channels() == 1 {
+            self.write(block.mid.iter().copied())
+        } else {
+            self.write_both(block)
         }
-        Ok(())
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {
@@ -537,7 +734,7 @@ impl std::fmt::Debug for WavSink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("WavSink")
             .field("path", &self.path)
-            .field("samples", &self.writer.len())
+            .field("channels", &self.channels())
             .finish_non_exhaustive()
     }
 }

@@ -6,6 +6,7 @@ use crate::{
     audio::{
         neteq::{AudioInfo, Inserted, NetEq, NetEqConfig, NetEqStats},
         opus::{OpusError, PacketInfo},
+        wide::WideBlock,
     },
     packet::{
         parity::{ParityDecoder, ParityError, ParityPacket},
@@ -212,9 +213,14 @@ impl RecvPipeline {
         self.neteq.restart();
     }
 
-    /// Fills `out` with what plays now. Call every 10 ms.
+    /// Fills `out` with what plays now, mixed to one channel. Call every 10 ms.
     pub fn get_audio(&mut self, now: Instant, out: &mut Block) -> AudioInfo {
         self.neteq.pull(now, out)
+    }
+
+    /// The same with both channels, where there are two.
+    pub fn get_wide(&mut self, now: Instant, out: &mut WideBlock) -> AudioInfo {
+        self.neteq.pull_wide(now, out)
     }
 
     /// Changes the least target level, for instance to wait for pictures.

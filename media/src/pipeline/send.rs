@@ -3,8 +3,11 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    audio::opus::{
-        EncoderConfig, FrameDuration, MAX_ENCODED_BYTES, OpusEncoder, OpusError, RateControl,
+    audio::{
+        opus::{
+            EncoderConfig, FrameDuration, MAX_ENCODED_BYTES, OpusEncoder, OpusError, RateControl,
+        },
+        wide::{WideBlock, left_right},
     },
     loss::{Copies, MAX_RED_DISTANCE, Mode, Protection},
     packet::{
@@ -21,6 +24,10 @@ use crate::{
 /// A pause in the blocks longer than this is a hole in the recording, and media time jumps over it. No
 /// capture ring holds a second: shorter pauses are followed by the blocks that waited.
 const HOLE: Duration = Duration::from_secs(1);
+
+/// Music whose two channels were the same for so long is sent as one, with all the bits for it: 1 s. A microphone of one
+/// channel that is asked for two looks like this.
+const MONO_AFTER_SAMPLES: usize = 48_000;
 
 /// How to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +112,48 @@ impl Kept {
     }
 }
 
+/// Samples of a frame: of what both channels have in common, and of what they differ by.
+#[derive(Debug, Default)]
+struct Samples {
+    mid: Vec<f32>,
+    /// Only of music; of as many samples then.
+    side: Vec<f32>,
+}
+
+impl Samples {
+    fn new() -> Self {
+        Self {
+            mid: Vec::with_capacity(FrameDuration::Ms60.samples()),
+            side: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, mid: &Block, side: Option<&Block>, is_music: bool) {
+        self.mid.extend_from_slice(mid);
+        if is_music {
+            self.side.extend_from_slice(side.unwrap_or(&SILENT_BLOCK));
+        }
+    }
+
+    fn clear(&mut self) {
+        self.mid.clear();
+        self.side.clear();
+    }
+
+    fn silence(&mut self) {
+        self.mid.fill(0.0);
+        self.side.fill(0.0);
+    }
+
+    /// Left and right, one after the other.
+    fn interleave(&self, frames: &mut Vec<f32>) {
+        frames.clear();
+        let side = self.side.iter().chain(std::iter::repeat(&0.0));
+        let both = self.mid.iter().zip(side);
+        frames.extend(both.flat_map(|(mid, side)| left_right([*mid, *side])));
+    }
+}
+
 /// Collects blocks, encodes frames, writes packets.
 #[derive(Debug)]
 pub struct SendPipeline {
@@ -119,7 +168,13 @@ pub struct SendPipeline {
     copies: Copies,
     header: RtpHeader,
     red_payload_type: u8,
-    pending: Vec<f32>,
+    pending: Samples,
+    /// The frame before, which another encoder has to hear first.
+    previous: Samples,
+    /// Left and right of a frame of music.
+    frames: Vec<f32>,
+    /// Samples since the two channels were not the same.
+    same_for: usize,
     last_push: Option<Instant>,
     muted: bool,
     encoded: [u8; MAX_ENCODED_BYTES],
@@ -158,7 +213,10 @@ impl SendPipeline {
             copies: Copies::default(),
             header,
             red_payload_type: config.red_payload_type,
-            pending: Vec::with_capacity(FrameDuration::Ms60.samples()),
+            pending: Samples::new(),
+            previous: Samples::new(),
+            frames: Vec::new(),
+            same_for: MONO_AFTER_SAMPLES,
             last_push: None,
             muted: false,
             encoded: [0; MAX_ENCODED_BYTES],
@@ -214,7 +272,8 @@ impl SendPipeline {
     /// Copies of what left before are not sent either.
     pub fn set_muted(&mut self, muted: bool) {
         if muted && !self.muted {
-            self.pending.fill(0.0);
+            self.pending.silence();
+            self.previous.silence();
             if let Err(error) = self.encoder.reset() {
                 tracing::error!(%error, "the encoder cannot be reset");
             }
@@ -229,24 +288,42 @@ impl SendPipeline {
         // At most a frame of 60 ms is pending.
         self.header
             .timestamp
-            .plus(u32::try_from(self.pending.len()).unwrap_or(0))
+            .plus(u32::try_from(self.pending.mid.len()).unwrap_or(0))
     }
 
     /// Takes the block that was captured until `now`, and returns a packet when a frame is full.
     pub fn push_block(&mut self, now: Instant, block: &Block) -> Option<&[u8]> {
+        self.push(now, block, None)
+    }
+
+    /// The same with both channels, where there are two and music is sent; else their mix goes out.
+    pub fn push_wide(&mut self, now: Instant, block: &WideBlock) -> Option<&[u8]> {
+        self.push(now, &block.mid, block.side())
+    }
+
+    fn push(&mut self, now: Instant, mid: &Block, side: Option<&Block>) -> Option<&[u8]> {
         self.jump_over_holes(now);
-        if self.pending.is_empty() && std::mem::take(&mut self.is_changed) {
+        if self.pending.mid.is_empty() && std::mem::take(&mut self.is_changed) {
             self.apply();
         }
-        self.pending
-            .extend_from_slice(if self.muted { &SILENT_BLOCK } else { block });
+        let (mid, side) = if self.muted {
+            (&SILENT_BLOCK, None)
+        } else {
+            (mid, side)
+        };
+        let content = self.encoder.config().content;
+        self.pending.push(mid, side, content.is_music());
         let frame = self.encoder.config().frame.samples();
-        if self.pending.len() < frame {
+        if self.pending.mid.len() < frame {
             return None;
         }
-        let encoded = self
-            .encoder
-            .encode(&self.pending[..frame], &mut self.encoded);
+        let encoded = if content.is_music() {
+            self.encode_music(content.is_stereo())
+        } else {
+            self.encoder
+                .encode(&self.pending.mid[..frame], &mut self.encoded)
+        };
+        std::mem::swap(&mut self.pending, &mut self.previous);
         self.pending.clear();
         let header = self.header;
         self.header.sequence = self.header.sequence.wrapping_add(1);
@@ -271,12 +348,47 @@ impl SendPipeline {
         }
     }
 
+    /// Encodes the frame that is full, in two channels where they are not the same.
+    fn encode_music(&mut self, is_stereo: bool) -> Result<usize, OpusError> {
+        let is_same = self.pending.side.iter().all(|sample| *sample == 0.0);
+        self.same_for = if is_same {
+            self.same_for.saturating_add(self.pending.side.len())
+        } else {
+            0
+        };
+        self.encoder
+            .set_mono(!is_stereo || self.same_for >= MONO_AFTER_SAMPLES)?;
+        self.pending.interleave(&mut self.frames);
+        self.encoder.encode(&self.frames, &mut self.encoded)
+    }
+
+    /// What was sent last, for an encoder that has not heard it.
+    fn prime(&mut self) {
+        self.same_for = MONO_AFTER_SAMPLES;
+        if self.previous.mid.is_empty() {
+            return;
+        }
+        let primed = if self.encoder.config().content.is_music() {
+            self.previous.interleave(&mut self.frames);
+            self.encoder.prime(&self.frames, &mut self.encoded)
+        } else {
+            self.encoder.prime(&self.previous.mid, &mut self.encoded)
+        };
+        if let Err(error) = primed {
+            tracing::error!(%error, "there is a gap in the sound");
+        }
+    }
+
     /// Puts the settings that changed into force.
     fn apply(&mut self) {
         let config = self.protection.encoder(self.base);
+        let was_music = self.encoder.config().content.is_music();
         if let Err(error) = self.encoder.configure(config) {
             tracing::error!(%error, ?config, "the encoder keeps its settings");
             return;
+        }
+        if config.content.is_music() != was_music {
+            self.prime();
         }
         self.mode = self.protection.mode;
         self.copies = self.protection.copies;

@@ -190,7 +190,8 @@ pub(super) fn find(
     Ok((device, info))
 }
 
-/// What to ask a device for, best first: 48 kHz mono f32 in blocks, then what it prefers itself.
+/// What to ask a device for, best first: 48 kHz f32 in blocks of two channels where it has as many, of one else, then what
+/// it prefers itself.
 pub(super) fn configs(
     device: &cpal::Device,
     direction: Direction,
@@ -200,19 +201,24 @@ pub(super) fn configs(
         Direction::Input if served => SERVER_MICROPHONE_SAMPLES,
         Direction::Input | Direction::Output => CALLBACK_SAMPLES,
     };
-    let mut configs = vec![(
-        StreamConfig {
-            channels: 1,
-            sample_rate: SAMPLE_RATE_HZ,
-            buffer_size: BufferSize::Fixed(samples),
-        },
-        SampleFormat::F32,
-    )];
     let own = match direction {
         Direction::Input => device.default_input_config(),
         Direction::Output => device.default_output_config(),
     }
     .map_err(|error| from_cpal(&error))?;
+    let ours = |channels: u16| {
+        let config = StreamConfig {
+            channels,
+            sample_rate: SAMPLE_RATE_HZ,
+            buffer_size: BufferSize::Fixed(samples),
+        };
+        (config, SampleFormat::F32)
+    };
+    let mut configs = Vec::new();
+    if own.channels() > 1 {
+        configs.push(ours(2));
+    }
+    configs.push(ours(1));
     let buffer = |samples: u32| match *own.buffer_size() {
         cpal::SupportedBufferSize::Range { min, max } if min <= max => {
             BufferSize::Fixed(samples.clamp(min, max))

@@ -84,6 +84,7 @@ impl PacketBuffer {
             frame_samples: 0,
             has_fec: false,
             has_dred: false,
+            is_stereo: false,
             speech_bitrate: Bitrate(0),
             is_dtx: false,
         };
@@ -184,6 +185,7 @@ mod tests {
                 frame_samples: 960,
                 has_fec: false,
                 has_dred: false,
+                is_stereo: false,
                 speech_bitrate: Bitrate(0),
                 is_dtx: false,
             },

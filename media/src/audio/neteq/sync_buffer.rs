@@ -1,6 +1,7 @@
 //! Decoded sound on its way to the speaker: what was played, what comes next, and what kind of sound it is.
 
-use crate::time::Block;
+use super::stretch::{Channels, Line};
+use crate::audio::wide::{WideBlock, left_right};
 
 /// Played samples kept: 60 ms, enough for two periods of the lowest pitch.
 pub(super) const HISTORY_SAMPLES: usize = 2880;
@@ -10,6 +11,9 @@ const FUTURE_SAMPLES: usize = 2 * 5760 + 1440;
 
 /// Room to move before the samples are shifted down.
 const SLACK_SAMPLES: usize = 4800;
+
+/// Samples that there is room for.
+const CAPACITY_SAMPLES: usize = HISTORY_SAMPLES + SLACK_SAMPLES + FUTURE_SAMPLES;
 
 /// Stretches of one kind that may wait. Neighbours of one kind merge; one more than fits is merged too.
 const SEGMENTS: usize = 32;
@@ -48,7 +52,7 @@ pub(super) struct Mix {
 /// A line of samples: history, then future.
 #[derive(Debug)]
 pub(super) struct SyncBuffer {
-    samples: Vec<f32>,
+    line: Line,
     next: usize,
     segments: Vec<Segment>,
     /// Samples at the end of the history that are natural: decoded or recovered, not invented.
@@ -57,19 +61,41 @@ pub(super) struct SyncBuffer {
 
 impl SyncBuffer {
     pub(super) fn new() -> Self {
-        let mut samples = Vec::with_capacity(HISTORY_SAMPLES + SLACK_SAMPLES + FUTURE_SAMPLES);
-        samples.resize(HISTORY_SAMPLES, 0.0);
+        let mut mid = Vec::with_capacity(CAPACITY_SAMPLES);
+        mid.resize(HISTORY_SAMPLES, 0.0);
         Self {
-            samples,
+            line: Line {
+                mid,
+                side: Vec::new(),
+            },
             next: HISTORY_SAMPLES,
             segments: Vec::with_capacity(SEGMENTS),
             natural_history: 0,
         }
     }
 
+    /// Whether there are two channels.
+    pub(super) fn is_wide(&self) -> bool {
+        !self.line.side.is_empty()
+    }
+
+    /// From here on there are two channels, of which everything so far has the same in both. Allocates, once.
+    pub(super) fn widen(&mut self) {
+        if !self.is_wide() {
+            let Line { mid, side } = &mut self.line;
+            side.reserve_exact(CAPACITY_SAMPLES);
+            side.resize(mid.len(), 0.0);
+        }
+    }
+
+    /// From here on there is one channel: the mix of both.
+    pub(super) fn narrow(&mut self) {
+        self.line.side.clear();
+    }
+
     /// Samples not played yet.
     pub(super) fn future_len(&self) -> usize {
-        self.samples.len() - self.next
+        self.line.len() - self.next
     }
 
     /// Samples that may be appended.
@@ -78,13 +104,13 @@ impl SyncBuffer {
     }
 
     /// The whole line, and the index of the next sample to play.
-    pub(super) fn line(&self) -> (&[f32], usize) {
-        (&self.samples, self.next)
+    pub(super) fn line(&self) -> (Channels<'_>, usize) {
+        (self.line.channels(), self.next)
     }
 
     /// The line, so that whoever stretches it can do so in place. Reports the change with [`Self::resized`].
-    pub(super) fn line_mut(&mut self) -> (&mut Vec<f32>, usize) {
-        (&mut self.samples, self.next)
+    pub(super) fn line_mut(&mut self) -> (&mut Line, usize) {
+        (&mut self.line, self.next)
     }
 
     /// The first waiting stretch of sound became this much longer or shorter.
@@ -105,19 +131,27 @@ impl SyncBuffer {
         }
     }
 
-    /// Appends sound; what exceeds [`Self::room`] is dropped.
-    pub(super) fn push(&mut self, samples: &[f32], origin: Origin) {
+    /// Appends sound; what exceeds [`Self::room`] is dropped. Without a second channel, it is the same in both.
+    pub(super) fn push(&mut self, [samples, side]: [&[f32]; 2], origin: Origin) {
         let samples = &samples[..samples.len().min(self.room())];
         if samples.is_empty() {
             return;
         }
         if self.next > HISTORY_SAMPLES + SLACK_SAMPLES - 480 {
             let from = self.next - HISTORY_SAMPLES;
-            self.samples.copy_within(from.., 0);
-            self.samples.truncate(self.samples.len() - from);
+            for line in self.line.channels_mut() {
+                line.copy_within(from.., 0);
+                line.truncate(line.len() - from);
+            }
             self.next = HISTORY_SAMPLES;
         }
-        self.samples.extend_from_slice(samples);
+        let is_wide = self.is_wide();
+        self.line.mid.extend_from_slice(samples);
+        if is_wide {
+            let side = &side[..side.len().min(samples.len())];
+            self.line.side.extend_from_slice(side);
+            self.line.side.resize(self.line.mid.len(), 0.0);
+        }
         let full = self.segments.len() == SEGMENTS;
         match self.segments.last_mut() {
             Some(last) if last.origin == origin || full => {
@@ -132,16 +166,24 @@ impl SyncBuffer {
     }
 
     /// Takes the next block. Missing samples are silence; [`Self::future_len`] tells beforehand.
-    pub(super) fn pull(&mut self, out: &mut Block) -> Mix {
-        let len = out.len().min(self.future_len());
-        for (out, sample) in out
-            .iter_mut()
-            .zip(&self.samples[self.next..self.next + len])
-        {
-            // Two loud strangers may exceed the range in a fade.
-            *out = sample.clamp(-1.0, 1.0);
+    pub(super) fn pull(&mut self, out: &mut WideBlock) -> Mix {
+        let len = out.mid.len().min(self.future_len());
+        let range = self.next..self.next + len;
+        // Two loud strangers may exceed the range in a fade.
+        if let Some(side) = self.line.side.get(range.clone()).filter(|_| self.is_wide()) {
+            let frames = self.line.mid[range].iter().zip(side);
+            let clamped = frames.map(|(mid, side)| {
+                let frame = left_right([*mid, *side]);
+                frame.map(|sample| sample.clamp(-1.0, 1.0))
+            });
+            out.set_frames(clamped);
+        } else {
+            out.set_mono();
+            for (out, sample) in out.mid.iter_mut().zip(&self.line.mid[range]) {
+                *out = sample.clamp(-1.0, 1.0);
+            }
+            out.mid[len..].fill(0.0);
         }
-        out[len..].fill(0.0);
         self.next += len;
         let mut mix = Mix::default();
         let mut left = len;
@@ -178,19 +220,19 @@ impl SyncBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::SILENT_BLOCK;
 
     #[test]
     fn samples_come_out_in_order_and_say_where_they_came_from() {
         let mut buffer = SyncBuffer::new();
         let ramp: Vec<f32> = (0..960).map(|n| n as f32 / 1000.0).collect();
-        buffer.push(&ramp[..700], Origin::Decoded);
-        buffer.push(&ramp[700..], Origin::Concealed);
-        let mut out = SILENT_BLOCK;
+        buffer.push([&ramp[..700], &[]], Origin::Decoded);
+        buffer.push([&ramp[700..], &[]], Origin::Concealed);
+        let mut out = WideBlock::SILENCE;
         assert_eq!(buffer.pull(&mut out), Mix::default());
-        assert_eq!(out[..], ramp[..480]);
+        assert_eq!(out.mid[..], ramp[..480]);
         let mix = buffer.pull(&mut out);
-        assert_eq!(out[..], ramp[480..]);
+        assert_eq!(out.mid[..], ramp[480..]);
+        assert!(!out.is_stereo());
         assert_eq!(
             mix,
             Mix {
@@ -204,19 +246,27 @@ mod tests {
     #[test]
     fn the_line_never_grows_however_long_it_runs() {
         let mut buffer = SyncBuffer::new();
-        let capacity = buffer.samples.capacity();
-        let mut out = SILENT_BLOCK;
+        let mut out = WideBlock::SILENCE;
+        let mut capacity = buffer.line.mid.capacity();
         for n in 0..10_000usize {
+            match n % 3000 {
+                1000 => buffer.widen(),
+                2000 => buffer.narrow(),
+                _ordinary => {}
+            }
             let kind = if n % 3 == 0 {
                 Origin::Concealed
             } else {
                 Origin::Decoded
             };
-            buffer.push(&[0.5; 5760], kind);
+            buffer.push([&[0.5; 5760], &[0.25; 5760]], kind);
             buffer.pull(&mut out);
             assert!(buffer.future_len() <= FUTURE_SAMPLES);
+            assert_eq!(out.is_stereo(), buffer.is_wide());
         }
-        assert_eq!(buffer.samples.capacity(), capacity);
+        capacity -= buffer.line.mid.capacity();
+        assert_eq!(capacity, 0);
+        assert_eq!(buffer.line.side.capacity(), buffer.line.mid.capacity());
         assert!(buffer.segments.len() <= SEGMENTS);
     }
 }

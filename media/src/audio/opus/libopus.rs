@@ -107,11 +107,27 @@ pub(super) enum Setting {
     Dtx(bool),
     /// Deep redundancy: how much of the past each packet carries at most, in units of 10 ms, 0..=104.
     Dred(i32),
+    /// One channel although two go in, or as many as the bits are enough for.
+    Mono(bool),
+    /// What a frame holds depends on no frame before it.
+    Alone(bool),
 }
 
-/// An encoder of 48 kHz mono speech.
+/// What goes into an encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// One channel of speech.
+    Voice,
+    /// Two channels of anything.
+    Music,
+}
+
+/// An encoder of 48 kHz sound.
 #[derive(Debug)]
-pub(super) struct Encoder(NonNull<sys::OpusEncoder>);
+pub(super) struct Encoder {
+    state: NonNull<sys::OpusEncoder>,
+    channels: usize,
+}
 
 // SAFETY: the state is plain memory that only this value points to; libopus keeps nothing per thread.
 unsafe impl Send for Encoder {}
@@ -119,25 +135,29 @@ unsafe impl Send for Encoder {}
 impl Drop for Encoder {
     fn drop(&mut self) {
         // SAFETY: made by `opus_encoder_create`, and not used after.
-        unsafe { sys::opus_encoder_destroy(self.0.as_ptr()) };
+        unsafe { sys::opus_encoder_destroy(self.state.as_ptr()) };
     }
 }
 
 impl Encoder {
-    pub(super) fn new() -> Result<Self, Refused> {
+    pub(super) fn new(kind: Kind) -> Result<Self, Refused> {
+        let (channels, application, signal) = match kind {
+            Kind::Voice => (1, sys::OPUS_APPLICATION_VOIP, sys::OPUS_SIGNAL_VOICE),
+            Kind::Music => (2, sys::OPUS_APPLICATION_AUDIO, sys::OPUS_SIGNAL_MUSIC),
+        };
         let mut error = 0;
         // SAFETY: the arguments are constants that libopus allows; `error` outlives the call.
-        let state = unsafe {
-            sys::opus_encoder_create(RATE, 1, sys::OPUS_APPLICATION_VOIP, &raw mut error)
-        };
-        let this = NonNull::new(state).map(Self).ok_or(Refused(error))?;
-        this.control(sys::OPUS_SET_SIGNAL_REQUEST, sys::OPUS_SIGNAL_VOICE)?;
+        let state =
+            unsafe { sys::opus_encoder_create(RATE, len(channels), application, &raw mut error) };
+        let state = NonNull::new(state).ok_or(Refused(error))?;
+        let this = Self { state, channels };
+        this.control(sys::OPUS_SET_SIGNAL_REQUEST, signal)?;
         Ok(this)
     }
 
     fn control(&self, request: c_int, value: c_int) -> Result<(), Refused> {
         // SAFETY: the state is alive, and each request passed here takes exactly one `int`.
-        let answer = unsafe { sys::opus_encoder_ctl(self.0.as_ptr(), request, value) };
+        let answer = unsafe { sys::opus_encoder_ctl(self.state.as_ptr(), request, value) };
         checked(answer).map(drop)
     }
 
@@ -158,6 +178,9 @@ impl Encoder {
             Setting::LossPercent(percent) => (sys::OPUS_SET_PACKET_LOSS_PERC_REQUEST, percent),
             Setting::Dtx(on) => (sys::OPUS_SET_DTX_REQUEST, c_int::from(on)),
             Setting::Dred(tens) => (sys::OPUS_SET_DRED_DURATION_REQUEST, tens),
+            Setting::Mono(true) => (sys::OPUS_SET_FORCE_CHANNELS_REQUEST, 1),
+            Setting::Mono(false) => (sys::OPUS_SET_FORCE_CHANNELS_REQUEST, sys::OPUS_AUTO),
+            Setting::Alone(on) => (sys::OPUS_SET_PREDICTION_DISABLED_REQUEST, c_int::from(on)),
         };
         self.control(request, value)
     }
@@ -165,7 +188,8 @@ impl Encoder {
     /// Forgets all sound.
     pub(super) fn reset(&mut self) -> Result<(), Refused> {
         // SAFETY: the state is alive; this request takes no argument.
-        checked(unsafe { sys::opus_encoder_ctl(self.0.as_ptr(), sys::OPUS_RESET_STATE) }).map(drop)
+        checked(unsafe { sys::opus_encoder_ctl(self.state.as_ptr(), sys::OPUS_RESET_STATE) })
+            .map(drop)
     }
 
     /// What the encoder looks ahead, in samples.
@@ -174,7 +198,7 @@ impl Encoder {
         // SAFETY: the state is alive; this request takes a pointer to an `opus_int32`, which outlives the call.
         let answer = unsafe {
             sys::opus_encoder_ctl(
-                self.0.as_ptr(),
+                self.state.as_ptr(),
                 sys::OPUS_GET_LOOKAHEAD_REQUEST,
                 &raw mut samples,
             )
@@ -183,15 +207,15 @@ impl Encoder {
         checked(samples)
     }
 
-    /// Encodes one frame to the front of `out`.
+    /// Encodes one frame, whose channels are interleaved, to the front of `out`.
     pub(super) fn encode(&mut self, frame: &[f32], out: &mut [u8]) -> Result<usize, Refused> {
-        // SAFETY: the state is alive; libopus reads as many samples (of one channel) and writes at most as many
+        // SAFETY: the state is alive; libopus reads as many samples of each of its channels and writes at most as many
         // bytes as the lengths say, and refuses lengths that are no frame.
         checked(unsafe {
             sys::opus_encode_float(
-                self.0.as_ptr(),
+                self.state.as_ptr(),
                 frame.as_ptr(),
-                len(frame.len()),
+                len(frame.len() / self.channels),
                 out.as_mut_ptr(),
                 len(out.len()),
             )
@@ -212,9 +236,12 @@ pub(super) enum Source<'a> {
     Past(&'a Dred, usize),
 }
 
-/// A decoder to 48 kHz mono.
+/// A decoder to 48 kHz, one channel or two.
 #[derive(Debug)]
-pub(super) struct Decoder(NonNull<sys::OpusDecoder>);
+pub(super) struct Decoder {
+    state: NonNull<sys::OpusDecoder>,
+    channels: usize,
+}
 
 // SAFETY: as for the encoder.
 unsafe impl Send for Decoder {}
@@ -222,17 +249,19 @@ unsafe impl Send for Decoder {}
 impl Drop for Decoder {
     fn drop(&mut self) {
         // SAFETY: made by `opus_decoder_create`, and not used after.
-        unsafe { sys::opus_decoder_destroy(self.0.as_ptr()) };
+        unsafe { sys::opus_decoder_destroy(self.state.as_ptr()) };
     }
 }
 
 impl Decoder {
     /// Of a complexity as for [`Self::set_complexity`].
-    pub(super) fn new(complexity: u8) -> Result<Self, Refused> {
+    pub(super) fn new(is_stereo: bool, complexity: u8) -> Result<Self, Refused> {
+        let channels = if is_stereo { 2 } else { 1 };
         let mut error = 0;
-        // SAFETY: the arguments are constants that libopus allows; `error` outlives the call.
-        let state = unsafe { sys::opus_decoder_create(RATE, 1, &raw mut error) };
-        let mut this = NonNull::new(state).map(Self).ok_or(Refused(error))?;
+        // SAFETY: the arguments are numbers that libopus allows; `error` outlives the call.
+        let state = unsafe { sys::opus_decoder_create(RATE, len(channels), &raw mut error) };
+        let state = NonNull::new(state).ok_or(Refused(error))?;
+        let mut this = Self { state, channels };
         this.set_complexity(complexity)?;
         Ok(this)
     }
@@ -243,7 +272,7 @@ impl Decoder {
         // SAFETY: the state is alive, and this request takes one `int`.
         let answer = unsafe {
             sys::opus_decoder_ctl(
-                self.0.as_ptr(),
+                self.state.as_ptr(),
                 sys::OPUS_SET_COMPLEXITY_REQUEST,
                 c_int::from(complexity.min(10)),
             )
@@ -251,16 +280,21 @@ impl Decoder {
         checked(answer).map(drop)
     }
 
-    /// Makes sound at the front of `out`; other than from a packet, all of `out`, which must then be a multiple
-    /// of 2.5 ms.
+    /// How many samples of sound in `out` belong together.
+    pub(super) fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Makes sound at the front of `out`, its channels interleaved, and returns how many samples of each; other than
+    /// from a packet, all of `out`, which must then be a multiple of 2.5 ms.
     pub(super) fn decode(&mut self, from: Source<'_>, out: &mut [f32]) -> Result<usize, Refused> {
-        let state = self.0.as_ptr();
-        let (sound, samples) = (out.as_mut_ptr(), len(out.len()));
+        let state = self.state.as_ptr();
+        let (sound, samples) = (out.as_mut_ptr(), len(out.len() / self.channels));
         if let Source::Past(dred, before) = from {
             if !dred.is_ready {
                 return Err(Refused(sys::OPUS_INVALID_STATE));
             }
-            // SAFETY: both states are alive; libopus writes at most `samples` samples of one channel.
+            // SAFETY: both states are alive; libopus writes at most `samples` samples of each of its channels.
             return checked(unsafe {
                 sys::opus_decoder_dred_decode_float(
                     state,
@@ -282,7 +316,7 @@ impl Decoder {
             packet.as_ptr()
         };
         // SAFETY: the state is alive; libopus reads `len` bytes, none from null, and writes at most `samples`
-        // samples of one channel.
+        // samples of each of its channels.
         checked(unsafe {
             sys::opus_decode_float(state, bytes, len(packet.len()), sound, samples, copy)
         })
@@ -291,7 +325,8 @@ impl Decoder {
     /// Forgets all sound; the complexity stays.
     pub(super) fn reset(&mut self) -> Result<(), Refused> {
         // SAFETY: the state is alive; this request takes no argument.
-        checked(unsafe { sys::opus_decoder_ctl(self.0.as_ptr(), sys::OPUS_RESET_STATE) }).map(drop)
+        checked(unsafe { sys::opus_decoder_ctl(self.state.as_ptr(), sys::OPUS_RESET_STATE) })
+            .map(drop)
     }
 }
 
@@ -371,9 +406,10 @@ mod tests {
         // SAFETY: returns a string that is compiled in.
         let version = unsafe { CStr::from_ptr(sys::opus_get_version_string()) };
         assert_eq!(version.to_str(), Ok("libopus 1.6.1"));
-        assert!(Encoder::new().unwrap().set(Setting::Dred(100)).is_ok());
+        let mut encoder = Encoder::new(Kind::Voice).unwrap();
+        assert!(encoder.set(Setting::Dred(100)).is_ok());
         assert!(Dred::new().is_ok());
-        let refused = Encoder::new().unwrap().set(Setting::Dred(1000));
+        let refused = encoder.set(Setting::Dred(1000));
         assert_eq!(refused.unwrap_err().to_string(), "invalid argument");
     }
 
@@ -392,7 +428,7 @@ mod tests {
     #[test]
     fn redundancy_that_was_never_read_makes_no_sound() {
         let dred = Dred::new().unwrap();
-        let mut decoder = Decoder::new(7).unwrap();
+        let mut decoder = Decoder::new(false, 7).unwrap();
         let mut out = [0.0; 960];
         assert!(decoder.decode(Source::Past(&dred, 960), &mut out).is_err());
     }

@@ -3,8 +3,11 @@ use std::f64::consts::TAU;
 use super::{
     super::{
         BLOCK_SAMPLES,
+        capture::{Capture, CaptureLoop, Voice},
+        reference::reference,
         ring::{RingReader, ring},
         testing::{Jitter, speech, worst_sine_snr_db},
+        voice::{Chain, VoiceConfig},
     },
     *,
 };
@@ -186,10 +189,12 @@ fn a_cut_is_not_heard_and_needs_a_pause() {
     let mut surplus = Surplus::new(true);
     let (loud, soft) = ([0.3; BLOCK_SAMPLES], [0.01; BLOCK_SAMPLES]);
     let loudly = (0..500)
-        .map(|_| surplus.cut_millis(12.0, &loud))
+        .map(|_| surplus.cut_millis(12.0, &loud, None))
         .sum::<f64>();
     assert_eq!(loudly, 0.0);
-    let softly: Vec<f64> = (0..5).map(|_| surplus.cut_millis(12.0, &soft)).collect();
+    let softly: Vec<f64> = (0..5)
+        .map(|_| surplus.cut_millis(12.0, &soft, None))
+        .collect();
     assert_eq!(softly, [4.0, 4.0, 2.0, 0.0, 0.0]);
 
     let (writer, mut reader) = ring(48_000);
@@ -239,4 +244,77 @@ fn when_we_were_late_the_gap_is_made_up_with_silence_and_the_margin_grows() {
         out.iter().all(|s| (s - 0.5).abs() < 0.01),
         "and sound is back"
     );
+}
+
+/// Left and right from a microphone's callback to a speaker's, through both loops, with nothing done to the voice or
+/// with something. What the speaker played, once it settled.
+fn round_trip(voice: VoiceConfig, rate_hz: u32) -> Vec<[f32; 2]> {
+    let (mut microphone, reader) = ring(rate_hz);
+    let (writer, mut speaker) = ring(rate_hz);
+    let mut capture = CaptureLoop::new(Some(Voice {
+        processor: Box::new(Chain::new(voice)),
+        reference: None,
+    }));
+    capture.set_device(Some(
+        Capture::new(reader, rate_hz, DriftController::new()).unwrap(),
+    ));
+    let (told, mut rendered) = reference();
+    let mut playout = PlayoutLoop::new(Some(told));
+    playout.set_device(Some(
+        Playout::new(writer, rate_hz, DriftController::new()).unwrap(),
+    ));
+    let frames = rate_hz as usize / 100;
+    let mut block = WideBlock::SILENCE;
+    let (mut played, mut buffer) = (Vec::new(), vec![0.0f32; 2 * frames]);
+    for n in 0..300usize {
+        let now = BLOCK_DURATION * n as u32;
+        let tone = |k: usize, hz: f32| {
+            let t = (n * frames + k) as f32 / rate_hz as f32;
+            (t * hz * std::f32::consts::TAU).sin() * 0.3
+        };
+        let said: Vec<f32> = (0..frames)
+            .flat_map(|k| [tone(k, 500.0), tone(k, 1500.0)])
+            .collect();
+        microphone.write_from_device(&said, 2, now, |sample| sample);
+        speaker.read_to_device(&mut buffer, 2, now, |sample| sample);
+        capture.next_wide(now, now, &mut block);
+        playout.play_wide(now, now, &block);
+        let mut heard = SILENCE;
+        let _told = rendered.read(now, &mut heard);
+        if n >= 200 {
+            played.extend(buffer.as_chunks().0);
+        }
+    }
+    assert!(rendered.stats().blocks > 250);
+    played
+}
+
+#[test]
+fn two_channels_go_from_a_microphone_to_a_speaker_unless_the_voice_is_processed() {
+    let energy = |frames: &[[f32; 2]], channel: usize, hz: f32, rate: f32| {
+        let (mut sine, mut cosine) = (0.0, 0.0);
+        for (n, frame) in frames.iter().enumerate() {
+            let (s, c) = (n as f32 * hz / rate * std::f32::consts::TAU).sin_cos();
+            sine += frame[channel] * s;
+            cosine += frame[channel] * c;
+        }
+        sine * sine + cosine * cosine
+    };
+    for rate in [44_100, 48_000] {
+        let played = round_trip(VoiceConfig::OFF, rate);
+        let of = |channel, hz| energy(&played, channel, hz, rate as f32);
+        let left = 10.0 * (of(0, 500.0) / of(1, 500.0)).log10();
+        let right = 10.0 * (of(1, 1500.0) / of(0, 1500.0)).log10();
+        assert!(
+            left > 35.0 && right > 35.0,
+            "{rate} Hz: {left:.1}, {right:.1} dB"
+        );
+        let gate = VoiceConfig {
+            high_pass: true,
+            ..VoiceConfig::OFF
+        };
+        let played = round_trip(gate, rate);
+        assert!(played.iter().all(|[left, right]| left == right));
+        assert!(energy(&played, 0, 500.0, rate as f32) > 100.0);
+    }
 }

@@ -168,6 +168,15 @@ impl VoiceProcessor for Chain {
         keep(&mut self.gate, config.voice_gate, Gate::new);
     }
 
+    fn is_off(&self) -> bool {
+        self.high_pass.is_none()
+            && self.echo.is_none()
+            && self.suppressor.is_none()
+            && self.clicks.is_none()
+            && self.gain.is_none()
+            && self.gate.is_none()
+    }
+
     fn stats(&self) -> VoiceStats {
         let stats = VoiceStats {
             blocks: self.blocks,

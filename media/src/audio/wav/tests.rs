@@ -229,3 +229,138 @@ fn a_recording_into_a_missing_folder_says_so() {
     let error = WavSink::create("/nonexistent/folder/out.wav").unwrap_err();
     assert!(error.to_string().contains("choose a folder that exists"));
 }
+
+/// Writes 16-bit samples of two channels.
+fn write_stereo(path: &Path, rate: u32, frames: impl Iterator<Item = [f32; 2]>) {
+    let spec = hound::WavSpec {
+        channels: 2,
+        sample_rate: rate,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(path, spec).unwrap();
+    for sample in frames.flatten() {
+        writer.write_sample((sample * 32_768.0) as i16).unwrap();
+    }
+    writer.finalize().unwrap();
+}
+
+#[test]
+fn two_channels_play_as_two_at_every_rate_and_stay_together() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("in.wav");
+    for rate in [16_000u32, 44_100, 48_000] {
+        let tone = |n: u32, hz: f32| 0.5 * (TAU * hz * n as f32 / rate as f32).sin();
+        write_stereo(
+            &path,
+            rate,
+            (0..rate).map(|n| [tone(n, 400.0), tone(n, 900.0)]),
+        );
+        let mut source = WavSource::open(&path, AtEnd::Stop).unwrap();
+        let mut block = WideBlock::SILENCE;
+        let mut frames = Vec::new();
+        while source.next_wide(&mut block) == SourceState::Playing {
+            assert!(block.is_stereo());
+            frames.extend(block.frames());
+        }
+        assert!(!block.is_stereo(), "what follows is silence");
+        assert_eq!(frames.len(), 48_000, "{rate} Hz");
+        for (n, [left, right]) in frames.iter().enumerate().take(46_500).skip(1500) {
+            let tone = |hz: f32| 0.5 * (TAU * hz * n as f32 / 48_000.0).sin();
+            let off = (left - tone(400.0)).abs().max((right - tone(900.0)).abs());
+            assert!(off < 0.04, "{rate} Hz, frame {n}: off by {off}");
+        }
+        // And the mix is what it always was.
+        let mix = read_all(&path).unwrap();
+        for (mix, [left, right]) in mix.iter().zip(&frames) {
+            assert!((mix - (left + right) * 0.5).abs() < 1e-5);
+        }
+    }
+}
+
+#[test]
+fn a_source_that_is_asked_now_for_one_channel_and_now_for_two_moves_on() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("in.wav");
+    write_stereo(&path, 48_000, (0..4800).map(|n| [n as f32 / 9600.0, 0.0]));
+    let mut source = WavSource::open(&path, AtEnd::Stop).unwrap();
+    let (mut block, mut wide) = (SILENCE, WideBlock::SILENCE);
+    for n in 0..5 {
+        assert_eq!(source.next_block(&mut block), SourceState::Playing);
+        assert_eq!(source.next_wide(&mut wide), SourceState::Playing);
+        let first = (n * 960) as f32 / 9600.0;
+        assert!((block[0] - first / 2.0).abs() < 1e-4);
+        let [left, right] = wide.frames().next().unwrap();
+        assert!((left - first - 0.05).abs() < 1e-4 && right.abs() < 1e-6);
+    }
+}
+
+#[test]
+fn a_recording_gets_two_channels_with_the_first_sound_that_has_them() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("out.wav");
+    let blocks_before = 250;
+    let mut sink = WavSink::create(&path).unwrap();
+    let before = |n: usize| WideBlock::mono(&[n as f32 / 1000.0; BLOCK_SAMPLES]);
+    for n in 0..blocks_before {
+        sink.write_wide(&before(n)).unwrap();
+    }
+    let stereo = WideBlock::stereo(&[0.5; BLOCK_SAMPLES], &[-0.25; BLOCK_SAMPLES]);
+    for _ in 0..150 {
+        sink.write_wide(&stereo).unwrap();
+    }
+    // What is on disk now is what a killed process leaves.
+    let left = dir.path().join("left.wav");
+    fs::copy(&path, &left).unwrap();
+    assert_eq!(
+        hound::WavReader::open(&left).unwrap().duration(),
+        350 * BLOCK_SAMPLES as u32
+    );
+    sink.write_block(&[0.125; BLOCK_SAMPLES]).unwrap();
+    sink.write_wide(&WideBlock::mono(&[0.125; BLOCK_SAMPLES]))
+        .unwrap();
+    drop(sink);
+    let mut reader = hound::WavReader::open(&path).unwrap();
+    assert_eq!(reader.spec().channels, 2);
+    assert_eq!(reader.duration(), 402 * BLOCK_SAMPLES as u32);
+    let samples: Vec<f32> = reader
+        .samples::<i16>()
+        .map(|sample| f32::from(sample.unwrap()) / 32_767.0)
+        .collect();
+    for (n, frame) in samples.chunks_exact(2).enumerate() {
+        let block = n / BLOCK_SAMPLES;
+        let expected = match block {
+            0..250 => [block as f32 / 1000.0; 2],
+            250..400 => [0.5, -0.25],
+            _last => [0.125; 2],
+        };
+        for (sample, expected) in frame.iter().zip(expected) {
+            assert!((sample - expected).abs() < 1e-4, "block {block}");
+        }
+    }
+    // And ours reads it.
+    assert_eq!(
+        WavSource::open(&path, AtEnd::Stop).unwrap().len_samples(),
+        402 * BLOCK_SAMPLES as u64
+    );
+}
+
+#[test]
+fn a_recording_that_cannot_be_changed_goes_on_with_the_mix() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("out.wav");
+    let mut sink = WavSink::create(&path).unwrap();
+    sink.write_block(&[0.5; BLOCK_SAMPLES]).unwrap();
+    sink.finish().unwrap();
+    // Somebody took it away: what was recorded goes on where it was.
+    let elsewhere = dir.path().join("elsewhere.wav");
+    fs::rename(&path, &elsewhere).unwrap();
+    let stereo = WideBlock::stereo(&[0.5; BLOCK_SAMPLES], &[0.0; BLOCK_SAMPLES]);
+    for _ in 0..10 {
+        sink.write_wide(&stereo).unwrap();
+    }
+    drop(sink);
+    let samples = read_all(&elsewhere).unwrap();
+    assert_eq!(samples.len(), 11 * BLOCK_SAMPLES);
+    assert!((samples[5000] - 0.25).abs() < 1e-4);
+}
