@@ -131,7 +131,7 @@ pub struct Settings {
     pub voice_gate: bool,
     /// Begins calls with the microphone muted: `ahoy ctl ptt-down` and `ptt-up` let it be heard.
     pub push_to_talk: bool,
-    /// Sends the microphone's sound as it is, whatever else is set: for music.
+    /// Sends sound as it is, in two channels where there are two, whatever else is set: for music.
     pub music: bool,
     /// The microphone, and no other, by the id that `ahoy doctor --json` tells; else the system's default.
     #[serde(skip_serializing_if = "Option::is_none")]

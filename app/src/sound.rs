@@ -65,7 +65,7 @@ pub enum SoundSwitch {
     VoiceGate,
     /// Calls begin with the microphone muted.
     PushToTalk,
-    /// Sends the microphone's sound as it is, whatever else is set.
+    /// Sends sound as it is, in two channels where there are two, whatever else is set.
     Music,
 }
 

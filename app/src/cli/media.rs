@@ -26,7 +26,7 @@ pub struct MediaFlags {
     /// What TCP connections to supernodes go through: http://user:password@host:port, socks5://host:port or none.
     #[arg(long, value_name = "URL")]
     pub proxy: Option<ProxyChoice>,
-    /// Bits per second of sound to send, such as 32k.
+    /// Bits per second of sound to send, such as 32k; if not said, 32k for a voice and 128k for music.
     #[arg(long, value_name = "BPS", value_parser = values::audio_bitrate)]
     pub bitrate: Option<u32>,
     /// Milliseconds of sound in a packet: 10, 20, 40 or 60.
@@ -43,7 +43,8 @@ pub struct MediaFlags {
     pub voice: VoiceFlags,
 }
 
-/// What is done to the microphone's sound; what is not said here the settings say. Files are sent as they are.
+/// What is done to the microphone's sound; what is not said here the settings say. Files are sent as they are, in one
+/// channel unless they are music.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Args)]
 pub struct VoiceFlags {
     /// Leave in what the microphone hears of the loudspeaker.
@@ -67,7 +68,7 @@ pub struct VoiceFlags {
     /// Begin with the microphone muted: `ahoy ctl ptt-down` and `ptt-up` let it be heard.
     #[arg(long)]
     pub push_to_talk: bool,
-    /// Send the microphone's sound as it is, whatever else is said.
+    /// Send sound as it is, in two channels where there are two, whatever else is said.
     #[arg(long)]
     pub music: bool,
 }

@@ -272,7 +272,7 @@ pub const SWITCHES: [(&str, &[SwitchLine]); 2] = [
             switch(
                 SoundSwitch::Music,
                 "Music mode",
-                "Sends the sound as it is; what is above does nothing.",
+                "Sends sound as it is, in stereo; what is above does nothing.",
                 false,
             ),
         ],
