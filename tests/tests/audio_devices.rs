@@ -30,13 +30,16 @@ use std::{
 
 use ahoy_media::audio::{
     BLOCK_SAMPLES, Block, SAMPLE_RATE_HZ, SILENCE, align,
+    capture::Voice,
     device::{
         AudioSystem, DeviceChoice, DeviceError, DeviceEvent, Direction, Microphone, Opening,
         Speaker, list,
     },
     priority::ThreadPriority,
     source::{AudioSource, SourceState},
+    voice::{Chain, VoiceConfig},
     wav::{AtEnd, WavSource, read_all},
+    wide::WideBlock,
 };
 use ahoy_tests::sound_server::{Process, Sound, SoundServer, missing_tools, recorded, wait_until};
 use tempfile::TempDir;
@@ -560,6 +563,124 @@ fn inner_both_ways() {
         assert!(alignment.found_fraction() > 0.3, "{who}");
         assert!(best > 0.95, "{who}");
     }
+}
+
+#[test]
+fn two_channels_come_from_a_microphone_and_go_to_a_speaker_as_two() {
+    with_server("inner_two_channels");
+}
+
+/// A tone on the left and another on the right, from the sample of this number on.
+fn two_tones(from: usize) -> impl Iterator<Item = [f32; 2]> {
+    (from..).map(|n| {
+        let at = n as f64 / f64::from(SAMPLE_RATE_HZ);
+        TONES_HZ.map(|hz| (0.3 * (TAU * hz * at).sin()) as f32)
+    })
+}
+
+/// How much louder each of the two tones is on its own side, in decibels, in windows of 20 ms that are loud.
+fn separation_db(frames: &[[f32; 2]]) -> f64 {
+    let mut powers = [[1e-12; 2]; 2];
+    let mut loud = 0;
+    for window in frames.chunks_exact(960) {
+        if window
+            .iter()
+            .any(|[left, right]| left.abs().max(right.abs()) < 1e-4)
+        {
+            continue;
+        }
+        loud += 1;
+        for (powers, hz) in powers.iter_mut().zip(TONES_HZ) {
+            for (channel, power) in powers.iter_mut().enumerate() {
+                let (mut sine, mut cosine) = (0.0, 0.0);
+                for (n, frame) in window.iter().enumerate() {
+                    let (s, c) = (TAU * hz * n as f64 / 48_000.0).sin_cos();
+                    sine += f64::from(frame[channel]) * s;
+                    cosine += f64::from(frame[channel]) * c;
+                }
+                *power += sine * sine + cosine * cosine;
+            }
+        }
+    }
+    assert!(loud > 20, "{loud} windows of {}", frames.len() / 960);
+    let [[left, leaked_right], [leaked_left, right]] = powers;
+    10.0 * f64::min(left / leaked_right, right / leaked_left).log10()
+}
+
+#[test]
+#[ignore = "run by two_channels_come_from_a_microphone_and_go_to_a_speaker_as_two"]
+fn inner_two_channels() {
+    let Some(server) = server() else { return };
+    let _held = hold(&server, "mouth_a.monitor");
+    let _mic = server.load(MIC_A);
+    let file = server_folder().join("music");
+    let music: Vec<u8> = two_tones(0)
+        .take(20 * SAMPLE_RATE_HZ as usize)
+        .flatten()
+        .flat_map(f32::to_le_bytes)
+        .collect();
+    fs::write(&file, music).unwrap();
+    let mut play = server.tool("paplay");
+    play.arg("--device=mouth_a").arg(&file).args([
+        "--raw",
+        "--format=float32le",
+        "--channels=2",
+        "--rate=48000",
+    ]);
+    let _said = Process::start(&mut play);
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let voice = |config| Voice {
+        processor: Box::new(Chain::new(config)),
+        reference: None,
+    };
+    let microphone = Microphone::open_with_voice(
+        AudioSystem::Best,
+        chosen("mic_a"),
+        Some(voice(VoiceConfig::OFF)),
+        {
+            let heard = Arc::clone(&heard);
+            move |block: &WideBlock| heard.lock().unwrap().extend(block.frames())
+        },
+        |event| eprintln!("microphone: {event:?}"),
+    )
+    .unwrap();
+    let played = server_folder().join("played");
+    let recording = server.record("spk_a.monitor", 2, &played);
+    let pulled = Arc::new(AtomicU64::new(0));
+    let speaker = Speaker::open_with_reference(
+        AudioSystem::Best,
+        chosen("spk_a"),
+        None,
+        {
+            let pulled = Arc::clone(&pulled);
+            move |block: &mut WideBlock| {
+                let n = pulled.fetch_add(1, Ordering::Relaxed) as usize;
+                block.set_frames(two_tones(n * BLOCK_SAMPLES));
+            }
+        },
+        |event| eprintln!("speaker: {event:?}"),
+    )
+    .unwrap();
+    wait_until("five seconds of sound", Duration::from_secs(30), || {
+        pulled.load(Ordering::Relaxed) >= 500
+    });
+    // While something is done to the voice there is one channel.
+    microphone.configure_voice(VoiceConfig {
+        high_pass: true,
+        ..VoiceConfig::OFF
+    });
+    let before = heard.lock().unwrap().len();
+    wait_until("another two", Duration::from_secs(30), || {
+        heard.lock().unwrap().len() >= before + 2 * SAMPLE_RATE_HZ as usize
+    });
+    drop((speaker, microphone, recording));
+    let heard = heard.lock().unwrap().clone();
+    let played: Vec<[f32; 2]> = recorded(&played).as_chunks().0.to_vec();
+    let [heard_db, played_db] = [&heard[..before], &played[..]].map(separation_db);
+    eprintln!("microphone {heard_db:.1} dB, speaker {played_db:.1} dB");
+    assert!(heard_db > 25.0 && played_db > 25.0);
+    let one = &heard[heard.len() - SAMPLE_RATE_HZ as usize..];
+    assert!(one.iter().all(|[left, right]| left == right));
 }
 
 #[test]
