@@ -3,8 +3,7 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "a test may panic and speak, and so may its helpers"
+    reason = "a test may panic, and so may its helpers"
 )]
 
 use std::{f64::consts::TAU, path::Path};
