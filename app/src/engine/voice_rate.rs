@@ -28,6 +28,8 @@ pub(super) struct VoiceRate {
     chosen: EncoderConfig,
     /// What is sent on the wire now.
     now: Bitrate,
+    /// What the path was last found to carry, where that was less than what was chosen then.
+    known: Option<Bitrate>,
     room_since: Option<Instant>,
 }
 
@@ -37,6 +39,7 @@ impl VoiceRate {
         Self {
             chosen,
             now: on_wire(chosen.bitrate, chosen.frame),
+            known: None,
             room_since: None,
         }
     }
@@ -44,10 +47,9 @@ impl VoiceRate {
     /// The person chose other settings. What is known of the path holds on; where it set no limit, nothing is known of
     /// it yet.
     pub(super) fn choose(&mut self, chosen: EncoderConfig) -> (Bitrate, FrameDuration) {
-        let was_free = self.now == on_wire(self.chosen.bitrate, self.chosen.frame);
         let most = on_wire(chosen.bitrate, chosen.frame);
         self.chosen = chosen;
-        self.take(if was_free { most } else { self.now.min(most) })
+        self.take(self.known.map_or(most, |known| known.min(most)))
     }
 
     /// Other bitrate and frames, when `capacity_bps` on the wire calls for them.
@@ -62,6 +64,7 @@ impl VoiceRate {
         let (is, may) = (f64::from(self.now.bps()), f64::from(room.bps()));
         if may < is * (1.0 - LEAST_CHANGE) {
             self.room_since = None;
+            self.known = Some(room);
             return Some(self.take(room));
         }
         let worth_it = may > is * (1.0 + LEAST_CHANGE) || room == most && self.now != most;
@@ -80,7 +83,9 @@ impl VoiceRate {
             reason = "saturates, and is positive"
         )]
         let step = Bitrate((is * RAISE_STEP) as u32);
-        Some(self.take(room.min(step)))
+        let room = room.min(step);
+        self.known = (room < most).then_some(room);
+        Some(self.take(room))
     }
 
     fn take(&mut self, room: Bitrate) -> (Bitrate, FrameDuration) {

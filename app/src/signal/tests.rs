@@ -198,7 +198,7 @@ fn golden(signal: Signal) -> String {
 fn the_bytes_of_every_signal_stay_as_they_are() {
     assert_eq!(golden(Signal::Ringing), "0101 ");
     let accept = Signal::Accept(MediaCapabilities::default());
-    assert_eq!(golden(accept), "0102 0101080001f4000f000701");
+    assert_eq!(golden(accept), "0102 0101080001f4000f000702");
     assert_eq!(golden(Signal::Decline(DeclineReason::Person)), "0103 00");
     assert_eq!(
         golden(Signal::Decline(DeclineReason::Incompatible)),
@@ -243,7 +243,7 @@ fn the_bytes_of_offer_and_follow_up_stay_as_they_are() {
     };
     assert_eq!(
         hex(&offer.encode()),
-        "010101080001f4000f000701034576610\
+        "010101080001f4000f000702034576610\
          1aa"
     );
     let follow_up = FollowUp {
@@ -256,7 +256,7 @@ fn the_bytes_of_offer_and_follow_up_stay_as_they_are() {
 #[test]
 fn what_later_versions_add_is_skipped_and_other_versions_are_not_read() {
     // A second kind of media, and one more byte in the first.
-    let bytes = [2, 9, 1, 77, 1, 9, 0, 1, 0xf4, 0, 0xf, 0, 7, 1, 55];
+    let bytes = [2, 9, 1, 77, 1, 9, 0, 1, 0xf4, 0, 0xf, 0, 7, 2, 55];
     let mut reader = Reader::new(&bytes);
     let media = MediaCapabilities::decode(&mut reader).unwrap();
     assert_eq!(media, MediaCapabilities::default());
