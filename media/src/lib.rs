@@ -5,6 +5,7 @@
 //! network's packets go into a [`pipeline::recv::RecvPipeline`], and the speaker pulls one block from it every
 //! 10 ms. Between the two stands [`audio::neteq`], which hides jitter and loss.
 //! What the sender does so that loss can be repaired is decided in [`loss`].
+//! Pictures are [`video`].
 //!
 //! Nothing here owns a clock, a thread or a socket: time is an argument.
 
@@ -14,3 +15,4 @@ pub mod packet;
 pub mod pipeline;
 pub mod rate;
 pub mod time;
+pub mod video;

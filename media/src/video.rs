@@ -1,0 +1,15 @@
+//! Pictures: where they come from, what becomes of them on the way, where they go.
+//!
+//! A picture travels as a [`frame::Frame`]: I420, 8 bits, with the time at which it was taken. Codecs stand behind
+//! [`codec::VideoEncoder`] and [`codec::VideoDecoder`], and are compiled with the feature `video`; everything else here
+//! needs none.
+
+#[cfg(feature = "video")]
+pub mod av1;
+pub mod codec;
+pub mod frame;
+#[cfg(feature = "video")]
+pub mod h264;
+pub mod pattern;
+pub mod quality;
+pub mod y4m;
