@@ -10,6 +10,7 @@ pub mod codec;
 pub mod frame;
 #[cfg(feature = "video")]
 pub mod h264;
+pub mod packet;
 pub mod pattern;
 pub mod quality;
 pub mod y4m;

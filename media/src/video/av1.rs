@@ -116,6 +116,10 @@ pub struct Av1Encoder {
     config: VideoConfig,
     /// Place in the cycle of layers of the next picture.
     position: usize,
+    /// Pictures that came out.
+    count: u64,
+    /// Which of these each slot keeps.
+    kept: [u64; 8],
     last: Option<Duration>,
     ticks: i64,
     needs_key: bool,
@@ -134,10 +138,31 @@ impl Av1Encoder {
             encoder,
             config,
             position: 0,
+            count: 0,
+            kept: [0; 8],
             last: None,
             ticks: 0,
             needs_key: true,
         })
+    }
+}
+
+impl Av1Encoder {
+    /// How many pictures ago those were that this one refers to. With one layer libaom refers to what it likes, none of
+    /// which can be missing if the last is not.
+    fn needs(&self, references: References, is_key: bool) -> [u8; 2] {
+        if is_key {
+            return [0; 2];
+        }
+        if self.config.temporal_layers == 1 {
+            return [1, 0];
+        }
+        let mut needs = [0; 2];
+        for (need, slot) in needs.iter_mut().zip(references.from) {
+            let kept = self.kept.get(usize::from(*slot)).copied().unwrap_or(0);
+            *need = u8::try_from(self.count.saturating_sub(kept)).unwrap_or(u8::MAX);
+        }
+        needs
     }
 }
 
@@ -307,10 +332,18 @@ impl VideoEncoder for Av1Encoder {
         // A picture that was left out leaves its place to the next.
         self.position = (self.position + 1) % cycle.len();
         self.needs_key = false;
+        let needs = self.needs(references, packet.is_key);
+        for slot in references.into {
+            if let Some(kept) = self.kept.get_mut(usize::from(*slot)) {
+                *kept = self.count;
+            }
+        }
+        self.count += 1;
         Ok(Some(EncodedFrame {
             bytes: packet.bytes,
             is_key: packet.is_key,
             temporal_layer: references.temporal_layer,
+            needs,
             taken: frame.taken,
         }))
     }

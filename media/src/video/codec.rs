@@ -63,6 +63,8 @@ pub struct EncodedFrame {
     pub is_key: bool,
     /// 0 for the base.
     pub temporal_layer: u8,
+    /// How many encoded pictures ago those were that it refers to, 0 for none; these need others in turn.
+    pub needs: [u8; 2],
     /// When the picture was taken.
     pub taken: Duration,
 }

@@ -167,6 +167,7 @@ impl VideoEncoder for H264Encoder {
             bytes: stream.to_vec(),
             is_key,
             temporal_layer: 0,
+            needs: if is_key { [0; 2] } else { [1, 0] },
             taken: frame.taken,
         }))
     }

@@ -221,6 +221,31 @@ fn layers_above_the_base_can_be_left_out() {
     }
 }
 
+#[test]
+fn each_picture_tells_what_it_needs() {
+    let needs: Vec<_> = layered(3).iter().map(|(_, frame)| frame.needs).collect();
+    assert_eq!(
+        needs[..9],
+        [
+            [0, 0],
+            [1, 0],
+            [2, 0],
+            [1, 3],
+            [4, 0],
+            [1, 0],
+            [2, 0],
+            [1, 3],
+            [4, 0]
+        ]
+    );
+    for codec in CODECS {
+        let mut encoder = encoder(codec, config());
+        let encoded = encode(&mut *encoder, pictures(config().size, 30).take(5));
+        let needs: Vec<_> = encoded.iter().map(|(_, frame)| frame.needs).collect();
+        assert_eq!(needs, [[0, 0], [1, 0], [1, 0], [1, 0], [1, 0]], "{codec:?}");
+    }
+}
+
 /// The middle layer of three is kept by the encoder and used, or it would be of no help to the layer above it.
 #[test]
 fn the_third_layer_misses_the_second() {
