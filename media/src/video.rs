@@ -13,4 +13,5 @@ pub mod h264;
 pub mod packet;
 pub mod pattern;
 pub mod quality;
+pub mod retransmit;
 pub mod y4m;
