@@ -8,6 +8,7 @@
 pub mod av1;
 pub mod codec;
 pub mod frame;
+pub mod frame_buffer;
 #[cfg(feature = "video")]
 pub mod h264;
 pub mod packet;
