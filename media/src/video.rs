@@ -7,6 +7,7 @@
 #[cfg(feature = "video")]
 pub mod av1;
 pub mod codec;
+pub mod feedback;
 pub mod frame;
 pub mod frame_buffer;
 #[cfg(feature = "video")]
@@ -14,5 +15,14 @@ pub mod h264;
 pub mod packet;
 pub mod pattern;
 pub mod quality;
+pub mod recv;
+pub mod reference;
 pub mod retransmit;
+pub mod scale;
+pub mod send;
+pub mod sink;
+pub mod source;
+#[cfg(feature = "video")]
+pub mod stage;
+pub mod worker;
 pub mod y4m;

@@ -102,6 +102,28 @@ pub struct FrameBufferCounters {
     pub key_requests: u64,
 }
 
+impl FrameBufferCounters {
+    /// What two buffers saw, one after the other.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            packets: self.packets + other.packets,
+            duplicates: self.duplicates + other.duplicates,
+            late: self.late + other.late,
+            malformed: self.malformed + other.malformed,
+            recovered: self.recovered + other.recovered,
+            requested: self.requested + other.requested,
+            frames: self.frames + other.frames,
+            decodable: self.decodable + other.decodable,
+            dropped_incomplete: self.dropped_incomplete + other.dropped_incomplete,
+            dropped_undecodable: self.dropped_undecodable + other.dropped_undecodable,
+            dropped_full: self.dropped_full + other.dropped_full,
+            dropped_malformed: self.dropped_malformed + other.dropped_malformed,
+            key_requests: self.key_requests + other.key_requests,
+        }
+    }
+}
+
 /// A frame that can be decoded now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceivedFrame {

@@ -194,7 +194,7 @@ pub struct OutgoingPacket {
 /// The RTP timestamp of a time on the clock that pictures are timed by.
 #[must_use]
 pub fn timestamp(taken: Duration) -> RtpTimestamp {
-    let ticks = taken.as_nanos() * u128::from(CLOCK_HZ) / 1_000_000_000;
+    let ticks = (taken.as_nanos() * u128::from(CLOCK_HZ) + 500_000_000) / 1_000_000_000;
     #[expect(clippy::cast_possible_truncation, reason = "it wraps on the wire")]
     RtpTimestamp(ticks as u32)
 }

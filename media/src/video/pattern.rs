@@ -115,6 +115,11 @@ impl TestPattern {
         Self { size, number: 0 }
     }
 
+    /// The next picture is the one of this number.
+    pub fn set_number(&mut self, number: u16) {
+        self.number = number;
+    }
+
     /// The next picture, taken at `taken`: a gradient that drifts, a disc that goes round, and the number.
     pub fn next_frame(&mut self, taken: Duration) -> Frame {
         let mut frame = Frame::black(self.size, taken);

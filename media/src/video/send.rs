@@ -1,0 +1,538 @@
+//! The sender's way of pictures: encoded frames in, packets out, and what the receiver asks for.
+//!
+//! Nothing here encodes: that takes long, and is done elsewhere. For each picture that is taken, ask
+//! [`VideoSend::plan`]; encode as it says; give what came out to [`VideoSend::push`], and send the packets. What the
+//! receiver says goes to [`VideoSend::handle_feedback`], whose packets are sent too.
+//!
+//! **The queue.** What is sent waits in the connection, which paces it. How much waits there follows from what was
+//! given out and from the pace; above [`VideoSendConfig::max_backlog`] pictures are left out before they are encoded,
+//! so that an encoder that overshoots makes a picture late and not all that come after it.
+
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+use std::time::{Duration, Instant};
+
+use super::{
+    codec::{EncodedFrame, VideoCodec, VideoConfig},
+    feedback::Feedback,
+    packet::{Packetizer, VideoPacket},
+    retransmit::{SentPackets, SentPacketsConfig},
+};
+use crate::rate::Bitrate;
+
+/// With less than this on the wire, no pictures are sent: they would be none, and all is the voice's.
+pub const MIN_RATE: Bitrate = Bitrate::kbps(40);
+
+/// No codec is asked for less.
+const MIN_CODEC_RATE: Bitrate = Bitrate::kbps(30);
+
+/// A change of the bitrate that is smaller than this is none, in percent: encoders take a while to follow.
+const LEAST_CHANGE_PERCENT: u64 = 4;
+
+/// Bytes of a packet's payload that are not the codec's: RTP and the descriptor.
+const HEADER_BYTES: usize = crate::packet::rtp::HEADER_BYTES + super::packet::DESCRIPTOR_BYTES;
+
+/// The last packet of a picture is half full, on average.
+const WASTED_PACKETS_PER_FRAME: f64 = 0.5;
+
+/// What was sent again lately is counted over so long.
+const REPAIR_WINDOW: Duration = Duration::from_secs(1);
+
+/// At most so much of the rate goes to what is sent again, in percent; the encoder gets the rest.
+const MAX_REPAIR_PERCENT: u64 = 50;
+
+/// How to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VideoSendConfig {
+    /// How the pictures are encoded.
+    pub codec: VideoCodec,
+    /// Random.
+    pub ssrc: u32,
+    /// Random.
+    pub first_sequence: u16,
+    /// Send packets again that are asked for.
+    pub retransmission: bool,
+    /// Which ones are kept for that.
+    pub sent: SentPacketsConfig,
+    /// What the network puts around each packet, in bytes.
+    pub overhead_bytes: usize,
+    /// Pictures are left out when what waits to be sent takes longer than this.
+    pub max_backlog: Duration,
+    /// A picture of the base is worth sending for this long.
+    pub base_expiry: Duration,
+    /// Any other.
+    pub rest_expiry: Duration,
+}
+
+impl VideoSendConfig {
+    /// As usual.
+    #[must_use]
+    pub fn new(codec: VideoCodec, ssrc: u32, first_sequence: u16) -> Self {
+        Self {
+            codec,
+            ssrc,
+            first_sequence,
+            retransmission: true,
+            sent: SentPacketsConfig::default(),
+            overhead_bytes: 64,
+            max_backlog: Duration::from_millis(120),
+            base_expiry: Duration::from_millis(1500),
+            rest_expiry: Duration::from_millis(400),
+        }
+    }
+}
+
+/// How much depends on a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Other pictures are built on this one.
+    Base,
+    /// Left out, it is missed by few or none.
+    Rest,
+}
+
+/// A packet for the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VideoOut {
+    /// All of it.
+    pub bytes: Vec<u8>,
+    /// What it is worth.
+    pub class: Class,
+    /// Until when.
+    pub expires: Instant,
+}
+
+/// What to do with a picture that is taken now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plan {
+    /// Nothing.
+    Skip,
+    /// Encode it so, as a key frame if `key`.
+    Encode {
+        /// Size, rate and so on.
+        config: VideoConfig,
+        /// It must be one.
+        key: bool,
+    },
+}
+
+/// What was done since the beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct VideoSendStats {
+    /// Pictures that were taken.
+    pub taken: u64,
+    /// Of these, those left out because too much waited, or because the rate is too low for any.
+    pub skipped: u64,
+    /// Those that the encoder left out, or was not free for.
+    pub dropped: u64,
+    /// Frames sent.
+    pub frames: u64,
+    /// Of these, key frames.
+    pub key_frames: u64,
+    /// Packets, each once.
+    pub packets: u64,
+    /// What the codec made, in bytes.
+    pub codec_bytes: u64,
+    /// Packets sent again.
+    pub resent: u64,
+    /// Key frames that were asked for.
+    pub key_requests: u64,
+    /// Requests that could not be read.
+    pub malformed: u64,
+    /// Bits per second that the codec is asked for now.
+    pub bitrate_bps: u32,
+}
+
+/// Bits that wait, and leave at a pace.
+#[derive(Debug, Clone, Copy)]
+struct Backlog {
+    bits: f64,
+    at: Option<Instant>,
+}
+
+impl Backlog {
+    fn drain(&mut self, now: Instant, pace: Bitrate) {
+        let elapsed = self
+            .at
+            .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        self.at = Some(now);
+        self.bits = (self.bits - elapsed.as_secs_f64() * f64::from(pace.bps())).max(0.0);
+    }
+}
+
+/// Sends one stream of pictures.
+#[derive(Debug)]
+pub struct VideoSend {
+    config: VideoSendConfig,
+    video: VideoConfig,
+    packetizer: Packetizer,
+    sent: SentPackets,
+    round_trip: Duration,
+    /// What pictures may take of the wire in the long run.
+    rate: Bitrate,
+    /// And now.
+    pace: Bitrate,
+    backlog: Backlog,
+    /// What was sent again, in bits per second.
+    repair: Backlog,
+    needs_key: bool,
+    last_key: Option<Instant>,
+    is_paused: bool,
+    stats: VideoSendStats,
+}
+
+impl VideoSend {
+    /// For pictures as `video` says, whose bitrate is what the wire may carry until [`Self::set_rate`] says otherwise.
+    #[must_use]
+    pub fn new(config: VideoSendConfig, video: VideoConfig) -> Self {
+        Self {
+            packetizer: Packetizer::new(config.codec, config.ssrc, config.first_sequence),
+            sent: SentPackets::new(config.sent),
+            round_trip: Duration::from_millis(100),
+            rate: video.bitrate,
+            pace: video.bitrate,
+            backlog: Backlog {
+                bits: 0.0,
+                at: None,
+            },
+            repair: Backlog {
+                bits: 0.0,
+                at: None,
+            },
+            needs_key: true,
+            last_key: None,
+            is_paused: false,
+            config,
+            video,
+            stats: VideoSendStats::default(),
+        }
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn stats(&self) -> VideoSendStats {
+        VideoSendStats {
+            bitrate_bps: self.video.bitrate.bps(),
+            ..self.stats
+        }
+    }
+
+    /// Pictures may take `rate` of the wire in the long run, headers and all, and `pace` for now.
+    pub fn set_rate(&mut self, now: Instant, rate: Bitrate, pace: Bitrate) {
+        self.backlog.drain(now, self.pace);
+        self.rate = rate;
+        self.pace = pace;
+    }
+
+    /// Says how long an answer takes; 100 ms until then.
+    pub fn set_round_trip(&mut self, round_trip: Duration) {
+        self.round_trip = round_trip;
+    }
+
+    /// Sends no pictures, or pictures again.
+    pub fn set_paused(&mut self, is_paused: bool) {
+        self.needs_key |= self.is_paused && !is_paused;
+        self.is_paused = is_paused;
+    }
+
+    /// What is left for the codec after headers and what is sent again.
+    fn codec_rate(&self) -> Bitrate {
+        let wire = f64::from(self.rate.bps());
+        let repair = (self.repair.bits / REPAIR_WINDOW.as_secs_f64())
+            .min(wire * MAX_REPAIR_PERCENT as f64 / 100.0);
+        let around = (HEADER_BYTES + self.config.overhead_bytes) as f64 * 8.0;
+        let full = (crate::packet::rtp::MAX_PACKET_BYTES + self.config.overhead_bytes) as f64 * 8.0;
+        let left = wire - repair;
+        let packets = left / full + WASTED_PACKETS_PER_FRAME * f64::from(self.video.fps);
+        let codec = (left - packets * around).max(f64::from(MIN_CODEC_RATE.bps()));
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "saturates, and is positive"
+        )]
+        Bitrate(codec as u32)
+    }
+
+    /// What to do with a picture that is taken now.
+    pub fn plan(&mut self, now: Instant) -> Plan {
+        self.stats.taken += 1;
+        self.backlog.drain(now, self.pace);
+        self.repair.drain(now, Bitrate(self.repair_drain()));
+        let waits = self.backlog.bits / f64::from(self.pace.bps().max(1));
+        if self.is_paused || self.rate < MIN_RATE || waits > self.config.max_backlog.as_secs_f64() {
+            self.stats.skipped += 1;
+            return Plan::Skip;
+        }
+        let wanted = self.codec_rate();
+        let (new, old) = (u64::from(wanted.bps()), u64::from(self.video.bitrate.bps()));
+        if new.abs_diff(old) * 100 > old * LEAST_CHANGE_PERCENT {
+            self.video.bitrate = wanted;
+        }
+        Plan::Encode {
+            config: self.video,
+            key: self.needs_key,
+        }
+    }
+
+    /// The window of what was sent again forgets so much per second.
+    fn repair_drain(&self) -> u32 {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "saturates, and is positive"
+        )]
+        {
+            (self.repair.bits / REPAIR_WINDOW.as_secs_f64()) as u32
+        }
+    }
+
+    /// Takes what became of a picture, and gives out its packets in order. `None`: the encoder left it out.
+    pub fn push(&mut self, now: Instant, encoded: Option<&EncodedFrame>) -> Vec<VideoOut> {
+        let Some(frame) = encoded else {
+            self.stats.dropped += 1;
+            return Vec::new();
+        };
+        let packets = match self.packetizer.packetize(frame) {
+            Ok(packets) => packets,
+            Err(error) => {
+                tracing::warn!(%error, "a picture is not sent");
+                self.stats.dropped += 1;
+                self.needs_key = true;
+                return Vec::new();
+            }
+        };
+        if frame.is_key {
+            self.needs_key = false;
+            self.last_key = Some(now);
+            self.stats.key_frames += 1;
+        }
+        self.stats.frames += 1;
+        self.stats.codec_bytes += frame.bytes.len() as u64;
+        self.backlog.drain(now, self.pace);
+        let class = class_of(frame.temporal_layer);
+        let mut out = Vec::with_capacity(packets.len());
+        for packet in packets {
+            self.stats.packets += 1;
+            if self.config.retransmission {
+                self.sent.insert(now, packet.clone());
+            }
+            out.push(self.out(now, packet.bytes, class));
+        }
+        out
+    }
+
+    fn out(&mut self, now: Instant, bytes: Vec<u8>, class: Class) -> VideoOut {
+        self.backlog.bits += ((bytes.len() + self.config.overhead_bytes) * 8) as f64;
+        let worth = match class {
+            Class::Base => self.config.base_expiry,
+            Class::Rest => self.config.rest_expiry,
+        };
+        VideoOut {
+            bytes,
+            class,
+            expires: now + worth,
+        }
+    }
+
+    /// Takes a message of the receiver, and gives out packets to send again.
+    pub fn handle_feedback(&mut self, now: Instant, bytes: &[u8]) -> Vec<VideoOut> {
+        let feedback = match Feedback::decode(bytes) {
+            Ok(feedback) => feedback,
+            Err(error) => {
+                tracing::trace!(%error, "a request is dropped");
+                self.stats.malformed += 1;
+                return Vec::new();
+            }
+        };
+        if feedback.key_frame {
+            self.stats.key_requests += 1;
+            // It left before the last one can have arrived.
+            let is_answered = self.last_key.is_some_and(|at| now < at + self.round_trip);
+            self.needs_key |= !is_answered;
+        }
+        if !self.config.retransmission {
+            return Vec::new();
+        }
+        self.backlog.drain(now, self.pace);
+        self.repair.drain(now, Bitrate(self.repair_drain()));
+        let answers = self.sent.answer(now, self.round_trip, feedback.missing);
+        let mut out = Vec::with_capacity(answers.len());
+        for packet in answers {
+            self.stats.resent += 1;
+            let class = VideoPacket::parse(&packet.bytes).map_or(Class::Rest, |packet| {
+                class_of(packet.descriptor.temporal_layer)
+            });
+            self.repair.bits += ((packet.bytes.len() + self.config.overhead_bytes) * 8) as f64;
+            out.push(self.out(now, packet.bytes, class));
+        }
+        out
+    }
+}
+
+fn class_of(temporal_layer: u8) -> Class {
+    if temporal_layer == 0 {
+        Class::Base
+    } else {
+        Class::Rest
+    }
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test may panic, and its numbers wrap"
+)]
+mod tests {
+    use super::*;
+    use crate::video::{codec::Content, frame::Size, packet::CLOCK_HZ};
+
+    fn video() -> VideoConfig {
+        VideoConfig {
+            size: Size::new(640, 360).unwrap(),
+            fps: 30,
+            bitrate: Bitrate::kbps(500),
+            content: Content::Motion,
+            temporal_layers: 3,
+            threads: 1,
+            effort: 1,
+        }
+    }
+
+    fn start() -> Instant {
+        #[expect(clippy::disallowed_methods, reason = "a test's clock starts somewhere")]
+        Instant::now()
+    }
+
+    fn frame(number: u64, bytes: usize, is_key: bool, temporal_layer: u8) -> EncodedFrame {
+        let mut unit = vec![0, 0, 0, 1, 0x41];
+        unit.extend((0..bytes).map(|n| (n as u8).max(1)));
+        EncodedFrame {
+            bytes: unit,
+            is_key,
+            temporal_layer,
+            needs: if is_key { [0; 2] } else { [1, 0] },
+            taken: Duration::from_secs(number) / 30,
+        }
+    }
+
+    fn send() -> VideoSend {
+        VideoSend::new(VideoSendConfig::new(VideoCodec::H264, 7, 65_530), video())
+    }
+
+    fn is_key(plan: Plan) -> bool {
+        match plan {
+            Plan::Skip => panic!("skipped"),
+            Plan::Encode { key, .. } => key,
+        }
+    }
+
+    #[test]
+    fn the_base_is_worth_more_and_longer_and_all_can_be_asked_for_again() {
+        let mut send = send();
+        let now = start();
+        assert!(is_key(send.plan(now)));
+        let key = send.push(now, Some(&frame(0, 3000, true, 0)));
+        assert_eq!(key.len(), 3);
+        assert!(key.iter().all(|packet| packet.class == Class::Base));
+        let rest = send.push(now, Some(&frame(1, 100, false, 2)));
+        assert_eq!(rest[0].class, Class::Rest);
+        assert!(rest[0].expires < key[0].expires);
+        let packet = VideoPacket::parse(&rest[0].bytes).unwrap();
+        assert_eq!(packet.header.timestamp.0, CLOCK_HZ / 30);
+        let feedback = Feedback {
+            missing: vec![65_531, 65_533, 90],
+            key_frame: false,
+        };
+        let again = send.handle_feedback(now, &feedback.encode()[0]);
+        assert_eq!(again.len(), 2);
+        assert_eq!(
+            (&again[0].bytes, again[0].class),
+            (&key[1].bytes, Class::Base)
+        );
+        assert_eq!(
+            (&again[1].bytes, again[1].class),
+            (&rest[0].bytes, Class::Rest)
+        );
+        let stats = send.stats();
+        assert_eq!((stats.frames, stats.packets, stats.resent), (2, 4, 2));
+        let mut off = VideoSend::new(
+            VideoSendConfig {
+                retransmission: false,
+                ..VideoSendConfig::new(VideoCodec::H264, 7, 65_530)
+            },
+            video(),
+        );
+        off.push(now, Some(&frame(0, 3000, true, 0)));
+        assert_eq!(off.handle_feedback(now, &feedback.encode()[0]), []);
+    }
+
+    #[test]
+    fn a_key_frame_is_made_once_for_all_who_ask_before_it_can_have_come() {
+        let mut send = send();
+        let begin = start();
+        let at = |millis| begin + Duration::from_millis(millis);
+        send.set_rate(begin, Bitrate::kbps(50_000), Bitrate::kbps(50_000));
+        let ask = Feedback {
+            key_frame: true,
+            ..Feedback::default()
+        }
+        .encode();
+        assert!(is_key(send.plan(at(0))));
+        assert_eq!(send.push(at(0), None), []);
+        assert!(is_key(send.plan(at(33))), "the encoder left it out");
+        send.push(at(33), Some(&frame(1, 3000, true, 0)));
+        assert!(!is_key(send.plan(at(66))));
+        send.handle_feedback(at(100), &ask[0]);
+        assert!(!is_key(send.plan(at(100))));
+        send.handle_feedback(at(134), &ask[0]);
+        assert!(is_key(send.plan(at(134))));
+        assert_eq!(send.stats().key_requests, 2);
+        assert_eq!(send.handle_feedback(at(134), &[0xff, 1]), []);
+        assert_eq!(send.stats().malformed, 1);
+    }
+
+    #[test]
+    fn pictures_are_left_out_while_too_much_waits_and_when_the_rate_is_none() {
+        let mut send = send();
+        let begin = start();
+        let rate = Bitrate::kbps(400);
+        send.set_rate(begin, rate, rate);
+        assert!(is_key(send.plan(begin)));
+        // 25 kB: half a second.
+        send.push(begin, Some(&frame(0, 25_000, true, 0)));
+        let skipped = (1..30)
+            .filter(|n| send.plan(begin + Duration::from_millis(33 * n)) == Plan::Skip)
+            .count();
+        assert!((11..15).contains(&skipped), "{skipped}");
+        let none = Bitrate::kbps(20);
+        let later = begin + Duration::from_secs(9);
+        send.set_rate(later, none, none);
+        assert_eq!(send.plan(later), Plan::Skip);
+    }
+
+    #[test]
+    fn headers_and_repair_are_taken_from_the_codecs_share() {
+        let mut send = send();
+        let begin = start();
+        let rate = Bitrate::kbps(500);
+        send.set_rate(begin, rate, rate);
+        let bitrate = |plan| match plan {
+            Plan::Skip => panic!("skipped"),
+            Plan::Encode { config, .. } => config.bitrate.bps(),
+        };
+        let all = bitrate(send.plan(begin));
+        assert!((430_000..460_000).contains(&all), "{all}");
+        send.push(begin, Some(&frame(0, 5000, true, 0)));
+        let missing = Feedback {
+            missing: (65_530..=u16::MAX).collect(),
+            key_frame: false,
+        };
+        let later = begin + Duration::from_millis(300);
+        assert_eq!(send.handle_feedback(later, &missing.encode()[0]).len(), 5);
+        let less = bitrate(send.plan(later + Duration::from_millis(100)));
+        assert!(less + 20_000 < all, "{less} of {all}");
+        let after = bitrate(send.plan(begin + Duration::from_secs(5)));
+        assert!(after + 20_000 > all, "{after} of {all}");
+    }
+}
