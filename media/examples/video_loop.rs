@@ -4,7 +4,7 @@
 //! `fps` of the pattern, `codec` (`av1`, `h264`), `layers`, `effort`, `text` (0, 1), `seconds`; of the network `loss`
 //! (percent), `burst` (mean packets per loss), `rtt` and `jitter` (milliseconds), `bitrate` (kbit/s that the sender is
 //! told), `line` (kbit/s that pass, 0 for all), `queue` (milliseconds before it), `drop` (kbit/s that pass from a third
-//! of the time to two thirds, of which the sender hears 300 ms later), `back` (percent lost on the way back); `nack` (0, 1),
+//! of the time to two thirds, of which the sender hears 300 ms later), `back` (percent lost on the way back); `nack` and `fec` (0, 1),
 //! `seed`, `each` (1: a line for every picture).
 //!
 //! Prints what was seen: PSNR by the numbers in the pictures, freezes, bitrates, delays.
@@ -18,6 +18,7 @@ use std::{
 };
 
 use ahoy_media::{
+    loss::Loss,
     rate::Bitrate,
     video::{
         codec::{Content, VideoCodec, VideoConfig},
@@ -55,6 +56,7 @@ struct Options {
     drop: u32,
     queue: Duration,
     nack: bool,
+    fec: bool,
     seed: u64,
     each: bool,
 }
@@ -81,6 +83,7 @@ impl Options {
             drop: 0,
             queue: Duration::from_millis(200),
             nack: true,
+            fec: true,
             seed: 1,
             each: false,
         };
@@ -121,6 +124,7 @@ impl Options {
                 "drop" => options.drop = value.parse()?,
                 "queue" => options.queue = millis(value)?,
                 "nack" => options.nack = value == "1",
+                "fec" => options.fec = value == "1",
                 "seed" => options.seed = value.parse()?,
                 "each" => options.each = value == "1",
                 other => return Err(format!("no option {other}").into()),
@@ -233,6 +237,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut sender = VideoSend::new(
         VideoSendConfig {
             retransmission: options.nack,
+            parity: options.fec,
             ..VideoSendConfig::new(options.codec, 1, 1)
         },
         VideoConfig {
@@ -252,6 +257,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         },
     });
     sender.set_round_trip(options.rtt);
+    sender.set_loss(Loss {
+        fraction: options.loss as f32,
+        mean_burst: options.burst as f32,
+    });
     receiver.set_round_trip(options.rtt);
     let mut encoder = EncodeStage::new(options.codec);
     let mut decoder = DecodeStage::new(1);
@@ -432,10 +441,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         quantile(0.95)
     );
     println!(
-        "{:.0} kbit/s on the wire, {:.0} of the codec; {} packets, {} again, {} queue drops; encode {:.1} ms, decode {:.1} ms of time per picture",
+        "{:.0} kbit/s on the wire, {:.0} of the codec; {} packets, {} of parity, {} again, {} queue drops; encode {:.1} ms, decode {:.1} ms of time per picture",
         bytes as f64 * 8.0 / total.as_secs_f64() / 1000.0,
         sent.codec_bytes as f64 * 8.0 / total.as_secs_f64() / 1000.0,
         sent.packets,
+        sent.parity,
         sent.resent,
         there.dropped,
         encode_time.as_secs_f64() * 1000.0 / sent.frames.max(1) as f64,

@@ -28,8 +28,11 @@ const MAX_KEY_PERCENT: i32 = 450;
 const MAX_DROPPED: i32 = 2;
 
 /// `cpu-used` of libaom for each effort: measured on 720p, 10 has 0.2 dB less than 8 and takes a quarter less time; 11
-/// is a fallback, 5 dB worse on screens.
+/// is a fallback, 5 dB worse on screens. From 10 on, a flat block that becomes another flat block may stay as it was.
 const SPEEDS: [i32; 4] = [11, 10, 9, 8];
+
+/// The longest time between two pictures that libaom is told, in percent of the usual one.
+const MAX_GAP_PERCENT: u64 = 105;
 
 /// Ticks of the clock that libaom is told per second.
 const TICKS: u64 = 90_000;
@@ -298,12 +301,14 @@ impl VideoEncoder for Av1Encoder {
             reason: reason.to_string(),
         };
         let key = key || self.needs_key;
-        // By its own time, since cameras slow down in the dark; never backwards, and never twice the same.
+        // By its own time, since cameras slow down in the dark; never backwards, and never twice the same. A longer gap is
+        // one where pictures were left out because too much waits: whoever overshot must not be given their share.
         let usual = TICKS / u64::from(self.config.fps);
+        let longest = (usual * MAX_GAP_PERCENT / 100) as f64;
         let since = self
             .last
             .map_or(Duration::ZERO, |last| frame.taken.saturating_sub(last));
-        let ticks = (since.as_secs_f64() * TICKS as f64).clamp(1.0, TICKS as f64);
+        let ticks = (since.as_secs_f64() * TICKS as f64).clamp(1.0, longest);
         if self.last.is_some() {
             self.ticks += ticks as i64;
         }

@@ -19,7 +19,10 @@ use std::{
 
 use super::{
     codec::VideoCodec,
-    packet::{self, Descriptor, VideoPacket},
+    packet::{
+        self, Descriptor, VideoPacket,
+        parity::{self, ParityPacket},
+    },
 };
 use crate::time::RtpTimestamp;
 
@@ -84,6 +87,8 @@ pub struct FrameBufferCounters {
     pub malformed: u64,
     /// Packets that came after they were asked for again.
     pub recovered: u64,
+    /// Packets made from parity.
+    pub restored: u64,
     /// Packets asked for again, each time counted.
     pub requested: u64,
     /// Frames of which at least one packet came.
@@ -112,6 +117,7 @@ impl FrameBufferCounters {
             late: self.late + other.late,
             malformed: self.malformed + other.malformed,
             recovered: self.recovered + other.recovered,
+            restored: self.restored + other.restored,
             requested: self.requested + other.requested,
             frames: self.frames + other.frames,
             decodable: self.decodable + other.decodable,
@@ -156,6 +162,9 @@ struct Assembly {
     timestamp: RtpTimestamp,
     first_sequence: u64,
     bodies: BTreeMap<u16, Vec<u8>>,
+    /// How many packets of parity there are, and those that came.
+    parity: u16,
+    shards: BTreeMap<u16, Vec<u8>>,
     bytes: usize,
     first_arrival: Instant,
     last_arrival: Instant,
@@ -166,6 +175,29 @@ struct Assembly {
 impl Assembly {
     fn end(&self) -> u64 {
         self.first_sequence + u64::from(self.descriptor.count)
+    }
+
+    /// Makes the missing packets from parity: their places in the frame. Parity that makes none is of no use.
+    fn restore(&mut self) -> Vec<u16> {
+        let restored = parity::restore(
+            self.descriptor.count,
+            self.parity,
+            self.bodies
+                .iter()
+                .map(|(index, body)| (*index, body.as_slice())),
+            self.shards
+                .iter()
+                .map(|(index, shard)| (*index, shard.as_slice())),
+        );
+        let shards = std::mem::take(&mut self.shards);
+        self.bytes -= shards.values().map(Vec::len).sum::<usize>();
+        let mut places = Vec::new();
+        for (index, body) in restored.unwrap_or_default() {
+            self.bytes += body.len();
+            self.bodies.insert(index, body);
+            places.push(index);
+        }
+        places
     }
 }
 
@@ -282,29 +314,104 @@ impl FrameBuffer {
             self.counters.malformed += 1;
             return;
         }
-        if self.ssrc.is_some_and(|ssrc| ssrc != header.ssrc) {
-            self.restart();
-        }
-        self.ssrc = Some(header.ssrc);
-        let sequence = unwrapped(self.highest_sequence, header.sequence);
+        let sequence = self.place(header.ssrc, header.sequence);
         self.note_sequence(now, sequence);
-        let number = unwrapped(self.highest_frame, descriptor.frame);
-        if self.passed_frame.is_some_and(|passed| number <= passed) {
-            self.counters.late += 1;
-            return;
-        }
         let Some(first_sequence) = sequence.checked_sub(descriptor.index.into()) else {
             self.counters.malformed += 1;
             return;
         };
-        let count = usize::from(descriptor.count);
+        let Some((number, frame)) = self.frame(now, descriptor, header.timestamp, first_sequence)
+        else {
+            return;
+        };
+        if frame.bodies.contains_key(&descriptor.index) {
+            self.counters.duplicates += 1;
+            return;
+        }
+        frame.bodies.insert(descriptor.index, body.to_vec());
+        frame.bytes += body.len();
+        self.bytes += body.len();
+        self.complete(now, number);
+    }
+
+    /// Takes a packet of parity.
+    pub fn insert_parity(&mut self, now: Instant, packet: &ParityPacket<'_>) {
+        let ParityPacket {
+            ssrc,
+            timestamp,
+            descriptor,
+            first_sequence,
+            payload_type,
+            parity,
+            shard,
+        } = *packet;
+        self.counters.packets += 1;
+        // With parity alone nothing begins: its frame's packets went before it.
+        if payload_type != self.codec.payload_type() || self.ssrc != Some(ssrc) {
+            self.counters.malformed += 1;
+            return;
+        }
+        let first_sequence = self.place(ssrc, first_sequence);
+        let last = first_sequence + u64::from(descriptor.count) - 1;
+        // It says which packets there are, but none of them came by it.
+        if self.highest_sequence.is_some_and(|highest| last > highest) {
+            self.note_sequence(now, last);
+            self.note_missing(now, last);
+        }
+        let Some((number, frame)) = self.frame(now, descriptor, timestamp, first_sequence) else {
+            return;
+        };
+        let is_first = frame.shards.is_empty();
+        let same_len = frame
+            .shards
+            .values()
+            .all(|known| known.len() == shard.len());
+        if !(is_first || frame.parity == parity && same_len) {
+            self.counters.malformed += 1;
+            return;
+        }
+        if frame.whole.is_some() || frame.shards.contains_key(&descriptor.index) {
+            return;
+        }
+        frame.parity = parity;
+        frame.shards.insert(descriptor.index, shard.to_vec());
+        frame.bytes += shard.len();
+        self.bytes += shard.len();
+        self.complete(now, number);
+    }
+
+    /// The place of a sequence number among all; another stream begins anew.
+    fn place(&mut self, ssrc: u32, sequence: u16) -> u64 {
+        if self.ssrc.is_some_and(|known| known != ssrc) {
+            self.restart();
+        }
+        self.ssrc = Some(ssrc);
+        unwrapped(self.highest_sequence, sequence)
+    }
+
+    /// The frame that a packet belongs to, unless it is done with, or the packet contradicts others.
+    fn frame(
+        &mut self,
+        now: Instant,
+        descriptor: Descriptor,
+        timestamp: RtpTimestamp,
+        first_sequence: u64,
+    ) -> Option<(u64, &mut Assembly)> {
+        let number = unwrapped(self.highest_frame, descriptor.frame);
+        if self.passed_frame.is_some_and(|passed| number <= passed) {
+            self.counters.late += 1;
+            return None;
+        }
+        self.highest_frame = self.highest_frame.max(Some(number));
         let frame = self.frames.entry(number).or_insert_with(|| {
             self.counters.frames += 1;
             Assembly {
                 descriptor,
-                timestamp: header.timestamp,
+                timestamp,
                 first_sequence,
                 bodies: BTreeMap::new(),
+                parity: 0,
+                shards: BTreeMap::new(),
                 bytes: 0,
                 first_arrival: now,
                 last_arrival: now,
@@ -317,23 +424,34 @@ impl FrameBuffer {
         };
         if same != descriptor
             || frame.first_sequence != first_sequence
-            || frame.timestamp != header.timestamp
+            || frame.timestamp != timestamp
         {
             self.counters.malformed += 1;
-            return;
+            return None;
         }
-        if frame.bodies.contains_key(&descriptor.index) {
-            self.counters.duplicates += 1;
-            return;
-        }
-        frame.bodies.insert(descriptor.index, body.to_vec());
-        frame.bytes += body.len();
         frame.last_arrival = now;
-        if frame.bodies.len() == count {
-            frame.whole = Some(now);
+        Some((number, frame))
+    }
+
+    /// Something of a frame came: it may be whole, or can be made so; and memory may be full.
+    fn complete(&mut self, now: Instant, number: u64) {
+        if let Some(frame) = self.frames.get_mut(&number) {
+            let count = usize::from(frame.descriptor.count);
+            let is_enough = frame.bodies.len() + frame.shards.len() >= count;
+            if frame.bodies.len() < count && is_enough {
+                let before = frame.bytes;
+                let restored = frame.restore();
+                self.bytes = self.bytes - before + frame.bytes;
+                self.counters.restored += restored.len() as u64;
+                for index in restored {
+                    self.missing
+                        .remove(&(frame.first_sequence + u64::from(index)));
+                }
+            }
+            if frame.bodies.len() == count {
+                frame.whole.get_or_insert(now);
+            }
         }
-        self.bytes += body.len();
-        self.highest_frame = self.highest_frame.max(Some(number));
         while self.bytes > self.config.max_bytes || self.frames.len() > self.config.max_frames {
             let Some((evicted, frame)) = self.frames.pop_first() else {
                 break;
@@ -380,6 +498,18 @@ impl FrameBuffer {
         }
         while self.missing.len() > MAX_MISSING {
             self.missing.pop_first();
+        }
+    }
+
+    /// The packet of this number is known to be there, and did not come.
+    fn note_missing(&mut self, now: Instant, sequence: u64) {
+        if sequence >= self.passed_sequence {
+            let new = Missing {
+                since: now,
+                requests: 0,
+                last: None,
+            };
+            self.missing.entry(sequence).or_insert(new);
         }
     }
 

@@ -18,6 +18,8 @@
 //!
 //! The RTP timestamp is the time at which the picture was taken, 90 kHz.
 //!
+//! Packets of parity ([`parity`]) follow those of their frame where the way is long.
+//!
 //! The payloads are those of the AV1 RTP specification of AOM ([`av1`]), and of RFC 6184 with packetization-mode 1
 //! ([`h264`]). They are our own: `rtc-rtp` 0.21.1 has both too, but its H.264 panics on a STAP-A that ends within a
 //! length, its AV1 on an OBU that is a header of two bytes cut to one, and what it gathers of a stranger's fragments has no
@@ -27,6 +29,7 @@
 
 pub mod av1;
 pub mod h264;
+pub mod parity;
 
 use std::time::Duration;
 
@@ -39,8 +42,8 @@ use crate::{
 /// Bytes of the descriptor.
 pub const DESCRIPTOR_BYTES: usize = 9;
 
-/// Bytes of a codec's payload that fit into a packet.
-pub const MAX_BODY_BYTES: usize = MAX_PAYLOAD_BYTES - DESCRIPTOR_BYTES;
+/// Bytes of a codec's payload in a packet at most: as many as fit, so that its parity still does.
+pub const MAX_BODY_BYTES: usize = MAX_PAYLOAD_BYTES - DESCRIPTOR_BYTES - parity::ROOM_BYTES;
 
 /// Packets that a frame can be divided into: more than a megabyte, a key frame of 4K.
 pub const MAX_PACKETS_PER_FRAME: u16 = 1024;

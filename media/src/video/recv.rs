@@ -14,7 +14,10 @@ use super::{
     feedback::Feedback,
     frame::Size,
     frame_buffer::{FrameBuffer, FrameBufferConfig, FrameBufferCounters, ReceivedFrame},
-    packet::VideoPacket,
+    packet::{
+        VideoPacket,
+        parity::{self, ParityPacket},
+    },
 };
 use crate::time::RtpTimestamp;
 
@@ -120,6 +123,13 @@ impl VideoRecv {
 
     /// Takes a packet as it came.
     pub fn insert_packet(&mut self, now: Instant, bytes: &[u8]) {
+        if bytes
+            .get(1)
+            .is_some_and(|second| second & 0x7f == parity::PAYLOAD_TYPE)
+        {
+            self.insert_parity(now, bytes);
+            return;
+        }
         let packet = VideoPacket::parse(bytes);
         let codec = packet
             .as_ref()
@@ -148,6 +158,17 @@ impl VideoRecv {
         });
         self.stats.codec = Some(codec);
         buffer.insert(now, &packet);
+    }
+
+    fn insert_parity(&mut self, now: Instant, bytes: &[u8]) {
+        match (ParityPacket::parse(bytes), &mut self.buffer) {
+            (Ok(packet), Some((codec, buffer))) if packet.payload_type == codec.payload_type() => {
+                buffer.insert_parity(now, &packet);
+            }
+            // What it belongs to has not begun, or is over.
+            (Ok(_), _) => {}
+            (Err(_), _) => self.stats.malformed += 1,
+        }
     }
 
     /// The next frame that can be decoded, in order. `None` until more comes.

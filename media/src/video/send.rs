@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use super::{
     codec::{EncodedFrame, VideoCodec, VideoConfig},
     feedback::Feedback,
-    packet::{Packetizer, VideoPacket},
+    packet::{OutgoingPacket, Packetizer, VideoPacket, parity},
     retransmit::{SentPackets, SentPacketsConfig},
 };
-use crate::rate::Bitrate;
+use crate::{loss::Loss, rate::Bitrate};
 
 /// With less than this on the wire, no pictures are sent: they would be none, and all is the voice's.
 pub const MIN_RATE: Bitrate = Bitrate::kbps(40);
@@ -31,6 +31,20 @@ const LEAST_CHANGE_PERCENT: u64 = 4;
 
 /// Bytes of a packet's payload that are not the codec's: RTP and the descriptor.
 const HEADER_BYTES: usize = crate::packet::rtp::HEADER_BYTES + super::packet::DESCRIPTOR_BYTES;
+
+/// From here on the codec gets less the more waits, to [`LEAST_SHARE`] where pictures are left out.
+const SOFT_BACKLOG: f64 = 0.3;
+const LEAST_SHARE: f64 = 0.6;
+
+/// Below this share of packets lost, no parity is sent: what is asked for is seldom, and late is better than always less.
+const LEAST_LOSS: f32 = 0.003;
+
+/// More loss than this is not made up for by parity.
+const MOST_LOSS: f64 = 0.4;
+
+/// So many frames of the base may still be missing packets with all their parity, and of the others.
+const BASE_RESIDUAL: f64 = 0.002;
+const REST_RESIDUAL: f64 = 0.06;
 
 /// The last packet of a picture is half full, on average.
 const WASTED_PACKETS_PER_FRAME: f64 = 0.5;
@@ -54,6 +68,10 @@ pub struct VideoSendConfig {
     pub retransmission: bool,
     /// Which ones are kept for that.
     pub sent: SentPacketsConfig,
+    /// Send parity where the way is long: the receiver knows what to do with it.
+    pub parity: bool,
+    /// From this round trip on. On shorter ways what is asked for comes in time.
+    pub parity_from: Duration,
     /// What the network puts around each packet, in bytes.
     pub overhead_bytes: usize,
     /// Pictures are left out when what waits to be sent takes longer than this.
@@ -74,8 +92,10 @@ impl VideoSendConfig {
             first_sequence,
             retransmission: true,
             sent: SentPacketsConfig::default(),
+            parity: true,
+            parity_from: Duration::from_millis(100),
             overhead_bytes: 64,
-            max_backlog: Duration::from_millis(120),
+            max_backlog: Duration::from_millis(200),
             base_expiry: Duration::from_millis(1500),
             rest_expiry: Duration::from_millis(400),
         }
@@ -133,6 +153,8 @@ pub struct VideoSendStats {
     pub packets: u64,
     /// What the codec made, in bytes.
     pub codec_bytes: u64,
+    /// Packets of parity.
+    pub parity: u64,
     /// Packets sent again.
     pub resent: u64,
     /// Key frames that were asked for.
@@ -168,6 +190,8 @@ pub struct VideoSend {
     packetizer: Packetizer,
     sent: SentPackets,
     round_trip: Duration,
+    loss: Loss,
+    parity_sequence: u16,
     /// What pictures may take of the wire in the long run.
     rate: Bitrate,
     /// And now.
@@ -189,6 +213,8 @@ impl VideoSend {
             packetizer: Packetizer::new(config.codec, config.ssrc, config.first_sequence),
             sent: SentPackets::new(config.sent),
             round_trip: Duration::from_millis(100),
+            loss: Loss::default(),
+            parity_sequence: config.first_sequence,
             rate: video.bitrate,
             pace: video.bitrate,
             backlog: Backlog {
@@ -229,15 +255,20 @@ impl VideoSend {
         self.round_trip = round_trip;
     }
 
+    /// Says how much of what is sent is lost, as the other side tells.
+    pub fn set_loss(&mut self, loss: Loss) {
+        self.loss = loss;
+    }
+
     /// Sends no pictures, or pictures again.
     pub fn set_paused(&mut self, is_paused: bool) {
         self.needs_key |= self.is_paused && !is_paused;
         self.is_paused = is_paused;
     }
 
-    /// What is left for the codec after headers and what is sent again.
-    fn codec_rate(&self) -> Bitrate {
-        let wire = f64::from(self.rate.bps());
+    /// What is left for the codec of a share of the rate, after headers and what is sent again.
+    fn codec_rate(&self, share: f64) -> Bitrate {
+        let wire = f64::from(self.rate.bps()) * share;
         let repair = (self.repair.bits / REPAIR_WINDOW.as_secs_f64())
             .min(wire * MAX_REPAIR_PERCENT as f64 / 100.0);
         let around = (HEADER_BYTES + self.config.overhead_bytes) as f64 * 8.0;
@@ -263,7 +294,9 @@ impl VideoSend {
             self.stats.skipped += 1;
             return Plan::Skip;
         }
-        let wanted = self.codec_rate();
+        let full = waits / self.config.max_backlog.as_secs_f64().max(1e-3);
+        let over = ((full - SOFT_BACKLOG) / (1.0 - SOFT_BACKLOG)).clamp(0.0, 1.0);
+        let wanted = self.codec_rate(1.0 - over * (1.0 - LEAST_SHARE));
         let (new, old) = (u64::from(wanted.bps()), u64::from(self.video.bitrate.bps()));
         if new.abs_diff(old) * 100 > old * LEAST_CHANGE_PERCENT {
             self.video.bitrate = wanted;
@@ -310,7 +343,8 @@ impl VideoSend {
         self.stats.codec_bytes += frame.bytes.len() as u64;
         self.backlog.drain(now, self.pace);
         let class = class_of(frame.temporal_layer);
-        let mut out = Vec::with_capacity(packets.len());
+        let protection = self.protection(&packets, class);
+        let mut out = Vec::with_capacity(packets.len() + protection.len());
         for packet in packets {
             self.stats.packets += 1;
             if self.config.retransmission {
@@ -318,7 +352,32 @@ impl VideoSend {
             }
             out.push(self.out(now, packet.bytes, class));
         }
+        for packet in protection {
+            self.stats.parity += 1;
+            self.repair.bits += ((packet.bytes.len() + self.config.overhead_bytes) * 8) as f64;
+            out.push(self.out(now, packet.bytes, class));
+        }
         out
+    }
+
+    /// Parity for the packets of a frame, where what is asked for would come too late.
+    fn protection(&mut self, packets: &[OutgoingPacket], class: Class) -> Vec<OutgoingPacket> {
+        if !self.config.parity
+            || self.round_trip < self.config.parity_from
+            || self.loss.fraction < LEAST_LOSS
+        {
+            return Vec::new();
+        }
+        let residual = match class {
+            Class::Base => BASE_RESIDUAL,
+            Class::Rest => REST_RESIDUAL,
+        };
+        let count = u16::try_from(packets.len()).unwrap_or(u16::MAX);
+        let parity = parity_packets(count, self.loss, residual);
+        let protection = parity::protect(packets, parity, self.parity_sequence).unwrap_or_default();
+        let sent = u16::try_from(protection.len()).unwrap_or(u16::MAX);
+        self.parity_sequence = self.parity_sequence.wrapping_add(sent);
+        protection
     }
 
     fn out(&mut self, now: Instant, bytes: Vec<u8>, class: Class) -> VideoOut {
@@ -367,6 +426,34 @@ impl VideoSend {
         }
         out
     }
+}
+
+/// How many packets of parity a frame of `count` needs, so that no more than this share of frames has more losses than
+/// parity. At most as many as it has packets, and no more than makes sense: half the rate is for pictures.
+fn parity_packets(count: u16, loss: Loss, residual: f64) -> u16 {
+    let lost = f64::from(loss.fraction).clamp(0.0, MOST_LOSS);
+    // In bursts, packets are lost as if they were fewer and each stood for several.
+    let burst = f64::from(loss.mean_burst).clamp(1.0, 8.0);
+    (0..count)
+        .find(|parity| {
+            let groups = (f64::from(count + parity) / burst).max(1.0).round();
+            let spare = (f64::from(*parity) / burst).floor();
+            more_lost_than(spare, groups, lost) <= residual
+        })
+        .unwrap_or(count)
+}
+
+/// The chance that of `count` packets more than `spare` are lost, each by itself with the chance `lost`.
+fn more_lost_than(spare: f64, count: f64, lost: f64) -> f64 {
+    let mut exactly = (1.0 - lost).powf(count);
+    let mut at_most = exactly;
+    let mut losses = 0.0;
+    while losses < spare {
+        exactly *= (count - losses) / (losses + 1.0) * lost / (1.0 - lost);
+        at_most += exactly;
+        losses += 1.0;
+    }
+    1.0 - at_most
 }
 
 fn class_of(temporal_layer: u8) -> Class {
@@ -504,11 +591,43 @@ mod tests {
         let skipped = (1..30)
             .filter(|n| send.plan(begin + Duration::from_millis(33 * n)) == Plan::Skip)
             .count();
-        assert!((11..15).contains(&skipped), "{skipped}");
+        assert!((9..12).contains(&skipped), "{skipped}");
         let none = Bitrate::kbps(20);
         let later = begin + Duration::from_secs(9);
         send.set_rate(later, none, none);
         assert_eq!(send.plan(later), Plan::Skip);
+    }
+
+    #[test]
+    fn parity_grows_with_loss_and_packets_and_the_base_has_more() {
+        let loss = |fraction, mean_burst| Loss {
+            fraction,
+            mean_burst,
+        };
+        let base = |count, fraction| parity_packets(count, loss(fraction, 1.0), BASE_RESIDUAL);
+        assert_eq!([1, 4, 10, 20].map(|count| base(count, 0.01)), [1, 1, 2, 2]);
+        assert_eq!([1, 4, 10, 20].map(|count| base(count, 0.05)), [1, 3, 4, 5]);
+        assert_eq!([1, 4, 10, 20].map(|count| base(count, 0.2)), [1, 4, 9, 14]);
+        let rest = |count| parity_packets(count, loss(0.05, 1.0), REST_RESIDUAL);
+        assert_eq!([1, 2, 4].map(rest), [0, 1, 1]);
+        assert!(parity_packets(20, loss(0.05, 3.0), BASE_RESIDUAL) > base(20, 0.05));
+    }
+
+    #[test]
+    fn parity_is_for_long_ways_that_lose() {
+        let now = start();
+        for (round_trip, fraction, expected) in [(50, 0.05, 0), (200, 0.0, 0), (200, 0.05, 3)] {
+            let mut send = send();
+            send.set_round_trip(Duration::from_millis(round_trip));
+            send.set_loss(Loss {
+                fraction,
+                mean_burst: 1.0,
+            });
+            let out = send.push(now, Some(&frame(0, 4000, true, 0)));
+            assert_eq!(out.len(), 4 + expected, "{round_trip} {fraction}");
+            assert_eq!(send.stats().parity, expected as u64);
+            assert!(out.iter().all(|packet| packet.bytes.len() <= 1150));
+        }
     }
 
     #[test]

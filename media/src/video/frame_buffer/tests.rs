@@ -44,6 +44,8 @@ struct Link {
     duplicates: f64,
     layers: u8,
     retransmission: bool,
+    /// Packets of parity for so many of a frame, rounded up.
+    parity_for: Option<usize>,
 }
 
 const LINK: Link = Link {
@@ -55,6 +57,7 @@ const LINK: Link = Link {
     duplicates: 0.0,
     layers: 3,
     retransmission: true,
+    parity_for: None,
 };
 
 #[derive(Debug)]
@@ -145,9 +148,14 @@ fn run(link: Link, seconds: u64) -> Outcome {
         let mut to_send: Vec<OutgoingPacket> = Vec::new();
         if next_frame <= now {
             let frame = encoded(link.layers, number, since_key);
-            for packet in packetizer.packetize(&frame).unwrap() {
+            let packets = packetizer.packetize(&frame).unwrap();
+            for packet in &packets {
                 sent.insert(now, packet.clone());
-                to_send.push(packet);
+                to_send.push(packet.clone());
+            }
+            if let Some(parity_for) = link.parity_for {
+                let parity = packets.len().div_ceil(parity_for) as u16;
+                to_send.extend(parity::protect(&packets, parity, 0).unwrap());
             }
             frames.push(frame);
             number += 1;
@@ -156,7 +164,10 @@ fn run(link: Link, seconds: u64) -> Outcome {
         }
         while let Some(event) = events.first_entry().filter(|event| event.key().0 <= now) {
             match event.remove() {
-                Event::Packet(bytes) => buffer.insert(now, &VideoPacket::parse(&bytes).unwrap()),
+                Event::Packet(bytes) => match ParityPacket::parse(&bytes) {
+                    Ok(packet) => buffer.insert_parity(now, &packet),
+                    Err(_) => buffer.insert(now, &VideoPacket::parse(&bytes).unwrap()),
+                },
                 Event::Feedback(requests) => {
                     to_send.extend(sent.answer(now, round_trip, requests.missing));
                     if requests.key_frame {
@@ -288,6 +299,35 @@ fn loss_is_repaired_by_retransmission_and_not_without() {
                 assert_eq!((off.counters.requested, off.counters.recovered), (0, 0));
                 assert!(off.counters.key_requests > outcome.counters.key_requests);
             }
+        }
+    }
+}
+
+#[test]
+fn on_a_long_way_parity_repairs_what_asking_cannot() {
+    for layers in [1, 3] {
+        for seed in 1..=3 {
+            let link = Link {
+                seed,
+                loss: 0.05,
+                layers,
+                one_way: Duration::from_millis(100),
+                jitter: Duration::from_millis(4),
+                parity_for: Some(2),
+                ..LINK
+            };
+            let outcome = run(link, 30);
+            assert!(outcome.frozen <= 0.02, "{outcome:?}");
+            assert!(outcome.counters.restored > 50);
+            let off = run(
+                Link {
+                    parity_for: None,
+                    ..link
+                },
+                30,
+            );
+            assert!(off.frozen > 0.05, "the bar must fail: {off:?}");
+            assert_eq!(off.counters.restored, 0);
         }
     }
 }

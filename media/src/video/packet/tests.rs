@@ -212,3 +212,76 @@ fn what_contradicts_itself_is_refused() {
     let empty = Packetizer::new(VideoCodec::H264, 1, 0).packetize(&frame(Vec::new(), true));
     assert_eq!(empty, Err(PacketizeError::Malformed(VideoCodec::H264)));
 }
+
+/// Frames of all lengths: any packets that are as many as the frame has make it.
+#[test]
+fn any_packets_that_are_enough_make_the_frame() {
+    for (bytes, parity) in [(10, 1), (1121, 1), (1500, 2), (9000, 3), (60_000, 20)] {
+        let mut unit = vec![0, 0, 0, 1, 0x41];
+        unit.extend((0..bytes).map(|n: u32| (n * 7) as u8 | 1));
+        let mut packetizer = Packetizer::new(VideoCodec::H264, 5, 65_534);
+        let packets = packetizer.packetize(&frame(unit.clone(), true)).unwrap();
+        let protection = parity::protect(&packets, parity, 9).unwrap();
+        assert_eq!(protection.len(), usize::from(parity));
+        let bodies: Vec<&[u8]> = packets
+            .iter()
+            .map(|packet| VideoPacket::parse(&packet.bytes).unwrap().body)
+            .collect();
+        let shards: Vec<parity::ParityPacket<'_>> = protection
+            .iter()
+            .map(|packet| parity::ParityPacket::parse(&packet.bytes).unwrap())
+            .collect();
+        assert!(protection.iter().all(|packet| packet.bytes.len() <= 1150));
+        assert_eq!((shards[0].first_sequence, shards[0].ssrc), (65_534, 5));
+        let count = packets.len() as u16;
+        // The first ones are lost, as many as there is parity.
+        let came = (0..count).zip(bodies.iter().copied()).skip(parity.into());
+        let restored = parity::restore(
+            count,
+            parity,
+            came.clone(),
+            shards
+                .iter()
+                .map(|packet| (packet.descriptor.index, packet.shard)),
+        )
+        .unwrap();
+        let mut all: std::collections::BTreeMap<u16, Vec<u8>> = restored.into_iter().collect();
+        all.extend(came.map(|(index, body)| (index, body.to_vec())));
+        assert_eq!(
+            join(VideoCodec::H264, all.values().map(Vec::as_slice)),
+            Some(unit)
+        );
+        let too_few = parity::restore(
+            count,
+            parity,
+            (0..count)
+                .zip(bodies.iter().copied())
+                .skip(usize::from(parity) + 1),
+            shards
+                .iter()
+                .map(|packet| (packet.descriptor.index, packet.shard)),
+        );
+        assert!(too_few.is_none() || count == parity);
+    }
+}
+
+proptest! {
+    #[test]
+    fn parity_that_is_damaged_never_panics(at in 0usize..60, value: u8, cut in 0usize..60) {
+        let mut packetizer = Packetizer::new(VideoCodec::H264, 5, 1);
+        let unit = [vec![0, 0, 0, 1, 0x41], vec![7; 3000]].concat();
+        let packets = packetizer.packetize(&frame(unit, true)).unwrap();
+        let mut bytes = parity::protect(&packets, 2, 9).unwrap()[0].bytes.clone();
+        bytes[at] = value;
+        bytes.truncate(bytes.len() - cut);
+        if let Ok(packet) = parity::ParityPacket::parse(&bytes) {
+            let body = VideoPacket::parse(&packets[1].bytes).unwrap().body;
+            let _restored = parity::restore(
+                packet.descriptor.count,
+                packet.parity,
+                [(1, body)].into_iter(),
+                [(packet.descriptor.index, packet.shard)].into_iter(),
+            );
+        }
+    }
+}
