@@ -53,6 +53,8 @@ const TYPE_FEEDBACK: u8 = 1;
 pub enum Priority {
     /// Sound.
     Audio,
+    /// What is asked of the other side about its pictures: small, and of use only soon.
+    Request,
     /// Pictures that others are built on.
     VideoBase,
     /// Other pictures.
@@ -63,14 +65,21 @@ pub enum Priority {
 
 impl Priority {
     /// All, first to last.
-    pub const ALL: [Self; 4] = [Self::Audio, Self::VideoBase, Self::Video, Self::Bulk];
+    pub const ALL: [Self; 5] = [
+        Self::Audio,
+        Self::Request,
+        Self::VideoBase,
+        Self::Video,
+        Self::Bulk,
+    ];
 
     fn index(self) -> usize {
         match self {
             Self::Audio => 0,
-            Self::VideoBase => 1,
-            Self::Video => 2,
-            Self::Bulk => 3,
+            Self::Request => 1,
+            Self::VideoBase => 2,
+            Self::Video => 3,
+            Self::Bulk => 4,
         }
     }
 }
@@ -214,7 +223,7 @@ pub struct QueueDrops {
 /// The packets that wait for one connection.
 #[derive(Debug, Default)]
 pub struct SendQueue {
-    classes: [VecDeque<Queued>; 4],
+    classes: [VecDeque<Queued>; 5],
     drops: QueueDrops,
 }
 
@@ -367,7 +376,7 @@ mod tests {
         #[test]
         fn the_queue_gives_the_best_class_then_the_oldest_and_nothing_expired(
             ops in prop::collection::vec(prop_oneof![
-                (0usize..4, 1u64..60).prop_map(Some),
+                (0usize..5, 1u64..60).prop_map(Some),
                 Just(None),
             ], 0..200),
         ) {
