@@ -22,6 +22,7 @@
 //!
 //! capabilities: u8 count, then per kind: u8 kind, varint length, fields
 //! kind 1 Opus         u32 bits per second, u8 frame durations, u16 features, u8 channels
+//!      2 pictures     u8 codecs (1 AV1, 2 H.264), u16 width, u16 height, u8 per second, u16 features: what is shown
 //!
 //! offer        u8 version = 1, capabilities, var name (UTF-8), var invite
 //! follow-up    u8 version = 1, var candidates, var signal message (empty: none)
@@ -43,6 +44,7 @@ mod media;
 
 pub use media::{
     AudioCapabilities, AudioChoice, AudioFeatures, FrameDurations, MediaCapabilities, MediaChoice,
+    VideoCapabilities, VideoCodecs, VideoFeatures,
 };
 
 /// The version of all formats here.

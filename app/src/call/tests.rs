@@ -402,6 +402,7 @@ fn devices_without_a_common_codec_do_not_ring() {
             frame_durations: FrameDurations::of(&[]),
             ..AudioCapabilities::default()
         }),
+        video: None,
     };
     let actions = bench.handle(Event::Incoming {
         call: CALL,

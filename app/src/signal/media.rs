@@ -2,18 +2,44 @@
 
 use ahoy_transport::wire::{Reader, WireError, Writer};
 
-/// Most kinds of media read from one list. Version 1 knows one; the rest is room for later ones.
+/// Most kinds of media read from one list. Two are known; the rest is room for later ones.
 const MAX_KINDS: u8 = 16;
 /// Longest description of one kind, in bytes.
 const MAX_KIND_BYTES: usize = 64;
 const KIND_OPUS: u8 = 1;
+const KIND_PICTURES: u8 = 2;
 
 /// What a device can send and play. `None` = not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MediaCapabilities {
     /// Voice, in Opus (RFC 6716).
     pub audio: Option<AudioCapabilities>,
+    /// What pictures it shows. Which it sends is its own matter: among those that the other side shows.
+    pub video: Option<VideoCapabilities>,
 }
+
+/// What pictures a device can show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VideoCapabilities {
+    /// In which codecs. Those that are not known here are kept, and mean nothing.
+    pub codecs: VideoCodecs,
+    /// At most so wide, in pixels.
+    pub max_width: u16,
+    /// At most so high, in pixels.
+    pub max_height: u16,
+    /// At most so many per second.
+    pub max_fps: u8,
+    /// What it can do about loss.
+    pub features: VideoFeatures,
+}
+
+/// A set of codecs of pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VideoCodecs(u8);
+
+/// A set of ways to survive loss of pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VideoFeatures(u16);
 
 /// What a device can do with Opus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +67,8 @@ pub struct AudioFeatures(u16);
 pub struct MediaChoice {
     /// Voice.
     pub audio: AudioChoice,
+    /// Pictures that the other side shows, if any: what is sent keeps to it.
+    pub video: Option<VideoCapabilities>,
 }
 
 /// How to send voice to the other side.
@@ -61,7 +89,50 @@ impl Default for MediaCapabilities {
     fn default() -> Self {
         Self {
             audio: Some(AudioCapabilities::default()),
+            video: None,
         }
+    }
+}
+
+impl VideoCodecs {
+    /// None.
+    pub const NONE: Self = Self(0);
+    /// AV1, Main profile, 8 bits, in the RTP payload format of AOM.
+    pub const AV1: Self = Self(1);
+    /// H.264, constrained baseline, by RFC 6184 with packetization-mode 1.
+    pub const H264: Self = Self(2);
+
+    /// Both sets together.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all of `other` is in the set.
+    #[must_use]
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl VideoFeatures {
+    /// None.
+    pub const NONE: Self = Self(0);
+    /// It asks for packets that are missing, and takes them when they come again.
+    pub const RETRANSMISSION: Self = Self(1);
+    /// It makes missing packets of a picture from packets of parity.
+    pub const PARITY: Self = Self(2);
+
+    /// Both sets together.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all of `other` is in the set.
+    #[must_use]
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
     }
 }
 
@@ -154,11 +225,14 @@ impl MediaCapabilities {
         };
         // Opus cannot go lower (RFC 7587 section 6.1).
         let usable = frame_durations.iter().next().is_some() && audio.max_bitrate_bps >= 6_000;
-        usable.then_some(MediaChoice { audio })
+        usable.then_some(MediaChoice {
+            audio,
+            video: remote.video,
+        })
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        out.put_u8(u8::from(self.audio.is_some()));
+        out.put_u8(u8::from(self.audio.is_some()) + u8::from(self.video.is_some()));
         if let Some(audio) = self.audio {
             let mut fields = Vec::with_capacity(8);
             fields.put_u32(audio.max_bitrate_bps);
@@ -168,6 +242,16 @@ impl MediaCapabilities {
             out.put_u8(KIND_OPUS);
             out.put_var_bytes(&fields);
         }
+        if let Some(video) = self.video {
+            let mut fields = Vec::with_capacity(8);
+            fields.put_u8(video.codecs.0);
+            fields.put_u16(video.max_width);
+            fields.put_u16(video.max_height);
+            fields.put_u8(video.max_fps);
+            fields.put_u16(video.features.0);
+            out.put_u8(KIND_PICTURES);
+            out.put_var_bytes(&fields);
+        }
     }
 
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, WireError> {
@@ -175,7 +259,7 @@ impl MediaCapabilities {
         if count > MAX_KINDS {
             return Err(WireError::TooLong);
         }
-        let mut audio = None;
+        let (mut audio, mut video) = (None, None);
         for _ in 0..count {
             let kind = reader.u8()?;
             let mut fields = Reader::new(reader.var_bytes(MAX_KIND_BYTES)?);
@@ -189,8 +273,19 @@ impl MediaCapabilities {
                 if audio.replace(read).is_some() {
                     return Err(WireError::Undefined);
                 }
+            } else if kind == KIND_PICTURES {
+                let read = VideoCapabilities {
+                    codecs: VideoCodecs(fields.u8()?),
+                    max_width: fields.u16()?,
+                    max_height: fields.u16()?,
+                    max_fps: fields.u8()?,
+                    features: VideoFeatures(fields.u16()?),
+                };
+                if video.replace(read).is_some() {
+                    return Err(WireError::Undefined);
+                }
             }
         }
-        Ok(Self { audio })
+        Ok(Self { audio, video })
     }
 }

@@ -37,7 +37,24 @@ fn capabilities() -> impl Strategy<Value = MediaCapabilities> {
                 channels,
             }
         });
-    prop::option::of(audio).prop_map(|audio| MediaCapabilities { audio })
+    let video = (any::<(bool, bool, bool)>(), any::<(u16, u16, u8)>()).prop_map(
+        |((av1, h264, repeats), (max_width, max_height, max_fps))| VideoCapabilities {
+            codecs: [(VideoCodecs::AV1, av1), (VideoCodecs::H264, h264)]
+                .into_iter()
+                .filter(|(_, on)| *on)
+                .fold(VideoCodecs::NONE, |set, (codec, _)| set.with(codec)),
+            max_width,
+            max_height,
+            max_fps,
+            features: if repeats {
+                VideoFeatures::RETRANSMISSION.with(VideoFeatures::PARITY)
+            } else {
+                VideoFeatures::NONE
+            },
+        },
+    );
+    (prop::option::of(audio), prop::option::of(video))
+        .prop_map(|(audio, video)| MediaCapabilities { audio, video })
 }
 
 fn report() -> impl Strategy<Value = RemoteReport> {
@@ -172,7 +189,11 @@ proptest! {
 
     #[test]
     fn both_sides_choose_the_same(ours in capabilities(), theirs in capabilities()) {
-        prop_assert_eq!(ours.negotiate(&theirs), theirs.negotiate(&ours));
+        let (here, there) = (ours.negotiate(&theirs), theirs.negotiate(&ours));
+        prop_assert_eq!(here.map(|choice| choice.audio), there.map(|choice| choice.audio));
+        // Each sends what the other one shows.
+        prop_assert_eq!(here.map(|choice| choice.video), there.map(|_| theirs.video));
+        prop_assert_eq!(there.map(|choice| choice.video), here.map(|_| ours.video));
     }
 }
 
@@ -251,6 +272,26 @@ fn the_bytes_of_offer_and_follow_up_stay_as_they_are() {
         message: None,
     };
     assert_eq!(hex(&follow_up.encode()), "01010100");
+}
+
+#[test]
+fn the_bytes_of_pictures_stay_as_they_are_and_are_skipped_by_who_knows_none() {
+    let media = MediaCapabilities {
+        video: Some(VideoCapabilities {
+            codecs: VideoCodecs::AV1.with(VideoCodecs::H264),
+            max_width: 1920,
+            max_height: 1080,
+            max_fps: 60,
+            features: VideoFeatures::RETRANSMISSION,
+        }),
+        ..MediaCapabilities::default()
+    };
+    let accept = Signal::Accept(media);
+    assert_eq!(
+        golden(accept),
+        "0102 0201080001f4000f00070102080307800438\
+         3c0001"
+    );
 }
 
 #[test]
