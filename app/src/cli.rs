@@ -39,7 +39,10 @@ pub use demo::{DemoArgs, DemoPlan, DoctorArgs};
 pub use device::{DeviceArgs, DeviceCommand};
 pub use exit::{CliError, Exit};
 pub use id::{IdArgs, IdCommand};
-pub use media::{AudioIn, AudioOut, MediaFlags, MediaPlan, VoiceFlags};
+pub use media::{
+    AudioIn, AudioOut, MediaFlags, MediaPlan, VideoCodecFlag, VideoFlags, VideoIn, VideoOut,
+    VideoPlan, VoiceFlags,
+};
 pub use output::{print_json, print_line};
 pub use sim::{
     Action, LinkProfile, Party, Print, SimArgs, SimCodec, SimPlan, Statement, Step, Way,

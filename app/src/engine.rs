@@ -38,6 +38,7 @@ mod relays;
 pub mod renewal;
 mod run;
 pub mod sentence;
+pub mod video;
 mod voice_rate;
 
 use book::AddressBook;

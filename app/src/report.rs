@@ -304,7 +304,10 @@ pub struct VideoReport {
     pub bitrate_bps: Option<u64>,
     /// Frames.
     pub frames: VideoFrames,
-    /// How often the picture stood still.
+    /// Packets.
+    #[serde(default)]
+    pub packets: VideoPackets,
+    /// How often the picture stood still for more than 200 ms.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub freezes: Option<u64>,
     /// How long in all, in milliseconds.
@@ -313,9 +316,38 @@ pub struct VideoReport {
     /// From camera to screen; only where both ends share a clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capture_to_render_ms: Option<Percentiles>,
-    /// Against what was sent; only where both are at hand.
+    /// Against what was sent: the mean of the frames' own; only where both are at hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psnr_db: Option<f64>,
+}
+
+/// Packets of pictures, and what was done about those that were lost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VideoPackets {
+    /// Sent by us, each once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent: Option<u64>,
+    /// Sent again by us because the other side asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resent: Option<u64>,
+    /// Received by us, those sent again included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub received: Option<u64>,
+    /// Expected minus received at the end, before any repair.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost: Option<u64>,
+    /// Came after we had asked for them again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recovered: Option<u64>,
+    /// Of parity, sent by us.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parity: Option<u64>,
+    /// Made here from parity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restored: Option<u64>,
+    /// Key frames that we asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_requests: Option<u64>,
 }
 
 /// Video frames.
@@ -333,6 +365,9 @@ pub struct VideoFrames {
     /// Decoded, but not shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dropped: Option<u64>,
+    /// Shown here, and told apart from all others by the number in the picture; only where what was sent is at hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identified: Option<u64>,
 }
 
 /// A perceptual score.
@@ -475,6 +510,12 @@ impl Report {
     #[must_use]
     pub fn audio(&self) -> Option<&AudioReport> {
         self.participants.first()?.audio.as_ref()
+    }
+
+    /// Picture of the first participant, likewise.
+    #[must_use]
+    pub fn video(&self) -> Option<&VideoReport> {
+        self.participants.first()?.video.as_ref()
     }
 
     /// The report as one line of JSON, without a line end.

@@ -44,6 +44,8 @@ pub struct DemoPlan {
     pub bitrate_bps: Option<u32>,
     /// Milliseconds of sound in a packet; absent: the app's choice.
     pub ptime_millis: Option<u16>,
+    /// What both send of pictures, and where what the caller saw goes.
+    pub video: super::VideoPlan,
 }
 
 impl DemoArgs {
@@ -91,6 +93,7 @@ impl DemoArgs {
             },
             bitrate_bps: media.bitrate_bps,
             ptime_millis: media.ptime_millis,
+            video: media.video,
         })
     }
 }

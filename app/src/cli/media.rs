@@ -17,6 +17,9 @@ pub struct MediaFlags {
     /// Where the other side is heard: speaker, null or a FILE.wav.
     #[arg(long, value_name = "SINK")]
     pub audio_out: Option<AudioOut>,
+    /// What pictures to send, and what to do with those that come.
+    #[command(flatten)]
+    pub video: VideoFlags,
     /// Supernode to use, by its ahoy-node: link; may be repeated.
     #[arg(long, value_name = "NODE_LINK")]
     pub via: Vec<NodeLink>,
@@ -41,6 +44,138 @@ pub struct MediaFlags {
     /// What is left out of the microphone's processing.
     #[command(flatten)]
     pub voice: VoiceFlags,
+}
+
+/// Pictures; nothing of them is sent or shown unless it is said here.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct VideoFlags {
+    /// What the other side sees: pattern, none or a FILE.y4m, over and over.
+    #[arg(long, value_name = "SOURCE")]
+    pub video_in: Option<VideoIn>,
+    /// Where the other side is seen: null, none or a FILE.y4m.
+    #[arg(long, value_name = "SINK")]
+    pub video_out: Option<VideoOut>,
+    /// Of the pattern's pictures, such as 640x360.
+    #[arg(long, value_name = "WxH", value_parser = values::size)]
+    pub video_size: Option<(u32, u32)>,
+    /// How many pictures of the pattern per second, 1 to 60.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(1..=60))]
+    pub video_fps: Option<u8>,
+    /// In which codec to send, instead of the best that the other side shows.
+    #[arg(long, value_enum)]
+    pub video_codec: Option<VideoCodecFlag>,
+    /// What the other side sends, pattern or a FILE.y4m with numbers in its pictures: the report then says how near it
+    /// was.
+    #[arg(long, value_name = "SOURCE", requires = "video_out")]
+    pub video_reference: Option<VideoIn>,
+}
+
+/// Where pictures come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VideoIn {
+    /// Nowhere: none are sent.
+    Nothing,
+    /// Test pictures that move and have a number.
+    Pattern,
+    /// A film.
+    File(PathBuf),
+}
+
+/// Where pictures go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VideoOut {
+    /// Nowhere: the other side is asked for none.
+    Nothing,
+    /// They are decoded, and that is all.
+    Null,
+    /// A film.
+    File(PathBuf),
+}
+
+/// A codec of pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum VideoCodecFlag {
+    /// The better picture.
+    Av1,
+    /// Less work.
+    H264,
+}
+
+/// Pictures, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VideoPlan {
+    /// What is sent.
+    pub input: VideoIn,
+    /// What becomes of what comes.
+    pub output: VideoOut,
+    /// Of the pattern.
+    pub size: (u32, u32),
+    /// Of the pattern.
+    pub fps: u8,
+    /// Absent: the best.
+    pub codec: Option<VideoCodecFlag>,
+    /// What the other side sends, if that is known.
+    pub reference: Option<VideoIn>,
+}
+
+impl Default for VideoPlan {
+    fn default() -> Self {
+        Self {
+            input: VideoIn::Nothing,
+            output: VideoOut::Nothing,
+            size: PATTERN_SIZE,
+            fps: PATTERN_FPS,
+            codec: None,
+            reference: None,
+        }
+    }
+}
+
+/// The pattern, unless it is to be otherwise: what cameras give.
+const PATTERN_SIZE: (u32, u32) = (1280, 720);
+const PATTERN_FPS: u8 = 30;
+
+impl VideoFlags {
+    /// Checks them.
+    ///
+    /// # Errors
+    /// Pictures in a build without them, a file that is not there.
+    pub fn plan(self) -> Result<VideoPlan, CliError> {
+        let plan = VideoPlan {
+            input: self.video_in.unwrap_or(VideoIn::Nothing),
+            output: self.video_out.unwrap_or(VideoOut::Nothing),
+            size: self.video_size.unwrap_or(PATTERN_SIZE),
+            fps: self.video_fps.unwrap_or(PATTERN_FPS),
+            codec: self.video_codec,
+            reference: self
+                .video_reference
+                .filter(|reference| *reference != VideoIn::Nothing),
+        };
+        let wanted = plan.input != VideoIn::Nothing || plan.output != VideoOut::Nothing;
+        if wanted && !cfg!(feature = "video") {
+            return Err(CliError::usage(
+                "this build has no pictures: leave out --video-in and --video-out",
+            ));
+        }
+        let sources = [
+            ("--video-in", Some(&plan.input)),
+            ("--video-reference", plan.reference.as_ref()),
+        ];
+        for (option, source) in sources {
+            if let Some(VideoIn::File(path)) = source
+                && !path.is_file()
+            {
+                let path = path.display();
+                return Err(CliError::usage(format_args!(
+                    "there is no film {path}: {option} takes pattern, none or a FILE.y4m"
+                )));
+            }
+        }
+        if let VideoOut::File(path) = &plan.output {
+            writable(path, "--video-out")?;
+        }
+        Ok(plan)
+    }
 }
 
 /// What is done to the microphone's sound; what is not said here the settings say. Files are sent as they are, in one
@@ -104,6 +239,8 @@ pub struct MediaPlan {
     pub audio_in: AudioIn,
     /// Where sound goes.
     pub audio_out: AudioOut,
+    /// Pictures.
+    pub video: VideoPlan,
     /// Supernodes to use; empty: those of the profile.
     pub via: Vec<NodeLink>,
     /// Which ways media may take.
@@ -172,6 +309,7 @@ impl MediaFlags {
         Ok(MediaPlan {
             audio_in,
             audio_out,
+            video: self.video.plan()?,
             via: self.via,
             path: self.path,
             proxy: self.proxy,
@@ -207,6 +345,30 @@ impl FromStr for AudioIn {
             "mic" => Self::Microphone,
             "tone" => Self::Tone,
             "silence" => Self::Silence,
+            file => Self::File(PathBuf::from(file)),
+        })
+    }
+}
+
+impl FromStr for VideoIn {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(match text {
+            "none" => Self::Nothing,
+            "pattern" => Self::Pattern,
+            file => Self::File(PathBuf::from(file)),
+        })
+    }
+}
+
+impl FromStr for VideoOut {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(match text {
+            "none" => Self::Nothing,
+            "null" => Self::Null,
             file => Self::File(PathBuf::from(file)),
         })
     }

@@ -145,6 +145,9 @@ pub struct SimArgs {
     /// What makes packets of sound.
     #[arg(long, value_enum, default_value_t, help_heading = "Media")]
     pub codec: SimCodec,
+    /// Pictures that both send, and where those that Alice saw go.
+    #[command(flatten, next_help_heading = "Media")]
+    pub video: super::VideoFlags,
 }
 
 /// Two kinds of NAT, or one for both.
@@ -186,6 +189,8 @@ pub struct SimPlan {
     pub ptime_millis: Option<u16>,
     /// What makes packets of sound.
     pub codec: SimCodec,
+    /// What both send of pictures, and where what the caller saw goes.
+    pub video: super::VideoPlan,
 }
 
 /// What makes packets of sound, and sound of packets.
@@ -254,6 +259,7 @@ impl SimArgs {
             bitrate_bps: self.bitrate,
             ptime_millis: self.ptime,
             codec: self.codec,
+            video: self.video.plan()?,
         })
     }
 

@@ -112,6 +112,7 @@ fn a_call_is_planned_from_its_options() {
         media: MediaPlan {
             audio_in: AudioIn::File(wav),
             audio_out: AudioOut::Null,
+            video: VideoPlan::default(),
             via: vec![node(1), node(2)],
             path: PathPolicy::Relay,
             proxy: None,
@@ -127,6 +128,54 @@ fn a_call_is_planned_from_its_options() {
         },
     };
     assert_eq!(plan, expected);
+}
+
+#[test]
+fn pictures_are_planned_from_their_options_where_there_are_any() {
+    let folder = tempfile::tempdir().unwrap();
+    let film = folder.path().join("in.y4m");
+    std::fs::write(&film, "").unwrap();
+    let got = folder.path().join("got.y4m");
+    let line = format!(
+        "{} --audio-in silence --audio-out null --video-in {} --video-out {} --video-size 640x360 --video-fps 15 \
+         --video-codec h264 --video-reference pattern",
+        eva(),
+        film.display(),
+        got.display(),
+    );
+    let plan = parse::<CallArgs>(&line).unwrap().plan();
+    if !cfg!(feature = "video") {
+        let error = plan.unwrap_err();
+        assert_eq!(error.exit, Exit::Usage);
+        assert!(error.message.contains("no pictures"), "{error}");
+        return;
+    }
+    let expected = VideoPlan {
+        input: VideoIn::File(film),
+        output: VideoOut::File(got),
+        size: (640, 360),
+        fps: 15,
+        codec: Some(VideoCodecFlag::H264),
+        reference: Some(VideoIn::Pattern),
+    };
+    assert_eq!(plan.unwrap().media.video, expected);
+    let told = |options: &str| {
+        let line = format!("{} --audio-in silence --audio-out null {options}", eva());
+        match parse::<CallArgs>(&line) {
+            Err(error) => error.to_string(),
+            Ok(arguments) => arguments.plan().unwrap_err().message,
+        }
+    };
+    for (options, says) in [
+        ("--video-in nowhere.y4m", "there is no film nowhere.y4m"),
+        ("--video-out /nowhere/got.y4m", "folder that exists"),
+        ("--video-size 641x360", "even numbers"),
+        ("--video-fps 0", "1..=60"),
+        ("--video-reference pattern", "--video-out"),
+    ] {
+        let error = told(options);
+        assert!(error.contains(says), "{options}: {error}");
+    }
 }
 
 #[test]

@@ -71,6 +71,23 @@ pub(super) fn audio_bitrate(text: &str) -> Result<u32, String> {
         .ok_or_else(|| String::from("expected 6k to 128k bits per second; 32k is usual for speech"))
 }
 
+/// Longest side of a picture, in pixels.
+const MAX_SIDE: u32 = 4096;
+
+/// Width and height of a picture, such as `640x360`: even numbers.
+pub(super) fn size(text: &str) -> Result<(u32, u32), String> {
+    let side = |text: &str| {
+        let side: u32 = text.parse().ok()?;
+        ((64..=MAX_SIDE).contains(&side) && side.is_multiple_of(2)).then_some(side)
+    };
+    text.split_once('x')
+        .and_then(|(width, height)| Some((side(width)?, side(height)?)))
+        .filter(|(width, height)| width * height <= 3840 * 2160)
+        .ok_or_else(|| {
+            String::from("expected a width and a height in even numbers from 64, such as 640x360")
+        })
+}
+
 /// Milliseconds of an Opus frame.
 pub(super) fn ptime(text: &str) -> Result<u16, String> {
     let number = text.strip_suffix("ms").unwrap_or(text);

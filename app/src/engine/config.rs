@@ -19,7 +19,10 @@ use ahoy_transport::{
 
 pub use crate::settings::PathPolicy;
 
-use super::media::{AudioSettings, Probe};
+use super::{
+    media::{AudioSettings, Probe},
+    video::{VideoProbe, VideoSettings},
+};
 use crate::{call::CallConfig, identity::Identity, sound::SoundChoices};
 
 /// Who this device is.
@@ -202,6 +205,8 @@ pub struct EngineConfig {
     pub proxy: Option<Proxy>,
     /// Sound.
     pub audio: AudioSettings,
+    /// Pictures.
+    pub video: VideoSettings,
     /// What the person chose about sound, to be shown and changed: `audio` and `limits` follow it from the first change
     /// on.
     pub sound: SoundChoices,
@@ -222,6 +227,8 @@ pub struct EngineConfig {
     pub guess_ports: bool,
     /// Logs for measuring mouth to ear.
     pub probe: Option<Probe>,
+    /// Logs for measuring from camera to screen.
+    pub video_probe: Option<VideoProbe>,
     /// Measure this process's CPU time and memory.
     pub measure_cost: bool,
 }

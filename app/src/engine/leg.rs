@@ -28,6 +28,7 @@ use ahoy_nat::{
     },
 };
 use ahoy_transport::{
+    bwe::Estimate,
     datagram::Priority,
     endpoint::Endpoint,
     identity::{DeviceCertificate, DeviceId, NodeId, UserId, VerifiedDevice},
@@ -53,6 +54,7 @@ use super::{
     reach::{Reach, Relayed},
     relays::{RelaySource, Relays},
     run::Internal,
+    video::{PICTURE_FLOW, PictureArrival, REQUEST_FLOW, SendPicture},
 };
 use crate::{
     call::{Accepted, CallId, SessionEnd, SessionEvent},
@@ -765,12 +767,13 @@ impl Leg {
         }
     }
 
-    /// Sound starts: the permit comes from the acceptance.
+    /// Sound starts: the permit comes from the acceptance. What comes of pictures goes to `pictures`.
     pub(super) fn open_media(
         &mut self,
         accepted: &Accepted,
         agreed: &MediaChoice,
         settings: &AudioSettings,
+        pictures: mpsc::Sender<PictureArrival>,
         probe: Option<&Probe>,
     ) -> Result<Media, MediaError> {
         self.accepted = true;
@@ -785,12 +788,18 @@ impl Leg {
             let receiving = session.clone();
             self.tasks.push(self.context.runtime.spawn_task(async move {
                 while let Some(datagram) = receiving.recv_media().await {
-                    if datagram.flow == VOICE_FLOW
-                        && arrivals
-                            .try_send((datagram.arrived, datagram.payload))
-                            .is_err()
-                    {
-                        tracing::debug!("the sound loop is too slow: a packet is lost");
+                    let (flow, at, payload) = (datagram.flow, datagram.arrived, datagram.payload);
+                    let taken = match flow {
+                        VOICE_FLOW => arrivals.try_send((at, payload)).is_ok(),
+                        PICTURE_FLOW | REQUEST_FLOW => {
+                            let arrival = PictureArrival { flow, at, payload };
+                            // Without pictures nobody listens.
+                            pictures.is_closed() || pictures.try_send(arrival).is_ok()
+                        }
+                        _unknown => true,
+                    };
+                    if !taken {
+                        tracing::debug!(flow, "whoever takes packets is too slow: one is lost");
                     }
                 }
             }));
@@ -810,6 +819,24 @@ impl Leg {
         Media::start(
             runtime, settings, understood, channels, outgoing, received, probe,
         )
+    }
+
+    /// The way of pictures to the other side, and what it carries; once media is open.
+    pub(super) fn picture_line(&self) -> Option<(SendPicture, watch::Receiver<Option<Estimate>>)> {
+        let session = self.session.clone()?;
+        let estimate = session.watch_estimate();
+        let send: SendPicture = Arc::new(move |flow, payload, priority, expires| {
+            if let Err(error) = session.send_media(flow, payload, priority, expires) {
+                tracing::trace!(%error, flow, "a packet was not sent");
+            }
+        });
+        Some((send, estimate))
+    }
+
+    /// Packets of pictures that should have come and did not, before any repair.
+    pub(super) fn pictures_lost(&self) -> Option<u64> {
+        let flows = self.session.as_ref()?.stats().flows;
+        flows.get(&PICTURE_FLOW).map(|flow| flow.lost)
     }
 
     /// Loss of what we send, as the other side tells.

@@ -180,6 +180,12 @@ pub enum MediaError {
     /// A sound device.
     #[error("{0}")]
     Device(String),
+    /// A film.
+    #[error("{0}")]
+    Y4m(#[from] ahoy_media::video::y4m::Y4mError),
+    /// Pictures, otherwise.
+    #[error("{0}")]
+    Pictures(String),
 }
 
 /// A block that was taken from the source or handed to the sink.
@@ -477,6 +483,11 @@ impl Media {
             };
             send.pipeline.configure(config);
         }
+    }
+
+    /// What the voice takes of the wire: pictures get what is left.
+    pub(super) fn on_wire(&self) -> Bitrate {
+        lock(&self.shared.send).rate.on_wire()
     }
 
     /// Does what is best about the loss that the other side told of, from the next frame on.

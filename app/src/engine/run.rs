@@ -41,6 +41,7 @@ use super::{
     nat::NatScout,
     reach::MAX_RELAYED,
     relays::{RelaySource, Relays},
+    video::{PICTURE_QUEUE, Video},
 };
 use crate::{
     call::{
@@ -104,6 +105,8 @@ struct Slot {
     legs: BTreeMap<DeviceId, Leg>,
     retried: Vec<DeviceId>,
     media: Option<(DeviceId, Media)>,
+    /// Pictures of the same participant.
+    video: Option<Video>,
     report: ReportBuilder,
     cost: Option<CostMeter>,
     path: Option<PathKind>,
@@ -170,7 +173,7 @@ impl People {
 impl Engine {
     pub(super) fn new(
         runtime: Arc<dyn Runtime>,
-        config: EngineConfig,
+        mut config: EngineConfig,
         me: watch::Receiver<Me>,
         book: Arc<dyn AddressBook>,
         endpoint: Endpoint,
@@ -182,6 +185,7 @@ impl Engine {
         events: broadcast::Sender<Event>,
     ) -> Self {
         let rng = ChaCha20Rng::from_seed(runtime.random_array());
+        config.limits.media.video = config.video.shows();
         let limits: CallConfig = config.limits.clone();
         let (farewell, farewells) = mpsc::channel(1);
         Self {
@@ -721,16 +725,20 @@ impl Engine {
                 self.open_media(call, participant, &media, &accepted);
             }
             Action::SetLocalMedia { call, muted, held } => {
-                if let Some((_device, media)) =
-                    self.slots.get(&call).and_then(|slot| slot.media.as_ref())
-                {
+                let now = self.runtime.now();
+                let slot = self.slots.get(&call);
+                if let Some((_device, media)) = slot.and_then(|slot| slot.media.as_ref()) {
                     media.set_muted(muted || held);
+                }
+                if let Some(video) = slot.and_then(|slot| slot.video.as_ref()) {
+                    video.set_paused(now, held);
                 }
             }
             Action::RemoteMedia { muted, held, .. } => {
                 tracing::debug!(muted, held, "the other side's microphone");
             }
             Action::CloseSession { call, participant } => {
+                self.stop_video(call, Some(participant));
                 self.collect(call);
                 if let Some(slot) = self.slots.get_mut(&call) {
                     if slot
@@ -739,6 +747,7 @@ impl Engine {
                         .is_some_and(|(of, _media)| *of == participant)
                     {
                         slot.media = None;
+                        slot.video = None;
                     }
                     if let Some(leg) = slot.legs.get_mut(&participant) {
                         leg.close();
@@ -765,6 +774,7 @@ impl Engine {
         let runtime = Arc::clone(&self.runtime);
         let settings = self.config.audio.clone();
         let probe = self.config.probe.clone();
+        let (pictures, shown) = mpsc::channel(PICTURE_QUEUE);
         let measure = self.config.measure_cost;
         let Some(slot) = self.slots.get_mut(&call) else {
             return;
@@ -775,10 +785,27 @@ impl Engine {
         if measure && slot.cost.is_none() {
             slot.cost = CostMeter::start(&*runtime);
         }
-        let opened = leg.open_media(accepted, agreed, &settings, probe.as_ref());
+        let opened = leg
+            .open_media(accepted, agreed, &settings, pictures, probe.as_ref())
+            .and_then(|media| {
+                let Some((send, estimate)) = leg.picture_line() else {
+                    return Ok((media, None));
+                };
+                let video = Video::start(
+                    &runtime,
+                    &self.config.video,
+                    agreed.video.as_ref(),
+                    send,
+                    estimate,
+                    shown,
+                    self.config.video_probe.as_ref(),
+                )?;
+                Ok((media, video))
+            });
         let now = runtime.now();
         match opened {
-            Ok(media) => {
+            Ok((media, video)) => {
+                slot.video = video;
                 media.set_volume(slot.volume_percent);
                 // Whoever muted while it rang is not heard now.
                 let current = self.calls.current();
@@ -793,6 +820,19 @@ impl Engine {
             }
         }
         self.show();
+    }
+
+    /// Nothing more is shown, so that what is reported is what was recorded.
+    fn stop_video(&mut self, call: CallId, of: Option<DeviceId>) {
+        let Some(slot) = self.slots.get_mut(&call) else {
+            return;
+        };
+        let is_it = |device: &DeviceId| of.is_none_or(|of| of == *device);
+        if slot.media.as_ref().is_some_and(|(device, _)| is_it(device))
+            && let Some(video) = &mut slot.video
+        {
+            video.stop();
+        }
     }
 
     /// Lets what was said last reach the other side before the sessions go.
@@ -883,6 +923,7 @@ impl Slot {
             legs: BTreeMap::new(),
             retried: Vec::new(),
             media: None,
+            video: None,
             report: ReportBuilder::default(),
             cost: None,
             path: None,

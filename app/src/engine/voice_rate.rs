@@ -52,6 +52,11 @@ impl VoiceRate {
         self.take(self.known.map_or(most, |known| known.min(most)))
     }
 
+    /// What the voice and the reports take of the wire now.
+    pub(super) fn on_wire(&self) -> Bitrate {
+        Bitrate(self.now.bps().saturating_add(REPORTS.bps()))
+    }
+
     /// Other bitrate and frames, when `capacity_bps` on the wire calls for them.
     pub(super) fn follow(
         &mut self,

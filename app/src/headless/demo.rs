@@ -11,7 +11,10 @@ use std::{
 use ahoy_media::audio::opus::Codec;
 use ahoy_transport::runtime::{Runtime, RuntimeExt, TokioRuntime};
 
-use super::pair::{Pair, Place, Script, Stage, write_speech};
+use super::{
+    pair::{Pair, Place, Script, Stage, both, write_speech},
+    start::video,
+};
 use crate::{
     cli::{AudioIn, CliError, DemoPlan, print_json, print_line},
     engine::handle::Event,
@@ -55,6 +58,7 @@ pub async fn demo(plan: DemoPlan) -> Result<(), CliError> {
         ptime_millis: plan.ptime_millis,
         measure_cost: true,
         codec: Codec::Opus,
+        video: both(video(&plan.video)?),
     };
     let here = Place {
         runtime,

@@ -33,6 +33,7 @@ use crate::{
         handle::{Command, EngineHandle, Event},
         media::{AudioIn, AudioOut, AudioSettings, Probe},
         memory_book::MemoryBook,
+        video::{VideoOut, VideoProbe, VideoSettings, capture_to_render},
     },
     identity::Identity,
     report::Report,
@@ -90,6 +91,8 @@ pub(super) struct Script {
     pub(super) measure_cost: bool,
     /// What is inside the packets. With [`Codec::Null`] no file is read or written.
     pub(super) codec: Codec,
+    /// What both send of pictures, and what becomes of those that Alice sees. Bob's are looked at and forgotten.
+    pub(super) video: VideoSettings,
 }
 
 /// One of the two people.
@@ -98,6 +101,7 @@ struct Person {
     events: broadcast::Receiver<Event>,
     ending: Ending,
     probe: Probe,
+    video: VideoProbe,
 }
 
 /// Two people, registered and ready.
@@ -233,7 +237,25 @@ impl Pair {
         self.bob.ending.wait().await;
         drop(self.supernode);
         add_measurements(&mut report, script, &self.bob.probe, &self.alice.probe)?;
+        let video = report
+            .participants
+            .first_mut()
+            .and_then(|participant| participant.video.as_mut());
+        if let Some(video) = video {
+            video.capture_to_render_ms = capture_to_render(&self.bob.video, &self.alice.video);
+        }
         Ok((ending, report))
+    }
+}
+
+/// Both send the same, look at it, and hold it beside what was sent: that is at hand here.
+pub(super) fn both(video: VideoSettings) -> VideoSettings {
+    VideoSettings {
+        output: video
+            .output
+            .or_else(|| video.input.as_ref().map(|_| VideoOut::Null)),
+        reference: video.input.clone(),
+        ..video
     }
 }
 
@@ -294,6 +316,14 @@ fn person(
     let identity = Identity::create(rng, place.runtime.unix_millis());
     let defaults = AudioSettings::default();
     let probe = Probe::default();
+    let video_probe = VideoProbe::default();
+    let video = VideoSettings {
+        output: match role {
+            Role::Caller => script.video.output.clone(),
+            Role::Callee => script.video.output.as_ref().map(|_| VideoOut::Null),
+        },
+        ..script.video.clone()
+    };
     let config = EngineConfig {
         me: Me::of(&identity, name),
         listen: place.listen,
@@ -318,6 +348,7 @@ fn person(
             voice: defaults.voice,
             room: None,
         },
+        video,
         sound: crate::sound::SoundChoices::default(),
         answering,
         limits: CallConfig {
@@ -331,6 +362,7 @@ fn person(
         lan_discovery: false,
         guess_ports: true,
         probe: Some(probe.clone()),
+        video_probe: Some(video_probe.clone()),
         measure_cost: script.measure_cost && role == Role::Caller,
     };
     let book = Arc::new(MemoryBook::new(identity.user(), name));
@@ -341,6 +373,7 @@ fn person(
         engine,
         ending,
         probe,
+        video: video_probe,
     })
 }
 

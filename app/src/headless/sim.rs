@@ -18,14 +18,17 @@ use ahoy_media::audio::opus::Codec;
 use ahoy_transport::runtime::{RuntimeExt, TokioRuntime};
 use tokio::sync::oneshot;
 
-use super::pair::{Pair, Place, Script, Stage, write_speech};
+use super::{
+    pair::{Pair, Place, Script, Stage, both, write_speech},
+    start::video,
+};
 use crate::{
     call::Ending,
     cli::{
         Assertion, AssertionFailure, CliError, Exit, Party, Print, SimCodec, SimPlan, junit,
         print_json, print_line,
     },
-    engine::handle::Event,
+    engine::{handle::Event, video::VideoSettings},
     report::{Report, summary, write_atomically},
     sim::World,
 };
@@ -226,6 +229,11 @@ fn script(plan: &SimPlan, scratch: &Scratch) -> Result<Script, CliError> {
         ptime_millis: plan.ptime_millis,
         measure_cost: false,
         codec,
+        video: VideoSettings {
+            // Virtual time stands still while pictures are encoded.
+            threads: false,
+            ..both(video(&plan.video)?)
+        },
     })
 }
 

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use ahoy_media::video::{codec::VideoCodec, frame::Size};
 use ahoy_nat::dial::Ways;
 use ahoy_transport::{
     identity::NodeAddress,
@@ -15,13 +16,17 @@ use tokio::sync::broadcast;
 
 use crate::{
     call::CallConfig,
-    cli::{AudioIn as CliAudioIn, AudioOut as CliAudioOut, CliError, Exit, MediaPlan, VoiceFlags},
+    cli::{
+        AudioIn as CliAudioIn, AudioOut as CliAudioOut, CliError, Exit, MediaPlan, VideoCodecFlag,
+        VideoIn as CliVideoIn, VideoOut as CliVideoOut, VideoPlan, VoiceFlags,
+    },
     engine::{
         self, Ending,
         config::{Answering, EngineConfig, Me, PathPolicy, Reaching, Upkeep, ways},
         handle::{Command, EngineHandle, Event},
         media::{AudioIn, AudioOut, AudioSettings, SoundDevices},
         profile_book::ProfileBook,
+        video::{VideoIn, VideoOut, VideoSettings},
     },
     profile::{Profile, ProfileLock},
     proxy,
@@ -114,6 +119,7 @@ pub(crate) async fn start(
         settings.strangers,
     );
     let count = homes.len();
+    let video = video(&media.video)?;
     // With all supernodes on this machine everybody is here, and nobody comes from outside.
     let all_here = count > 0 && homes.iter().all(|(_address, addr)| addr.ip().is_loopback());
     let lan = wants_lan && !all_here;
@@ -124,6 +130,7 @@ pub(crate) async fn start(
         path,
         proxy: proxy.clone(),
         audio: audio(media, echo, &sound),
+        video: video.clone(),
         sound: sound.clone(),
         answering,
         limits: limits.clone(),
@@ -137,6 +144,7 @@ pub(crate) async fn start(
         lan_discovery: lan,
         guess_ports: settings.guess_ports,
         probe: None,
+        video_probe: None,
         measure_cost: true,
     };
     let book = Arc::new(book);
@@ -286,6 +294,37 @@ fn audio(media: &MediaPlan, echo: bool, sound: &SoundChoices) -> AudioSettings {
         voice: sound.voice(defaults.voice.echo),
         room: None,
     }
+}
+
+/// What is asked for about pictures, on threads of their own.
+///
+/// # Errors
+/// Pictures of this size are not possible.
+pub(super) fn video(plan: &VideoPlan) -> Result<VideoSettings, CliError> {
+    let (width, height) = plan.size;
+    let size = Size::new(width, height).map_err(CliError::usage)?;
+    let source = |input: &CliVideoIn| match input {
+        CliVideoIn::Nothing => None,
+        CliVideoIn::Pattern => Some(VideoIn::Pattern {
+            size,
+            fps: plan.fps.into(),
+        }),
+        CliVideoIn::File(path) => Some(VideoIn::File(path.clone())),
+    };
+    Ok(VideoSettings {
+        input: source(&plan.input),
+        output: match &plan.output {
+            CliVideoOut::Nothing => None,
+            CliVideoOut::Null => Some(VideoOut::Null),
+            CliVideoOut::File(path) => Some(VideoOut::File(path.clone())),
+        },
+        reference: plan.reference.as_ref().and_then(source),
+        codec: plan.codec.map(|codec| match codec {
+            VideoCodecFlag::Av1 => VideoCodec::Av1,
+            VideoCodecFlag::H264 => VideoCodec::H264,
+        }),
+        ..VideoSettings::default()
+    })
 }
 
 #[cfg(test)]

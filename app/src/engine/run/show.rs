@@ -7,7 +7,7 @@ use crate::{
         handle::{CallView, Event, HomeView, Phase, View},
         leg::Leg,
         media::SoundNewsKind,
-        sentence,
+        sentence, video,
     },
     report::PathKind,
     signal::{Signal, SignalMessage},
@@ -40,10 +40,25 @@ impl Engine {
         let news = media.take_news();
         let stats = media.stats();
         if let Some(leg) = slot.legs.get_mut(&device) {
+            let now = self.runtime.now();
             if let Some(capacity_bps) = leg.capacity_bps() {
-                media.follow(self.runtime.now(), capacity_bps);
+                media.follow(now, capacity_bps);
             }
             leg.report(&stats, &mut slot.report);
+            if let Some(video) = &slot.video {
+                video.follow_voice(now, media.on_wire());
+                if let Some(rtt) = leg.rtt() {
+                    video.set_round_trip(rtt);
+                }
+                let stats = video.stats(now);
+                let since = slot.talking_since.unwrap_or(now);
+                let sent_for = now.saturating_duration_since(since);
+                let report = video::report(&stats, sent_for, leg.pictures_lost());
+                slot.report.set_video(device, report);
+                if let Some((first, _last)) = stats.received.and_then(|received| received.shown) {
+                    slot.report.first_video(first);
+                }
+            }
         }
         if let Some(at) = stats.first_audio
             && !slot.first_audio_told
@@ -91,6 +106,9 @@ impl Engine {
         };
         if let Some(loss) = slot.legs.get(device).and_then(Leg::loss) {
             media.adapt(self.runtime.now(), loss);
+            if let Some(video) = &slot.video {
+                video.set_loss(loss);
+            }
         }
     }
 
@@ -181,6 +199,7 @@ impl Engine {
 
     pub(super) fn handle_ended(&mut self, ended: EndedCall) {
         let call = ended.call;
+        self.stop_video(call, None);
         self.collect(call);
         self.measure_cost(call);
         let Some(mut slot) = self.slots.remove(&call) else {
@@ -188,6 +207,7 @@ impl Engine {
         };
         // Legs close their sessions in the background when they go.
         slot.media = None;
+        slot.video = None;
         let outcome = ended.ending.outcome();
         let name = slot.name.clone();
         let (user, path) = (slot.user, slot.path);

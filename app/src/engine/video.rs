@@ -1,0 +1,263 @@
+//! Pictures of one call: from a source through the codec to the session, and back to where they are shown.
+//!
+//! They travel beside the sound, in flows of their own: packets of pictures in one, and what their receiver asks of
+//! their sender in another. The session knows both as datagrams with a class and an expiry.
+//!
+//! The source is clocked by the runtime, so files and the test pattern work in the simulator too. Encoding and decoding
+//! take long: in a program they have threads of their own ([`VideoSettings::threads`]), and the tasks only hand over;
+//! in the simulator they are done in no time, where virtual time stands.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use ahoy_media::{
+    time::RtpTimestamp,
+    video::{
+        codec::VideoCodec, frame::Size, recv::VideoRecvStats, reference::Likeness,
+        send::VideoSendStats,
+    },
+};
+use ahoy_transport::datagram::Priority;
+use bytes::Bytes;
+
+use crate::{
+    report::{Percentiles, VideoFrames, VideoPackets, VideoReport},
+    signal::{VideoCapabilities, VideoCodecs, VideoFeatures},
+};
+
+#[cfg_attr(not(feature = "video"), path = "video/absent.rs")]
+mod running;
+
+pub(super) use running::Video;
+
+/// The flow that packets of pictures travel in.
+pub(super) const PICTURE_FLOW: u64 = 2;
+/// The flow of what their receiver asks: see [`ahoy_media::video::feedback`].
+pub(super) const REQUEST_FLOW: u64 = 3;
+
+/// Datagrams that wait for the task that takes them: two key frames of the largest kind.
+pub(super) const PICTURE_QUEUE: usize = 2048;
+
+/// A request is of use so long: the next one asks for all that is still missing.
+#[cfg(feature = "video")]
+const REQUEST_EXPIRY: Duration = Duration::from_millis(300);
+
+/// Pictures whose instants are remembered for a delay measurement: an hour of 30 per second.
+#[cfg(feature = "video")]
+const MAX_LOGGED: usize = 108_000;
+
+/// The largest picture that is shown, and the most per second.
+const MAX_SHOWN: (u16, u16, u8) = (3840, 2160, 60);
+
+/// Where a call's pictures come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VideoIn {
+    /// A film, over and over.
+    File(PathBuf),
+    /// The test pattern.
+    Pattern {
+        /// Of its pictures.
+        size: Size,
+        /// Pictures per second.
+        fps: u32,
+    },
+}
+
+/// Where a call's pictures go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VideoOut {
+    /// A file, every picture once.
+    File(PathBuf),
+    /// They are decoded and forgotten.
+    Null,
+}
+
+/// How a device sends and shows pictures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VideoSettings {
+    /// Source; without one, no pictures are sent.
+    pub input: Option<VideoIn>,
+    /// Sink; without one, none are asked for.
+    pub output: Option<VideoOut>,
+    /// What the other side sends, if it is at hand: what is shown is compared with it, by the numbers in the pictures.
+    pub reference: Option<VideoIn>,
+    /// Send in this codec and no other.
+    pub codec: Option<VideoCodec>,
+    /// Encode and decode on threads of their own. Not in the simulator, whose time stands still meanwhile.
+    pub threads: bool,
+    /// Ask for lost packets, and send them again.
+    pub retransmission: bool,
+    /// Send parity where the way is long, and take it.
+    pub parity: bool,
+}
+
+impl Default for VideoSettings {
+    fn default() -> Self {
+        Self {
+            input: None,
+            output: None,
+            reference: None,
+            codec: None,
+            threads: true,
+            retransmission: true,
+            parity: true,
+        }
+    }
+}
+
+impl VideoSettings {
+    /// What the other side is told that we show. None in a build without codecs.
+    #[must_use]
+    pub fn shows(&self) -> Option<VideoCapabilities> {
+        let (max_width, max_height, max_fps) = MAX_SHOWN;
+        let features = [
+            (VideoFeatures::RETRANSMISSION, self.retransmission),
+            (VideoFeatures::PARITY, self.parity),
+        ]
+        .into_iter()
+        .filter(|(_, on)| *on)
+        .fold(VideoFeatures::NONE, |set, (feature, _)| set.with(feature));
+        let wanted = self.output.is_some() && cfg!(feature = "video");
+        wanted.then_some(VideoCapabilities {
+            codecs: VideoCodecs::AV1.with(VideoCodecs::H264),
+            max_width,
+            max_height,
+            max_fps,
+            features,
+        })
+    }
+}
+
+/// When each picture was taken, or shown. For measuring from camera to screen where both ends share a clock.
+#[derive(Debug, Default)]
+pub struct PictureLog(Mutex<Vec<(RtpTimestamp, Instant)>>);
+
+impl PictureLog {
+    #[cfg(feature = "video")]
+    fn record(&self, time: RtpTimestamp, at: Instant) {
+        let mut pictures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if pictures.len() < MAX_LOGGED {
+            pictures.push((time, at));
+        }
+    }
+
+    /// The pictures so far: what they say of themselves, and when it was.
+    #[must_use]
+    pub fn pictures(&self) -> Vec<(RtpTimestamp, Instant)> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// Logs of both ways of one device.
+#[derive(Debug, Clone, Default)]
+pub struct VideoProbe {
+    /// Pictures taken.
+    pub taken: Arc<PictureLog>,
+    /// Pictures shown.
+    pub shown: Arc<PictureLog>,
+}
+
+/// A datagram of one of the two flows, and when it came.
+#[derive(Debug)]
+#[cfg_attr(
+    not(feature = "video"),
+    expect(dead_code, reason = "nobody takes it in a build without codecs")
+)]
+pub(super) struct PictureArrival {
+    pub(super) flow: u64,
+    pub(super) at: Instant,
+    pub(super) payload: Bytes,
+}
+
+/// Hands a datagram to the session: when, in which flow, what, how urgent, and of use until when.
+pub(super) type SendPicture = Arc<dyn Fn(u64, Bytes, Priority, Instant) + Send + Sync>;
+
+/// What was counted.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct VideoStats {
+    /// Of what we send, if anything.
+    pub(super) sent: Option<VideoSendStats>,
+    /// Of what we show.
+    pub(super) received: Option<VideoRecvStats>,
+    /// Beside what was sent, if that is at hand.
+    pub(super) likeness: Option<Likeness>,
+}
+
+/// Counters as they are reported; `sent_for` is how long we have been sending, `lost` what the session missed.
+pub(super) fn report(stats: &VideoStats, sent_for: Duration, lost: Option<u64>) -> VideoReport {
+    let round = |value: f64, places: f64| (value * places).round() / places;
+    let VideoStats {
+        sent,
+        received,
+        likeness,
+    } = stats;
+    let bitrate = |codec_bytes: u64| {
+        let seconds = sent_for.as_secs_f64();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "saturates, and is positive"
+        )]
+        (seconds > 0.0).then(|| (codec_bytes as f64 * 8.0 / seconds) as u64)
+    };
+    let size = received.and_then(|received| received.size);
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    VideoReport {
+        codec: received
+            .and_then(|received| received.codec)
+            .map(|codec| codec.name().to_owned()),
+        width: size.map(Size::width),
+        height: size.map(Size::height),
+        fps: received
+            .and_then(|received| received.fps())
+            .map(|fps| round(fps, 100.0)),
+        bitrate_bps: sent.and_then(|sent| bitrate(sent.codec_bytes)),
+        frames: VideoFrames {
+            sent: sent.map(|sent| sent.frames),
+            decoded: received.map(|received| received.decoded),
+            rendered: received.map(|received| received.rendered),
+            dropped: received.map(|received| received.decoded.saturating_sub(received.rendered)),
+            identified: likeness.map(|likeness| likeness.identified),
+        },
+        packets: VideoPackets {
+            sent: sent.map(|sent| sent.packets),
+            resent: sent.map(|sent| sent.resent),
+            received: received.map(|received| received.buffer.packets),
+            lost: lost.filter(|_| received.is_some()),
+            recovered: received.map(|received| received.buffer.recovered),
+            parity: sent.map(|sent| sent.parity),
+            restored: received.map(|received| received.buffer.restored),
+            key_requests: received.map(|received| received.buffer.key_requests),
+        },
+        freezes: received.map(|received| received.freezes),
+        frozen_ms: received.map(|received| millis(received.frozen)),
+        capture_to_render_ms: None,
+        psnr_db: likeness
+            .and_then(|likeness| likeness.psnr_db)
+            .map(|psnr| round(psnr, 1000.0)),
+    }
+}
+
+/// From taking to showing, where both ends share a clock.
+#[must_use]
+pub fn capture_to_render(taken: &VideoProbe, shown: &VideoProbe) -> Option<Percentiles> {
+    let taken: std::collections::BTreeMap<u32, Instant> = taken
+        .taken
+        .pictures()
+        .into_iter()
+        .map(|(time, at)| (time.0, at))
+        .collect();
+    let mut delays = crate::report::Histogram::default();
+    for (time, at) in shown.shown.pictures() {
+        if let Some(taken) = taken.get(&time.0) {
+            delays.record(at.saturating_duration_since(*taken));
+        }
+    }
+    delays.percentiles()
+}

@@ -1,0 +1,666 @@
+//! Pictures that run.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use ahoy_media::{
+    loss::Loss,
+    rate::Bitrate,
+    video::{
+        codec::{Content, VideoCodec, VideoConfig},
+        frame::{Frame, Size},
+        frame_buffer::FrameBufferConfig,
+        packet::timestamp,
+        recv::{DecodableFrame, PictureClock, VideoRecv, VideoRecvConfig},
+        reference::Reference,
+        send::{Class, Plan, VideoOut as Packet, VideoSend, VideoSendConfig},
+        sink::{NullSink, RecordingSink, VideoSink},
+        source::{PatternSource, VideoSource},
+        stage::{DecodeStage, EncodeStage},
+        worker::Worker,
+        y4m::{AtEnd, Y4mSource},
+    },
+};
+use ahoy_transport::{
+    bwe::Estimate,
+    datagram::Priority,
+    runtime::{Runtime, RuntimeExt, Task},
+};
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::{
+    PICTURE_FLOW, PictureArrival, REQUEST_EXPIRY, REQUEST_FLOW, SendPicture, VideoIn, VideoOut,
+    VideoProbe, VideoSettings, VideoStats,
+};
+use crate::{
+    engine::media::MediaError,
+    signal::{VideoCapabilities, VideoCodecs, VideoFeatures},
+};
+
+/// Frames that wait for the decoder: what comes at once after a gap. More wait in the frame buffer.
+const DECODE_QUEUE: usize = 4;
+
+/// Datagrams that are taken in one go before frames are looked for.
+const TAKEN_AT_ONCE: usize = 64;
+
+/// Pictures are not made up for after the machine slept, or was too busy for so long.
+const MAX_CATCH_UP: Duration = Duration::from_millis(500);
+
+/// Of what the voice leaves, pictures take so much at most, in percent: the rest is for what is asked for again, and for
+/// an estimate that is a little too high.
+const SHARE_PERCENT: u64 = 95;
+
+/// More than this for each pixel and picture is not seen, in thousandths of a bit.
+const MAX_MILLIBITS_PER_PIXEL: u64 = 150;
+
+/// Layers in time.
+const TEMPORAL_LAYERS: u8 = 3;
+
+/// Threads that encode, and that decode, where there are threads.
+const CODEC_THREADS: u8 = 2;
+
+/// How much trouble the encoder takes: see [`VideoConfig::effort`].
+const EFFORT: u8 = 2;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct SendHalf {
+    pipeline: VideoSend,
+    /// What the path carries, and what the voice takes of it.
+    capacity: Option<Estimate>,
+    voice: Bitrate,
+    most: Bitrate,
+}
+
+impl SendHalf {
+    fn share(&mut self, now: Instant) {
+        let Some(estimate) = self.capacity else {
+            return;
+        };
+        let left = |bps: u64| {
+            let left = bps.saturating_sub(self.voice.bps().into()) * SHARE_PERCENT / 100;
+            Bitrate(u32::try_from(left).unwrap_or(u32::MAX))
+        };
+        let rate = left(estimate.capacity_bps).min(self.most);
+        // Nothing passes while a queue drains, but the codec need not hear of it.
+        let pace = left(estimate.target_bps);
+        self.pipeline.set_rate(now, rate, pace);
+    }
+}
+
+struct RecvHalf {
+    pipeline: VideoRecv,
+    clock: PictureClock,
+}
+
+/// Where pictures are shown.
+struct Show {
+    sink: Box<dyn VideoSink>,
+    reference: Option<Reference>,
+    errors: u64,
+}
+
+struct Shared {
+    send: Option<Mutex<SendHalf>>,
+    recv: Option<Mutex<RecvHalf>>,
+    /// None once it is over: then the recording is complete.
+    show: Mutex<Option<Show>>,
+    last_shown: Mutex<VideoStats>,
+    probe: Option<VideoProbe>,
+    line: SendPicture,
+    /// The decoder has room again, or refused something.
+    wake: Notify,
+}
+
+impl Shared {
+    fn send_all(&self, packets: Vec<Packet>) {
+        for Packet {
+            bytes,
+            class,
+            expires,
+        } in packets
+        {
+            let priority = match class {
+                Class::Base => Priority::VideoBase,
+                Class::Rest => Priority::Video,
+            };
+            (self.line)(PICTURE_FLOW, bytes.into(), priority, expires);
+        }
+    }
+}
+
+/// A worker's thread, or nobody's: then it is done on the spot.
+enum Hands<J> {
+    Thread(Worker<J>),
+    Here(Box<dyn FnMut(J) + Send>),
+}
+
+impl<J: Send + 'static> Hands<J> {
+    fn new(
+        name: &str,
+        waiting: Option<usize>,
+        work: impl FnMut(J) + Send + 'static,
+    ) -> Result<Self, MediaError> {
+        Ok(match waiting {
+            Some(waiting) => {
+                let worker = Worker::start(name, waiting, work);
+                Self::Thread(worker.map_err(|error| {
+                    MediaError::Pictures(format!("no thread is left for pictures: {error}"))
+                })?)
+            }
+            None => Self::Here(Box::new(work)),
+        })
+    }
+
+    fn offer(&mut self, job: J) -> Result<(), J> {
+        match self {
+            Self::Thread(worker) => worker.offer(job),
+            Self::Here(work) => {
+                work(job);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A picture to be encoded.
+struct Shot {
+    /// Which one of the source's.
+    index: u64,
+    taken: Duration,
+    config: VideoConfig,
+    key: bool,
+}
+
+/// Pictures that run. Dropping it ends them.
+pub(in crate::engine) struct Video {
+    shared: Arc<Shared>,
+    tasks: Vec<Task>,
+}
+
+impl std::fmt::Debug for Video {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Video").finish_non_exhaustive()
+    }
+}
+
+/// In which codec to send to whom shows those. `None`: in none of ours.
+fn choose(theirs: &VideoCapabilities, wanted: Option<VideoCodec>) -> Option<VideoCodec> {
+    let shown = |codec: VideoCodec| {
+        theirs.codecs.contains(match codec {
+            VideoCodec::Av1 => VideoCodecs::AV1,
+            VideoCodec::H264 => VideoCodecs::H264,
+        })
+    };
+    // The better picture first.
+    let ours = [VideoCodec::Av1, VideoCodec::H264];
+    ours.into_iter()
+        .filter(|codec| wanted.is_none_or(|wanted| wanted == *codec))
+        .find(|codec| shown(*codec))
+}
+
+/// The largest size of this shape that the other side shows.
+fn within(size: Size, theirs: &VideoCapabilities) -> Option<Size> {
+    let (width, height) = (size.width(), size.height());
+    let (most_wide, most_high) = (u32::from(theirs.max_width), u32::from(theirs.max_height));
+    if width <= most_wide && height <= most_high {
+        return Some(size);
+    }
+    let by_width = f64::from(most_wide) / f64::from(width);
+    let by_height = f64::from(most_high) / f64::from(height);
+    let factor = by_width.min(by_height);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a part of a side"
+    )]
+    let part = |side: u32| (f64::from(side) * factor) as u32;
+    Size::rounded_down(part(width), part(height)).ok()
+}
+
+fn open_source(input: &VideoIn) -> Result<Box<dyn VideoSource>, MediaError> {
+    Ok(match input {
+        VideoIn::File(path) => Box::new(Y4mSource::open(path, AtEnd::Loop)?),
+        VideoIn::Pattern { size, fps } => Box::new(PatternSource::new(*size, *fps)),
+    })
+}
+
+fn open_show(settings: &VideoSettings) -> Result<Option<Show>, MediaError> {
+    let Some(output) = &settings.output else {
+        return Ok(None);
+    };
+    let fps = |input: &VideoIn| match input {
+        VideoIn::File(_) => None,
+        VideoIn::Pattern { fps, .. } => Some(*fps),
+    };
+    let fps = settings.reference.as_ref().and_then(fps).unwrap_or(30);
+    Ok(Some(Show {
+        sink: match output {
+            VideoOut::Null => Box::new(NullSink),
+            VideoOut::File(path) => Box::new(RecordingSink::new(path.clone(), fps)),
+        },
+        reference: match &settings.reference {
+            None => None,
+            Some(VideoIn::Pattern { size, .. }) => Some(Reference::pattern(*size)),
+            Some(VideoIn::File(path)) => Some(Reference::file(path)?),
+        },
+        errors: 0,
+    }))
+}
+
+impl Video {
+    /// Starts pictures both ways, as far as they are wanted: the other side shows `theirs`. `None`: not at all.
+    pub(in crate::engine) fn start(
+        runtime: &Arc<dyn Runtime>,
+        settings: &VideoSettings,
+        theirs: Option<&VideoCapabilities>,
+        send: SendPicture,
+        estimate: watch::Receiver<Option<Estimate>>,
+        arrivals: mpsc::Receiver<PictureArrival>,
+        probe: Option<&VideoProbe>,
+    ) -> Result<Option<Self>, MediaError> {
+        // A file that cannot be read is said even where nobody wants to see it.
+        let source = settings.input.as_ref().map(open_source).transpose()?;
+        let show = open_show(settings)?;
+        let sending = source.zip(theirs).and_then(|(source, theirs)| {
+            let codec = choose(theirs, settings.codec)?;
+            Some((source, *theirs, codec))
+        });
+        if settings.input.is_some() && sending.is_none() {
+            tracing::info!("the other side shows no pictures: none are sent");
+        }
+        if sending.is_none() && show.is_none() {
+            return Ok(None);
+        }
+        let sending = match sending {
+            None => None,
+            Some((source, theirs, codec)) => {
+                let (config, video) = plan(&**runtime, settings, &*source, &theirs, codec)?;
+                tracing::debug!(?codec, size = %video.size, fps = video.fps, "pictures are sent");
+                let pipeline = VideoSend::new(config, video);
+                let most =
+                    video.size.pixels() as u64 * u64::from(video.fps) * MAX_MILLIBITS_PER_PIXEL
+                        / 1000;
+                let half = SendHalf {
+                    pipeline,
+                    capacity: None,
+                    voice: Bitrate(0),
+                    most: Bitrate(u32::try_from(most).unwrap_or(u32::MAX)),
+                };
+                Some((source, codec, half))
+            }
+        };
+        let (source, half) = match sending {
+            Some((source, codec, half)) => (Some((source, codec)), Some(Mutex::new(half))),
+            None => (None, None),
+        };
+        let recv = show.is_some().then(|| {
+            Mutex::new(RecvHalf {
+                pipeline: VideoRecv::new(VideoRecvConfig {
+                    buffer: FrameBufferConfig {
+                        retransmission: settings.retransmission,
+                        ..FrameBufferConfig::default()
+                    },
+                }),
+                clock: PictureClock::default(),
+            })
+        });
+        let shared = Arc::new(Shared {
+            send: half,
+            recv,
+            show: Mutex::new(show),
+            last_shown: Mutex::default(),
+            probe: probe.cloned(),
+            line: send,
+            wake: Notify::new(),
+        });
+        let mut tasks = Vec::new();
+        if let Some((source, codec)) = source {
+            let interval = source.interval();
+            let encode = encoding(runtime, &shared, source, codec);
+            let hands = Hands::new("encode", settings.threads.then_some(1), encode)?;
+            let run = take_pictures(Arc::clone(runtime), Arc::clone(&shared), interval, hands);
+            tasks.push(runtime.spawn_task(run));
+            let run = follow(Arc::clone(runtime), Arc::clone(&shared), estimate);
+            tasks.push(runtime.spawn_task(run));
+        }
+        let threads = if settings.threads { CODEC_THREADS } else { 1 };
+        let decode = decoding(runtime, &shared, threads);
+        let hands = Hands::new("decode", settings.threads.then_some(DECODE_QUEUE), decode)?;
+        let run = receive(Arc::clone(runtime), Arc::clone(&shared), arrivals, hands);
+        tasks.push(runtime.spawn_task(run));
+        Ok(Some(Self { shared, tasks }))
+    }
+
+    /// The voice takes so much of the wire.
+    pub(in crate::engine) fn follow_voice(&self, now: Instant, on_wire: Bitrate) {
+        if let Some(send) = &self.shared.send {
+            let mut send = lock(send);
+            send.voice = on_wire;
+            send.share(now);
+        }
+    }
+
+    /// How long an answer takes.
+    pub(in crate::engine) fn set_round_trip(&self, round_trip: Duration) {
+        if let Some(send) = &self.shared.send {
+            lock(send).pipeline.set_round_trip(round_trip);
+        }
+        if let Some(recv) = &self.shared.recv {
+            lock(recv).pipeline.set_round_trip(round_trip);
+        }
+    }
+
+    /// How much of what we send is lost, as the other side tells.
+    pub(in crate::engine) fn set_loss(&self, loss: Loss) {
+        if let Some(send) = &self.shared.send {
+            lock(send).pipeline.set_loss(loss);
+        }
+    }
+
+    /// Sends no pictures, or pictures again.
+    pub(in crate::engine) fn set_paused(&self, _now: Instant, is_paused: bool) {
+        if let Some(send) = &self.shared.send {
+            lock(send).pipeline.set_paused(is_paused);
+        }
+    }
+
+    /// Counters so far.
+    pub(in crate::engine) fn stats(&self, now: Instant) -> VideoStats {
+        let shown = lock(&self.shared.show).as_ref().map(Show::stats);
+        let shown = shown.unwrap_or_else(|| *lock(&self.shared.last_shown));
+        VideoStats {
+            sent: self
+                .shared
+                .send
+                .as_ref()
+                .map(|send| lock(send).pipeline.stats()),
+            received: self
+                .shared
+                .recv
+                .as_ref()
+                .map(|recv| lock(recv).pipeline.stats(now)),
+            ..shown
+        }
+    }
+
+    /// Ends it: nothing is shown any more, recordings are complete, and the counters stay as they are.
+    pub(in crate::engine) fn stop(&mut self) {
+        self.tasks.clear();
+        if let Some(show) = lock(&self.shared.show).take() {
+            *lock(&self.shared.last_shown) = show.stats();
+        }
+    }
+}
+
+impl Show {
+    fn stats(&self) -> VideoStats {
+        VideoStats {
+            likeness: self.reference.as_ref().map(Reference::likeness),
+            ..VideoStats::default()
+        }
+    }
+
+    fn show(&mut self, picture: &Frame) {
+        if let Some(reference) = &mut self.reference {
+            reference.compare(picture);
+        }
+        if let Err(error) = self.sink.show(picture) {
+            self.errors += 1;
+            if self.errors == 1 {
+                tracing::warn!(%error, "the recording stops");
+            }
+        }
+    }
+}
+
+/// How to send pictures of this source to whom shows those.
+fn plan(
+    runtime: &dyn Runtime,
+    settings: &VideoSettings,
+    source: &dyn VideoSource,
+    theirs: &VideoCapabilities,
+    codec: VideoCodec,
+) -> Result<(VideoSendConfig, VideoConfig), MediaError> {
+    let size = within(source.size(), theirs).ok_or_else(|| {
+        MediaError::Pictures("the other side shows no picture of this size".into())
+    })?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "at most 240, and positive"
+    )]
+    let fps = (1.0 / source.interval().as_secs_f64()).round() as u32;
+    let random: [u8; 6] = runtime.random_array();
+    let [a, b, c, d, e, f] = random;
+    let config = VideoSendConfig {
+        retransmission: settings.retransmission
+            && theirs.features.contains(VideoFeatures::RETRANSMISSION),
+        parity: settings.parity && theirs.features.contains(VideoFeatures::PARITY),
+        ..VideoSendConfig::new(
+            codec,
+            u32::from_be_bytes([a, b, c, d]),
+            u16::from_be_bytes([e, f]),
+        )
+    };
+    let video = VideoConfig {
+        size,
+        fps: fps.clamp(1, 60),
+        bitrate: Bitrate(ahoy_transport::bwe::INITIAL_BPS as u32),
+        content: Content::Motion,
+        temporal_layers: TEMPORAL_LAYERS,
+        threads: if settings.threads { CODEC_THREADS } else { 1 },
+        effort: EFFORT,
+    };
+    Ok((config, video))
+}
+
+/// Pictures by the runtime's clock.
+async fn take_pictures(
+    runtime: Arc<dyn Runtime>,
+    shared: Arc<Shared>,
+    interval: Duration,
+    mut hands: Hands<Shot>,
+) {
+    let Some(send) = &shared.send else { return };
+    let origin = runtime.now();
+    let mut index = 0u64;
+    loop {
+        let taken = interval.mul_f64(index as f64);
+        runtime.sleep_until(origin + taken).await;
+        let now = runtime.now();
+        if now.saturating_duration_since(origin + taken) > MAX_CATCH_UP {
+            let since = now.saturating_duration_since(origin).as_secs_f64();
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a number of pictures"
+            )]
+            let missed_to = (since / interval.as_secs_f64()) as u64;
+            index = missed_to.max(index + 1);
+            continue;
+        }
+        if let Some(probe) = &shared.probe {
+            probe.taken.record(timestamp(taken), now);
+        }
+        let plan = lock(send).pipeline.plan(now);
+        if let Plan::Encode { config, key } = plan {
+            let shot = Shot {
+                index,
+                taken,
+                config,
+                key,
+            };
+            if hands.offer(shot).is_err() {
+                // The encoder is not free: this picture is not sent.
+                lock(send).pipeline.push(now, None);
+            }
+        }
+        index += 1;
+    }
+}
+
+/// Takes a picture from the source and sends it.
+fn encoding(
+    runtime: &Arc<dyn Runtime>,
+    shared: &Arc<Shared>,
+    mut source: Box<dyn VideoSource>,
+    codec: VideoCodec,
+) -> impl FnMut(Shot) + Send + 'static {
+    let (runtime, shared) = (Arc::clone(runtime), Arc::clone(shared));
+    let mut stage = EncodeStage::new(codec);
+    let mut frame = Frame::black(source.size(), Duration::ZERO);
+    let mut next = 0;
+    let mut failed = false;
+    move |shot| {
+        let Some(send) = &shared.send else { return };
+        // Those that were not sent go by.
+        while next <= shot.index && !failed {
+            frame.taken = shot.taken;
+            match source.read(&mut frame) {
+                Ok(_more) => next += 1,
+                Err(error) => {
+                    tracing::warn!(%error, "no more pictures are sent");
+                    failed = true;
+                }
+            }
+        }
+        if failed {
+            return;
+        }
+        let encoded = stage
+            .encode(shot.config, shot.key, &frame)
+            .inspect_err(|error| tracing::warn!(%error, "a picture is not sent"));
+        let now = runtime.now();
+        let packets = lock(send)
+            .pipeline
+            .push(now, encoded.ok().flatten().as_ref());
+        shared.send_all(packets);
+    }
+}
+
+/// What is sent follows what the path carries.
+async fn follow(
+    runtime: Arc<dyn Runtime>,
+    shared: Arc<Shared>,
+    mut estimate: watch::Receiver<Option<Estimate>>,
+) {
+    let Some(send) = &shared.send else { return };
+    loop {
+        let known = *estimate.borrow_and_update();
+        if known.is_some() {
+            let mut send = lock(send);
+            send.capacity = known;
+            send.share(runtime.now());
+        }
+        if estimate.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What comes of both flows, until the session ends.
+async fn receive(
+    runtime: Arc<dyn Runtime>,
+    shared: Arc<Shared>,
+    mut arrivals: mpsc::Receiver<PictureArrival>,
+    mut hands: Hands<DecodableFrame>,
+) {
+    let mut waiting: Option<DecodableFrame> = None;
+    loop {
+        let timeout = shared
+            .recv
+            .as_ref()
+            .and_then(|recv| lock(recv).pipeline.poll_timeout(runtime.now()))
+            .unwrap_or_else(|| runtime.now() + Duration::from_secs(3600));
+        tokio::select! {
+            biased;
+            arrival = arrivals.recv() => {
+                let Some(arrival) = arrival else { return };
+                take(&runtime, &shared, arrival);
+                for _ in 1..TAKEN_AT_ONCE {
+                    let Ok(arrival) = arrivals.try_recv() else { break };
+                    take(&runtime, &shared, arrival);
+                }
+            }
+            () = shared.wake.notified() => {}
+            () = runtime.sleep_until(timeout) => {}
+        }
+        let Some(recv) = &shared.recv else { continue };
+        loop {
+            let now = runtime.now();
+            let Some(frame) = waiting
+                .take()
+                .or_else(|| lock(recv).pipeline.poll_frame(now))
+            else {
+                break;
+            };
+            if let Err(frame) = hands.offer(frame) {
+                waiting = Some(frame);
+                break;
+            }
+        }
+        let now = runtime.now();
+        let messages = lock(recv).pipeline.poll_feedback(now);
+        for message in messages {
+            (shared.line)(
+                REQUEST_FLOW,
+                message.into(),
+                Priority::Request,
+                now + REQUEST_EXPIRY,
+            );
+        }
+    }
+}
+
+fn take(runtime: &Arc<dyn Runtime>, shared: &Shared, arrival: PictureArrival) {
+    let PictureArrival { flow, at, payload } = arrival;
+    if flow == PICTURE_FLOW {
+        if let Some(recv) = &shared.recv {
+            lock(recv).pipeline.insert_packet(at, &payload);
+        }
+    } else if let Some(send) = &shared.send {
+        let packets = lock(send).pipeline.handle_feedback(runtime.now(), &payload);
+        shared.send_all(packets);
+    }
+}
+
+/// Decodes a frame and shows the picture.
+fn decoding(
+    runtime: &Arc<dyn Runtime>,
+    shared: &Arc<Shared>,
+    threads: u8,
+) -> impl FnMut(DecodableFrame) + Send + 'static {
+    let (runtime, shared) = (Arc::clone(runtime), Arc::clone(shared));
+    let mut stage = DecodeStage::new(threads);
+    move |frame| {
+        let Some(recv) = &shared.recv else { return };
+        let taken = lock(recv).clock.taken(frame.frame.timestamp);
+        match stage.decode(&frame, taken) {
+            Ok(Some(picture)) => {
+                // Whoever stops counts what was shown until then, and no more.
+                let mut show = lock(&shared.show);
+                if let Some(show) = &mut *show {
+                    show.show(picture);
+                    let now = runtime.now();
+                    let mut recv = lock(recv);
+                    recv.pipeline.decoded(true);
+                    recv.pipeline.rendered(now, picture.size());
+                    if let Some(probe) = &shared.probe {
+                        probe.shown.record(frame.frame.timestamp, now);
+                    }
+                }
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::debug!(%error, number = frame.frame.number, "a key frame is needed");
+                lock(recv).pipeline.decoded(false);
+            }
+        }
+        shared.wake.notify_one();
+    }
+}
