@@ -10,9 +10,9 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Without optimisation: they work for seconds and take minutes to compile with it.
 TOOLS := $(abspath $(TARGET))/tools
 TOOL = test -x $(TOOLS)/bin/$(1) || $(CARGO) install --quiet --locked --debug --root $(TOOLS) --target-dir $(TOOLS)/target
-HEADLESS := --no-default-features --features voice
+HEADLESS := --no-default-features --features voice,video
 # The fuzz targets are checked by `make lint`; each would be linked with everything here.
-TESTED := --workspace --exclude ahoy-fuzz --features ahoy-tests/devices,ahoy-tests/lab
+TESTED := --workspace --exclude ahoy-fuzz --features ahoy-tests/devices,ahoy-tests/lab,ahoy-tests/video
 
 .PHONY: run demo test lint unit matrix deps bench bench-relay bench-call bench-audio bench-loss bench-room soak-audio baselines fuzz help
 
@@ -39,7 +39,7 @@ LINTED := RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings__CLIPPY_H
 lint:
 	@.ci/setup test
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets --features ahoy-tests/devices,ahoy-tests/lab -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets --features ahoy-tests/devices,ahoy-tests/lab,ahoy-tests/video -- -D warnings
 	$(CARGO) clippy --locked -p ahoy --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
 

@@ -331,6 +331,7 @@ impl Stage {
                 output: AudioOut::File(recording.clone()),
                 ..AudioSettings::default()
             },
+            video: engine::video::VideoSettings::default(),
             sound: ahoy::sound::SoundChoices::default(),
             answering: Answering::Person,
             limits: CallConfig::default(),
@@ -340,6 +341,7 @@ impl Stage {
             lan_discovery: false,
             guess_ports: true,
             probe: Some(probe.clone()),
+            video_probe: None,
             measure_cost: false,
         };
         adjust(&mut config);

@@ -336,6 +336,7 @@ fn person(
             output: AudioOut::File(clip.with_file_name(format!("heard by {name}.wav"))),
             ..AudioSettings::default()
         },
+        video: engine::video::VideoSettings::default(),
         sound: ahoy::sound::SoundChoices::default(),
         answering: Answering::Contacts,
         limits: CallConfig::default(),
@@ -346,6 +347,7 @@ fn person(
         proxy: None,
         upkeep: Upkeep::default(),
         probe: None,
+        video_probe: None,
         measure_cost: false,
     };
     let (engine, _ending) = engine::start(runtime, config, Arc::clone(&book) as Arc<_>).unwrap();

@@ -1,0 +1,291 @@
+//! Calls with pictures: between processes, where every picture that is shown can be told from all others, and over
+//! simulated lines.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may panic, and so may its helpers"
+)]
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use ahoy::{
+    cli::{Cli, Command},
+    headless::sim::{Simulated, simulate},
+    report::VideoReport,
+};
+use ahoy_media::video::{
+    frame::{Frame, Size},
+    pattern::{TestPattern, read},
+    quality::psnr_db,
+    y4m::{AtEnd, Y4mSink, Y4mSource},
+};
+use ahoy_tests::process::start;
+use clap::Parser as _;
+use serde_json::Value;
+
+/// Small, since the codec of a development build is slow.
+const SIZE: (u32, u32) = (320, 180);
+const FPS: u32 = 15;
+
+/// One scene at a time: each encodes and decodes in real time.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A film of the test pattern; its pictures.
+fn film(path: &Path, pictures: u32) -> Vec<Frame> {
+    let size = Size::new(SIZE.0, SIZE.1).unwrap();
+    let mut pattern = TestPattern::new(size);
+    let mut sink = Y4mSink::create(path, size, FPS).unwrap();
+    (0..pictures)
+        .map(|n| {
+            let frame = pattern.next_frame(Duration::from_secs(n.into()) / FPS);
+            sink.write(&frame).unwrap();
+            frame
+        })
+        .collect()
+}
+
+/// What was recorded: for each picture its number and its PSNR against the original of that number.
+fn scored(path: &Path, originals: &[Frame]) -> Vec<(u16, f64)> {
+    let mut source = Y4mSource::open(path, AtEnd::Stop).unwrap();
+    let mut frame = Frame::black(source.size(), Duration::ZERO);
+    let mut pictures = Vec::new();
+    while source.read(&mut frame).unwrap() {
+        let number = read(&frame).unwrap_or_else(|| panic!("picture {}", pictures.len()));
+        let original = &originals[usize::from(number)];
+        pictures.push((number, psnr_db(&frame, original).unwrap()));
+    }
+    pictures
+}
+
+fn read_report(path: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn count(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("{value}"))
+}
+
+/// Two processes show each other a film for six seconds; Alice's report, and what she recorded.
+fn two_processes(options: &[&str]) -> (Value, Vec<(u16, f64)>) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| -> PathBuf { folder.path().join(name) };
+    let text = |name: &str| path(name).display().to_string();
+    let originals = film(&path("sent.y4m"), 60);
+    let node = start(
+        &path("node"),
+        ["supernode", "--listen", "127.0.0.1:0", "--print-link"],
+    );
+    let via = node.first_line();
+    let (sent, got, alice_report, bob_report) = (
+        text("sent.y4m"),
+        text("got.y4m"),
+        text("alice.json"),
+        text("bob.json"),
+    );
+    let sound = ["--audio-in", "tone", "--audio-out", "null"];
+    let bob: Vec<&str> = [
+        "answer",
+        "--auto",
+        "--once",
+        "--via",
+        &via,
+        "--report",
+        &bob_report,
+        "--video-in",
+        &sent,
+        "--video-out",
+        "null",
+        "--video-reference",
+        &sent,
+    ]
+    .into_iter()
+    .chain(sound)
+    .collect();
+    let bob = start(&path("bob"), bob);
+    let link = bob.first_line();
+    let alice: Vec<&str> = [
+        "call",
+        &link,
+        "--for",
+        "6",
+        "--report",
+        &alice_report,
+        "--video-in",
+        &sent,
+        "--video-out",
+        &got,
+        "--video-reference",
+        &sent,
+    ]
+    .into_iter()
+    .chain(sound)
+    .chain(options.iter().copied())
+    .collect();
+    start(&path("alice"), alice).finish().expect_code(0);
+    bob.finish().expect_code(0);
+    let report = read_report(&path("alice.json"));
+    eprintln!("{:#}", report["participants"][0]["video"]);
+    let theirs = read_report(&path("bob.json"));
+    for report in [&report, &theirs] {
+        let video = &report["participants"][0]["video"];
+        assert!(count(&video["frames"]["rendered"]) > 40, "{video:#}");
+        assert!(video["psnr_db"].as_f64() > Some(30.0), "{video:#}");
+    }
+    // What each says of itself, the other one knows.
+    let told = &report["remote"]["participants"][0]["video"]["frames"]["rendered"];
+    assert!(count(told) > 20, "{report:#}");
+    (report, scored(&path("got.y4m"), &originals))
+}
+
+fn check(report: &Value, recorded: &[(u16, f64)]) {
+    let video = &report["participants"][0]["video"];
+    let frames = &video["frames"];
+    // Every picture that was shown is in the recording, and each is one that was sent.
+    assert_eq!(count(&frames["rendered"]), recorded.len() as u64);
+    assert_eq!(count(&frames["identified"]), recorded.len() as u64);
+    assert_eq!(count(&frames["decoded"]), recorded.len() as u64);
+    let mean = recorded.iter().map(|(_, psnr)| psnr).sum::<f64>() / recorded.len() as f64;
+    let told = video["psnr_db"].as_f64().unwrap();
+    assert!((mean - told).abs() < 0.001, "{mean} is not {told}");
+    // In the film's order, round and round.
+    for pair in recorded.windows(2) {
+        let step = (pair[1].0 + 60 - pair[0].0) % 60;
+        assert!((1..30).contains(&step), "{pair:?}");
+    }
+    // A busy machine may make pictures smaller; the recording stays as large as it began.
+    assert!(count(&video["width"]) <= SIZE.0.into(), "{video:#}");
+    assert!(count(&video["height"]) <= SIZE.1.into(), "{video:#}");
+    assert!(count(&frames["sent"]) > 40, "{video:#}");
+    assert!(count(&video["bitrate_bps"]) > 50_000, "{video:#}");
+    assert!(
+        report["setup"]["accept_to_first_video_ms"].as_f64() > Some(0.0),
+        "{report:#}"
+    );
+}
+
+fn kinds(report: &Value) -> Vec<&str> {
+    let paths = report["paths"].as_array().unwrap();
+    paths
+        .iter()
+        .filter_map(|path| path["kind"].as_str())
+        .collect()
+}
+
+#[test]
+fn a_film_reaches_another_process_directly_and_scores_what_the_report_says() {
+    let _alone = alone();
+    let (report, recorded) = two_processes(&[]);
+    check(&report, &recorded);
+    assert!(kinds(&report).contains(&"direct"), "{report:#}");
+    assert_eq!(report["participants"][0]["video"]["codec"], "av1");
+}
+
+#[test]
+fn a_film_reaches_another_process_through_a_relay_in_another_codec() {
+    let _alone = alone();
+    let (report, recorded) = two_processes(&["--path", "relay", "--video-codec", "h264"]);
+    check(&report, &recorded);
+    assert!(
+        kinds(&report).iter().all(|kind| *kind == "relay"),
+        "{report:#}"
+    );
+    // Alice sends H.264 and is sent AV1: each direction by itself.
+    assert_eq!(report["participants"][0]["video"]["codec"], "av1");
+    let theirs = &report["remote"]["participants"][0]["video"]["codec"];
+    assert_eq!(theirs, "h264");
+}
+
+fn sim(flags: &[&str]) -> Simulated {
+    let common = [
+        "ahoy",
+        "sim",
+        "--codec",
+        "none",
+        "--video-in",
+        "pattern",
+        "--video-size",
+        "320x180",
+    ];
+    let cli = Cli::try_parse_from(common.iter().chain(flags)).unwrap();
+    let Some(Command::Sim(arguments)) = cli.command else {
+        panic!("another command than sim: {cli:?}");
+    };
+    let simulated = simulate(&arguments.plan().unwrap(), |_line| {}).unwrap();
+    eprintln!("{flags:?}: {}", simulated.report.to_json());
+    simulated
+}
+
+fn video(simulated: &Simulated) -> &VideoReport {
+    simulated.report.video().unwrap()
+}
+
+fn frozen_share(simulated: &Simulated) -> f64 {
+    video(simulated).frozen_ms.unwrap() as f64 / simulated.report.duration_ms as f64
+}
+
+#[test]
+fn a_clean_simulated_line_shows_nearly_every_picture_and_the_same_seed_shows_the_same() {
+    let flags = ["--for", "8", "--seed", "5"];
+    let simulated = sim(&flags);
+    let video = video(&simulated);
+    let (rendered, sent) = (video.frames.rendered.unwrap(), video.frames.sent.unwrap());
+    assert!(rendered > 220, "{rendered}");
+    assert!(sent > 220, "{sent}");
+    assert_eq!(video.frames.identified, Some(rendered));
+    assert_eq!(video.packets.lost, Some(0));
+    assert_eq!(video.freezes, Some(0));
+    assert!(video.psnr_db.unwrap() > 38.0);
+    // 20 ms of the line, and what waits for its pace.
+    let delay = video.capture_to_render_ms.unwrap();
+    assert!(delay.p50 < 60.0, "{delay:?}");
+    assert_eq!(sim(&flags).report.to_json(), simulated.report.to_json());
+}
+
+#[test]
+fn loss_costs_a_simulated_line_few_pictures_and_the_voice_nothing() {
+    let clean = sim(&["--for", "10"]);
+    let lossy = sim(&["--for", "10", "--loss", "5"]);
+    let video = video(&lossy);
+    assert!(video.packets.lost > Some(0));
+    assert!(video.packets.recovered > Some(0));
+    assert!(video.packets.resent > Some(0));
+    assert!(frozen_share(&lossy) < 0.02, "{}", frozen_share(&lossy));
+    let (rendered, all) = (
+        video.frames.rendered.unwrap(),
+        clean.report.video().unwrap().frames.rendered.unwrap(),
+    );
+    assert!(rendered * 10 > all * 9, "{rendered} of {all}");
+    let lost = |simulated: &Simulated| {
+        let packets = simulated.report.audio().unwrap().packets;
+        packets.lost.unwrap() as f64 / packets.received.unwrap() as f64
+    };
+    assert!(lost(&lossy) < 0.09, "{}", lost(&lossy));
+    assert_eq!(lost(&clean), 0.0);
+}
+
+#[test]
+fn a_line_that_is_too_narrow_for_both_carries_the_voice() {
+    let narrow = sim(&["--for", "12", "--rate", "400k", "--queue", "300"]);
+    let audio = narrow.report.audio().unwrap();
+    let concealed = audio.concealed_ms.unwrap();
+    assert!(concealed < 600, "{concealed}");
+    let video = video(&narrow);
+    assert!(video.frames.rendered > Some(150), "{video:?}");
+}
+
+/// Where an answer comes 200 ms after it was asked for, parity repairs.
+#[test]
+fn on_a_long_simulated_way_parity_repairs_what_is_lost() {
+    let far = sim(&["--for", "12", "--loss", "5", "--delay", "100"]);
+    let video = video(&far);
+    assert!(video.packets.parity > Some(20), "{video:?}");
+    assert!(video.packets.restored > Some(5), "{video:?}");
+    assert!(frozen_share(&far) < 0.06, "{}", frozen_share(&far));
+}
