@@ -4,7 +4,7 @@
 //! `fps` of the pattern, `codec` (`av1`, `h264`), `layers`, `effort`, `text` (0, 1), `seconds`; of the network `loss`
 //! (percent), `burst` (mean packets per loss), `rtt` and `jitter` (milliseconds), `bitrate` (kbit/s that the sender is
 //! told), `line` (kbit/s that pass, 0 for all), `queue` (milliseconds before it), `drop` (kbit/s that pass from a third
-//! of the time to two thirds, of which the sender hears 300 ms later), `back` (percent lost on the way back); `nack` and `fec` (0, 1),
+//! of the time to two thirds, of which the sender hears 300 ms later), `back` (percent lost on the way back); `nack`, `fec` and `ladder` (0, 1),
 //! `seed`, `each` (1: a line for every picture).
 //!
 //! Prints what was seen: PSNR by the numbers in the pictures, freezes, bitrates, delays.
@@ -57,6 +57,7 @@ struct Options {
     queue: Duration,
     nack: bool,
     fec: bool,
+    ladder: bool,
     seed: u64,
     each: bool,
 }
@@ -84,6 +85,7 @@ impl Options {
             queue: Duration::from_millis(200),
             nack: true,
             fec: true,
+            ladder: true,
             seed: 1,
             each: false,
         };
@@ -125,6 +127,7 @@ impl Options {
                 "queue" => options.queue = millis(value)?,
                 "nack" => options.nack = value == "1",
                 "fec" => options.fec = value == "1",
+                "ladder" => options.ladder = value == "1",
                 "seed" => options.seed = value.parse()?,
                 "each" => options.each = value == "1",
                 other => return Err(format!("no option {other}").into()),
@@ -238,6 +241,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         VideoSendConfig {
             retransmission: options.nack,
             parity: options.fec,
+            ladder: options.ladder,
             ..VideoSendConfig::new(options.codec, 1, 1)
         },
         VideoConfig {

@@ -12,6 +12,7 @@ pub mod frame;
 pub mod frame_buffer;
 #[cfg(feature = "video")]
 pub mod h264;
+pub mod ladder;
 pub mod packet;
 pub mod pattern;
 pub mod quality;

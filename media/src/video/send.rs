@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use super::{
     codec::{EncodedFrame, VideoCodec, VideoConfig},
     feedback::Feedback,
+    ladder::Ladder,
     packet::{OutgoingPacket, Packetizer, VideoPacket, parity},
     retransmit::{SentPackets, SentPacketsConfig},
 };
@@ -72,6 +73,8 @@ pub struct VideoSendConfig {
     pub parity: bool,
     /// From this round trip on. On shorter ways what is asked for comes in time.
     pub parity_from: Duration,
+    /// Encode smaller and fewer pictures where the bitrate is not worth more, or the machine is too slow.
+    pub ladder: bool,
     /// What the network puts around each packet, in bytes.
     pub overhead_bytes: usize,
     /// Pictures are left out when what waits to be sent takes longer than this.
@@ -94,6 +97,7 @@ impl VideoSendConfig {
             sent: SentPacketsConfig::default(),
             parity: true,
             parity_from: Duration::from_millis(100),
+            ladder: true,
             overhead_bytes: 64,
             max_backlog: Duration::from_millis(200),
             base_expiry: Duration::from_millis(1500),
@@ -161,6 +165,8 @@ pub struct VideoSendStats {
     pub key_requests: u64,
     /// Requests that could not be read.
     pub malformed: u64,
+    /// Times that pictures became smaller or fewer, or larger or more.
+    pub rungs: u64,
     /// Bits per second that the codec is asked for now.
     pub bitrate_bps: u32,
 }
@@ -187,6 +193,7 @@ impl Backlog {
 pub struct VideoSend {
     config: VideoSendConfig,
     video: VideoConfig,
+    ladder: Ladder,
     packetizer: Packetizer,
     sent: SentPackets,
     round_trip: Duration,
@@ -210,6 +217,7 @@ impl VideoSend {
     #[must_use]
     pub fn new(config: VideoSendConfig, video: VideoConfig) -> Self {
         Self {
+            ladder: Ladder::new(config.codec, video.size, video.fps),
             packetizer: Packetizer::new(config.codec, config.ssrc, config.first_sequence),
             sent: SentPackets::new(config.sent),
             round_trip: Duration::from_millis(100),
@@ -274,7 +282,8 @@ impl VideoSend {
         let around = (HEADER_BYTES + self.config.overhead_bytes) as f64 * 8.0;
         let full = (crate::packet::rtp::MAX_PACKET_BYTES + self.config.overhead_bytes) as f64 * 8.0;
         let left = wire - repair;
-        let packets = left / full + WASTED_PACKETS_PER_FRAME * f64::from(self.video.fps);
+        let fps = self.video.fps / self.ladder.rung().one_of;
+        let packets = left / full + WASTED_PACKETS_PER_FRAME * f64::from(fps);
         let codec = (left - packets * around).max(f64::from(MIN_CODEC_RATE.bps()));
         #[expect(
             clippy::cast_possible_truncation,
@@ -294,6 +303,11 @@ impl VideoSend {
             self.stats.skipped += 1;
             return Plan::Skip;
         }
+        if self.config.ladder {
+            // By what it may have in the long run, not by what waits now.
+            let changes = self.ladder.follow(now, self.codec_rate(1.0));
+            self.stats.rungs += u64::from(changes);
+        }
         let full = waits / self.config.max_backlog.as_secs_f64().max(1e-3);
         let over = ((full - SOFT_BACKLOG) / (1.0 - SOFT_BACKLOG)).clamp(0.0, 1.0);
         let wanted = self.codec_rate(1.0 - over * (1.0 - LEAST_SHARE));
@@ -301,8 +315,13 @@ impl VideoSend {
         if new.abs_diff(old) * 100 > old * LEAST_CHANGE_PERCENT {
             self.video.bitrate = wanted;
         }
+        let rung = self.ladder.rung();
         Plan::Encode {
-            config: self.video,
+            config: VideoConfig {
+                size: rung.size,
+                fps: (self.video.fps / rung.one_of).max(1),
+                ..self.video
+            },
             key: self.needs_key,
         }
     }
@@ -316,6 +335,14 @@ impl VideoSend {
         )]
         {
             (self.repair.bits / REPAIR_WINDOW.as_secs_f64()) as u32
+        }
+    }
+
+    /// Encoding a picture took so long; `None`: the encoder was not free for one.
+    pub fn encoded(&mut self, now: Instant, took: Option<Duration>) {
+        if self.config.ladder {
+            let changes = self.ladder.encoded(now, took);
+            self.stats.rungs += u64::from(changes);
         }
     }
 
@@ -627,6 +654,29 @@ mod tests {
             assert_eq!(out.len(), 4 + expected, "{round_trip} {fraction}");
             assert_eq!(send.stats().parity, expected as u64);
             assert!(out.iter().all(|packet| packet.bytes.len() <= 1150));
+        }
+    }
+
+    #[test]
+    fn a_rate_that_stays_low_makes_pictures_smaller_unless_that_is_off() {
+        for ladder in [true, false] {
+            let config = VideoSendConfig {
+                ladder,
+                ..VideoSendConfig::new(VideoCodec::Av1, 1, 1)
+            };
+            let mut send = VideoSend::new(config, video());
+            let begin = start();
+            let mut last = None;
+            for n in 0..150 {
+                let now = begin + Duration::from_millis(33) * n;
+                send.set_rate(now, Bitrate::kbps(60), Bitrate::kbps(60));
+                if let Plan::Encode { config, .. } = send.plan(now) {
+                    last = Some(config.size.to_string());
+                }
+            }
+            let expected = if ladder { "480x270" } else { "640x360" };
+            assert_eq!(last.as_deref(), Some(expected));
+            assert_eq!(send.stats().rungs > 0, ladder);
         }
     }
 

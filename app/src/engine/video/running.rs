@@ -497,7 +497,9 @@ async fn take_pictures(
             };
             if hands.offer(shot).is_err() {
                 // The encoder is not free: this picture is not sent.
-                lock(send).pipeline.push(now, None);
+                let mut send = lock(send);
+                send.pipeline.push(now, None);
+                send.pipeline.encoded(now, None);
             }
         }
         index += 1;
@@ -532,13 +534,16 @@ fn encoding(
         if failed {
             return;
         }
+        let began = runtime.now();
         let encoded = stage
             .encode(shot.config, shot.key, &frame)
             .inspect_err(|error| tracing::warn!(%error, "a picture is not sent"));
         let now = runtime.now();
-        let packets = lock(send)
-            .pipeline
-            .push(now, encoded.ok().flatten().as_ref());
+        let mut send = lock(send);
+        let took = now.saturating_duration_since(began);
+        send.pipeline.encoded(now, Some(took));
+        let packets = send.pipeline.push(now, encoded.ok().flatten().as_ref());
+        drop(send);
         shared.send_all(packets);
     }
 }

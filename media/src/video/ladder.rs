@@ -1,0 +1,310 @@
+//! How large pictures are encoded, and how many: as the bitrate is worth it, and as this machine can.
+//!
+//! Fewer pixels that are right look better than many that are not. A rung has a part of the sides and of the pictures; it
+//! is left for the one below when its pixels have fewer bits than they need, and for the one above when that one's had
+//! more for a while. Each change costs a key frame, so it goes down soon, up slowly, and not at all for a moment.
+
+use std::time::{Duration, Instant};
+
+use super::{codec::VideoCodec, frame::Size};
+use crate::rate::Bitrate;
+
+/// Parts of the sides in sixteenths, and of how many pictures one is encoded.
+const RUNGS: [(u32, u32); 6] = [(16, 1), (12, 1), (8, 1), (6, 1), (4, 1), (4, 2)];
+
+/// Pictures are not made smaller than this, in pixels each way: nobody is known on them.
+const LEAST_SIDE: u32 = 90;
+
+/// With fewer bits per pixel than this, in ten-thousandths, a rung is left. AV1 at 720p has 36 dB with as many.
+const LEAST_AV1: u64 = 100;
+const LEAST_H264: u64 = 200;
+
+/// A rung is entered from below with so much more, in percent.
+const ENTER_PERCENT: u64 = 140;
+
+/// So long too little, and so long enough, until something changes.
+const DOWN_AFTER: Duration = Duration::from_millis(500);
+const UP_AFTER: Duration = Duration::from_secs(4);
+
+/// At the beginning an estimate is low because nothing is known yet.
+const GRACE: Duration = Duration::from_millis(1500);
+
+/// An encoder that takes more than this share of the time between two pictures will be late with some, in percent.
+const BUSY_PERCENT: u32 = 70;
+
+/// One that takes less can do more: twice the pixels take twice as long.
+const IDLE_PERCENT: u32 = 30;
+
+/// After a step down for want of time, more is tried only after this, and twice as long after each.
+const RETRY_AFTER: Duration = Duration::from_secs(20);
+
+/// The time that encoding takes is a mean over so many pictures.
+const MEAN_OF: u32 = 16;
+
+/// What to encode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rung {
+    /// Of the pictures.
+    pub size: Size,
+    /// Of so many pictures, one is encoded.
+    pub one_of: u32,
+}
+
+/// Chooses among rungs.
+#[derive(Debug)]
+pub struct Ladder {
+    rungs: Vec<Rung>,
+    fps: u32,
+    least: u64,
+    at: usize,
+    began: Option<Instant>,
+    too_little: Option<Instant>,
+    enough: Option<Instant>,
+    /// Above this one this machine is too slow.
+    fastest: usize,
+    /// Time per picture as of late.
+    takes: Option<Duration>,
+    late_since: Option<Instant>,
+    retry_at: Option<Instant>,
+    retry_after: Duration,
+}
+
+impl Ladder {
+    /// For pictures of this size and rate in this codec.
+    #[must_use]
+    pub fn new(codec: VideoCodec, size: Size, fps: u32) -> Self {
+        let part = |side: u32, part: u32| side * part / 16;
+        let mut rungs = vec![Rung { size, one_of: 1 }];
+        for (parts, one_of) in RUNGS.into_iter().skip(1) {
+            let (width, height) = (part(size.width(), parts), part(size.height(), parts));
+            if width.min(height) >= LEAST_SIDE
+                && let Ok(size) = Size::rounded_down(width, height)
+            {
+                rungs.push(Rung { size, one_of });
+            }
+        }
+        if rungs.len() == 1 {
+            rungs.push(Rung { size, one_of: 2 });
+        }
+        Self {
+            rungs,
+            fps,
+            least: match codec {
+                VideoCodec::Av1 => LEAST_AV1,
+                VideoCodec::H264 => LEAST_H264,
+            },
+            at: 0,
+            began: None,
+            too_little: None,
+            enough: None,
+            fastest: 0,
+            takes: None,
+            late_since: None,
+            retry_at: None,
+            retry_after: RETRY_AFTER,
+        }
+    }
+
+    /// The rung in use.
+    #[must_use]
+    pub fn rung(&self) -> Rung {
+        self.rungs.get(self.at).copied().unwrap_or(self.rungs[0])
+    }
+
+    /// What a rung needs at least, in bits per second.
+    fn needs(&self, at: usize) -> u64 {
+        self.rungs.get(at).map_or(u64::MAX, |rung| {
+            let pictures = u64::from((self.fps / rung.one_of).max(1));
+            rung.size.pixels() as u64 * pictures * self.least / 10_000
+        })
+    }
+
+    /// The codec may have so much. Says whether the rung is another one now.
+    pub fn follow(&mut self, now: Instant, bitrate: Bitrate) -> bool {
+        let began = *self.began.get_or_insert(now);
+        let before = self.at;
+        let bps = u64::from(bitrate.bps());
+        let is_less = bps < self.needs(self.at) && self.at + 1 < self.rungs.len();
+        let in_grace = now < began + GRACE;
+        if is_less && !in_grace {
+            let since = *self.too_little.get_or_insert(now);
+            if now >= since + DOWN_AFTER {
+                self.at += 1;
+                self.too_little = None;
+                self.enough = None;
+            }
+        } else {
+            self.too_little = None;
+        }
+        let above = self
+            .at
+            .checked_sub(1)
+            .filter(|above| *above >= self.fastest);
+        let is_more = above.is_some_and(|above| bps * 100 >= self.needs(above) * ENTER_PERCENT);
+        if is_more {
+            let since = *self.enough.get_or_insert(now);
+            if now >= since + UP_AFTER {
+                self.at -= 1;
+                self.enough = None;
+            }
+        } else {
+            self.enough = None;
+        }
+        if self.retry_at.is_some_and(|at| now >= at) && self.fastest > 0 {
+            let idle = self.interval() * IDLE_PERCENT / 100;
+            if self.takes.is_some_and(|takes| takes < idle) {
+                self.fastest -= 1;
+            }
+            self.retry_at = Some(now + self.retry_after);
+        }
+        self.at != before
+    }
+
+    /// Between two pictures that are encoded.
+    fn interval(&self) -> Duration {
+        Duration::from_secs(1) * self.rung().one_of / self.fps.max(1)
+    }
+
+    /// Encoding a picture took so long, or the encoder was not free for one. Says whether the rung is another one now.
+    pub fn encoded(&mut self, now: Instant, took: Option<Duration>) -> bool {
+        let interval = self.interval();
+        let took = took.unwrap_or(interval * 2);
+        let mean = self
+            .takes
+            .map_or(took, |mean| (mean * (MEAN_OF - 1) + took) / MEAN_OF);
+        self.takes = Some(mean);
+        if mean <= interval * BUSY_PERCENT / 100 {
+            self.late_since = None;
+            return false;
+        }
+        let since = *self.late_since.get_or_insert(now);
+        if now < since + DOWN_AFTER || self.at + 1 >= self.rungs.len() {
+            return false;
+        }
+        self.at += 1;
+        self.fastest = self.at;
+        self.late_since = None;
+        self.takes = None;
+        self.retry_at = Some(now + self.retry_after);
+        self.retry_after *= 2;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start() -> Instant {
+        #[expect(clippy::disallowed_methods, reason = "a test's clock starts somewhere")]
+        Instant::now()
+    }
+
+    fn ladder() -> Ladder {
+        Ladder::new(VideoCodec::Av1, Size::new(1280, 720).unwrap(), 30)
+    }
+
+    /// Follows a bitrate for so long; when what became another rung.
+    fn follow(ladder: &mut Ladder, from: Instant, millis: u64, kbps: u32) -> Vec<(u64, String)> {
+        let mut changes = Vec::new();
+        for at in (0..millis).step_by(33) {
+            if ladder.follow(from + Duration::from_millis(at), Bitrate::kbps(kbps)) {
+                let Rung { size, one_of } = ladder.rung();
+                changes.push((at, format!("{size}/{one_of}")));
+            }
+        }
+        changes
+    }
+
+    #[test]
+    fn a_low_estimate_at_the_beginning_changes_nothing_and_one_that_stays_does() {
+        let mut ladder = ladder();
+        let begin = start();
+        assert_eq!(follow(&mut ladder, begin, 1500, 100), []);
+        assert_eq!(
+            follow(&mut ladder, begin + Duration::from_secs(2), 4000, 400),
+            []
+        );
+        let later = begin + Duration::from_secs(10);
+        let changes = follow(&mut ladder, later, 5000, 100);
+        let sizes: Vec<&str> = changes.iter().map(|(_, size)| size.as_str()).collect();
+        assert_eq!(sizes, ["960x540/1", "640x360/1"]);
+        assert!(changes[0].0 >= 500 && changes[1].0 < 1200, "{changes:?}");
+        // 400 kbit/s are enough for 720p, but not at once.
+        let changes = follow(&mut ladder, later + Duration::from_secs(20), 10_000, 400);
+        assert_eq!(
+            changes
+                .iter()
+                .map(|(_, size)| size.as_str())
+                .collect::<Vec<_>>(),
+            ["960x540/1", "1280x720/1"]
+        );
+        assert!(changes[0].0 >= 4000, "{changes:?}");
+    }
+
+    #[test]
+    fn a_dip_changes_nothing_and_a_rate_between_two_rungs_does_not_go_to_and_fro() {
+        let mut ladder = ladder();
+        let begin = start();
+        assert_eq!(follow(&mut ladder, begin, 5000, 900), []);
+        assert_eq!(
+            follow(&mut ladder, begin + Duration::from_secs(5), 400, 60),
+            []
+        );
+        assert_eq!(
+            follow(&mut ladder, begin + Duration::from_secs(6), 400, 900),
+            []
+        );
+        let changes = follow(&mut ladder, begin + Duration::from_secs(10), 60_000, 270);
+        assert_eq!(changes.len(), 1, "{changes:?}");
+    }
+
+    #[test]
+    fn an_encoder_that_is_too_slow_gets_less_within_a_second_and_more_is_tried_later() {
+        let mut ladder = ladder();
+        let begin = start();
+        let mut changed = None;
+        for n in 0..90u32 {
+            let now = begin + Duration::from_millis(33) * n;
+            if ladder.encoded(now, Some(Duration::from_millis(40))) {
+                changed.get_or_insert(n);
+                break;
+            }
+        }
+        assert!(changed.is_some_and(|n| n <= 30), "{changed:?}");
+        assert_eq!(ladder.rung().size.to_string(), "960x540");
+        // However much the line carries, and as long as it takes that long.
+        let later = begin + Duration::from_secs(3);
+        for n in 0..60u32 {
+            ladder.encoded(
+                later + Duration::from_millis(33) * n,
+                Some(Duration::from_millis(22)),
+            );
+        }
+        assert_eq!(follow(&mut ladder, later, 17_000, 3000), []);
+        for n in 0..60u32 {
+            ladder.encoded(
+                later + Duration::from_millis(33) * n,
+                Some(Duration::from_millis(5)),
+            );
+        }
+        let changes = follow(&mut ladder, later + Duration::from_secs(18), 30_000, 3000);
+        assert_eq!(changes.len(), 1, "{changes:?}");
+        assert_eq!(ladder.rung().size.to_string(), "1280x720");
+    }
+
+    #[test]
+    fn small_pictures_become_fewer_and_not_smaller() {
+        let mut ladder = Ladder::new(VideoCodec::H264, Size::new(160, 90).unwrap(), 30);
+        let begin = start();
+        follow(&mut ladder, begin, 2000, 500);
+        follow(&mut ladder, begin + Duration::from_secs(3), 5000, 5);
+        assert_eq!(
+            ladder.rung(),
+            Rung {
+                size: Size::new(160, 90).unwrap(),
+                one_of: 2
+            }
+        );
+    }
+}
