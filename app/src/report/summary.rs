@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use super::{AudioReport, Percentiles, Report};
+use super::{AudioReport, Percentiles, Report, VideoReport};
 
-/// Ten lines about the call; `files` are what was written, with what each is. What was not measured says so.
+/// Ten lines about the call, and one more if there were pictures; `files` are what was written, with what each is. What was not measured says so.
 #[must_use]
 pub fn summary(report: &Report, files: &[(&str, &Path)]) -> String {
     let audio = report.audio();
-    let lines = [
+    let mut lines = vec![
         ("call", call(report)),
         ("setup", setup(report)),
         ("security", security(report)),
@@ -20,9 +20,37 @@ pub fn summary(report: &Report, files: &[(&str, &Path)]) -> String {
         ("files", list(files)),
         ("verdict", report.verdict.clone()),
     ];
-    lines
+    if let Some(video) = report.video() {
+        lines.insert(7, ("picture", picture(video)));
+    }
+    let lines: Vec<String> = lines
+        .into_iter()
         .map(|(name, text)| format!("{name:<9} {text}\n"))
-        .concat()
+        .collect();
+    lines.concat()
+}
+
+fn picture(video: &VideoReport) -> String {
+    let size = video.width.zip(video.height);
+    let steps = [
+        video.frames.sent.map(|sent| format!("{sent} frames sent")),
+        video
+            .frames
+            .rendered
+            .map(|rendered| format!("{rendered} shown")),
+        video.codec.clone(),
+        size.map(|(width, height)| format!("{width}x{height}")),
+        video.fps.map(|fps| format!("{fps:.1} per second")),
+        video
+            .freezes
+            .zip(video.frozen_ms)
+            .map(|(freezes, millis)| format!("{freezes} freezes of {millis} ms in all")),
+        video
+            .capture_to_render_ms
+            .map(|delay| format!("{:.0} ms late", delay.p50)),
+        video.psnr_db.map(|psnr| format!("PSNR {psnr:.1} dB")),
+    ];
+    joined(steps)
 }
 
 fn unmeasured() -> String {
