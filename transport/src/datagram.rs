@@ -53,7 +53,7 @@ const TYPE_FEEDBACK: u8 = 1;
 pub enum Priority {
     /// Sound.
     Audio,
-    /// What is asked of the other side about its pictures: small, and of use only soon.
+    /// What is asked of the other side about its pictures, and what it asked for: little, and of use only soon.
     Request,
     /// Pictures that others are built on.
     VideoBase,

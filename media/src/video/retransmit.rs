@@ -24,7 +24,7 @@ pub struct SentPacketsConfig {
 impl Default for SentPacketsConfig {
     fn default() -> Self {
         Self {
-            max_age: Duration::from_secs(1),
+            max_age: Duration::from_secs(2),
             max_bytes: 2 << 20,
             min_interval: Duration::from_millis(5),
         }
@@ -202,9 +202,9 @@ mod tests {
             assert!(sent.held_bytes() <= 10_000);
         }
         assert_eq!(sent.answer(at(1000), ROUND_TRIP, [989, 990]), [packet(990)]);
-        assert_eq!(sent.answer(at(1996), ROUND_TRIP, [995, 996]), [packet(996)]);
-        sent.insert(at(1997), packet(7));
-        assert_eq!(sent.answer(at(1998), ROUND_TRIP, [999, 7]), [packet(7)]);
+        assert_eq!(sent.answer(at(2996), ROUND_TRIP, [995, 996]), [packet(996)]);
+        sent.insert(at(2997), packet(7));
+        assert_eq!(sent.answer(at(2998), ROUND_TRIP, [999, 7]), [packet(7)]);
         assert_eq!(sent.held_bytes(), 1000);
     }
 }

@@ -109,6 +109,8 @@ impl VideoSendConfig {
 /// How much depends on a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
+    /// What the receiver misses of the base: nothing behind it can be shown before.
+    Repair,
     /// Other pictures are built on this one.
     Base,
     /// Left out, it is missed by few or none.
@@ -298,7 +300,8 @@ impl VideoSend {
         self.stats.taken += 1;
         self.backlog.drain(now, self.pace);
         self.repair.drain(now, Bitrate(self.repair_drain()));
-        let waits = self.backlog.bits / f64::from(self.pace.bps().max(1));
+        // By what goes in the long run: for a moment, while a queue in the network drains, it may be nothing.
+        let waits = self.backlog.bits / f64::from(self.rate.bps().max(1));
         if self.is_paused || self.rate < MIN_RATE || waits > self.config.max_backlog.as_secs_f64() {
             self.stats.skipped += 1;
             return Plan::Skip;
@@ -396,7 +399,7 @@ impl VideoSend {
             return Vec::new();
         }
         let residual = match class {
-            Class::Base => BASE_RESIDUAL,
+            Class::Repair | Class::Base => BASE_RESIDUAL,
             Class::Rest => REST_RESIDUAL,
         };
         let count = u16::try_from(packets.len()).unwrap_or(u16::MAX);
@@ -410,7 +413,7 @@ impl VideoSend {
     fn out(&mut self, now: Instant, bytes: Vec<u8>, class: Class) -> VideoOut {
         self.backlog.bits += ((bytes.len() + self.config.overhead_bytes) * 8) as f64;
         let worth = match class {
-            Class::Base => self.config.base_expiry,
+            Class::Repair | Class::Base => self.config.base_expiry,
             Class::Rest => self.config.rest_expiry,
         };
         VideoOut {
@@ -445,9 +448,10 @@ impl VideoSend {
         let mut out = Vec::with_capacity(answers.len());
         for packet in answers {
             self.stats.resent += 1;
-            let class = VideoPacket::parse(&packet.bytes).map_or(Class::Rest, |packet| {
-                class_of(packet.descriptor.temporal_layer)
-            });
+            let class = match VideoPacket::parse(&packet.bytes) {
+                Ok(packet) if packet.descriptor.temporal_layer == 0 => Class::Repair,
+                Ok(_) | Err(_) => Class::Rest,
+            };
             self.repair.bits += ((packet.bytes.len() + self.config.overhead_bytes) * 8) as f64;
             out.push(self.out(now, packet.bytes, class));
         }
@@ -562,7 +566,7 @@ mod tests {
         assert_eq!(again.len(), 2);
         assert_eq!(
             (&again[0].bytes, again[0].class),
-            (&key[1].bytes, Class::Base)
+            (&key[1].bytes, Class::Repair)
         );
         assert_eq!(
             (&again[1].bytes, again[1].class),

@@ -125,6 +125,7 @@ impl Shared {
         } in packets
         {
             let priority = match class {
+                Class::Repair => Priority::Request,
                 Class::Base => Priority::VideoBase,
                 Class::Rest => Priority::Video,
             };
