@@ -10,7 +10,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Without optimisation: they work for seconds and take minutes to compile with it.
 TOOLS := $(abspath $(TARGET))/tools
 TOOL = test -x $(TOOLS)/bin/$(1) || $(CARGO) install --quiet --locked --debug --root $(TOOLS) --target-dir $(TOOLS)/target
-HEADLESS := --no-default-features --features voice,video
+HEADLESS := --no-default-features --features voice
 # The fuzz targets are checked by `make lint`; each would be linked with everything here.
 TESTED := --workspace --exclude ahoy-fuzz --features ahoy-tests/devices,ahoy-tests/lab,ahoy-tests/video
 

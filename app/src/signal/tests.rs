@@ -289,7 +289,7 @@ fn the_bytes_of_pictures_stay_as_they_are_and_are_skipped_by_who_knows_none() {
     let accept = Signal::Accept(media);
     assert_eq!(
         golden(accept),
-        "0102 0201080001f4000f00070102080307800438\
+        "0102 0201080001f4000f00070202080307800438\
          3c0001"
     );
 }
