@@ -16,6 +16,8 @@
 //! "the default" follows it.
 
 mod host;
+#[cfg(target_os = "linux")]
+mod pulse;
 mod stream;
 mod supervision;
 mod supervisor;
@@ -119,6 +121,9 @@ pub struct Opening {
     pub watch_devices: bool,
     /// Let the threads of this device go before others, where the system allows it.
     pub raise_priority: bool,
+    /// Speak to a sound server in its own language, where we know it. Without it all goes through cpal, which costs
+    /// more time, of the processor and on the way.
+    pub speak_directly: bool,
 }
 
 impl From<DeviceChoice> for Opening {
@@ -127,6 +132,7 @@ impl From<DeviceChoice> for Opening {
             choice,
             watch_devices: true,
             raise_priority: true,
+            speak_directly: true,
         }
     }
 }

@@ -13,7 +13,7 @@ use super::{
     priority::ThreadPriority,
     reference::ReferenceWriter,
     resample::{FromBlocks, Quality, RateError},
-    ring::RingWriter,
+    ring::SpeakerBuffer,
     wide::WideBlock,
 };
 
@@ -108,7 +108,7 @@ impl Surplus {
 /// Puts blocks into a speaker's ring, one per tick of our clock.
 #[derive(Debug)]
 pub struct Playout {
-    writer: RingWriter,
+    writer: Box<dyn SpeakerBuffer>,
     resampler: FromBlocks,
     drift: DriftController,
     samples_per_milli: f64,
@@ -129,12 +129,12 @@ impl Playout {
     /// # Errors
     /// The rate is not one that is converted.
     pub fn new(
-        writer: RingWriter,
+        writer: impl SpeakerBuffer + 'static,
         rate_hz: u32,
         drift: DriftController,
     ) -> Result<Self, RateError> {
         Ok(Self {
-            writer,
+            writer: Box::new(writer),
             resampler: FromBlocks::new(rate_hz, Quality::Live)?,
             drift,
             samples_per_milli: f64::from(rate_hz) / 1000.0,
@@ -209,7 +209,7 @@ impl Playout {
         if !self.primed || excess < -RESYNC_MILLIS {
             // A gap is heard anyway. Silence here spares the jitter buffer from giving out its reserve at once.
             let silence = (-excess * self.samples_per_milli).round().max(0.0) as usize;
-            self.writer.write(std::iter::repeat_n(0.0, silence));
+            self.writer.put(&mut std::iter::repeat_n([0.0; 2], silence));
             if self.primed {
                 self.stats.resyncs += 1;
             }
@@ -250,23 +250,15 @@ impl Playout {
             let (later, sooner) = (at(samples, n + cut), at(samples, n));
             sooner + (n as f32 * fade).min(1.0) * (later - sooner)
         };
-        match (cut, side.is_empty()) {
-            (0, true) => self.writer.write(samples.iter().copied().skip(late)),
-            (0, false) => {
-                let both = samples.iter().zip(side).skip(late);
-                self.writer
-                    .write_both(both.map(|(mid, side)| [*mid, *side]))
-            }
-            (_cut, true) => {
-                let left = 0..samples.len().saturating_sub(cut);
-                self.writer.write(left.map(|n| faded(samples, n)))
-            }
-            (_cut, false) => {
-                let left = 0..samples.len().saturating_sub(cut);
-                let both = left.map(|n| [faded(samples, n), faded(side, n)]);
-                self.writer.write_both(both)
-            }
-        };
+        let both = |n: usize| [samples[n], at(side, n)];
+        let faded = |n: usize| [faded(samples, n), faded(side, n)];
+        let length = samples.len();
+        if cut == 0 {
+            self.writer.put(&mut (late.min(length)..length).map(both));
+        } else {
+            self.writer
+                .put(&mut (0..length.saturating_sub(cut)).map(faded));
+        }
         true
     }
 

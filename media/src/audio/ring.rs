@@ -47,7 +47,7 @@ pub struct RingStats {
 }
 
 /// Looks at a ring's counters from anywhere.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RingWatch {
     shared: Arc<Shared>,
 }
@@ -77,7 +77,7 @@ impl RingWatch {
         self.shared.first_callbacks_samples.load(Ordering::Relaxed)
     }
 
-    fn note_callback(&self, now: Duration, samples: usize) {
+    pub(super) fn note_callback(&self, now: Duration, samples: usize) {
         let nanos = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         self.shared
             .last_callback_nanos
@@ -89,6 +89,46 @@ impl RingWatch {
             &self.shared.first_callbacks_samples
         };
         largest.fetch_max(samples as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn note_dropped(&self, samples: usize) {
+        if samples > 0 {
+            let dropped = &self.shared.dropped_samples;
+            dropped.fetch_add(samples as u64, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn note_missing(&self, samples: usize) {
+        if samples > 0 {
+            let missing = &self.shared.missing_samples;
+            missing.fetch_add(samples as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Where a playout puts its sound: a ring that a callback empties, or a buffer of the system's own.
+pub trait SpeakerBuffer: std::fmt::Debug + Send {
+    /// The counters of what empties it.
+    fn watch(&self) -> &RingWatch;
+
+    /// Samples that wait to be played.
+    fn filled_samples(&self) -> usize;
+
+    /// Puts in what fits of both parts of two channels, and returns how much that was.
+    fn put(&mut self, samples: &mut dyn ExactSizeIterator<Item = [f32; 2]>) -> usize;
+}
+
+impl SpeakerBuffer for RingWriter {
+    fn watch(&self) -> &RingWatch {
+        Self::watch(self)
+    }
+
+    fn filled_samples(&self) -> usize {
+        Self::filled_samples(self)
+    }
+
+    fn put(&mut self, samples: &mut dyn ExactSizeIterator<Item = [f32; 2]>) -> usize {
+        self.write_both(samples)
     }
 }
 
@@ -112,9 +152,7 @@ pub struct RingReader {
 pub fn ring(rate_hz: u32) -> (RingWriter, RingReader) {
     let capacity = rate_hz as usize * RING_DURATION.as_millis() as usize / 1000;
     let (producer, consumer) = rtrb::RingBuffer::new(capacity);
-    let watch = RingWatch {
-        shared: Arc::default(),
-    };
+    let watch = RingWatch::default();
     (
         RingWriter {
             producer,
@@ -142,13 +180,7 @@ impl RingWriter {
             .producer
             .write_chunk_uninit(room)
             .map_or(0, |chunk| chunk.fill_from_iter(samples));
-        let dropped = wanted - written;
-        if dropped > 0 {
-            self.watch
-                .shared
-                .dropped_samples
-                .fetch_add(dropped as u64, Ordering::Relaxed);
-        }
+        self.watch.note_dropped(wanted - written);
         written
     }
 
@@ -252,11 +284,8 @@ impl RingReader {
             frame.fill(from_f32(0.0));
         }
         self.started |= available > 0;
-        if available < wanted && self.started {
-            self.watch
-                .shared
-                .missing_samples
-                .fetch_add((wanted - available) as u64, Ordering::Relaxed);
+        if self.started {
+            self.watch.note_missing(wanted - available);
         }
         self.watch.note_callback(now, wanted);
     }

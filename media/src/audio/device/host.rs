@@ -190,6 +190,32 @@ pub(super) fn find(
     Ok((device, info))
 }
 
+/// What a sound server calls this device, and how many of its channels are used; nothing where there is no server, or
+/// not one whose language we speak.
+#[cfg(target_os = "linux")]
+pub(super) fn server_stream(
+    device: &cpal::Device,
+    direction: Direction,
+) -> Result<Option<(String, u8)>, DeviceError> {
+    let id = device.id().map_err(|error| from_cpal(&error))?;
+    if id.host().name() != PULSE {
+        return Ok(None);
+    }
+    let channels = own_config(device, direction)?.channels();
+    Ok(Some((id.id().to_owned(), if channels > 1 { 2 } else { 1 })))
+}
+
+fn own_config(
+    device: &cpal::Device,
+    direction: Direction,
+) -> Result<cpal::SupportedStreamConfig, DeviceError> {
+    match direction {
+        Direction::Input => device.default_input_config(),
+        Direction::Output => device.default_output_config(),
+    }
+    .map_err(|error| from_cpal(&error))
+}
+
 /// What to ask a device for, best first: 48 kHz f32 in blocks of two channels where it has as many, of one else, then what
 /// it prefers itself.
 pub(super) fn configs(
@@ -201,11 +227,7 @@ pub(super) fn configs(
         Direction::Input if served => SERVER_MICROPHONE_SAMPLES,
         Direction::Input | Direction::Output => CALLBACK_SAMPLES,
     };
-    let own = match direction {
-        Direction::Input => device.default_input_config(),
-        Direction::Output => device.default_output_config(),
-    }
-    .map_err(|error| from_cpal(&error))?;
+    let own = own_config(device, direction)?;
     let ours = |channels: u16| {
         let config = StreamConfig {
             channels,

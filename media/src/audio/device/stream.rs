@@ -15,13 +15,16 @@ use cpal::{
     traits::{DeviceTrait, StreamTrait},
 };
 
+#[cfg(target_os = "linux")]
+use super::pulse;
 use super::{AudioSystem, DeviceChoice, DeviceClock, DeviceError, DeviceInfo, Direction, host};
 use crate::audio::{
+    SAMPLE_RATE_HZ,
     capture::Capture,
     drift::DriftController,
     playout::Playout,
     priority::{self, ThreadPriority},
-    ring::{RingWatch, ring},
+    ring::{RingReader, RingWatch, SpeakerBuffer, ring},
 };
 
 /// How long a stream may take to come into being.
@@ -59,7 +62,7 @@ impl Failure {
     }
 
     /// The error callback.
-    fn note(&self, kind: ErrorKind) {
+    pub(super) fn note(&self, kind: ErrorKind) {
         let count = self.errors.fetch_add(1, Ordering::Relaxed) + 1;
         let fatal = match kind {
             // The stream plays on.
@@ -129,6 +132,23 @@ pub(super) trait StreamKind: 'static {
         clock: DeviceClock,
         failure: Arc<Failure>,
     ) -> Result<(cpal::Stream, Self::Core, RingWatch), DeviceError>;
+
+    /// The same with a sound server, in its own language: 48 kHz, and no more than two channels.
+    #[cfg(target_os = "linux")]
+    fn build_directly(
+        name: &str,
+        channels: u8,
+        clock: DeviceClock,
+        failure: Arc<Failure>,
+    ) -> Result<(pulse::Stream, Self::Core, RingWatch), DeviceError>;
+}
+
+/// A stream, whoever opened it. Dropping it closes it.
+#[expect(dead_code, reason = "held, not read")]
+enum OpenStream {
+    #[cfg(target_os = "linux")]
+    Direct(pulse::Stream),
+    Cpal(cpal::Stream),
 }
 
 /// Microphones.
@@ -160,6 +180,26 @@ impl StreamKind for InputStream {
             Err(DeviceError::Unsupported(format.to_string()))
         }
     }
+
+    #[cfg(target_os = "linux")]
+    fn build_directly(
+        name: &str,
+        channels: u8,
+        clock: DeviceClock,
+        failure: Arc<Failure>,
+    ) -> Result<(pulse::Stream, Capture, RingWatch), DeviceError> {
+        let (writer, reader) = ring(SAMPLE_RATE_HZ);
+        let (capture, watch) = capture(reader, SAMPLE_RATE_HZ)?;
+        let stream = pulse::record(name, channels, writer, clock, failure)?;
+        Ok((stream, capture, watch))
+    }
+}
+
+fn capture(reader: RingReader, rate_hz: u32) -> Result<(Capture, RingWatch), DeviceError> {
+    let watch = reader.watch().clone();
+    Capture::new(reader, rate_hz, DriftController::new())
+        .map(|capture| (capture, watch))
+        .map_err(|error| DeviceError::Unsupported(error.to_string()))
 }
 
 fn build_input<T>(
@@ -173,9 +213,7 @@ where
     f32: FromSample<T>,
 {
     let (mut writer, reader) = ring(config.sample_rate);
-    let watch = reader.watch().clone();
-    let capture = Capture::new(reader, config.sample_rate, DriftController::new())
-        .map_err(|error| DeviceError::Unsupported(error.to_string()))?;
+    let (capture, watch) = capture(reader, config.sample_rate)?;
     let channels = usize::from(config.channels);
     let stream = device
         .build_input_stream::<T, _, _>(
@@ -211,6 +249,28 @@ impl StreamKind for OutputStream {
             Err(DeviceError::Unsupported(format.to_string()))
         }
     }
+
+    #[cfg(target_os = "linux")]
+    fn build_directly(
+        name: &str,
+        channels: u8,
+        clock: DeviceClock,
+        failure: Arc<Failure>,
+    ) -> Result<(pulse::Stream, Playout, RingWatch), DeviceError> {
+        let (stream, buffer) = pulse::play(name, channels, clock, failure)?;
+        let (playout, watch) = playout(buffer, SAMPLE_RATE_HZ)?;
+        Ok((stream, playout, watch))
+    }
+}
+
+fn playout(
+    buffer: impl SpeakerBuffer + 'static,
+    rate_hz: u32,
+) -> Result<(Playout, RingWatch), DeviceError> {
+    let watch = buffer.watch().clone();
+    Playout::new(buffer, rate_hz, DriftController::new())
+        .map(|playout| (playout, watch))
+        .map_err(|error| DeviceError::Unsupported(error.to_string()))
 }
 
 fn build_output<T>(
@@ -223,9 +283,7 @@ where
     T: SizedSample + FromSample<f32>,
 {
     let (writer, mut reader) = ring(config.sample_rate);
-    let watch = reader.watch().clone();
-    let playout = Playout::new(writer, config.sample_rate, DriftController::new())
-        .map_err(|error| DeviceError::Unsupported(error.to_string()))?;
+    let (playout, watch) = playout(writer, config.sample_rate)?;
     let channels = usize::from(config.channels);
     let stream = device
         .build_output_stream::<T, _, _>(
@@ -269,6 +327,7 @@ impl<C: Send + 'static> StreamKeeper<C> {
         pinned_host: Option<&'static str>,
         clock: DeviceClock,
         raise_priority: bool,
+        speak_directly: bool,
     ) -> std::io::Result<Self> {
         let supervisor = std::thread::current();
         let failure = Arc::new(Failure::new(supervisor.clone()));
@@ -287,7 +346,15 @@ impl<C: Send + 'static> StreamKeeper<C> {
                         ThreadPriority::Ordinary
                     };
                     told.send(priority).unwrap_or(());
-                    let stream = match open::<K>(system, &choice, pinned_host, clock, &failure) {
+                    let opened = open::<K>(
+                        system,
+                        &choice,
+                        pinned_host,
+                        speak_directly,
+                        clock,
+                        &failure,
+                    );
+                    let stream = match opened {
                         Ok((stream, opened)) => {
                             report.send(Ok(opened)).unwrap_or(());
                             Some(stream)
@@ -325,44 +392,66 @@ fn open<K: StreamKind>(
     system: AudioSystem,
     choice: &DeviceChoice,
     pinned_host: Option<&'static str>,
+    speak_directly: bool,
     clock: DeviceClock,
     failure: &Arc<Failure>,
-) -> Result<(cpal::Stream, Opened<K::Core>), DeviceError> {
+) -> Result<(OpenStream, Opened<K::Core>), DeviceError> {
     if pinned_host.is_some_and(|name| !host::is_present(name)) {
         return Err(DeviceError::Lost);
     }
     let host = host::open(system)?;
     let host_name = host.id().name();
     let (device, info) = host::find(&host, choice, K::DIRECTION)?;
+    let (stream, core, watch) = open_device::<K>(&device, speak_directly, clock, failure)?;
+    let opened = Opened {
+        info,
+        host_name,
+        core,
+        watch,
+    };
+    Ok((stream, opened))
+}
+
+fn open_device<K: StreamKind>(
+    device: &cpal::Device,
+    speak_directly: bool,
+    clock: DeviceClock,
+    failure: &Arc<Failure>,
+) -> Result<(OpenStream, K::Core, RingWatch), DeviceError> {
     let mut last = DeviceError::None(K::DIRECTION);
-    for (config, format) in host::configs(&device, K::DIRECTION)? {
-        match K::build(&device, config, format, clock, Arc::clone(failure)) {
+    #[cfg(target_os = "linux")]
+    if speak_directly && let Some((name, channels)) = host::server_stream(device, K::DIRECTION)? {
+        match K::build_directly(&name, channels, clock, Arc::clone(failure)) {
+            Ok((stream, core, watch)) => return Ok((OpenStream::Direct(stream), core, watch)),
+            Err(error) if may_do_otherwise(&error) => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    for (config, format) in host::configs(device, K::DIRECTION)? {
+        match K::build(device, config, format, clock, Arc::clone(failure)) {
             Ok((stream, core, watch)) => {
                 stream.play().map_err(|error| host::from_cpal(&error))?;
-                return Ok((
-                    stream,
-                    Opened {
-                        info,
-                        host_name,
-                        core,
-                        watch,
-                    },
-                ));
+                return Ok((OpenStream::Cpal(stream), core, watch));
             }
-            // Another configuration may do.
-            Err(error @ (DeviceError::Unsupported(_) | DeviceError::System(_))) => last = error,
-            Err(
-                error @ (DeviceError::None(_)
-                | DeviceError::NotFound { .. }
-                | DeviceError::Busy
-                | DeviceError::Denied
-                | DeviceError::Lost
-                | DeviceError::Stalled
-                | DeviceError::Hung),
-            ) => return Err(error),
+            Err(error) if may_do_otherwise(&error) => last = error,
+            Err(error) => return Err(error),
         }
     }
     Err(last)
+}
+
+/// Whether another configuration may do.
+fn may_do_otherwise(error: &DeviceError) -> bool {
+    match error {
+        DeviceError::Unsupported(_) | DeviceError::System(_) => true,
+        DeviceError::None(_)
+        | DeviceError::NotFound { .. }
+        | DeviceError::Busy
+        | DeviceError::Denied
+        | DeviceError::Lost
+        | DeviceError::Stalled
+        | DeviceError::Hung => false,
+    }
 }
 
 #[cfg(test)]

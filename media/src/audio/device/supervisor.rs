@@ -69,6 +69,7 @@ impl<K: StreamKind> Supervisor<K> {
                         system,
                         watch_devices: opening.watch_devices,
                         raise_priority: opening.raise_priority,
+                        speak_directly: opening.speak_directly,
                         choice: opening.choice.clone(),
                         clock,
                         supervision: Supervision::new(opening.choice, K::DIRECTION, clock.now()),
@@ -138,6 +139,7 @@ struct Shell<K: StreamKind> {
     choice: DeviceChoice,
     watch_devices: bool,
     raise_priority: bool,
+    speak_directly: bool,
     clock: DeviceClock,
     supervision: Supervision,
     shared: Arc<Shared>,
@@ -229,6 +231,7 @@ impl<K: StreamKind> Shell<K> {
             self.host_name,
             self.clock,
             self.raise_priority,
+            self.speak_directly,
         ) {
             Ok(keeper) => self.keeper = Some(keeper),
             Err(error) => self
