@@ -826,6 +826,49 @@ fn inner_displaced_microphone() {
 }
 
 #[test]
+fn a_chosen_microphone_is_fetched_back_from_where_somebody_moved_its_stream() {
+    with_server("inner_moved_microphone");
+}
+
+#[test]
+#[ignore = "run by a_chosen_microphone_is_fetched_back_from_where_somebody_moved_its_stream"]
+fn inner_moved_microphone() {
+    let Some(server) = server() else { return };
+    let _voices = speak(&server);
+    let _mic_a = server.load(MIC_A);
+    let _mic_b = server.load(MIC_B);
+    server.pactl(&["set-default-source", "mic_b"]);
+    let move_to_b = || {
+        let streams = server.pactl(&["list", "short", "source-outputs"]);
+        // The newest is ours; the remapped microphones' own were there before.
+        let index = streams.lines().last().unwrap().split('\t').next().unwrap();
+        server.pactl(&["move-source-output", index, "mic_b"]);
+    };
+
+    let listener = Listener::open(chosen("mic_a"));
+    listener.wait_for_tone(0, 'a');
+    let from = listener.now();
+    move_to_b();
+    let told = listener.wait_for_event(|e| matches!(e, DeviceEvent::Displaced { .. }));
+    listener.wait_for_tone(told, 'a');
+    listener.assert_told_soon(from, told, 'b');
+    drop(listener);
+
+    let by_cpal = Listener::open(Opening {
+        speak_directly: false,
+        ..chosen("mic_a").into()
+    });
+    by_cpal.wait_for_tone(0, 'a');
+    let from = by_cpal.now();
+    move_to_b();
+    wait_until("a second of the other one", PATIENCE, || {
+        by_cpal.count(from, Heard::Tone('b')) >= 100
+    });
+    let events = by_cpal.events.lock().unwrap();
+    assert_eq!(events.len(), 1, "opened, and nothing after it: {events:?}");
+}
+
+#[test]
 fn unwatched_another_microphone_is_heard_and_nobody_told() {
     with_server("inner_unwatched_microphone");
 }

@@ -74,14 +74,21 @@ pub(super) fn is_present(host_name: &str) -> bool {
         .any(|host| host.name() == host_name)
 }
 
-/// How often it is looked what devices there are. A sound server tells within a millisecond, and moves streams without
-/// a word: so long may another microphone be heard. Elsewhere streams stay where they are, and a list is made anew each
-/// time.
-pub(super) fn list_interval(host_name: Option<&str>) -> Duration {
+/// How often it is looked what devices there are. A sound server moves streams: where it is not heard in its own language
+/// (`tells`), another microphone may be heard so long. Elsewhere streams stay where they are, and a list is made anew
+/// each time.
+pub(super) fn list_interval(host_name: Option<&str>, tells: bool) -> Duration {
     match host_name {
+        Some(PULSE) if tells => Duration::from_secs(2),
         Some(PULSE) | None => Duration::from_millis(200),
         Some(_) => Duration::from_secs(1),
     }
+}
+
+/// Whether this is the sound server whose language we speak.
+#[cfg(target_os = "linux")]
+pub(super) fn is_pulse(host_name: &str) -> bool {
+    host_name == PULSE
 }
 
 /// The default alone, for those who follow it: a third of the questions. May hang.
@@ -198,7 +205,7 @@ pub(super) fn server_stream(
     direction: Direction,
 ) -> Result<Option<(String, u8)>, DeviceError> {
     let id = device.id().map_err(|error| from_cpal(&error))?;
-    if id.host().name() != PULSE {
+    if !is_pulse(id.host().name()) {
         return Ok(None);
     }
     let channels = own_config(device, direction)?.channels();

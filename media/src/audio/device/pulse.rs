@@ -9,7 +9,7 @@
 //! made too.
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     io::{BufReader, Read as _},
     net::Shutdown,
     os::unix::net::UnixStream,
@@ -26,8 +26,8 @@ use pulseaudio::protocol::{
     AuthParams, AuthReply, ChannelMap, Command, CommandReply, CorkStreamParams,
     CreatePlaybackStreamReply, CreateRecordStreamReply, DESCRIPTOR_SIZE, Descriptor,
     DescriptorFlags, MAX_VERSION, PlaybackStreamParams, Prop, Props, ProtocolError, PulseError,
-    RecordStreamParams, SampleFormat, SampleSpec, SetClientNameReply, encode_descriptor,
-    read_descriptor, read_reply_message,
+    RecordStreamParams, SampleFormat, SampleSpec, SetClientNameReply, SubscriptionMask,
+    encode_descriptor, read_ack_message, read_descriptor, read_reply_message,
     stream::{BufferAttr, StreamFlags},
     write_command_message,
 };
@@ -105,14 +105,16 @@ pub(super) fn record(
             ..RecordStreamParams::default()
         }))?;
     let mut samples = Vec::with_capacity(READ_BYTES / SAMPLE_BYTES);
-    connection.run(created.channel, failure, move |event| match event {
+    connection.run(created.channel, move |event| match event {
         Event::Sound(bytes) => {
             samples.clear();
             let (whole, _rest) = bytes.as_chunks::<SAMPLE_BYTES>();
             samples.extend(whole.iter().map(|&bytes| f32::from_le_bytes(bytes)));
             writer.write_from_device(&samples, usize::from(channels), clock.now(), |s| s);
         }
-        Event::Wanted(_) => {}
+        Event::Wanted(_) | Event::Changed => {}
+        Event::Moved(name) => failure.note_moved(name),
+        Event::Trouble(kind) | Event::Ended(kind) => failure.note(kind),
     })
 }
 
@@ -166,16 +168,33 @@ pub(super) fn play(
     };
     // It is ready, which is as good as a first call.
     watch.note_callback(clock.now(), 0);
-    let stream = connection.run(created.channel, failure, move |event| match event {
+    let stream = connection.run(created.channel, move |event| match event {
         Event::Wanted(bytes) => {
             let samples = bytes / frame;
             let missing = level.take(samples);
             watch.note_missing(missing);
             watch.note_callback(clock.now(), samples);
         }
-        Event::Sound(_) => {}
+        Event::Sound(_) | Event::Changed => {}
+        Event::Moved(name) => failure.note_moved(name),
+        Event::Trouble(kind) | Event::Ended(kind) => failure.note(kind),
     })?;
     Ok((stream, buffer))
+}
+
+/// Tells, on a thread of its own, that there may be other devices or another default; with `false` that it tells no
+/// more.
+pub(super) fn watch(
+    mut on_change: impl FnMut(bool) + Send + 'static,
+) -> Result<Stream, DeviceError> {
+    let mut connection = Connection::open()?;
+    let mask = SubscriptionMask::SINK | SubscriptionMask::SOURCE | SubscriptionMask::SERVER;
+    connection.tell(&Command::Subscribe(mask))?;
+    connection.run(CONTROL, move |event| match event {
+        Event::Changed => on_change(true),
+        Event::Ended(_) => on_change(false),
+        Event::Sound(_) | Event::Wanted(_) | Event::Moved(_) | Event::Trouble(_) => {}
+    })
 }
 
 /// What the server's device moves is set by the pieces that are asked for, and not by half of what the buffer holds.
@@ -238,12 +257,20 @@ fn from_protocol(error: &ProtocolError) -> DeviceError {
     }
 }
 
-/// What the server says of a stream that is open.
+/// What the server says.
 enum Event<'a> {
     /// It was recorded.
     Sound(&'a [u8]),
     /// So many bytes more may come: as many were played.
     Wanted(usize),
+    /// The stream is at the device of this name from now on.
+    Moved(&'a CStr),
+    /// Of no consequence.
+    Trouble(ErrorKind),
+    /// There may be other devices.
+    Changed,
+    /// Nothing comes any more.
+    Ended(ErrorKind),
 }
 
 struct Connection {
@@ -295,11 +322,20 @@ impl Connection {
             .map_err(|error| from_protocol(&error))
     }
 
+    /// Asks for something that is only acknowledged.
+    fn tell(&mut self, command: &Command) -> Result<(), DeviceError> {
+        let sequence = self.sequence;
+        self.sequence += 1;
+        write_command_message(self.reader.get_mut(), sequence, command, self.version)
+            .and_then(|()| read_ack_message(&mut self.reader))
+            .map(|_sequence| ())
+            .map_err(|error| from_protocol(&error))
+    }
+
     /// Hands on what comes for this channel, on a thread of its own, until the server or the stream ends.
     fn run(
         mut self,
         channel: u32,
-        failure: Arc<Failure>,
         mut on_event: impl FnMut(Event<'_>) + Send + 'static,
     ) -> Result<Stream, DeviceError> {
         let socket = self.socket()?;
@@ -311,38 +347,52 @@ impl Connection {
             .spawn(move || {
                 let mut payload = Vec::with_capacity(READ_BYTES);
                 let kind = loop {
-                    let message = match self.read(&mut payload) {
-                        Ok(message) => message,
+                    match self.read(&mut payload) {
+                        Ok(CONTROL) => {
+                            if let Err(kind) = self.control(&payload, &mut on_event) {
+                                break kind;
+                            }
+                        }
+                        Ok(to) if to == channel => on_event(Event::Sound(&payload)),
+                        Ok(_other) => {}
                         Err(kind) => break kind,
-                    };
-                    if message == channel {
-                        on_event(Event::Sound(&payload));
-                    }
-                    if message != CONTROL {
-                        continue;
-                    }
-                    match Command::read_tag_prefixed(&mut &payload[..], self.version) {
-                        Ok((_sequence, Command::Request(request))) => {
-                            on_event(Event::Wanted(request.length as usize));
-                        }
-                        Ok((
-                            _sequence,
-                            Command::PlaybackStreamKilled(_) | Command::RecordStreamKilled(_),
-                        )) => break ErrorKind::DeviceNotAvailable,
-                        Ok((_sequence, Command::Overflow(_) | Command::Underflow(_))) => {
-                            failure.note(ErrorKind::Xrun);
-                        }
-                        // Acknowledgements, and what servers tell that is of no consequence here.
-                        Ok(_) | Err(_) => {}
                     }
                 };
-                failure.note(kind);
+                on_event(Event::Ended(kind));
             })
             .map_err(|error| from_io(&error))?;
         Ok(Stream {
             socket,
             thread: Some(thread),
         })
+    }
+
+    fn control(
+        &self,
+        payload: &[u8],
+        on_event: &mut impl FnMut(Event<'_>),
+    ) -> Result<(), ErrorKind> {
+        match Command::read_tag_prefixed(&mut &payload[..], self.version) {
+            Ok((_sequence, Command::Request(request))) => {
+                on_event(Event::Wanted(request.length as usize));
+            }
+            Ok((_sequence, Command::RecordStreamMoved(moved))) => {
+                on_event(Event::Moved(&moved.device_name));
+            }
+            Ok((_sequence, Command::PlaybackStreamMoved(moved))) => {
+                on_event(Event::Moved(&moved.device_name));
+            }
+            Ok((_sequence, Command::SubscribeEvent(_))) => on_event(Event::Changed),
+            Ok((_sequence, Command::PlaybackStreamKilled(_) | Command::RecordStreamKilled(_))) => {
+                return Err(ErrorKind::DeviceNotAvailable);
+            }
+            Ok((_sequence, Command::Overflow(_) | Command::Underflow(_))) => {
+                on_event(Event::Trouble(ErrorKind::Xrun));
+            }
+            // Acknowledgements, and what servers tell that is of no consequence here.
+            Ok(_) | Err(_) => {}
+        }
+        Ok(())
     }
 
     /// The next message and which channel it is for.

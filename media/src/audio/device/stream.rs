@@ -1,8 +1,10 @@
 //! One open stream: the thread that keeps it, its callbacks, its errors.
 
+#[cfg(target_os = "linux")]
+use std::ffi::CStr;
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU8, AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
@@ -42,6 +44,8 @@ const FLOOD_SLEEP: Duration = Duration::from_millis(20);
 pub(super) struct Failure {
     errors: AtomicU64,
     fatal: AtomicU8,
+    /// Where the sound system has put the stream, until somebody looks.
+    moved: Mutex<Option<String>>,
     supervisor: Thread,
 }
 
@@ -57,6 +61,7 @@ impl Failure {
         Self {
             errors: AtomicU64::new(0),
             fatal: AtomicU8::new(FATAL_NONE),
+            moved: Mutex::new(None),
             supervisor,
         }
     }
@@ -99,6 +104,19 @@ impl Failure {
             // The stream is being given up or is useless; without this it would take a whole core meanwhile.
             std::thread::sleep(FLOOD_SLEEP);
         }
+    }
+
+    /// The stream is at the device of this name now, and goes on there. Seldom: it may wait for a moment.
+    #[cfg(target_os = "linux")]
+    pub(super) fn note_moved(&self, name: &CStr) {
+        let name = name.to_string_lossy().into_owned();
+        *self.moved.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
+        self.supervisor.unpark();
+    }
+
+    pub(super) fn take_moved(&self) -> Option<String> {
+        let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        moved.take()
     }
 
     pub(super) fn errors(&self) -> u64 {

@@ -10,6 +10,7 @@
 //! | the device, or the whole sound server, is listed again | opened at once, whatever the wait |
 //! | the chosen device leaves the list | closed at once and *not* replaced: a sound server would quietly go on with another microphone |
 //! | the chosen device was the default and is no more | opened again: a sound server moves what is open there to the new default |
+//! | the sound server says that it has moved the chosen device's stream | the same, without waiting for a list |
 //! | the default changes while it is followed | opened again with the new one |
 //! | another device is chosen | opened at once in place of the one before |
 //!
@@ -55,6 +56,8 @@ enum State {
     },
     Opening {
         since: Duration,
+        /// The stream was moved elsewhere a moment ago.
+        fetches: bool,
     },
     Open {
         since: Duration,
@@ -105,7 +108,11 @@ impl Supervision {
 
     /// The attempt succeeded.
     pub(super) fn handle_opened(&mut self, now: Duration, info: DeviceInfo) {
-        if matches!(self.state, State::Opening { .. }) {
+        if let State::Opening { fetches, .. } = self.state {
+            if let (true, DeviceChoice::Id(id)) = (fetches, &self.choice) {
+                let id = id.clone();
+                self.events.push_back(DeviceEvent::Displaced { id });
+            }
             self.events.push_back(DeviceEvent::Opened(info.clone()));
             self.told = None;
             self.state = State::Open { since: now, info };
@@ -117,6 +124,14 @@ impl Supervision {
         match &self.state {
             State::Open { since, .. } if now.saturating_sub(*since) >= STABLE_AFTER => {
                 self.failures = 0;
+            }
+            State::Opening { fetches: true, .. }
+                if matches!(error, DeviceError::NotFound { .. }) =>
+            {
+                // It was moved because it is gone.
+                self.absent = true;
+                self.leave();
+                return;
             }
             State::Open { .. } | State::Opening { .. } => {}
             State::Waiting { .. } | State::Gone => return,
@@ -147,7 +162,7 @@ impl Supervision {
     pub(super) fn handle_timeout(&mut self, now: Duration, last_callback: Option<Duration>) {
         match &self.state {
             State::Waiting { until } if now >= *until => self.open(now),
-            State::Opening { since } if now.saturating_sub(*since) >= OPEN_LIMIT => {
+            State::Opening { since, .. } if now.saturating_sub(*since) >= OPEN_LIMIT => {
                 self.handle_failed(now, DeviceError::Hung);
             }
             State::Open { since, .. } => {
@@ -157,6 +172,21 @@ impl Supervision {
                 }
             }
             State::Waiting { .. } | State::Opening { .. } | State::Gone => {}
+        }
+    }
+
+    /// The sound system has moved the open stream to the device of this name, and said so.
+    pub(super) fn handle_moved(&mut self, now: Duration, name: &str) {
+        let (State::Open { info, .. }, DeviceChoice::Id(_)) = (&self.state, &self.choice) else {
+            // Who follows the default learns of it by the list.
+            return;
+        };
+        if info.id.split_once(':').is_none_or(|(_, own)| own != name) {
+            self.reopen(now);
+            // It is told when it is there again, or that it is gone.
+            if let State::Opening { fetches, .. } = &mut self.state {
+                *fetches = true;
+            }
         }
     }
 
@@ -197,15 +227,7 @@ impl Supervision {
                 self.open(now);
             }
             (State::Open { .. } | State::Waiting { .. }, None) => {
-                if let DeviceChoice::Id(id) = &self.choice {
-                    let id = id.clone();
-                    if matches!(self.state, State::Open { .. }) {
-                        self.actions.push_back(Action::Close);
-                    }
-                    self.events.push_back(DeviceEvent::Gone { id });
-                    self.told = None;
-                    self.state = State::Gone;
-                }
+                self.leave();
                 // Without a default there may still be sound. If there is none, the stream tells.
             }
             (State::Open { info, .. }, Some(to)) if to.id != info.id => {
@@ -226,6 +248,19 @@ impl Supervision {
         }
     }
 
+    /// The chosen device is gone, and nothing takes its place.
+    fn leave(&mut self) {
+        if let DeviceChoice::Id(id) = &self.choice {
+            let id = id.clone();
+            if matches!(self.state, State::Open { .. } | State::Opening { .. }) {
+                self.actions.push_back(Action::Close);
+            }
+            self.events.push_back(DeviceEvent::Gone { id });
+            self.told = None;
+            self.state = State::Gone;
+        }
+    }
+
     fn reopen(&mut self, now: Duration) {
         self.actions.push_back(Action::Close);
         self.failures = 0;
@@ -234,7 +269,10 @@ impl Supervision {
 
     fn open(&mut self, now: Duration) {
         self.actions.push_back(Action::Open);
-        self.state = State::Opening { since: now };
+        self.state = State::Opening {
+            since: now,
+            fetches: false,
+        };
     }
 }
 
@@ -315,6 +353,40 @@ mod tests {
             matches!(events[2], DeviceEvent::Lost { retry_in, .. } if retry_in == ms(250)),
             "{events:?}"
         );
+    }
+
+    #[test]
+    fn a_chosen_device_is_fetched_back_as_soon_as_its_stream_was_moved() {
+        let chosen = DeviceChoice::Id("pulseaudio:a".into());
+        let mut supervision = Supervision::new(chosen, Direction::Input, ms(0));
+        supervision.handle_opened(ms(50), device("pulseaudio:a", false));
+        drain(&mut supervision);
+        supervision.handle_moved(ms(60), "a");
+        assert_eq!(drain(&mut supervision), (vec![], vec![]), "it was put back");
+        supervision.handle_moved(ms(60), "b");
+        let again = vec![Action::Close, Action::Open];
+        assert_eq!(drain(&mut supervision), (again.clone(), vec![]));
+        let back = device("pulseaudio:a", false);
+        supervision.handle_opened(ms(70), back.clone());
+        let id = String::from("pulseaudio:a");
+        let events = [
+            DeviceEvent::Displaced { id: id.clone() },
+            DeviceEvent::Opened(back.clone()),
+        ];
+        assert_eq!(drain(&mut supervision).1, events);
+        // It was moved because it was unplugged.
+        supervision.handle_moved(ms(80), "b");
+        assert_eq!(drain(&mut supervision).0, again);
+        supervision.handle_failed(ms(90), DeviceError::NotFound { id: id.clone() });
+        assert_eq!(
+            drain(&mut supervision),
+            (vec![Action::Close], vec![DeviceEvent::Gone { id }])
+        );
+        supervision.handle_list(ms(100), &[back]);
+        assert_eq!(drain(&mut supervision).0, [Action::Open]);
+        let mut follows = opened(DeviceChoice::Default);
+        follows.handle_moved(ms(60), "b");
+        assert_eq!(drain(&mut follows), (vec![], vec![]), "the list will tell");
     }
 
     #[test]

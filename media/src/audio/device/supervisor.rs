@@ -5,12 +5,14 @@ use std::{
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel},
+        mpsc::{SyncSender, TryRecvError, TrySendError},
     },
-    thread::JoinHandle,
+    thread::{JoinHandle, Thread},
     time::Duration,
 };
 
+#[cfg(target_os = "linux")]
+use super::pulse;
 use super::{
     AudioSystem, DeviceChoice, DeviceClock, DeviceError, DeviceEvent, DeviceInfo, DeviceStats,
     Direction, Opening, host,
@@ -195,7 +197,7 @@ impl<K: StreamKind> Shell<K> {
 
     fn lister(&self) -> Option<Lister> {
         self.watch_devices
-            .then(|| Lister::start(self.system, K::DIRECTION, &self.choice))
+            .then(|| Lister::start(self.system, K::DIRECTION, &self.choice, self.speak_directly))
             .flatten()
     }
 
@@ -211,6 +213,10 @@ impl<K: StreamKind> Shell<K> {
             }
             Ok(Err(error)) => self.supervision.handle_failed(now, error),
             Err(TryRecvError::Empty | TryRecvError::Disconnected) => {
+                let moved = keeper.failure.take_moved();
+                if let Some(name) = moved.filter(|_| self.watch_devices) {
+                    self.supervision.handle_moved(now, &name);
+                }
                 if let Some(error) = keeper.failure.fatal() {
                     self.supervision.handle_failed(now, error);
                 }
@@ -312,45 +318,57 @@ struct Unreachable;
 
 type List = Result<Vec<DeviceInfo>, Unreachable>;
 
-/// The thread that lists the devices now and then. It may hang with the sound server; then there are no lists.
+/// The thread that lists the devices when the sound system says that they have changed, or now and then. It may hang
+/// with the sound server; then there are no lists.
 struct Lister {
-    lists: Receiver<List>,
-    /// Ends the thread when dropped.
-    _alive: SyncSender<()>,
+    /// The newest that nobody has seen.
+    list: Arc<Mutex<Option<List>>>,
+    stop: Arc<AtomicBool>,
+    thread: Thread,
 }
 
 impl Lister {
-    fn start(system: AudioSystem, direction: Direction, choice: &DeviceChoice) -> Option<Self> {
+    fn start(
+        system: AudioSystem,
+        direction: Direction,
+        choice: &DeviceChoice,
+        speak_directly: bool,
+    ) -> Option<Self> {
         let follow = *choice == DeviceChoice::Default;
-        let (sender, lists) = sync_channel(1);
-        let (alive, ended) = sync_channel::<()>(1);
+        let newest = Arc::<Mutex<Option<List>>>::default();
+        let stop = Arc::<AtomicBool>::default();
         let supervisor = std::thread::current();
         let thread = std::thread::Builder::new()
             .name("ahoy-audio-list".into())
-            .spawn(move || {
-                let mut connection = None;
-                let mut host_name = None;
-                let mut last = None;
-                while let Err(RecvTimeoutError::Timeout) =
-                    ended.recv_timeout(host::list_interval(host_name))
-                {
-                    let list = list(system, direction, follow, &mut connection, &mut host_name);
-                    let devices = list.as_ref().ok().cloned();
-                    match sender.try_send(list) {
+            .spawn({
+                let (stop, newest) = (Arc::clone(&stop), Arc::clone(&newest));
+                move || {
+                    let mut connection = None;
+                    let mut host_name = None;
+                    let mut last = None;
+                    let mut changes = Changes::default();
+                    loop {
+                        let tells = speak_directly && changes.are_told(host_name);
+                        std::thread::park_timeout(host::list_interval(host_name, tells));
+                        if stop.load(Ordering::Acquire) {
+                            return;
+                        }
+                        let list = list(system, direction, follow, &mut connection, &mut host_name);
+                        let devices = list.as_ref().ok().cloned();
+                        *lock(&newest) = Some(list);
                         // The supervisor looks now and then anyway; news it should have at once.
-                        Ok(()) if devices != last => {
+                        if devices != last {
                             last = devices;
                             supervisor.unpark();
                         }
-                        Ok(()) | Err(TrySendError::Full(_)) => {}
-                        Err(TrySendError::Disconnected(_)) => return,
                     }
                 }
             });
         match thread {
-            Ok(_) => Some(Self {
-                lists,
-                _alive: alive,
+            Ok(handle) => Some(Self {
+                list: newest,
+                stop,
+                thread: handle.thread().clone(),
             }),
             Err(error) => {
                 tracing::warn!(%error, "devices are not watched");
@@ -360,7 +378,49 @@ impl Lister {
     }
 
     fn poll(&self) -> Option<List> {
-        self.lists.try_recv().ok()
+        lock(&self.list).take()
+    }
+}
+
+impl Drop for Lister {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+}
+
+/// The connection by which a sound server tells of changes, if it does.
+#[derive(Debug, Default)]
+struct Changes {
+    #[cfg(target_os = "linux")]
+    told: Option<(pulse::Stream, Arc<AtomicBool>)>,
+}
+
+impl Changes {
+    /// Sees to it that this thread is woken when there are other devices, and tells whether it will be. To be asked before
+    /// each list, so that no change falls between the two.
+    #[cfg(target_os = "linux")]
+    fn are_told(&mut self, host_name: Option<&str>) -> bool {
+        let is_alive = |alive: &AtomicBool| alive.load(Ordering::Acquire);
+        self.told = self.told.take().filter(|(_, alive)| is_alive(alive));
+        if self.told.is_none() && host_name.is_some_and(host::is_pulse) {
+            let alive = Arc::new(AtomicBool::new(true));
+            let thread = std::thread::current();
+            let lives = Arc::clone(&alive);
+            let on_change = move |goes_on| {
+                lives.fetch_and(goes_on, Ordering::AcqRel);
+                thread.unpark();
+            };
+            self.told = pulse::watch(on_change).ok().map(|stream| (stream, alive));
+            // What has changed before is not told.
+            std::thread::current().unpark();
+        }
+        self.told.is_some()
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn are_told(&mut self, _host_name: Option<&str>) -> bool {
+        false
     }
 }
 
