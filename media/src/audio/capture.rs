@@ -1,8 +1,9 @@
 //! From the microphone's ring to blocks on our clock.
 //!
 //! [`Capture`] is asked for a block every 10 ms, by a clock that is not the microphone's. It keeps just enough
-//! sound in the ring to survive the next late callback, and lets a [`DriftController`] follow the difference of
-//! the clocks. [`CaptureLoop`] makes a voice of it that is fit to be sent. Neither has a thread or a clock of its own;
+//! sound in the ring to survive the usual lateness of a callback, and lets a [`DriftController`] follow the difference
+//! of the clocks. What is later than usual is waited for: the listener's jitter buffer knows how to bridge a packet that
+//! comes late, and nobody can mend a hole in what was said. [`CaptureLoop`] makes a voice of it that is fit to be sent. Neither has a thread or a clock of its own;
 //! [`CaptureWorker`] is the thread.
 
 use std::{
@@ -31,6 +32,8 @@ pub struct CaptureStats {
     pub silent_blocks: u64,
     /// Times that the ring ran empty while sound was flowing.
     pub underruns: u64,
+    /// Blocks that were waited for: each time that it was looked and they were not whole.
+    pub waits: u64,
     /// Times that sound was skipped because too much of it had gathered.
     pub resyncs: u64,
     /// How much faster than ours the device's clock runs, as far as that is known, in parts per million.
@@ -50,6 +53,8 @@ pub struct Capture {
     side: Vec<f32>,
     margin: Margin,
     flowing: bool,
+    /// Blocks that are due after the next one and were waited for with it.
+    owed_after: u32,
     /// How much faster the ring was emptied at the last block, so that less waits in it.
     margin_ppm: f64,
     stats: CaptureStats,
@@ -73,8 +78,9 @@ impl Capture {
             resampler,
             drift,
             samples_per_milli: f64::from(rate_hz) / 1000.0,
-            margin: Margin::new(),
+            margin: Margin::usual(),
             flowing: false,
+            owed_after: 0,
             margin_ppm: 0.0,
             stats: CaptureStats::default(),
         })
@@ -102,6 +108,19 @@ impl Capture {
             + self.margin.millis()
     }
 
+    /// Whether sound flows and the next block is not whole yet. Counts as a wait.
+    fn must_wait(&mut self) -> bool {
+        let missing = self.resampler.input_samples() > self.reader.filled_samples();
+        let waits = self.flowing && missing;
+        if waits {
+            self.stats.waits += 1;
+            let filled = self.reader.filled_samples() as f64 / self.samples_per_milli;
+            self.margin
+                .pass(filled - BLOCK_DURATION.as_secs_f64() * 1e3, Duration::ZERO);
+        }
+        waits
+    }
+
     /// By so many millionths the last block is shorter than what it was made from.
     fn shortening_ppm(&self) -> f64 {
         self.stats.drift_ppm + self.margin_ppm
@@ -121,7 +140,8 @@ impl Capture {
 
     fn next_both(&mut self, now: Duration, block: &mut Block, side: Option<&mut Block>) {
         self.stats.blocks += 1;
-        let target = self.target_millis();
+        let block_millis = BLOCK_DURATION.as_secs_f64() * 1e3;
+        let target = self.target_millis() + f64::from(self.owed_after) * block_millis;
         let filled = self.reader.filled_samples() as f64 / self.samples_per_milli;
         // What the device has recorded and not delivered yet is on its way all the same. Without this the level
         // would saw between callbacks, slower and slower the closer the clocks are.
@@ -135,7 +155,7 @@ impl Capture {
         }
         let excess = filled + under_way - target;
         // What is there beyond the block, before the callback that is due brings more.
-        let spare = filled - BLOCK_DURATION.as_secs_f64() * 1e3;
+        let spare = filled - block_millis;
         if !self.flowing || excess > RESYNC_MILLIS {
             self.reader
                 .skip((excess * self.samples_per_milli).round() as usize);
@@ -160,8 +180,6 @@ impl Capture {
         self.resampler.fill_both(input, block, side);
         if got < wanted {
             self.stats.underruns += 1;
-            self.margin
-                .grow((wanted - got) as f64 / self.samples_per_milli);
             self.flowing = false;
             self.drift.forget_level();
         }
@@ -206,7 +224,13 @@ pub struct CaptureLoop {
     capture: Option<Capture>,
     voice: Option<Voice>,
     jumps: u64,
+    /// Blocks that are due, the next one among them.
+    due: u32,
+    impatient: bool,
 }
+
+/// So many blocks that are due are waited for at most, before the first of them is silence.
+const PATIENCE_BLOCKS: u32 = 6;
 
 impl CaptureLoop {
     /// Without a microphone yet; `voice` is done to the sound of each that comes.
@@ -215,7 +239,35 @@ impl CaptureLoop {
         Self {
             capture: None,
             voice,
-            jumps: 0,
+            ..Self::default()
+        }
+    }
+
+    /// Waits for nothing: what is late by more than the margin is silence, as there would be without patience.
+    #[must_use]
+    pub fn impatient(mut self) -> Self {
+        self.impatient = true;
+        self
+    }
+
+    /// Hands on the blocks that are due at `now`, both channels of a microphone that has two where nothing is done to the
+    /// voice. What is late is handed on when it has come, or silence in its place if that takes too long.
+    fn run(
+        &mut self,
+        ticker: &mut Ticker,
+        now: Duration,
+        block: &mut WideBlock,
+        mut on_block: impl FnMut(&WideBlock),
+    ) {
+        self.due += ticker.due_blocks(now);
+        for beat in ticker.beats(self.due) {
+            let patient = !self.impatient && self.due <= PATIENCE_BLOCKS;
+            if patient && self.capture.as_mut().is_some_and(Capture::must_wait) {
+                return;
+            }
+            self.next_wide(now, beat, block);
+            self.due -= 1;
+            on_block(block);
         }
     }
 
@@ -264,6 +316,7 @@ impl CaptureLoop {
         let mut shortening_ppm = 0.0;
         match &mut self.capture {
             Some(capture) => {
+                capture.owed_after = self.due.saturating_sub(1);
                 capture.next_both(now, block, side.as_deref_mut());
                 let jumps = capture.stats.underruns + capture.stats.resyncs;
                 jumped = jumps != self.jumps;
@@ -351,11 +404,7 @@ impl CaptureWorker {
                 while let Ok(config) = wanted.try_recv() {
                     capture.configure_voice(config);
                 }
-                let due = ticker.due_blocks(now);
-                for beat in ticker.beats(due) {
-                    capture.next_wide(now, beat, &mut block);
-                    on_block(&block);
-                }
+                capture.run(ticker, now, &mut block, &mut on_block);
                 let current = capture.stats();
                 // Without a device the counters stay as the last one left them.
                 if current.capture.blocks > 0 {

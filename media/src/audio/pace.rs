@@ -38,6 +38,16 @@ const MARGIN_RESERVE_MILLIS: f64 = 1.5;
 const STRETCHES: usize = 6;
 const STRETCH: Duration = Duration::from_secs(10);
 
+/// What is usual is what suffices for all but one block in a hundred, and this much more.
+const USUAL_SHARE: f32 = 0.99;
+const USUAL_RESERVE_MILLIS: f64 = 1.0;
+/// It is no more than this, in milliseconds, and known in pieces of one.
+const USUAL_MAX_MILLIS: usize = 40;
+/// What was needed counts half after so many blocks: 14 s.
+const USUAL_KEPT: f32 = 0.9995;
+/// And is not known before so many: 5 s.
+const USUAL_AFTER: f32 = 400.0;
+
 /// How fast the margin moves to where it should be: a part of the way per second, within these limits. The ring
 /// follows by a change of pitch of 40 to 300 parts per million, at most half a cent.
 const MARGIN_PER_SECOND: f64 = 0.035;
@@ -81,34 +91,56 @@ pub(super) fn since_callback_millis(
     elapsed.min(2.0 * expected_callback_millis(callback))
 }
 
-/// How much lateness is allowed for: more at once when it was too little, slowly less when most of it was never needed.
+/// What a margin is to be enough for.
+#[derive(Clone, Copy, Debug)]
+enum Enough {
+    /// Whatever happened of late: where too little is heard.
+    Always {
+        /// The most that was needed in each stretch, the one under way first.
+        needed: [f64; STRETCHES],
+        stretch_left: Duration,
+        /// A whole stretch has passed.
+        known: bool,
+    },
+    /// Nearly everything: where too little is only waited for. How often was it needed, by milliseconds.
+    Usually([f32; USUAL_MAX_MILLIS]),
+    /// Nothing that happens changes it, but that it was too little.
+    Fixed,
+}
+
+/// How much lateness is allowed for: more when it was too little, slowly less when most of it was never needed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Margin {
     millis: f64,
-    /// The most that was needed in each stretch, the one under way first.
-    needed: [f64; STRETCHES],
-    stretch_left: Duration,
-    /// A whole stretch has passed.
-    known: bool,
-    adaptive: bool,
+    enough: Enough,
 }
 
 impl Margin {
+    /// One that is enough for the worst of the last minute.
     pub(super) fn new() -> Self {
         Self {
             millis: MARGIN_START_MILLIS,
-            needed: [0.0; STRETCHES],
-            stretch_left: STRETCH,
-            known: false,
-            adaptive: true,
+            enough: Enough::Always {
+                needed: [0.0; STRETCHES],
+                stretch_left: STRETCH,
+                known: false,
+            },
+        }
+    }
+
+    /// One that is enough for what is usual.
+    pub(super) fn usual() -> Self {
+        Self {
+            millis: MARGIN_START_MILLIS,
+            enough: Enough::Usually([0.0; USUAL_MAX_MILLIS]),
         }
     }
 
     /// One that only grows: what there would be without looking.
     pub(super) fn fixed() -> Self {
         Self {
-            adaptive: false,
-            ..Self::new()
+            millis: MARGIN_START_MILLIS,
+            enough: Enough::Fixed,
         }
     }
 
@@ -128,22 +160,38 @@ impl Margin {
     /// emptied meanwhile, in parts per million.
     pub(super) fn pass(&mut self, spare_millis: f64, elapsed: Duration) -> f64 {
         self.note(spare_millis);
-        if !self.adaptive {
-            return 0.0;
-        }
-        self.stretch_left = self.stretch_left.saturating_sub(elapsed);
-        if self.stretch_left.is_zero() {
-            self.stretch_left = STRETCH;
-            self.known = true;
-            self.needed.rotate_right(1);
-            self.needed[0] = 0.0;
-        }
-        let most = self.needed.iter().fold(0.0f64, |most, &n| most.max(n));
-        let goal = (MARGIN_FACTOR * most + MARGIN_RESERVE_MILLIS)
-            .clamp(MARGIN_LEAST_MILLIS, MARGIN_MAX_MILLIS);
+        let (goal, known) = match &mut self.enough {
+            Enough::Always {
+                needed,
+                stretch_left,
+                known,
+            } => {
+                *stretch_left = stretch_left.saturating_sub(elapsed);
+                if stretch_left.is_zero() {
+                    *stretch_left = STRETCH;
+                    *known = true;
+                    needed.rotate_right(1);
+                    needed[0] = 0.0;
+                }
+                let most = needed.iter().fold(0.0f64, |most, &n| most.max(n));
+                (MARGIN_FACTOR * most + MARGIN_RESERVE_MILLIS, *known)
+            }
+            Enough::Usually(counts) => {
+                let all: f32 = counts.iter().sum();
+                let mut left = all * (1.0 - USUAL_SHARE);
+                let more = counts.iter().rev().take_while(|&&count| {
+                    left -= count;
+                    left >= 0.0
+                });
+                let usual = USUAL_MAX_MILLIS - more.count();
+                (usual as f64 + USUAL_RESERVE_MILLIS, all > USUAL_AFTER)
+            }
+            Enough::Fixed => return 0.0,
+        };
+        let goal = goal.clamp(MARGIN_LEAST_MILLIS, MARGIN_MAX_MILLIS);
         let less = self.millis - goal;
         // What was never needed in a moment may be needed in the next.
-        if less.abs() < MARGIN_CLOSE_MILLIS || (less > 0.0 && !self.known) {
+        if less.abs() < MARGIN_CLOSE_MILLIS || (less > 0.0 && !known) {
             return 0.0;
         }
         let per_second = (MARGIN_PER_SECOND * less.abs())
@@ -157,8 +205,16 @@ impl Margin {
     }
 
     fn note(&mut self, spare_millis: f64) {
-        if let Some(needed) = self.needed.first_mut() {
-            *needed = needed.max(self.millis - spare_millis);
+        let now_needed = self.millis - spare_millis;
+        match &mut self.enough {
+            Enough::Always { needed, .. } => needed[0] = needed[0].max(now_needed),
+            Enough::Usually(counts) => {
+                for count in counts.iter_mut() {
+                    *count *= USUAL_KEPT;
+                }
+                counts[(now_needed.max(0.0) as usize).min(USUAL_MAX_MILLIS - 1)] += 1.0;
+            }
+            Enough::Fixed => {}
         }
     }
 }
@@ -346,6 +402,29 @@ mod tests {
         margin.pass(margin.millis() - 2.9, BLOCK_DURATION);
         pass(&mut margin, 40, |millis| millis - 0.2);
         assert!(margin.millis() > before + 1.5, "{}", margin.millis());
+    }
+
+    #[test]
+    fn a_usual_margin_does_not_mind_what_happens_once() {
+        let mut margin = Margin::usual();
+        for second in 0..120 {
+            pass(&mut margin, 1, |millis| millis - 3.2);
+            if second % 10 == 0 {
+                margin.pass(margin.millis() - 30.0, BLOCK_DURATION);
+            }
+        }
+        assert!((4.5..5.6).contains(&margin.millis()), "{}", margin.millis());
+        for _ in 0..120 * 50 {
+            margin.pass(margin.millis() - 3.2, BLOCK_DURATION);
+            margin.pass(margin.millis() - 12.5, BLOCK_DURATION);
+        }
+        assert!(
+            (13.0..14.6).contains(&margin.millis()),
+            "what happens all the time it does: {}",
+            margin.millis()
+        );
+        pass(&mut margin, 300, |millis| millis - 3.2);
+        assert!((4.5..5.6).contains(&margin.millis()), "{}", margin.millis());
     }
 
     #[test]

@@ -169,3 +169,52 @@ fn sound_that_gathered_while_we_slept_is_skipped_not_played_late() {
         "{stats:?}"
     );
 }
+
+/// A minute of a microphone whose callbacks come up to 45 ms late every five seconds. Returns the counters, the time that
+/// was silent once sound flowed, and what a block waited for at the end.
+fn stumble(mut capture_loop: CaptureLoop) -> (CaptureStats, Duration, f64) {
+    let (mut writer, reader) = ring(48_000);
+    let capture = Capture::new(reader, 48_000, DriftController::new()).unwrap();
+    capture_loop.set_device(Some(capture));
+    let mut ticker = Ticker::new(Duration::from_millis(2));
+    let mut block = WideBlock::default();
+    let (mut blocks, mut silent) = (0u32, 0u32);
+    for millis in 0..60_000u64 {
+        let now = Duration::from_millis(millis);
+        // 5 ms at once, but for what is held up.
+        let stumbles = millis >= 5000;
+        let due = match millis % 5000 {
+            0..45 if stumbles => 0,
+            45 if stumbles => 10,
+            _ => 1,
+        };
+        if millis % 5 == 0 {
+            for _ in 0..due {
+                writer.write_from_device(&[0.5f32; 240], 1, now, |s| s);
+            }
+        }
+        if ticker.wait(now) > Duration::ZERO {
+            continue;
+        }
+        capture_loop.run(&mut ticker, now, &mut block, |block| {
+            blocks += 1;
+            silent += u32::from(millis > 500 && block.mid.iter().any(|s| s.abs() < 0.4));
+        });
+    }
+    assert!((5999..=6001).contains(&blocks), "none is missing: {blocks}");
+    let stats = capture_loop.stats().capture;
+    (stats, BLOCK_DURATION * silent, stats.waiting_millis)
+}
+
+#[test]
+fn what_is_late_for_once_is_waited_for_and_costs_neither_sound_nor_delay() {
+    let (stats, silent, waiting) = stumble(CaptureLoop::new(None));
+    assert_eq!((stats.underruns, stats.resyncs), (0, 0), "{stats:?}");
+    assert!(stats.waits > 30, "{stats:?}");
+    assert_eq!(silent, Duration::ZERO);
+    assert!(waiting < 22.0, "{waiting} ms");
+
+    let (stats, silent, _) = stumble(CaptureLoop::new(None).impatient());
+    assert!(stats.underruns > 10, "{stats:?}");
+    assert!(silent > Duration::from_millis(200), "{silent:?}");
+}
