@@ -5,8 +5,9 @@
 //! piece of them arrived: the earliest arrivals tell when the first sample was heard, to a millisecond, and so the way
 //! from mouth to ear. Beside it stands the same speech from file to file, whose way the program itself measures.
 //!
-//! Files are sent as they are, and so is the microphone here: like is compared with like. With `AHOY_SOAK_PROCESSED=1` its
-//! voice is processed, which takes some 10 ms longer.
+//! Files are sent as they are, and so is the microphone here: like is compared with like. With `AHOY_SOAK_PROCESSED=1` it
+//! is the call of every day: the caller's voice is processed, which takes some 10 ms longer, and the callee speaks too,
+//! so that the caller's process does all that a call asks for.
 //!
 //! `make soak-audio`, or `AHOY_BIN=… AHOY_SOAK_SECONDS=30 cargo bench -p ahoy-tests --features devices --bench soak_audio`
 
@@ -57,11 +58,15 @@ const GAP_PEAK: f32 = 1e-4;
 const LOUD_RMS: f32 = 0.01;
 const LOUD_SAMPLES: usize = 480;
 
-const MODULES: [&str; 3] = [
+const MODULES: [&str; 4] = [
     "module-null-sink sink_name=mouth rate=48000 channels=1 norewinds=1",
     "module-null-sink sink_name=ear rate=48000 channels=1 norewinds=1",
+    "module-null-sink sink_name=away rate=48000 channels=1 norewinds=1",
     "module-remap-source source_name=mic master=mouth.monitor",
 ];
+
+/// The caller's loudspeaker is not the one that is listened to.
+const OTHER_SPEAKER: &str = "speaker = \"pulseaudio:away\"\n";
 
 /// When so many samples were there.
 type Arrival = (Instant, usize);
@@ -259,17 +264,23 @@ fn main() -> ExitCode {
     );
     let link = node.first_line();
     let answer = ["answer", "--via", &link, "--auto", "--once"];
+    let speech = speech().to_string_lossy().into_owned();
+    let (answers_with, hears_by, processing) = if processed {
+        fs::create_dir(path("alice")).unwrap();
+        fs::write(path("alice").join("settings.toml"), OTHER_SPEAKER).unwrap();
+        (&speech[..], "speaker", &[][..])
+    } else {
+        ("silence", "null", &["--music"][..])
+    };
     let answer = [
         &answer[..],
-        &["--audio-in", "silence", "--audio-out", "speaker"],
+        &["--audio-in", answers_with, "--audio-out", "speaker"],
     ]
     .concat();
     let bob = ahoy(sound, folder, "bob", &answer);
     let link = bob.first_line();
-    let mut call = vec!["call", &link, "--audio-in", "mic", "--audio-out", "null"];
-    if !processed {
-        call.push("--music");
-    }
+    let call = ["call", &link, "--audio-in", "mic", "--audio-out", hears_by];
+    let call = [&call[..], processing].concat();
     let alice = ahoy(sound, folder, "alice", &call);
     alice.wait_stderr("sound from the other side");
 
