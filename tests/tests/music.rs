@@ -1,5 +1,5 @@
-//! Music in two channels, from one person's file to the other's recording, over a simulated network: what each hears, and
-//! what is sent for it.
+//! Music in two channels, from one person's file to the other's recording: what each hears, and what is sent for it. Over
+//! a simulated network, and once between processes.
 
 #![expect(
     clippy::unwrap_used,
@@ -21,6 +21,7 @@ use ahoy::{
 use ahoy_tests::{
     pair::{Pair, audio, ms, plan, secs},
     people::{DIRECT, Ended, Phone},
+    process::start,
 };
 
 /// The tones of the two channels.
@@ -266,4 +267,36 @@ fn music_is_turned_on_and_off_in_the_midst_of_a_call() {
     );
     let received = audio(&bob.report);
     assert!(received.concealed_ms.unwrap() <= 20, "{received:?}");
+}
+
+#[test]
+fn two_processes_send_music_where_the_command_line_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    write_music(&path("said.wav"), 30);
+    let of = |file: &str| path(file).to_string_lossy().into_owned();
+    let listen = ["supernode", "--listen", "127.0.0.1:0", "--print-link"];
+    let supernode = start(&path("node"), listen);
+    let node = supernode.first_line();
+    for (music, channels, least_db) in [(true, 2, 40.0), (false, 1, 0.0)] {
+        let name = if music { "music" } else { "voice" };
+        let heard = of(&format!("{name}.wav"));
+        let answer = ["answer", "--via", &node, "--auto", "--once"];
+        let silence = ["--audio-in", "silence", "--audio-out", &heard];
+        let bob = start(&path(&format!("bob-{name}")), answer.iter().chain(&silence));
+        let link = bob.first_line();
+        let said = of("said.wav");
+        let mut call = vec!["call", &link, "--audio-in", &said, "--audio-out", "null"];
+        call.extend(["--for", "4"]);
+        call.extend(music.then_some("--music"));
+        start(&path(&format!("alice-{name}")), call)
+            .finish()
+            .expect_code(0);
+        bob.finish().expect_code(0);
+        let (heard_channels, frames) = recorded(Path::new(&heard));
+        let middle = &frames[begin(&frames) + RATE / 2..][..2 * RATE];
+        let separation = separation_db(middle);
+        assert_eq!(heard_channels, channels, "{name}");
+        assert!(separation >= least_db - 0.1, "{name}: {separation:.1} dB");
+    }
 }

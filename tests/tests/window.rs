@@ -447,6 +447,15 @@ impl<'a> Window<'a> {
         self.screen.xdotool(&["key", key]).expect("a key goes down");
     }
 
+    /// A key goes down and stays there, or comes up again.
+    fn hold(&self, key: &str, is_down: bool) {
+        self.focus();
+        let action = if is_down { "keydown" } else { "keyup" };
+        self.screen
+            .xdotool(&[action, key])
+            .expect("a key goes down or up");
+    }
+
     fn resize(&self, width: usize, height: usize) {
         let (width, height) = (width.to_string(), height.to_string());
         self.screen
@@ -924,6 +933,111 @@ fn settings_change_the_microphone_and_a_stage_in_a_call_that_goes_on() {
         last.clone().all(|piece| piece.2 < -60.0),
         "something took the place of a microphone that was pulled out: {last:?}"
     );
+}
+
+/// The level of what a recording holds from `from` on, and how much of that there is.
+fn level_since(file: &Path, from: usize) -> (f32, Duration) {
+    let samples = recorded(file);
+    let samples = &samples[from.min(samples.len())..];
+    let length = Duration::from_secs_f64(samples.len() as f64 / 48_000.0);
+    (Level::of(samples).rms_dbfs, length)
+}
+
+#[test]
+fn a_window_rings_talks_while_the_space_bar_is_held_and_turns_the_other_side_down() {
+    let name = "a_window_rings_talks_while_the_space_bar_is_held_and_turns_the_other_side_down";
+    if !has_tools(name, &DESK_TOOLS) {
+        return;
+    }
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let dir = TempDir::new().unwrap();
+    let screen = Screen::sized(&dir, WIDE.0, WIDE.1);
+    let desk = Desk::new(&dir);
+    let (_supernode, node) = supernode(&dir.path().join("supernode"));
+    let (ada, bob) = (Person::new(&dir, "ada"), Person::new(&dir, "bob"));
+    let bob_link = bob.run(&["id", "show"]);
+    ada.run(&["contact", "add", &bob_link, "--name", "Bob"]);
+    let settings = "push_to_talk = true\nring_speaker = \"pulseaudio:bell\"\necho_cancellation = false\n\
+                    noise_suppression = false\ngain_control = false\nhigh_pass = false\n";
+    fs::write(ada.home.join("settings.toml"), settings).unwrap();
+    let file = |name: &str| dir.path().join(name);
+    let (bell, ear) = (file("bell.raw"), file("ear.raw"));
+    let _bell = desk.sound().record("bell.monitor", 1, &bell);
+    let _ear = desk.sound().record("ear.monitor", 1, &ear);
+
+    let mut command = ahoy_with_sound(&desk);
+    command.args(["--via", &node]).env("AHOY_THEME", "dark");
+    let mut window = Window::open(&screen, &ada, 0, &mut command);
+    let link = ada.wait_link();
+    let quiet = recorded(&bell).len();
+    let mut call = ahoy();
+    call.args(["call", &link, "--via", &node, "--home"])
+        .arg(&bob.home)
+        .args(["--audio-in", "tone", "--audio-out"])
+        .arg(file("heard.wav"))
+        .stderr(Stdio::null());
+    let mut calling = Running::start(&mut call);
+    ada.wait_state("ringing_here");
+    window.wait_title("Bob calls you");
+    wait_until("the bell", || level_since(&bell, quiet).0 > -40.0);
+    assert!(
+        level_since(&ear, 0).0 < -60.0,
+        "it rings by the speaker that was chosen, and no other"
+    );
+    window.press("a");
+    ada.wait_state("talking");
+    ada.let_pass(Duration::from_secs(2));
+    let (rung, answered) = (recorded(&bell).len(), recorded(&ear).len());
+    ada.let_pass(Duration::from_secs(1));
+    assert!(level_since(&bell, rung).0 < -60.0, "the bell is silent");
+    let (normal, length) = level_since(&ear, answered);
+    assert!(normal > -40.0, "{normal} dBFS of Bob in {length:?}");
+
+    window.hold("space", true);
+    ada.wait_muted(false);
+    ada.let_pass(Duration::from_secs(2));
+    window.hold("space", false);
+    ada.wait_muted(true);
+
+    // The slider is somewhere behind Tab; what it does is heard.
+    let mut softer = normal;
+    for _tab in 0..8 {
+        window.press("Tab");
+        ada.let_pass(DRAWN);
+        for _step in 0..5 {
+            window.press("Left");
+            ada.let_pass(DRAWN);
+        }
+        let from = recorded(&ear).len();
+        ada.let_pass(Duration::from_secs(1));
+        softer = level_since(&ear, from).0;
+        if softer < normal - 3.0 {
+            break;
+        }
+    }
+    eprintln!("Bob at {normal:.1} dBFS, by five steps of the slider at {softer:.1}");
+    let half = 20.0 * 0.5f32.log10();
+    assert!(
+        (softer - normal - half).abs() < 1.0,
+        "100 to 50 per cent: {normal} and {softer} dBFS"
+    );
+    let pixels = screen.shoot("10-pushed-to-talk-dark");
+    assert!(colors_in(&pixels, WIDE.0, 0, 500) > COLORS_OF_A_PAGE);
+    window.press("h");
+    assert_eq!(calling.exit_code(), Some(0));
+    window.press("ctrl+q");
+    assert_eq!(window.process.exit_code(), Some(0));
+
+    let heard = read_all(file("heard.wav")).unwrap();
+    let loud = heard
+        .chunks_exact(4800)
+        .filter(|piece| Level::of(piece).rms_dbfs > -30.0 && share_of_tone(piece, LOW_HZ) > 0.8);
+    let millis = 100 * loud.count();
+    let rest = heard.chunks_exact(4800).filter(|piece| peak(piece) < 1e-3);
+    let silent = 100 * rest.count();
+    eprintln!("the microphone was heard for {millis} ms, and not for {silent} ms");
+    assert!((1700..4000).contains(&millis), "{millis} ms");
+    assert!(silent > 2500, "{silent} ms");
 }
 
 #[test]
