@@ -10,7 +10,7 @@
 //! | random, up to 5 % | in-band FEC: a coarse copy of the previous frame, a few bits | a frame of delay |
 //! | random, up to a quarter | a whole copy in the next packet (RED), at half the bitrate | a frame of delay |
 //! | random, more | the sum of two earlier packets (parity), at half the bitrate | three frames |
-//! | in bursts | a whole copy beyond the burst, up to four packets later | two to four frames |
+//! | in bursts | a whole copy two or three packets later, beyond most of them | two or three frames |
 //! | in long bursts | deep redundancy: the last second as features, from which a network speaks | up to 60 ms |
 //!
 //! Where half the bitrate or less is left to the sound, only what is below 8 kHz is sent: at 15 kbit/s that is worth
@@ -413,14 +413,17 @@ impl LossPolicy {
             Mode::Red => self.current.copies,
             Mode::Plain | Mode::Fec | Mode::Parity | Mode::Dred => Copies::default(),
         };
-        let distance = if VERY_BURSTY.holds(mean_burst, current.distance >= 3) {
-            // Where copies are lost as well, more of them have to reach further than most bursts.
-            3 + u8::from(MANY_BURSTS.holds(fraction, current.distance >= 4))
-        } else if BURSTY.holds(mean_burst, current.distance >= 2) {
-            2
-        } else {
-            1
-        };
+        let furthest = current.distance >= 3;
+        let distance =
+            if VERY_BURSTY.holds(mean_burst, furthest) && MANY_BURSTS.holds(fraction, furthest) {
+                // Where copies are lost as well, more of them have to reach further than most bursts.
+                3
+            } else if BURSTY.holds(mean_burst, current.distance >= 2) {
+                // One packet further would be worth 0.05, and cost everybody 24 ms.
+                2
+            } else {
+                1
+            };
         Copies { count: 1, distance }
     }
 }
@@ -470,11 +473,12 @@ mod tests {
             (20.0, 1.3, Mode::Red, (1, 1)),
             (30.0, 1.4, Mode::Parity, (1, 1)),
             (3.0, 1.7, Mode::Red, (1, 2)),
-            (3.0, 3.0, Mode::Red, (1, 3)),
-            (20.0, 3.0, Mode::Red, (1, 4)),
+            (3.0, 3.0, Mode::Red, (1, 2)),
+            (10.0, 3.0, Mode::Red, (1, 2)),
+            (20.0, 3.0, Mode::Red, (1, 3)),
             (30.0, 1.8, Mode::Parity, (1, 1)),
             (30.0, 2.4, Mode::Parity, (1, 1)),
-            (30.0, 3.2, Mode::Red, (1, 4)),
+            (30.0, 3.2, Mode::Red, (1, 3)),
             (10.0, 8.0, Mode::Dred, (1, 1)),
             (f32::NAN, f32::NAN, Mode::Plain, (1, 1)),
         ] {
@@ -571,8 +575,8 @@ mod tests {
             (got.mode, got.copies.distance)
         };
         assert_eq!(update(0, 28.0, 1.3), (Mode::Parity, 1));
-        assert_eq!(update(1, 28.0, 3.5), (Mode::Red, 4));
-        assert_eq!(update(2, 28.0, 1.3), (Mode::Red, 4));
+        assert_eq!(update(1, 28.0, 3.5), (Mode::Red, 3));
+        assert_eq!(update(2, 28.0, 1.3), (Mode::Red, 3));
         assert_eq!(update(11, 28.0, 1.3), (Mode::Parity, 1));
     }
 
