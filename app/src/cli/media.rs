@@ -301,6 +301,14 @@ impl MediaFlags {
         if let AudioOut::File(path) = &audio_out {
             writable(path, "--audio-out")?;
         }
+        if let (AudioIn::File(from), AudioOut::File(to)) = (&audio_in, &audio_out)
+            && is_same(from, to)
+        {
+            let path = to.display();
+            return Err(CliError::usage(format_args!(
+                "{path} would be written over before it is sent: name another file with --audio-out"
+            )));
+        }
         if self.via.len() > MAX_VIA {
             return Err(CliError::usage(format_args!(
                 "--via can be given {MAX_VIA} times at most"
@@ -320,6 +328,11 @@ impl MediaFlags {
             voice: self.voice,
         })
     }
+}
+
+/// Two names of one file that is there.
+fn is_same(one: &std::path::Path, other: &std::path::Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
 /// A file could be written there, as far as one can tell before doing it.

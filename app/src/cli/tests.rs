@@ -186,6 +186,10 @@ fn what_cannot_work_is_said_before_anybodys_phone_rings() {
         error.message
     };
     assert!(told("Eva --audio-in /no/such.wav").contains("/no/such.wav"));
+    let clip = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/ahoy.wav");
+    let again = concat!(env!("CARGO_MANIFEST_DIR"), "/../app/../assets/ahoy.wav");
+    let both = told(&format!("Eva --audio-in {clip} --audio-out {again}"));
+    assert!(both.contains("written over"), "{both}");
     assert!(told("Eva --report /no/such/folder/r.json").contains("--report"));
     if !cfg!(feature = "devices") {
         assert!(told("Eva --audio-in mic").contains("no microphone"));
