@@ -33,7 +33,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ahoy_media::audio::{align::align, wav::read_all};
+use ahoy_media::audio::{
+    BLOCK_SAMPLES,
+    align::align,
+    sink::AudioSink as _,
+    wav::{WavSink, read_all},
+};
 use ahoy_tests::{
     process::{Running, speech, start, start_in},
     sound_server::{Sound, SoundServer, missing_tools, wait_until},
@@ -209,6 +214,17 @@ fn ticks(process: u32) -> f64 {
     fields[12].parse::<f64>().unwrap() + fields[13].parse::<f64>().unwrap()
 }
 
+/// Speech that the canceller does not take for the caller's own: the clip backwards.
+fn write_answer(to: &Path) {
+    let mut sink = WavSink::create(to).unwrap();
+    let mut speech = read_all(speech()).unwrap();
+    speech.reverse();
+    for block in speech.as_chunks::<BLOCK_SAMPLES>().0 {
+        sink.write(block).unwrap();
+    }
+    sink.finish().unwrap();
+}
+
 /// Speech for `seconds`, as bare 16-bit samples.
 fn write_speech(to: &Path, seconds: usize) {
     let speech = read_all(speech()).unwrap();
@@ -264,11 +280,12 @@ fn main() -> ExitCode {
     );
     let link = node.first_line();
     let answer = ["answer", "--via", &link, "--auto", "--once"];
-    let speech = speech().to_string_lossy().into_owned();
+    let answer_wav = path("answer.wav").to_string_lossy().into_owned();
     let (answers_with, hears_by, processing) = if processed {
         fs::create_dir(path("alice")).unwrap();
         fs::write(path("alice").join("settings.toml"), OTHER_SPEAKER).unwrap();
-        (&speech[..], "speaker", &[][..])
+        write_answer(&path("answer.wav"));
+        (&answer_wav[..], "speaker", &[][..])
     } else {
         ("silence", "null", &["--music"][..])
     };

@@ -40,8 +40,12 @@ use crate::audio::{
     wide::left_right,
 };
 
-/// What the server's device is to move at once: 5 ms. It works in such pieces for us, and tells of each.
-const PIECE_SAMPLES: u32 = 240;
+/// What the server's microphone is to bring at once: 5 ms. It works in such pieces for us.
+const RECORDED_SAMPLES: u32 = 240;
+
+/// What the server's speaker is to take at once, and to tell of: 10 ms. Half of that would be played 5 ms sooner, and wake
+/// up two processes twice as often.
+const PLAYED_SAMPLES: u32 = 480;
 
 /// How much the server would like to hold. It gets what the playout finds right, which is less.
 const HELD_SAMPLES: u32 = 4800;
@@ -98,7 +102,7 @@ pub(super) fn record(
             source_name: Some(c_string(name)?),
             buffer_attr: BufferAttr {
                 max_length: u32::MAX,
-                fragment_size: PIECE_SAMPLES * frame_bytes(channels) as u32,
+                fragment_size: RECORDED_SAMPLES * frame_bytes(channels) as u32,
                 ..BufferAttr::default()
             },
             flags: FLAGS,
@@ -138,7 +142,7 @@ pub(super) fn play(
                 target_length: HELD_SAMPLES * frame as u32,
                 // It plays from the first sample on, and silence where there is none: what is late stays countable.
                 pre_buffering: 0,
-                minimum_request_length: PIECE_SAMPLES * frame as u32,
+                minimum_request_length: PLAYED_SAMPLES * frame as u32,
                 ..BufferAttr::default()
             },
             flags: StreamFlags {
