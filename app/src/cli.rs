@@ -40,8 +40,8 @@ pub use device::{DeviceArgs, DeviceCommand};
 pub use exit::{CliError, Exit};
 pub use id::{IdArgs, IdCommand};
 pub use media::{
-    AudioIn, AudioOut, MediaFlags, MediaPlan, VideoCodecFlag, VideoFlags, VideoIn, VideoOut,
-    VideoPlan, VoiceFlags,
+    AudioIn, AudioOut, MediaFlags, MediaPlan, VideoCodecFlag, VideoContentFlag, VideoFlags,
+    VideoIn, VideoOut, VideoPlan, VoiceFlags,
 };
 pub use output::{print_json, print_line};
 pub use sim::{

@@ -7,12 +7,14 @@
 #[cfg(feature = "video")]
 pub mod av1;
 pub mod codec;
+pub mod content;
 pub mod feedback;
 pub mod frame;
 pub mod frame_buffer;
 #[cfg(feature = "video")]
 pub mod h264;
 pub mod ladder;
+pub mod live;
 pub mod packet;
 pub mod pattern;
 pub mod quality;
@@ -20,6 +22,10 @@ pub mod recv;
 pub mod reference;
 pub mod retransmit;
 pub mod scale;
+#[cfg(test)]
+mod scene;
+#[cfg(feature = "video")]
+pub mod screen;
 pub mod send;
 pub mod sink;
 pub mod source;

@@ -539,6 +539,7 @@ impl Phone {
             | Event::Incoming { .. }
             | Event::Request { .. }
             | Event::Sound { .. }
+            | Event::Pictures { .. }
             | Event::SoundChosen(_)
             | Event::Ringing { .. }
             | Event::Connected { .. }
@@ -563,6 +564,7 @@ impl Phone {
             | Event::Incoming { .. }
             | Event::Request { .. }
             | Event::Sound { .. }
+            | Event::Pictures { .. }
             | Event::SoundChosen(_)
             | Event::Ringing { .. }
             | Event::Connected { .. }

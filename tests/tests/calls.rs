@@ -554,6 +554,7 @@ fn two_who_call_each_other_at_once_talk_without_ringing() {
                     | Event::Incoming { .. }
                     | Event::Request { .. }
                     | Event::Sound { .. }
+                    | Event::Pictures { .. }
                     | Event::SoundChosen(_)
                     | Event::Ringing { .. }
                     | Event::Connected { .. }

@@ -49,18 +49,22 @@ pub struct MediaFlags {
 /// Pictures; nothing of them is sent or shown unless it is said here.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct VideoFlags {
-    /// What the other side sees: pattern, none or a FILE.y4m, over and over.
+    /// What the other side sees: screen, screen:NAME, screen:all, window:TITLE, window:0xNUMBER, camera, camera:ID,
+    /// pattern, none or a FILE.y4m, over and over.
     #[arg(long, value_name = "SOURCE")]
     pub video_in: Option<VideoIn>,
     /// Where the other side is seen: null, none or a FILE.y4m.
     #[arg(long, value_name = "SINK")]
     pub video_out: Option<VideoOut>,
-    /// Of the pattern's pictures, such as 640x360.
+    /// Of the pattern's pictures, or as near as the camera can, such as 640x360.
     #[arg(long, value_name = "WxH", value_parser = values::size)]
     pub video_size: Option<(u32, u32)>,
-    /// How many pictures of the pattern per second, 1 to 60.
+    /// How many pictures of pattern, camera or screen per second, 1 to 60.
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(1..=60))]
     pub video_fps: Option<u8>,
+    /// Whether to send what is shown sharp or smoothly.
+    #[arg(long, value_enum, default_value_t)]
+    pub video_content: VideoContentFlag,
     /// In which codec to send, instead of the best that the other side shows.
     #[arg(long, value_enum)]
     pub video_codec: Option<VideoCodecFlag>,
@@ -77,8 +81,24 @@ pub enum VideoIn {
     Nothing,
     /// Test pictures that move and have a number.
     Pattern,
+    /// A screen or a window, as it was named.
+    Screen(String),
+    /// A camera, by its id, or the first that works.
+    Camera(Option<String>),
     /// A film.
     File(PathBuf),
+}
+
+/// What is more important of pictures.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum VideoContentFlag {
+    /// As a screen's own pictures suggest; cameras and films smoothly.
+    #[default]
+    Auto,
+    /// Sharp, and full size before many.
+    Text,
+    /// Smoothly, and many before full size.
+    Motion,
 }
 
 /// Where pictures go.
@@ -108,10 +128,12 @@ pub struct VideoPlan {
     pub input: VideoIn,
     /// What becomes of what comes.
     pub output: VideoOut,
-    /// Of the pattern.
+    /// Of the pattern or the camera.
     pub size: (u32, u32),
-    /// Of the pattern.
+    /// Of the pattern, the camera or the screen.
     pub fps: u8,
+    /// What is more important.
+    pub content: VideoContentFlag,
     /// Absent: the best.
     pub codec: Option<VideoCodecFlag>,
     /// What the other side sends, if that is known.
@@ -125,13 +147,14 @@ impl Default for VideoPlan {
             output: VideoOut::Nothing,
             size: PATTERN_SIZE,
             fps: PATTERN_FPS,
+            content: VideoContentFlag::Auto,
             codec: None,
             reference: None,
         }
     }
 }
 
-/// The pattern, unless it is to be otherwise: what cameras give.
+/// Pattern and camera, unless it is to be otherwise: what cameras give.
 const PATTERN_SIZE: (u32, u32) = (1280, 720);
 const PATTERN_FPS: u8 = 30;
 
@@ -146,6 +169,7 @@ impl VideoFlags {
             output: self.video_out.unwrap_or(VideoOut::Nothing),
             size: self.video_size.unwrap_or(PATTERN_SIZE),
             fps: self.video_fps.unwrap_or(PATTERN_FPS),
+            content: self.video_content,
             codec: self.video_codec,
             reference: self
                 .video_reference
@@ -155,6 +179,12 @@ impl VideoFlags {
         if wanted && !cfg!(feature = "video") {
             return Err(CliError::usage(
                 "this build has no pictures: leave out --video-in and --video-out",
+            ));
+        }
+        if let Some(VideoIn::Screen(_) | VideoIn::Camera(_)) = &plan.reference {
+            return Err(CliError::usage(
+                "what a screen or a camera shows is not at hand to compare with: --video-reference takes pattern or a \
+                 FILE.y4m",
             ));
         }
         let sources = [
@@ -167,7 +197,12 @@ impl VideoFlags {
             {
                 let path = path.display();
                 return Err(CliError::usage(format_args!(
-                    "there is no film {path}: {option} takes pattern, none or a FILE.y4m"
+                    "there is no film {path}: {option} takes {}pattern, none or a FILE.y4m",
+                    if option == "--video-in" {
+                        "screen, window:TITLE, camera, "
+                    } else {
+                        ""
+                    }
                 )));
             }
         }
@@ -370,7 +405,15 @@ impl FromStr for VideoIn {
         Ok(match text {
             "none" => Self::Nothing,
             "pattern" => Self::Pattern,
-            file => Self::File(PathBuf::from(file)),
+            "camera" => Self::Camera(None),
+            "screen" => Self::Screen(text.into()),
+            other => match other.split_once(':') {
+                Some(("camera", id)) if !id.is_empty() => Self::Camera(Some(id.into())),
+                Some(("screen" | "window", name)) if !name.trim().is_empty() => {
+                    Self::Screen(text.into())
+                }
+                _ => Self::File(PathBuf::from(other)),
+            },
         })
     }
 }

@@ -214,6 +214,16 @@ pub enum Print {
     Ndjson,
 }
 
+/// In a simulation nobody sits before a camera or a screen.
+fn simulated(video: super::VideoPlan) -> Result<super::VideoPlan, CliError> {
+    match video.input {
+        super::VideoIn::Screen(_) | super::VideoIn::Camera(_) => Err(CliError::usage(
+            "a simulation has no screen and no camera: --video-in takes pattern, none or a FILE.y4m here",
+        )),
+        super::VideoIn::Nothing | super::VideoIn::Pattern | super::VideoIn::File(_) => Ok(video),
+    }
+}
+
 impl SimArgs {
     /// Checks them, and lays what was said about the link over the profile.
     ///
@@ -259,7 +269,7 @@ impl SimArgs {
             bitrate_bps: self.bitrate,
             ptime_millis: self.ptime,
             codec: self.codec,
-            video: self.video.plan()?,
+            video: simulated(self.video.plan()?)?,
         })
     }
 

@@ -155,6 +155,7 @@ fn pictures_are_planned_from_their_options_where_there_are_any() {
         output: VideoOut::File(got),
         size: (640, 360),
         fps: 15,
+        content: VideoContentFlag::Auto,
         codec: Some(VideoCodecFlag::H264),
         reference: Some(VideoIn::Pattern),
     };
@@ -172,6 +173,12 @@ fn pictures_are_planned_from_their_options_where_there_are_any() {
         ("--video-size 641x360", "even numbers"),
         ("--video-fps 0", "1..=60"),
         ("--video-reference pattern", "--video-out"),
+        ("--video-out null --video-reference screen", "not at hand"),
+        ("--video-in window:", "there is no film window:"),
+        (
+            "--video-content sharp",
+            "[possible values: auto, text, motion]",
+        ),
     ] {
         let error = told(options);
         assert!(error.contains(says), "{options}: {error}");

@@ -11,7 +11,7 @@ use std::{
 use ahoy_transport::identity::{NodeId, UserId};
 use tokio::sync::{broadcast, mpsc, watch};
 
-use super::{media::SoundNews, nat::NatReports, renewal::Renewer};
+use super::{media::SoundNews, nat::NatReports, renewal::Renewer, video::PictureNews};
 use crate::{
     call::{CallId, Ending},
     report::{Outcome, Report, Search},
@@ -103,6 +103,13 @@ pub enum Event {
         call: CallId,
         /// What.
         news: SoundNews,
+    },
+    /// Something happened to the pictures of a call.
+    Pictures {
+        /// Which call.
+        call: CallId,
+        /// What.
+        news: PictureNews,
     },
     /// The person has chosen something about sound.
     SoundChosen(SoundChange),

@@ -16,8 +16,12 @@ use std::{
 use ahoy_media::{
     time::RtpTimestamp,
     video::{
-        codec::VideoCodec, frame::Size, recv::VideoRecvStats, reference::Likeness,
+        codec::{Content, VideoCodec},
+        frame::Size,
+        recv::VideoRecvStats,
+        reference::Likeness,
         send::VideoSendStats,
+        source::SourceNewsKind,
     },
 };
 use ahoy_transport::datagram::Priority;
@@ -64,6 +68,22 @@ pub enum VideoIn {
         /// Pictures per second.
         fps: u32,
     },
+    /// A monitor, all of them, or a window, as `ahoy_media::video::screen::ScreenTarget` reads it.
+    Screen {
+        /// Which.
+        target: String,
+        /// Pictures per second at most.
+        fps: u32,
+    },
+    /// A camera.
+    Camera {
+        /// Its id, as `ahoy doctor` tells it; the first that works where none is named.
+        id: Option<String>,
+        /// Of its pictures, as near as it can.
+        size: Size,
+        /// Pictures per second, as near as it can.
+        fps: u32,
+    },
 }
 
 /// Where a call's pictures go.
@@ -86,6 +106,8 @@ pub struct VideoSettings {
     pub reference: Option<VideoIn>,
     /// Send in this codec and no other.
     pub codec: Option<VideoCodec>,
+    /// Encode as this; absent: as what moves, but screens as what they seem to show.
+    pub content: Option<Content>,
     /// Encode and decode on threads of their own. Not in the simulator, whose time stands still meanwhile.
     pub threads: bool,
     /// Ask for lost packets, and send them again.
@@ -101,6 +123,7 @@ impl Default for VideoSettings {
             output: None,
             reference: None,
             codec: None,
+            content: None,
             threads: true,
             retransmission: true,
             parity: true,
@@ -130,6 +153,51 @@ impl VideoSettings {
         })
     }
 }
+
+/// Something happened to the pictures of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PictureNews {
+    /// What.
+    pub kind: PictureNewsKind,
+    /// What, for a person, and what to do.
+    pub sentence: String,
+}
+
+/// What happened to the pictures of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PictureNewsKind {
+    /// To the camera, the screen or the window that we show.
+    Source(SourceNewsKind),
+    /// The other side shows no pictures, or none in a codec of ours: none are sent.
+    NotShown,
+    /// Pictures of the other side cannot be decoded; new ones were asked for.
+    Undecodable,
+    /// They can be decoded again.
+    Decodable,
+    /// Ours cannot be encoded; that is tried again with each.
+    NotEncoded,
+}
+
+impl PictureNewsKind {
+    /// Whether it is something that a person would want to do something about.
+    #[must_use]
+    pub const fn is_bad(self) -> bool {
+        match self {
+            Self::Source(SourceNewsKind::Trouble(_) | SourceNewsKind::Black)
+            | Self::NotShown
+            | Self::Undecodable
+            | Self::NotEncoded => true,
+            Self::Source(
+                SourceNewsKind::Opened | SourceNewsKind::Back | SourceNewsKind::Content(_),
+            )
+            | Self::Decodable => false,
+        }
+    }
+}
+
+/// News that wait for the engine, which looks several times a second.
+#[cfg(feature = "video")]
+const MAX_NEWS: usize = 32;
 
 /// When each picture was taken, or shown. For measuring from camera to screen where both ends share a clock.
 #[derive(Debug, Default)]

@@ -103,6 +103,7 @@ pub async fn call(profile: &Profile, plan: CallPlan) -> Result<(), CliError> {
                 Event::Ready { .. }
                 | Event::Request { .. }
                 | Event::Sound { .. }
+                | Event::Pictures { .. }
                 | Event::SoundChosen(_),
             )
             | Err(RecvError::Lagged(_)) => {}
@@ -233,6 +234,7 @@ pub async fn answer(profile: &Profile, plan: AnswerPlan) -> Result<(), CliError>
                 Event::Ringing { .. }
                 | Event::FirstAudio { .. }
                 | Event::Sound { .. }
+                | Event::Pictures { .. }
                 | Event::SoundChosen(_),
             )
             | Err(RecvError::Lagged(_)) => {}

@@ -296,6 +296,7 @@ async fn tell(
             Event::Request { .. }
             | Event::Failed { .. }
             | Event::Sound { .. }
+            | Event::Pictures { .. }
             | Event::SoundChosen(_) => None,
         };
         if let Some(told) = told {

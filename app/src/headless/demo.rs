@@ -112,6 +112,7 @@ fn tell(event: &Event) {
         | Event::Incoming { .. }
         | Event::Request { .. }
         | Event::Sound { .. }
+        | Event::Pictures { .. }
         | Event::SoundChosen(_)
         | Event::Ended { .. }
         | Event::Failed { .. } => {}

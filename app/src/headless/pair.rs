@@ -219,6 +219,7 @@ impl Pair {
                     | Event::Connected { .. }
                     | Event::FirstAudio { .. }
                     | Event::Sound { .. }
+                    | Event::Pictures { .. }
                     | Event::SoundChosen(_) => {}
                 }
             }
@@ -396,6 +397,7 @@ async fn ready(
                     | Event::Connected { .. }
                     | Event::FirstAudio { .. }
                     | Event::Sound { .. }
+                    | Event::Pictures { .. }
                     | Event::SoundChosen(_)
                     | Event::Ended { .. }
                     | Event::Failed { .. },

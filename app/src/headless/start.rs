@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use ahoy_media::video::{codec::VideoCodec, frame::Size};
+use ahoy_media::video::{
+    codec::{Content, VideoCodec},
+    frame::Size,
+};
 use ahoy_nat::dial::Ways;
 use ahoy_transport::{
     identity::NodeAddress,
@@ -18,7 +21,7 @@ use crate::{
     call::CallConfig,
     cli::{
         AudioIn as CliAudioIn, AudioOut as CliAudioOut, CliError, Exit, MediaPlan, VideoCodecFlag,
-        VideoIn as CliVideoIn, VideoOut as CliVideoOut, VideoPlan, VoiceFlags,
+        VideoContentFlag, VideoIn as CliVideoIn, VideoOut as CliVideoOut, VideoPlan, VoiceFlags,
     },
     engine::{
         self, Ending,
@@ -309,6 +312,15 @@ pub(super) fn video(plan: &VideoPlan) -> Result<VideoSettings, CliError> {
             size,
             fps: plan.fps.into(),
         }),
+        CliVideoIn::Screen(target) => Some(VideoIn::Screen {
+            target: target.clone(),
+            fps: plan.fps.into(),
+        }),
+        CliVideoIn::Camera(id) => Some(VideoIn::Camera {
+            id: id.clone(),
+            size,
+            fps: plan.fps.into(),
+        }),
         CliVideoIn::File(path) => Some(VideoIn::File(path.clone())),
     };
     Ok(VideoSettings {
@@ -323,6 +335,11 @@ pub(super) fn video(plan: &VideoPlan) -> Result<VideoSettings, CliError> {
             VideoCodecFlag::Av1 => VideoCodec::Av1,
             VideoCodecFlag::H264 => VideoCodec::H264,
         }),
+        content: match plan.content {
+            VideoContentFlag::Auto => None,
+            VideoContentFlag::Text => Some(Content::Text),
+            VideoContentFlag::Motion => Some(Content::Motion),
+        },
         ..VideoSettings::default()
     })
 }

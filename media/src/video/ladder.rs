@@ -6,11 +6,17 @@
 
 use std::time::{Duration, Instant};
 
-use super::{codec::VideoCodec, frame::Size};
+use super::{
+    codec::{Content, VideoCodec},
+    frame::Size,
+};
 use crate::rate::Bitrate;
 
 /// Parts of the sides in sixteenths, and of how many pictures one is encoded.
 const RUNGS: [(u32, u32); 6] = [(16, 1), (12, 1), (8, 1), (6, 1), (4, 1), (4, 2)];
+
+/// The same for text, which cannot be read when it is small, and can when it moves in steps.
+const TEXT_RUNGS: [(u32, u32); 6] = [(16, 1), (16, 2), (16, 3), (16, 6), (12, 6), (8, 6)];
 
 /// Pictures are not made smaller than this, in pixels each way: nobody is known on them.
 const LEAST_SIDE: u32 = 90;
@@ -72,12 +78,16 @@ pub struct Ladder {
 impl Ladder {
     /// For pictures of this size and rate in this codec.
     #[must_use]
-    pub fn new(codec: VideoCodec, size: Size, fps: u32) -> Self {
+    pub fn new(codec: VideoCodec, content: Content, size: Size, fps: u32) -> Self {
         let part = |side: u32, part: u32| side * part / 16;
         let mut rungs = vec![Rung { size, one_of: 1 }];
-        for (parts, one_of) in RUNGS.into_iter().skip(1) {
+        let wanted = match content {
+            Content::Motion => RUNGS,
+            Content::Text => TEXT_RUNGS,
+        };
+        for (parts, one_of) in wanted.into_iter().skip(1) {
             let (width, height) = (part(size.width(), parts), part(size.height(), parts));
-            if width.min(height) >= LEAST_SIDE
+            if (width.min(height) >= LEAST_SIDE || parts == 16)
                 && let Ok(size) = Size::rounded_down(width, height)
             {
                 rungs.push(Rung { size, one_of });
@@ -201,7 +211,12 @@ mod tests {
     }
 
     fn ladder() -> Ladder {
-        Ladder::new(VideoCodec::Av1, Size::new(1280, 720).unwrap(), 30)
+        Ladder::new(
+            VideoCodec::Av1,
+            Content::Motion,
+            Size::new(1280, 720).unwrap(),
+            30,
+        )
     }
 
     /// Follows a bitrate for so long; when what became another rung.
@@ -295,7 +310,8 @@ mod tests {
 
     #[test]
     fn small_pictures_become_fewer_and_not_smaller() {
-        let mut ladder = Ladder::new(VideoCodec::H264, Size::new(160, 90).unwrap(), 30);
+        let size = Size::new(160, 90).unwrap();
+        let mut ladder = Ladder::new(VideoCodec::H264, Content::Motion, size, 30);
         let begin = start();
         follow(&mut ladder, begin, 2000, 500);
         follow(&mut ladder, begin + Duration::from_secs(3), 5000, 5);
@@ -304,6 +320,30 @@ mod tests {
             Rung {
                 size: Size::new(160, 90).unwrap(),
                 one_of: 2
+            }
+        );
+    }
+    #[test]
+    fn text_becomes_fewer_pictures_long_before_it_becomes_smaller() {
+        let size = Size::new(1920, 1080).unwrap();
+        let mut ladder = Ladder::new(VideoCodec::Av1, Content::Text, size, 30);
+        let begin = start();
+        follow(&mut ladder, begin, 2000, 3000);
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let changes = follow(&mut ladder, at(3), 10_000, 150);
+        let rungs: Vec<&str> = changes.iter().map(|(_, rung)| rung.as_str()).collect();
+        assert_eq!(rungs, ["1920x1080/2", "1920x1080/3", "1920x1080/6"]);
+        follow(&mut ladder, at(20), 10_000, 40);
+        assert_eq!(ladder.rung().size.to_string(), "960x540");
+        // Small text is not made smaller, and still becomes fewer.
+        let small = Size::new(160, 90).unwrap();
+        let mut ladder = Ladder::new(VideoCodec::Av1, Content::Text, small, 30);
+        follow(&mut ladder, begin, 9000, 1);
+        assert_eq!(
+            ladder.rung(),
+            Rung {
+                size: small,
+                one_of: 6
             }
         );
     }

@@ -7,7 +7,6 @@ use super::{
     pattern::{TestPattern, read},
     quality::psnr_db,
     scale::Scaler,
-    source::VideoSource,
     y4m::{AtEnd, Y4mError, Y4mSource},
 };
 
@@ -101,7 +100,7 @@ impl Reference {
                     *read = 0;
                 }
                 while *read < wanted {
-                    if !VideoSource::read(source, &mut self.current)? {
+                    if !source.read(&mut self.current)? {
                         return Ok(false);
                     }
                     *read += 1;

@@ -13,8 +13,9 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    codec::{EncodedFrame, VideoCodec, VideoConfig},
+    codec::{Content, EncodedFrame, VideoCodec, VideoConfig},
     feedback::Feedback,
+    frame::Size,
     ladder::Ladder,
     packet::{OutgoingPacket, Packetizer, VideoPacket, parity},
     retransmit::{SentPackets, SentPacketsConfig},
@@ -147,8 +148,10 @@ pub enum Plan {
 pub struct VideoSendStats {
     /// Pictures that were taken.
     pub taken: u64,
-    /// Of these, those left out because too much waited, or because the rate is too low for any.
+    /// Of these, those left out because too much waited, or because the rate is too low for any, or for all.
     pub skipped: u64,
+    /// Of these, those that were as the one before, and not sent.
+    pub unchanged: u64,
     /// Those that the encoder left out, or was not free for.
     pub dropped: u64,
     /// Frames sent.
@@ -211,6 +214,8 @@ pub struct VideoSend {
     needs_key: bool,
     last_key: Option<Instant>,
     is_paused: bool,
+    /// Counts pictures, of which the ladder leaves some out.
+    turn: u32,
     stats: VideoSendStats,
 }
 
@@ -219,7 +224,7 @@ impl VideoSend {
     #[must_use]
     pub fn new(config: VideoSendConfig, video: VideoConfig) -> Self {
         Self {
-            ladder: Ladder::new(config.codec, video.size, video.fps),
+            ladder: Ladder::new(config.codec, video.content, video.size, video.fps),
             packetizer: Packetizer::new(config.codec, config.ssrc, config.first_sequence),
             sent: SentPackets::new(config.sent),
             round_trip: Duration::from_millis(100),
@@ -238,6 +243,7 @@ impl VideoSend {
             needs_key: true,
             last_key: None,
             is_paused: false,
+            turn: 0,
             config,
             video,
             stats: VideoSendStats::default(),
@@ -258,6 +264,27 @@ impl VideoSend {
         self.backlog.drain(now, self.pace);
         self.rate = rate;
         self.pace = pace;
+    }
+
+    /// The source has pictures of another size, or shows something else: begins anew at the top of the ladder.
+    pub fn set_source(&mut self, size: Size, content: Content) {
+        if (size, content) == (self.video.size, self.video.content) {
+            return;
+        }
+        self.video.size = size;
+        self.video.content = content;
+        self.ladder = Ladder::new(self.config.codec, content, size, self.video.fps);
+    }
+
+    /// How the pictures are encoded that come now: size, rate and so on.
+    #[must_use]
+    pub fn video(&self) -> VideoConfig {
+        let rung = self.ladder.rung();
+        VideoConfig {
+            size: rung.size,
+            fps: (self.video.fps / rung.one_of).max(1),
+            ..self.video
+        }
     }
 
     /// Says how long an answer takes; 100 ms until then.
@@ -318,13 +345,15 @@ impl VideoSend {
         if new.abs_diff(old) * 100 > old * LEAST_CHANGE_PERCENT {
             self.video.bitrate = wanted;
         }
-        let rung = self.ladder.rung();
+        // Where pictures become fewer, those between are left out.
+        let one_of = self.ladder.rung().one_of;
+        self.turn = self.turn.wrapping_add(1);
+        if !self.turn.is_multiple_of(one_of) {
+            self.stats.skipped += 1;
+            return Plan::Skip;
+        }
         Plan::Encode {
-            config: VideoConfig {
-                size: rung.size,
-                fps: (self.video.fps / rung.one_of).max(1),
-                ..self.video
-            },
+            config: self.video(),
             key: self.needs_key,
         }
     }
@@ -347,6 +376,11 @@ impl VideoSend {
             let changes = self.ladder.encoded(now, took);
             self.stats.rungs += u64::from(changes);
         }
+    }
+
+    /// The picture is as the one before, and is not sent.
+    pub fn unchanged(&mut self) {
+        self.stats.unchanged += 1;
     }
 
     /// Takes what became of a picture, and gives out its packets in order. `None`: the encoder left it out.
@@ -503,7 +537,7 @@ fn class_of(temporal_layer: u8) -> Class {
 )]
 mod tests {
     use super::*;
-    use crate::video::{codec::Content, frame::Size, packet::CLOCK_HZ};
+    use crate::video::packet::CLOCK_HZ;
 
     fn video() -> VideoConfig {
         VideoConfig {
@@ -682,6 +716,35 @@ mod tests {
             assert_eq!(last.as_deref(), Some(expected));
             assert_eq!(send.stats().rungs > 0, ladder);
         }
+    }
+
+    #[test]
+    fn another_size_or_content_begins_at_the_top_of_its_ladder_and_fewer_pictures_are_encoded() {
+        let mut send = send();
+        let begin = start();
+        let encoded = |send: &mut VideoSend, from: u32, count: u32, kbps: u32| {
+            let mut planned = Vec::new();
+            for n in from..from + count {
+                let now = begin + Duration::from_millis(33) * n;
+                send.set_rate(now, Bitrate::kbps(kbps), Bitrate::kbps(kbps));
+                if let Plan::Encode { config, .. } = send.plan(now) {
+                    planned.push((config.size.to_string(), config.fps));
+                }
+            }
+            planned
+        };
+        encoded(&mut send, 0, 300, 60);
+        assert!(send.video().size.width() < 640);
+        let size = Size::new(800, 600).unwrap();
+        send.set_source(size, Content::Text);
+        assert_eq!(send.video().size, size);
+        let rungs = send.stats().rungs;
+        send.set_source(size, Content::Text);
+        assert_eq!(send.stats().rungs, rungs);
+        // Text of that size gets one picture of six, and says so to the codec.
+        encoded(&mut send, 400, 300, 55);
+        let planned = encoded(&mut send, 700, 60, 55);
+        assert_eq!(planned, vec![(String::from("800x600"), 5); 10]);
     }
 
     #[test]

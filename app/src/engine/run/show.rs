@@ -38,6 +38,10 @@ impl Engine {
         };
         let device = *device;
         let news = media.take_news();
+        let pictures = match &slot.video {
+            Some(video) => video.take_news(),
+            None => Vec::new(),
+        };
         let stats = media.stats();
         if let Some(leg) = slot.legs.get_mut(&device) {
             let now = self.runtime.now();
@@ -54,7 +58,9 @@ impl Engine {
                 let since = slot.talking_since.unwrap_or(now);
                 let sent_for = now.saturating_duration_since(since);
                 let report = video::report(&stats, sent_for, leg.pictures_lost());
-                slot.report.set_video(device, report);
+                if stats.sent.is_some() || stats.received.is_some() {
+                    slot.report.set_video(device, report);
+                }
                 if let Some((first, _last)) = stats.received.and_then(|received| received.shown) {
                     slot.report.first_video(first);
                 }
@@ -84,6 +90,16 @@ impl Engine {
                 }
             }
             self.publish(Event::Sound { call, news });
+        }
+        for news in pictures {
+            if news.kind.is_bad() {
+                tracing::warn!("{}", news.sentence);
+                let sentence = news.sentence.clone();
+                self.view.send_modify(|view| view.notice = Some(sentence));
+            } else {
+                tracing::info!("{}", news.sentence);
+            }
+            self.publish(Event::Pictures { call, news });
         }
     }
 

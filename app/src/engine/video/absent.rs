@@ -9,7 +9,7 @@ use ahoy_media::{loss::Loss, rate::Bitrate};
 use ahoy_transport::{bwe::Estimate, runtime::Runtime};
 use tokio::sync::{mpsc, watch};
 
-use super::{PictureArrival, SendPicture, VideoProbe, VideoSettings, VideoStats};
+use super::{PictureArrival, PictureNews, SendPicture, VideoProbe, VideoSettings, VideoStats};
 use crate::{engine::media::MediaError, signal::VideoCapabilities};
 
 /// Never made.
@@ -47,6 +47,10 @@ impl Video {
     }
 
     pub(in crate::engine) fn set_paused(&self, _now: Instant, _is_paused: bool) {
+        match *self {}
+    }
+
+    pub(in crate::engine) fn take_news(&self) -> Vec<PictureNews> {
         match *self {}
     }
 

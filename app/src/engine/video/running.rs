@@ -1,6 +1,9 @@
 //! Pictures that run.
 
+mod eye;
+
 use std::{
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -15,6 +18,7 @@ use ahoy_media::{
         packet::timestamp,
         recv::{DecodableFrame, PictureClock, VideoRecv, VideoRecvConfig},
         reference::Reference,
+        screen::{self, ScreenOptions, ScreenTarget},
         send::{Class, Plan, VideoOut as Packet, VideoSend, VideoSendConfig},
         sink::{NullSink, RecordingSink, VideoSink},
         source::{PatternSource, VideoSource},
@@ -30,9 +34,10 @@ use ahoy_transport::{
 };
 use tokio::sync::{Notify, mpsc, watch};
 
+use self::eye::{Eye, Look};
 use super::{
-    PICTURE_FLOW, PictureArrival, REQUEST_EXPIRY, REQUEST_FLOW, SendPicture, VideoIn, VideoOut,
-    VideoProbe, VideoSettings, VideoStats,
+    MAX_NEWS, PICTURE_FLOW, PictureArrival, PictureNews, PictureNewsKind, REQUEST_EXPIRY,
+    REQUEST_FLOW, SendPicture, VideoIn, VideoOut, VideoProbe, VideoSettings, VideoStats,
 };
 use crate::{
     engine::media::MediaError,
@@ -74,9 +79,35 @@ struct SendHalf {
     capacity: Option<Estimate>,
     voice: Bitrate,
     most: Bitrate,
+    /// Of the source.
+    fps: u32,
+}
+
+/// What is worth sending of pictures of this size.
+fn most(video: &VideoConfig) -> Bitrate {
+    let pixels = video.size.pixels() as u64 * u64::from(video.fps);
+    Bitrate(u32::try_from(pixels * MAX_MILLIBITS_PER_PIXEL / 1000).unwrap_or(u32::MAX))
 }
 
 impl SendHalf {
+    /// The source has pictures of this size, and shows this.
+    fn set_source(&mut self, now: Instant, size: Size, content: Content) {
+        self.pipeline.set_source(size, content);
+        let most = most(&self.full(size));
+        if self.most != most {
+            self.most = most;
+            self.share(now);
+        }
+    }
+
+    fn full(&self, size: Size) -> VideoConfig {
+        VideoConfig {
+            size,
+            fps: self.fps,
+            ..self.pipeline.video()
+        }
+    }
+
     fn share(&mut self, now: Instant) {
         let Some(estimate) = self.capacity else {
             return;
@@ -112,11 +143,22 @@ struct Shared {
     last_shown: Mutex<VideoStats>,
     probe: Option<VideoProbe>,
     line: SendPicture,
+    news: Mutex<VecDeque<PictureNews>>,
     /// The decoder has room again, or refused something.
     wake: Notify,
 }
 
 impl Shared {
+    fn tell(&self, kind: PictureNewsKind, sentence: impl Into<String>) {
+        let mut news = lock(&self.news);
+        if news.len() < MAX_NEWS {
+            news.push_back(PictureNews {
+                kind,
+                sentence: sentence.into(),
+            });
+        }
+    }
+
     fn send_all(&self, packets: Vec<Packet>) {
         for Packet {
             bytes,
@@ -223,10 +265,34 @@ fn within(size: Size, theirs: &VideoCapabilities) -> Option<Size> {
     Size::rounded_down(part(width), part(height)).ok()
 }
 
+fn not_shown_sentence(theirs: Option<&VideoCapabilities>) -> &'static str {
+    match theirs {
+        None => {
+            "The other side shows no pictures, so none are sent; you are heard all the same. It can ask for them with \
+             --video-out, if its ahoy was built with pictures."
+        }
+        Some(_) => {
+            "The other side shows no pictures in a codec that we may send, so none are sent; you are heard all the same. \
+             Leave out --video-codec, or let it update its ahoy."
+        }
+    }
+}
+
 fn open_source(input: &VideoIn) -> Result<Box<dyn VideoSource>, MediaError> {
     Ok(match input {
         VideoIn::File(path) => Box::new(Y4mSource::open(path, AtEnd::Loop)?),
         VideoIn::Pattern { size, fps } => Box::new(PatternSource::new(*size, *fps)),
+        VideoIn::Screen { target, fps } => {
+            let target: ScreenTarget = target
+                .parse()
+                .map_err(|error| MediaError::Pictures(format!("{target}: {error}")))?;
+            let options = ScreenOptions {
+                fps: *fps,
+                ..ScreenOptions::default()
+            };
+            Box::new(screen::source(target, options))
+        }
+        VideoIn::Camera { .. } => return Err(MediaError::Pictures("no cameras yet".into())),
     })
 }
 
@@ -235,7 +301,7 @@ fn open_show(settings: &VideoSettings) -> Result<Option<Show>, MediaError> {
         return Ok(None);
     };
     let fps = |input: &VideoIn| match input {
-        VideoIn::File(_) => None,
+        VideoIn::File(_) | VideoIn::Camera { .. } | VideoIn::Screen { .. } => None,
         VideoIn::Pattern { fps, .. } => Some(*fps),
     };
     let fps = settings.reference.as_ref().and_then(fps).unwrap_or(30);
@@ -245,7 +311,8 @@ fn open_show(settings: &VideoSettings) -> Result<Option<Show>, MediaError> {
             VideoOut::File(path) => Box::new(RecordingSink::new(path.clone(), fps)),
         },
         reference: match &settings.reference {
-            None => None,
+            // What these showed is not at hand.
+            None | Some(VideoIn::Camera { .. } | VideoIn::Screen { .. }) => None,
             Some(VideoIn::Pattern { size, .. }) => Some(Reference::pattern(*size)),
             Some(VideoIn::File(path)) => Some(Reference::file(path)?),
         },
@@ -271,32 +338,28 @@ impl Video {
             let codec = choose(theirs, settings.codec)?;
             Some((source, *theirs, codec))
         });
-        if settings.input.is_some() && sending.is_none() {
-            tracing::info!("the other side shows no pictures: none are sent");
-        }
-        if sending.is_none() && show.is_none() {
+        if settings.input.is_none() && show.is_none() {
             return Ok(None);
         }
+        let not_shown = settings.input.is_some() && sending.is_none();
         let sending = match sending {
             None => None,
             Some((source, theirs, codec)) => {
                 let (config, video) = plan(&**runtime, settings, &*source, &theirs, codec)?;
                 tracing::debug!(?codec, size = %video.size, fps = video.fps, "pictures are sent");
-                let pipeline = VideoSend::new(config, video);
-                let most =
-                    video.size.pixels() as u64 * u64::from(video.fps) * MAX_MILLIBITS_PER_PIXEL
-                        / 1000;
                 let half = SendHalf {
-                    pipeline,
+                    pipeline: VideoSend::new(config, video),
                     capacity: None,
                     voice: Bitrate(0),
-                    most: Bitrate(u32::try_from(most).unwrap_or(u32::MAX)),
+                    most: most(&video),
+                    fps: video.fps,
                 };
-                Some((source, codec, half))
+                let eye = Eye::new(source, theirs, settings.content);
+                Some((eye, codec, half))
             }
         };
         let (source, half) = match sending {
-            Some((source, codec, half)) => (Some((source, codec)), Some(Mutex::new(half))),
+            Some((eye, codec, half)) => (Some((eye, codec)), Some(Mutex::new(half))),
             None => (None, None),
         };
         let recv = show.is_some().then(|| {
@@ -317,12 +380,16 @@ impl Video {
             last_shown: Mutex::default(),
             probe: probe.cloned(),
             line: send,
+            news: Mutex::default(),
             wake: Notify::new(),
         });
+        if not_shown {
+            shared.tell(PictureNewsKind::NotShown, not_shown_sentence(theirs));
+        }
         let mut tasks = Vec::new();
-        if let Some((source, codec)) = source {
-            let interval = source.interval();
-            let encode = encoding(runtime, &shared, source, codec);
+        if let Some((eye, codec)) = source {
+            let interval = eye.interval();
+            let encode = encoding(runtime, &shared, eye, codec);
             let hands = Hands::new("encode", settings.threads.then_some(1), encode)?;
             let run = take_pictures(Arc::clone(runtime), Arc::clone(&shared), interval, hands);
             tasks.push(runtime.spawn_task(run));
@@ -368,6 +435,11 @@ impl Video {
         if let Some(send) = &self.shared.send {
             lock(send).pipeline.set_paused(is_paused);
         }
+    }
+
+    /// What happened since it was asked last.
+    pub(in crate::engine) fn take_news(&self) -> Vec<PictureNews> {
+        lock(&self.shared.news).drain(..).collect()
     }
 
     /// Counters so far.
@@ -452,7 +524,7 @@ fn plan(
         size,
         fps: fps.clamp(1, 60),
         bitrate: Bitrate(ahoy_transport::bwe::INITIAL_BPS as u32),
-        content: Content::Motion,
+        content: settings.content.unwrap_or(Content::Motion),
         temporal_layers: TEMPORAL_LAYERS,
         threads: if settings.threads { CODEC_THREADS } else { 1 },
         effort: EFFORT,
@@ -511,35 +583,46 @@ async fn take_pictures(
 fn encoding(
     runtime: &Arc<dyn Runtime>,
     shared: &Arc<Shared>,
-    mut source: Box<dyn VideoSource>,
+    mut eye: Eye,
     codec: VideoCodec,
 ) -> impl FnMut(Shot) + Send + 'static {
     let (runtime, shared) = (Arc::clone(runtime), Arc::clone(shared));
     let mut stage = EncodeStage::new(codec);
-    let mut frame = Frame::black(source.size(), Duration::ZERO);
-    let mut next = 0;
-    let mut failed = false;
+    let mut is_failing = false;
     move |shot| {
         let Some(send) = &shared.send else { return };
-        // Those that were not sent go by.
-        while next <= shot.index && !failed {
-            frame.taken = shot.taken;
-            match source.read(&mut frame) {
-                Ok(_more) => next += 1,
-                Err(error) => {
-                    tracing::warn!(%error, "no more pictures are sent");
-                    failed = true;
+        let look = eye.look(&shot);
+        for news in eye.take_news() {
+            shared.tell(PictureNewsKind::Source(news.kind), news.sentence);
+        }
+        let mut config = shot.config;
+        match look {
+            Look::Nothing => return,
+            Look::Same => return lock(send).pipeline.unchanged(),
+            Look::Picture { size, content } => {
+                if (size, content) != (config.size, config.content) {
+                    let mut send = lock(send);
+                    send.set_source(runtime.now(), size, content);
+                    config = send.pipeline.video();
                 }
             }
         }
-        if failed {
-            return;
-        }
         let began = runtime.now();
-        let encoded = stage
-            .encode(shot.config, shot.key, &frame)
-            .inspect_err(|error| tracing::warn!(%error, "a picture is not sent"));
+        let encoded = stage.encode(config, shot.key, eye.frame());
         let now = runtime.now();
+        match &encoded {
+            Ok(_) => is_failing = false,
+            Err(error) if !is_failing => {
+                is_failing = true;
+                shared.tell(
+                    PictureNewsKind::NotEncoded,
+                    format!(
+                        "Your picture is not sent ({error}); that is tried again with each one."
+                    ),
+                );
+            }
+            Err(error) => tracing::debug!(%error, "a picture is not sent"),
+        }
         let mut send = lock(send);
         let took = now.saturating_duration_since(began);
         send.pipeline.encoded(now, Some(took));
@@ -643,11 +726,19 @@ fn decoding(
 ) -> impl FnMut(DecodableFrame) + Send + 'static {
     let (runtime, shared) = (Arc::clone(runtime), Arc::clone(shared));
     let mut stage = DecodeStage::new(threads);
+    let mut is_failing = false;
     move |frame| {
         let Some(recv) = &shared.recv else { return };
         let taken = lock(recv).clock.taken(frame.frame.timestamp);
         match stage.decode(&frame, taken) {
             Ok(Some(picture)) => {
+                if is_failing {
+                    is_failing = false;
+                    shared.tell(
+                        PictureNewsKind::Decodable,
+                        "The other side can be seen again.",
+                    );
+                }
                 // Whoever stops counts what was shown until then, and no more.
                 let mut show = lock(&shared.show);
                 if let Some(show) = &mut *show {
@@ -664,6 +755,14 @@ fn decoding(
             Ok(None) => {}
             Err(error) => {
                 tracing::debug!(%error, number = frame.frame.number, "a key frame is needed");
+                if !is_failing {
+                    is_failing = true;
+                    shared.tell(
+                        PictureNewsKind::Undecodable,
+                        "A picture of the other side cannot be decoded, so the last one stays; a new one is asked for. If \
+                         that goes on, one of you should update ahoy.",
+                    );
+                }
                 lock(recv).pipeline.decoded(false);
             }
         }

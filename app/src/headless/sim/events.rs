@@ -135,6 +135,7 @@ impl Happening {
             | Event::Incoming { .. }
             | Event::Request { .. }
             | Event::Sound { .. }
+            | Event::Pictures { .. }
             | Event::SoundChosen(_)
             | Event::Ended { .. }
             | Event::Failed { .. } => None,

@@ -1,0 +1,163 @@
+//! What is looked at: a source, and what of its pictures is worth encoding.
+
+use std::time::Duration;
+
+use ahoy_media::video::{
+    codec::Content,
+    content::ContentJudge,
+    frame::{Frame, Size},
+    source::{SourceKind, SourceNews, SourceNewsKind, Taken, VideoSource},
+};
+
+use super::{Shot, within};
+use crate::signal::VideoCapabilities;
+
+/// A picture that stands still is encoded on for so long: with each it becomes sharper.
+const REFINED_AFTER: Duration = Duration::from_secs(1);
+
+/// From then on so often: whoever missed the end of one learns of it by the next, and nothing counts as frozen there.
+const STILL_EVERY: Duration = Duration::from_millis(150);
+
+/// What is there to encode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// No picture.
+    Nothing,
+    /// The one before, which was sent as well as it can be.
+    Same,
+    /// One of this size at most, that shows this.
+    Picture { size: Size, content: Content },
+}
+
+/// Looks at a source.
+#[derive(Debug)]
+pub(super) struct Eye {
+    source: Box<dyn VideoSource>,
+    theirs: VideoCapabilities,
+    frame: Frame,
+    next: u64,
+    failed: bool,
+    content: Content,
+    judge: Option<ContentJudge>,
+    changed_at: Duration,
+    sent_at: Duration,
+    news: Vec<SourceNews>,
+}
+
+impl Eye {
+    /// What is sent keeps to what the other side shows; what it shows is `content`, or decided here.
+    pub(super) fn new(
+        source: Box<dyn VideoSource>,
+        theirs: VideoCapabilities,
+        content: Option<Content>,
+    ) -> Self {
+        let decides = content.is_none() && source.kind() == SourceKind::Screen;
+        let judge = decides.then(ContentJudge::default);
+        let content = match (content, &judge) {
+            (Some(content), _) => content,
+            (None, Some(judge)) => judge.content(),
+            (None, None) => Content::Motion,
+        };
+        Self {
+            frame: Frame::black(source.size(), Duration::ZERO),
+            source,
+            theirs,
+            next: 0,
+            failed: false,
+            content,
+            judge,
+            changed_at: Duration::ZERO,
+            sent_at: Duration::ZERO,
+            news: Vec::new(),
+        }
+    }
+
+    pub(super) fn interval(&self) -> Duration {
+        self.source.interval()
+    }
+
+    /// The picture of the last look.
+    pub(super) fn frame(&self) -> &Frame {
+        &self.frame
+    }
+
+    pub(super) fn take_news(&mut self) -> Vec<SourceNews> {
+        let mut news = self.source.take_news();
+        news.append(&mut self.news);
+        news
+    }
+
+    pub(super) fn look(&mut self, shot: &Shot) -> Look {
+        let changed = match self.read(shot) {
+            Taken::Nothing | Taken::End => return Look::Nothing,
+            Taken::Picture => true,
+            Taken::Unchanged => false,
+        };
+        let Some(size) = within(self.frame.size(), &self.theirs) else {
+            return Look::Nothing;
+        };
+        let turned = self.judge(changed);
+        if changed {
+            self.changed_at = shot.taken;
+        }
+        let is_sharp = shot.taken.saturating_sub(self.changed_at) >= REFINED_AFTER;
+        let is_known = shot.taken.saturating_sub(self.sent_at) < STILL_EVERY;
+        if is_sharp && is_known && !shot.key && !turned {
+            return Look::Same;
+        }
+        self.sent_at = shot.taken;
+        Look::Picture {
+            size,
+            content: self.content,
+        }
+    }
+
+    /// Films go on while nobody looks; what is live is looked at once.
+    fn read(&mut self, shot: &Shot) -> Taken {
+        let mut taken = Taken::End;
+        let is_live = self.source.kind().is_live();
+        while self.next <= shot.index && !self.failed {
+            self.frame.taken = shot.taken;
+            match self.source.read(&mut self.frame) {
+                Ok(got) => taken = got,
+                Err(error) => {
+                    tracing::warn!(%error, "no more pictures are sent");
+                    self.failed = true;
+                    return Taken::End;
+                }
+            }
+            self.next = if is_live {
+                shot.index + 1
+            } else {
+                self.next + 1
+            };
+        }
+        taken
+    }
+
+    /// Whether it shows something else from now on.
+    fn judge(&mut self, changed: bool) -> bool {
+        let Some(judge) = &mut self.judge else {
+            return false;
+        };
+        let content = judge.look(&self.frame, changed);
+        if content == self.content {
+            return false;
+        }
+        self.content = content;
+        let sentence = match content {
+            Content::Motion => {
+                "What you show moves: from now on it is sent smoothly rather than sharp. --video-content text keeps it \
+                 sharp."
+            }
+            Content::Text => {
+                "What you show is text, or stands still: from now on it is sent sharp rather than smoothly."
+            }
+        };
+        self.news.push(SourceNews {
+            kind: SourceNewsKind::Content(content),
+            sentence: sentence.into(),
+        });
+        true
+    }
+}

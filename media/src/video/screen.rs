@@ -1,0 +1,188 @@
+//! The screen, a monitor of it, or a window.
+//!
+//! On Linux that is X11, by shared memory ([`x11`]). Under Wayland, X11 programs see each other and nothing else: a screen
+//! that is black for this reason is told from one that is just black.
+
+use std::{str::FromStr, time::Duration};
+
+use super::{
+    frame::Size,
+    live::{LiveDevice, LiveOpener, LiveSource, Trouble},
+    source::SourceKind,
+};
+
+#[cfg(target_os = "linux")]
+mod convert;
+#[cfg(target_os = "linux")]
+mod find;
+#[cfg(target_os = "linux")]
+mod pointer;
+#[cfg(target_os = "linux")]
+mod x11;
+
+/// What to expect of a screen before its first picture.
+const USUAL_SIZE: (u32, u32) = (1920, 1080);
+
+/// What is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ScreenTarget {
+    /// A monitor, by its name in the system; the primary one where none is named.
+    Monitor(Option<String>),
+    /// All monitors, side by side as they stand.
+    All,
+    /// A window, by its number (`0x1e00003`), its title or a part of it.
+    Window(String),
+}
+
+/// Why a text names nothing that can be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected screen, screen:NAME, screen:all, window:TITLE or window:0xNUMBER")]
+pub struct TargetError;
+
+impl FromStr for ScreenTarget {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        let (kind, name) = match text.split_once(':') {
+            Some((kind, name)) => (kind, Some(name)),
+            None => (text, None),
+        };
+        match (kind, name) {
+            ("screen", None) => Ok(Self::Monitor(None)),
+            ("screen", Some("all")) => Ok(Self::All),
+            ("screen", Some(name)) if !name.is_empty() => Ok(Self::Monitor(Some(name.into()))),
+            ("window", Some(name)) if !name.trim().is_empty() => Ok(Self::Window(name.into())),
+            _ => Err(TargetError),
+        }
+    }
+}
+
+impl std::fmt::Display for ScreenTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Monitor(None) => f.write_str("screen"),
+            Self::Monitor(Some(name)) => write!(f, "screen:{name}"),
+            Self::All => f.write_str("screen:all"),
+            Self::Window(name) => write!(f, "window:{name}"),
+        }
+    }
+}
+
+/// How to show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScreenOptions {
+    /// Pictures per second at most, 1..=60.
+    pub fps: u32,
+    /// Draw the pointer.
+    pub pointer: bool,
+    /// Let X11 tell what changed, where it can; else all is compared each time.
+    pub damage: bool,
+    /// Take pixels by shared memory, where it can be had; else by the connection.
+    pub shared_memory: bool,
+}
+
+impl Default for ScreenOptions {
+    fn default() -> Self {
+        Self {
+            fps: 30,
+            pointer: true,
+            damage: true,
+            shared_memory: true,
+        }
+    }
+}
+
+#[derive(Debug)]
+#[cfg_attr(
+    not(target_os = "linux"),
+    expect(dead_code, reason = "there is nothing yet that it could be said to")
+)]
+struct Opener {
+    /// None: the one that `DISPLAY` names.
+    display: Option<String>,
+    target: ScreenTarget,
+    options: ScreenOptions,
+}
+
+impl LiveOpener for Opener {
+    fn name(&self) -> String {
+        match &self.target {
+            ScreenTarget::Monitor(None) => "Your screen".into(),
+            ScreenTarget::Monitor(Some(name)) => format!("Your screen {name}"),
+            ScreenTarget::All => "All of your screens".into(),
+            ScreenTarget::Window(name) => format!("Your window “{name}”"),
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn open(&mut self) -> Result<Box<dyn LiveDevice>, Trouble> {
+        let display = self.display.as_deref();
+        Ok(Box::new(x11::X11::open(
+            display,
+            &self.target,
+            self.options,
+        )?))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn open(&mut self) -> Result<Box<dyn LiveDevice>, Trouble> {
+        Err(Trouble::new(
+            super::source::TroubleKind::Missing,
+            "Screens can be shown on Linux with X11 only so far, so the other side sees nothing.",
+        )
+        .and(super::live::Retry::Never))
+    }
+}
+
+/// A source that shows `target` whenever it can be seen.
+#[must_use]
+pub fn source(target: ScreenTarget, options: ScreenOptions) -> LiveSource {
+    source_on(None, target, options)
+}
+
+/// The same, on a display by its name, such as `:1`; else on the one that `DISPLAY` names.
+///
+/// # Panics
+/// Never: the size that is expected is a possible one.
+#[must_use]
+pub fn source_on(
+    display: Option<String>,
+    target: ScreenTarget,
+    options: ScreenOptions,
+) -> LiveSource {
+    let (width, height) = USUAL_SIZE;
+    let size = Size::new(width, height).expect("1080p is a possible size");
+    let interval = Duration::from_secs(1) / options.fps.clamp(1, 60);
+    LiveSource::new(
+        SourceKind::Screen,
+        Box::new(Opener {
+            display,
+            target,
+            options,
+        }),
+        interval,
+        size,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_read_as_they_are_written() {
+        for text in [
+            "screen",
+            "screen:HDMI-1",
+            "screen:all",
+            "window:0x1e00003",
+            "window:a: b",
+        ] {
+            let target: ScreenTarget = text.parse().unwrap();
+            assert_eq!(target.to_string(), text);
+        }
+        for text in ["", "window", "window:", "window: ", "screen:", "camera"] {
+            assert_eq!(text.parse::<ScreenTarget>(), Err(TargetError), "{text}");
+        }
+    }
+}
