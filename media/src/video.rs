@@ -6,6 +6,8 @@
 
 #[cfg(feature = "video")]
 pub mod av1;
+#[cfg(all(feature = "video", target_os = "linux"))]
+pub mod camera;
 pub mod codec;
 pub mod content;
 pub mod feedback;

@@ -586,3 +586,46 @@ fn who_shows_no_pictures_is_sent_none_and_that_is_said() {
     assert!(report["participants"][0]["video"].is_null(), "{report:#}");
     assert_eq!(report["outcome"], "completed");
 }
+
+/// No machine that tests has a camera; where one does, it is left alone.
+#[test]
+fn a_camera_that_is_not_there_is_said_and_the_call_goes_on() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let node = start(
+        &path("node"),
+        ["supernode", "--listen", "127.0.0.1:0", "--print-link"],
+    );
+    let via = node.first_line();
+    let bob = [
+        "answer",
+        "--auto",
+        "--once",
+        "--via",
+        &via,
+        "--video-out",
+        "null",
+    ];
+    let bob = start(&path("bob"), bob);
+    let link = bob.first_line();
+    let camera = "camera:no camera is called so";
+    let alice = [
+        "call",
+        &link,
+        "--for",
+        "2",
+        "--video-in",
+        camera,
+        "--path",
+        "relay",
+    ];
+    let alice = start(&path("alice"), alice);
+    let said = alice.wait_stderr("The camera no camera is called so is not plugged in");
+    assert!(
+        said.contains("so the other side does not see you"),
+        "{said}"
+    );
+    alice.finish().expect_code(0);
+    bob.finish().expect_code(0);
+}

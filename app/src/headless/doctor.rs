@@ -22,6 +22,7 @@ use crate::{
     settings::Settings,
 };
 
+mod camera;
 mod findings;
 mod network;
 mod show;
@@ -46,6 +47,8 @@ struct Report {
     findings: Vec<Finding>,
     /// Microphones and speakers.
     devices: Vec<sound::Device>,
+    /// In builds with pictures.
+    cameras: Vec<camera::Camera>,
     /// What became of speaking into them; with `--sound` alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     trial: Option<sound::Trial>,
@@ -95,6 +98,7 @@ impl Report {
             verdict: String::new(),
             findings,
             devices,
+            cameras: Vec::new(),
             trial: None,
             nat_v4: None,
             nat_v6: None,
@@ -126,7 +130,12 @@ async fn examine(runtime: &Arc<dyn Runtime>, profile: &Profile, settings: &Setti
     let (devices, heard) = sound::examine(settings);
     let mut findings = vec![identity(profile)];
     findings.extend(heard);
-    let mut report = Report::new(findings, devices);
+    let (cameras, seen) = camera::examine();
+    findings.extend(seen);
+    let mut report = Report {
+        cameras,
+        ..Report::new(findings, devices)
+    };
     let networks = runtime.networks();
     report.findings.push(network::ways_out(&networks));
     match open_port(runtime) {

@@ -292,8 +292,30 @@ fn open_source(input: &VideoIn) -> Result<Box<dyn VideoSource>, MediaError> {
             };
             Box::new(screen::source(target, options))
         }
-        VideoIn::Camera { .. } => return Err(MediaError::Pictures("no cameras yet".into())),
+        VideoIn::Camera { id, size, fps } => open_camera(id.clone(), *size, *fps)?,
     })
+}
+
+#[cfg(target_os = "linux")]
+#[expect(clippy::unnecessary_wraps, reason = "other systems refuse")]
+fn open_camera(
+    camera: Option<String>,
+    size: Size,
+    fps: u32,
+) -> Result<Box<dyn VideoSource>, MediaError> {
+    use ahoy_media::video::camera::{CameraWish, source};
+
+    Ok(Box::new(source(CameraWish { camera, size, fps })))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_camera(
+    _camera: Option<String>,
+    _size: Size,
+    _fps: u32,
+) -> Result<Box<dyn VideoSource>, MediaError> {
+    let sentence = "cameras can be used on Linux only so far: leave out --video-in camera";
+    Err(MediaError::Pictures(sentence.into()))
 }
 
 fn open_show(settings: &VideoSettings) -> Result<Option<Show>, MediaError> {

@@ -8,17 +8,25 @@ use serde::Serialize;
 pub(super) enum Group {
     You,
     Sound,
+    Pictures,
     Network,
     Supernodes,
 }
 
 impl Group {
-    pub(super) const ALL: [Self; 4] = [Self::You, Self::Sound, Self::Network, Self::Supernodes];
+    pub(super) const ALL: [Self; 5] = [
+        Self::You,
+        Self::Sound,
+        Self::Pictures,
+        Self::Network,
+        Self::Supernodes,
+    ];
 
     pub(super) fn title(self) -> &'static str {
         match self {
             Self::You => "You",
             Self::Sound => "Sound",
+            Self::Pictures => "Pictures",
             Self::Network => "Network",
             Self::Supernodes => "Supernodes",
         }
