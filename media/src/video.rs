@@ -24,8 +24,6 @@ pub mod recv;
 pub mod reference;
 pub mod retransmit;
 pub mod scale;
-#[cfg(test)]
-mod scene;
 #[cfg(feature = "video")]
 pub mod screen;
 pub mod send;

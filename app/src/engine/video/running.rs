@@ -791,3 +791,6 @@ fn decoding(
         shared.wake.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests;

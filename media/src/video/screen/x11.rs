@@ -43,6 +43,9 @@ const MAX_DEPTH: usize = 4;
 /// Of a title, in units of four bytes.
 const MAX_TITLE_WORDS: u32 = 256;
 
+/// Pixels that are refused more often than this are not to be had: a change of size explains one refusal, or two.
+const MAX_REFUSED: u32 = 5;
+
 /// All bits of a pixel.
 const ALL_PLANES: u32 = !0;
 
@@ -122,6 +125,8 @@ pub(super) struct X11 {
     is_gone: bool,
     is_locked: bool,
     is_black: bool,
+    /// Times one after the other that pixels were refused.
+    refused: u32,
     remark: Option<SourceNews>,
 }
 
@@ -239,6 +244,7 @@ impl X11 {
             is_gone: false,
             is_locked: false,
             is_black: false,
+            refused: 0,
             remark: None,
             connection,
         };
@@ -780,24 +786,24 @@ impl X11 {
         }))
     }
 
-    /// What happened to the window, now that something about it went wrong.
-    fn explain(&mut self, error: ReplyOrIdError) -> Trouble {
-        let What::Window { id, .. } = self.what else {
-            // The screen became smaller while it was read, at most.
-            self.moved = true;
-            return failed(error);
-        };
-        if matches!(error, ReplyOrIdError::ConnectionError(_)) {
-            return failed(error);
+    /// What happened, now that pixels were refused.
+    fn explain(&mut self, error: ReplyOrIdError) -> Result<Grabbed, Trouble> {
+        self.refused += 1;
+        if matches!(error, ReplyOrIdError::ConnectionError(_)) || self.refused >= MAX_REFUSED {
+            return Err(failed(error));
         }
+        // It may have become smaller since we were told its size.
+        self.moved = true;
+        let What::Window { id, .. } = self.what else {
+            return Ok(Grabbed::NotYet);
+        };
         let state = self.connection.get_window_attributes(id);
         match state.map(x11rb::cookie::Cookie::reply) {
-            Err(error) | Ok(Err(ReplyError::ConnectionError(error))) => display_lost(&error),
-            Ok(Err(ReplyError::X11Error(_))) => self.closed(),
+            Err(error) | Ok(Err(ReplyError::ConnectionError(error))) => Err(display_lost(&error)),
+            Ok(Err(ReplyError::X11Error(_))) => Err(self.closed()),
             Ok(Ok(state)) => {
                 self.set_mapped(id, state.map_state == MapState::VIEWABLE);
-                self.moved = true;
-                self.hidden()
+                Ok(Grabbed::NotYet)
             }
         }
     }
@@ -864,8 +870,9 @@ impl X11 {
         let pointer = self.find_pointer().map_err(failed)?;
         let dirty = match self.update() {
             Ok(dirty) => dirty,
-            Err(error) => return Err(self.explain(error)),
+            Err(error) => return self.explain(error),
         };
+        self.refused = 0;
         let height = usize::from(self.area.height);
         let mut rows = vec![dirty];
         if pointer != self.pointer {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::frame::{Frame, Plane, Size};
+use ahoy_media::video::frame::{Frame, Plane, Size};
 
 /// A character's cell in pixels, of which the character has the inner part.
 const CELL: (usize, usize) = (8, 12);
@@ -18,7 +18,7 @@ fn hash(a: u64, b: u64) -> u64 {
 }
 
 /// A page of text, scrolled down by so many pixels.
-pub(super) fn page(size: Size, scroll: u64) -> Frame {
+pub(crate) fn page(size: Size, scroll: u64) -> Frame {
     let mut frame = Frame::black(size, Duration::ZERO);
     let width = size.width() as usize;
     let [y, u, v] = frame.planes_mut();
@@ -44,7 +44,7 @@ pub(super) fn page(size: Size, scroll: u64) -> Frame {
 }
 
 /// Picture `n` of a film: everything moves, everything has many shades, and a little noise.
-pub(super) fn film(size: Size, n: u64) -> Frame {
+pub(crate) fn film(size: Size, n: u64) -> Frame {
     let mut frame = Frame::black(size, Duration::ZERO);
     let (width, _) = size.of(Plane::Y);
     let t = n as f64;

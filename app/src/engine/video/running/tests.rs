@@ -1,0 +1,335 @@
+//! Pictures of one device, whose other side is made up.
+
+use std::collections::VecDeque;
+
+use ahoy_media::video::{
+    codec::EncodedFrame,
+    feedback::Feedback,
+    packet::Packetizer,
+    pattern::TestPattern,
+    source::{SourceKind, SourceNewsKind, Taken},
+    y4m::Y4mError,
+};
+
+use super::*;
+use crate::sim::World;
+
+fn size() -> Size {
+    Size::new(64, 48).unwrap()
+}
+
+fn theirs() -> VideoCapabilities {
+    VideoCapabilities {
+        codecs: VideoCodecs::H264,
+        max_width: 640,
+        max_height: 480,
+        max_fps: 30,
+        features: VideoFeatures::NONE,
+    }
+}
+
+/// What a device sent: in which flow, and what.
+type Line = Arc<Mutex<Vec<(u64, Vec<u8>)>>>;
+
+/// A world with a device in it, and its pictures as these settings say.
+struct Stage {
+    world: World,
+    runtime: Arc<dyn Runtime>,
+    video: Video,
+    line: Line,
+    arrivals: mpsc::Sender<PictureArrival>,
+    _estimate: watch::Sender<Option<Estimate>>,
+}
+
+fn stage(settings: VideoSettings, theirs: Option<VideoCapabilities>) -> Stage {
+    let world = World::new(1);
+    let node = world.add_node("alice", &[]);
+    let runtime: Arc<dyn Runtime> = world.runtime(node);
+    let settings = VideoSettings {
+        threads: false,
+        ..settings
+    };
+    let line = Line::default();
+    let sent = Arc::clone(&line);
+    let send: SendPicture = Arc::new(move |flow, bytes, _priority, _expires| {
+        lock(&sent).push((flow, bytes.to_vec()));
+    });
+    let (estimate, follow) = watch::channel(None);
+    let (arrivals, queue) = mpsc::channel(64);
+    let video = Video::start(
+        &runtime,
+        &settings,
+        theirs.as_ref(),
+        send,
+        follow,
+        queue,
+        None,
+    );
+    Stage {
+        world,
+        runtime,
+        video: video.unwrap().unwrap(),
+        line,
+        arrivals,
+        _estimate: estimate,
+    }
+}
+
+impl Stage {
+    fn arrive(&self, packetizer: &mut Packetizer, frame: &EncodedFrame) {
+        for packet in packetizer.packetize(frame).unwrap() {
+            let arrival = PictureArrival {
+                flow: PICTURE_FLOW,
+                at: self.runtime.now(),
+                payload: packet.bytes.into(),
+            };
+            self.arrivals.try_send(arrival).unwrap();
+        }
+        self.world.run_for(Duration::from_millis(50)).unwrap();
+    }
+
+    fn news(&self) -> Vec<PictureNewsKind> {
+        let news = self.video.take_news();
+        news.into_iter().map(|news| news.kind).collect()
+    }
+}
+
+#[test]
+fn a_picture_that_cannot_be_decoded_is_said_a_new_one_is_asked_for_and_seen() {
+    let stage = stage(
+        VideoSettings {
+            output: Some(VideoOut::Null),
+            ..VideoSettings::default()
+        },
+        None,
+    );
+    let mut packetizer = Packetizer::new(VideoCodec::H264, 1, 1);
+    let config = VideoConfig {
+        size: size(),
+        fps: 30,
+        bitrate: Bitrate::kbps(300),
+        content: Content::Motion,
+        temporal_layers: 1,
+        threads: 1,
+        effort: 0,
+    };
+    let mut encoder = EncodeStage::new(VideoCodec::H264);
+    let mut pattern = TestPattern::new(size());
+    let mut next = |key| {
+        let frame = pattern.next_frame(Duration::ZERO);
+        encoder.encode(config, key, &frame).unwrap().unwrap()
+    };
+    let good = next(true);
+    stage.arrive(&mut packetizer, &good);
+    assert_eq!(stage.news(), []);
+    let mut broken = next(false);
+    let from = broken.bytes.len().min(6);
+    broken.bytes.truncate(from);
+    broken.bytes.resize(200, 0xa5);
+    stage.arrive(&mut packetizer, &broken);
+    assert_eq!(stage.news(), [PictureNewsKind::Undecodable]);
+    let asked = |(flow, bytes): &(u64, Vec<u8>)| {
+        *flow == REQUEST_FLOW && Feedback::decode(bytes).is_ok_and(|feedback| feedback.key_frame)
+    };
+    assert!(lock(&stage.line).iter().any(asked));
+    // What follows is built on it.
+    stage.arrive(&mut packetizer, &next(false));
+    assert_eq!(stage.news(), []);
+    stage.arrive(&mut packetizer, &next(true));
+    assert_eq!(stage.news(), [PictureNewsKind::Decodable]);
+    let stats = stage.video.stats(stage.runtime.now()).received.unwrap();
+    assert_eq!((stats.undecodable, stats.rendered), (1, 2));
+}
+
+#[test]
+fn who_can_decode_none_of_ours_is_sent_none_and_that_is_said() {
+    let pattern = VideoIn::Pattern {
+        size: size(),
+        fps: 10,
+    };
+    let av1 = VideoSettings {
+        input: Some(pattern.clone()),
+        codec: Some(VideoCodec::Av1),
+        ..VideoSettings::default()
+    };
+    let any = VideoSettings {
+        input: Some(pattern),
+        ..VideoSettings::default()
+    };
+    for (settings, theirs, is_sent) in [
+        (av1.clone(), Some(theirs()), false),
+        (any.clone(), None, false),
+        (any, Some(theirs()), true),
+    ] {
+        let stage = stage(settings, theirs);
+        stage.world.run_for(Duration::from_secs(1)).unwrap();
+        let expected = if is_sent {
+            vec![]
+        } else {
+            vec![PictureNewsKind::NotShown]
+        };
+        assert_eq!(stage.news(), expected);
+        assert_eq!(!lock(&stage.line).is_empty(), is_sent);
+        let stats = stage.video.stats(stage.runtime.now());
+        assert_eq!(stats.sent.is_some(), is_sent);
+    }
+}
+
+/// A screen that gives what it is told to, in this size.
+#[derive(Debug)]
+struct Told {
+    next: VecDeque<Taken>,
+    size: Size,
+    kind: SourceKind,
+}
+
+impl VideoSource for Told {
+    fn size(&self) -> Size {
+        self.size
+    }
+
+    fn interval(&self) -> Duration {
+        Duration::from_millis(50)
+    }
+
+    fn read(&mut self, frame: &mut Frame) -> Result<Taken, Y4mError> {
+        let next = self.next.pop_front().unwrap_or(Taken::Unchanged);
+        if next == Taken::Picture {
+            frame.resize(self.size);
+        }
+        Ok(next)
+    }
+
+    fn kind(&self) -> SourceKind {
+        self.kind
+    }
+}
+
+/// What it looks like at the 50 ms from `from` on; at these, a key frame is wanted.
+fn looks(eye: &mut Eye, from: u64, count: u64, keys: &[u64]) -> Vec<Look> {
+    let look = |index| {
+        let shot = Shot {
+            index,
+            taken: Duration::from_millis(50) * u32::try_from(index).unwrap(),
+            config: VideoConfig {
+                size: size(),
+                fps: 20,
+                bitrate: Bitrate::kbps(300),
+                content: Content::Text,
+                temporal_layers: 1,
+                threads: 1,
+                effort: 0,
+            },
+            key: keys.contains(&index),
+        };
+        eye.look(&shot)
+    };
+    (from..from + count).map(look).collect()
+}
+
+fn eye(kind: SourceKind, size: Size, next: impl IntoIterator<Item = Taken>) -> Eye {
+    let told = Told {
+        next: next.into_iter().collect(),
+        size,
+        kind,
+    };
+    Eye::new(Box::new(told), theirs(), None)
+}
+
+#[test]
+fn what_stands_still_is_encoded_on_for_a_second_and_then_now_and_then() {
+    let mut eye = eye(SourceKind::Screen, size(), [Taken::Picture]);
+    let picture = Look::Picture {
+        size: size(),
+        content: Content::Text,
+    };
+    let looks = looks(&mut eye, 0, 60, &[41, 42]);
+    assert!(looks[..20].iter().all(|look| *look == picture));
+    let later: Vec<usize> = (20..60).filter(|at| looks[*at] == picture).collect();
+    // Every 150 ms, and where a key frame is asked for.
+    assert_eq!(
+        later,
+        [22, 25, 28, 31, 34, 37, 40, 41, 42, 45, 48, 51, 54, 57]
+    );
+    assert!(
+        looks
+            .iter()
+            .all(|look| [picture, Look::Same].contains(look))
+    );
+}
+
+#[test]
+fn a_size_is_what_the_other_side_shows_at_most_and_nothing_is_nothing() {
+    let large = Size::new(1280, 720).unwrap();
+    let given = [
+        Taken::Nothing,
+        Taken::Picture,
+        Taken::Nothing,
+        Taken::Picture,
+    ];
+    let mut eye = eye(SourceKind::Camera, large, given);
+    let picture = Look::Picture {
+        size: Size::new(640, 360).unwrap(),
+        content: Content::Motion,
+    };
+    let expected = [Look::Nothing, picture, Look::Nothing, picture];
+    assert_eq!(looks(&mut eye, 0, 4, &[]), expected);
+}
+
+#[test]
+fn a_film_goes_by_while_nobody_looks_and_a_camera_does_not() {
+    for (kind, seen) in [(SourceKind::Film, 3), (SourceKind::Camera, 9)] {
+        // Nothing comes after these.
+        let given = [[Taken::Picture; 10], [Taken::Nothing; 10]].concat();
+        let mut eye = eye(kind, size(), given);
+        let looks = [looks(&mut eye, 0, 1, &[]), looks(&mut eye, 8, 8, &[])].concat();
+        let pictures = looks.iter().take_while(|look| **look != Look::Nothing);
+        assert_eq!(pictures.count(), seen, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_screen_that_turns_from_text_to_a_film_is_said_and_a_flag_overrides_it() {
+    /// A film of many shades.
+    #[derive(Debug)]
+    struct Film(u64);
+
+    impl VideoSource for Film {
+        fn size(&self) -> Size {
+            size()
+        }
+
+        fn interval(&self) -> Duration {
+            Duration::from_millis(50)
+        }
+
+        fn read(&mut self, frame: &mut Frame) -> Result<Taken, Y4mError> {
+            frame.resize(size());
+            self.0 += 1;
+            let [y, _, _] = frame.planes_mut();
+            for (at, sample) in y.iter_mut().enumerate() {
+                *sample = ((at as u64 * 7 + self.0 * 31) % 220) as u8;
+            }
+            Ok(Taken::Picture)
+        }
+
+        fn kind(&self) -> SourceKind {
+            SourceKind::Screen
+        }
+    }
+
+    let mut eye = Eye::new(Box::new(Film(0)), theirs(), None);
+    let content = |look: &Look| match look {
+        Look::Picture { content, .. } => *content,
+        Look::Nothing | Look::Same => panic!("{look:?}"),
+    };
+    let seen = looks(&mut eye, 0, 60, &[]);
+    assert_eq!(content(&seen[0]), Content::Text);
+    assert_eq!(content(&seen[59]), Content::Motion);
+    let news: Vec<SourceNewsKind> = eye.take_news().iter().map(|news| news.kind).collect();
+    assert_eq!(news, [SourceNewsKind::Content(Content::Motion)]);
+    let mut eye = Eye::new(Box::new(Film(0)), theirs(), Some(Content::Text));
+    let seen = looks(&mut eye, 0, 60, &[]);
+    assert!(seen.iter().all(|look| content(look) == Content::Text));
+    assert!(eye.take_news().is_empty());
+}
