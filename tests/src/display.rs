@@ -18,6 +18,7 @@ use ahoy_media::video::{
 use x11rb::{
     connection::Connection as _,
     protocol::{
+        randr::{ConnectionExt as _, ModeInfo, Rotation, SetConfig},
         screensaver::ConnectionExt as _,
         xproto::{
             AtomEnum, ConfigureWindowAux, ConnectionExt as _, CreateGCAux, CreateWindowAux,
@@ -27,6 +28,9 @@ use x11rb::{
     rust_connection::RustConnection,
     wrapper::ConnectionExt as _,
 };
+
+/// Around windows that are not as large as the screen, in pixels.
+const BORDER: u16 = 3;
 
 /// Whether there is a server to start.
 #[must_use]
@@ -113,6 +117,73 @@ impl Display {
         connection.sync().expect("the display answers");
     }
 
+    /// Gives its only monitor a mode of this size, and the screen that size.
+    ///
+    /// # Panics
+    /// When it cannot be that large.
+    pub fn set_mode(&self, width: u16, height: u16) {
+        let connection = self.connect();
+        let root = connection.setup().roots[0].root;
+        let resources = connection
+            .randr_get_screen_resources(root)
+            .expect("the display answers")
+            .reply()
+            .expect("the display has monitors");
+        let known = resources
+            .modes
+            .iter()
+            .find(|mode| (mode.width, mode.height) == (width, height));
+        let mode = match known {
+            Some(mode) => mode.id,
+            None => {
+                let name = format!("{width}x{height}");
+                let info = ModeInfo {
+                    width,
+                    height,
+                    name_len: u16::try_from(name.len()).expect("a short name"),
+                    ..resources.modes[0]
+                };
+                let created = connection
+                    .randr_create_mode(root, info, name.as_bytes())
+                    .expect("the display answers")
+                    .reply()
+                    .expect("the mode is possible");
+                connection
+                    .randr_add_output_mode(resources.outputs[0], created.mode)
+                    .expect("the display answers")
+                    .check()
+                    .expect("the mode is possible");
+                created.mode
+            }
+        };
+        let resize = || {
+            connection
+                .randr_set_screen_size(root, width, height, 300, 200)
+                .expect("the display answers")
+                .check()
+        };
+        // First or last, as it becomes larger or smaller.
+        let is_larger = resize().is_ok();
+        let answer = connection
+            .randr_set_crtc_config(
+                resources.crtcs[0],
+                x11rb::CURRENT_TIME,
+                resources.config_timestamp,
+                0,
+                0,
+                mode,
+                Rotation::ROTATE0,
+                &resources.outputs[..1],
+            )
+            .expect("the display answers")
+            .reply()
+            .expect("the mode is possible");
+        assert_eq!(answer.status, SetConfig::SUCCESS);
+        if !is_larger {
+            resize().expect("the size is possible");
+        }
+    }
+
     /// Locks it, or wakes it up.
     ///
     /// # Panics
@@ -137,16 +208,16 @@ impl Display {
         assert_eq!(info.state == 1, locked);
     }
 
-    /// Opens a window that shows the first test picture.
+    /// Opens a window with a border that shows the first test picture.
     #[must_use]
     pub fn window(&self, title: &str, x: i16, y: i16, width: u16, height: u16) -> Painter {
-        Painter::open(self, title, x, y, width, height)
+        Painter::open(self, title, (x, y), (width, height), BORDER)
     }
 
     /// One that covers all of it.
     #[must_use]
     pub fn full_window(&self, title: &str) -> Painter {
-        self.window(title, 0, 0, self.size.0, self.size.1)
+        Painter::open(self, title, (0, 0), self.size, 0)
     }
 }
 
@@ -223,7 +294,13 @@ pub struct Painter {
 }
 
 impl Painter {
-    fn open(display: &Display, title: &str, x: i16, y: i16, width: u16, height: u16) -> Self {
+    fn open(
+        display: &Display,
+        title: &str,
+        (x, y): (i16, i16),
+        (width, height): (u16, u16),
+        border: u16,
+    ) -> Self {
         let connection = display.connect();
         let screen = &connection.setup().roots[0];
         let (root, visual, depth) = (screen.root, screen.root_visual, screen.root_depth);
@@ -232,7 +309,8 @@ impl Painter {
         let gc = connection.generate_id().expect("there are numbers left");
         let attributes = CreateWindowAux::new()
             .override_redirect(1)
-            .background_pixel(screen.white_pixel);
+            .background_pixel(screen.white_pixel)
+            .border_pixel(screen.white_pixel);
         let create = || -> Result<(), x11rb::errors::ConnectionError> {
             connection.create_window(
                 depth,
@@ -242,7 +320,7 @@ impl Painter {
                 y,
                 width,
                 height,
-                0,
+                border,
                 WindowClass::INPUT_OUTPUT,
                 visual,
                 &attributes,

@@ -31,6 +31,9 @@ const TLS_PREFIXES: [&str; 10] = [
 
 const DEVICE_CRATES: [&str; 4] = ["cpal", "alsa", "alsa-sys", "pulseaudio"];
 
+/// What cameras, screens and pictures need.
+const PICTURE_CRATES: [&str; 5] = ["libaom-sys", "memmap2", "openh264", "x11rb", "zune-jpeg"];
+
 /// Crates that open or tune sockets; everyone else gets sockets from a `Runtime`.
 const SOCKET_CRATES: [&str; 4] = ["quinn-udp", "socket2", "mio", "if-addrs"];
 
@@ -225,10 +228,18 @@ fn a_supernode_has_no_graphics_audio_or_codec_library() {
     }
     let headless = tree(&["--no-default-features", "--features", "voice"]);
     assert!(headless.contains("ahoy-media") && headless.contains("opus"));
-    for name in DEVICE_CRATES {
+    for name in DEVICE_CRATES.into_iter().chain(PICTURE_CRATES) {
         assert!(
             !headless.contains(name),
             "a headless caller contains {name}"
         );
+        assert!(!supernode.contains(name), "a supernode contains {name}");
     }
+    // They come with pictures, which need no sound device.
+    let seen = tree(&["--no-default-features", "--features", "video"]);
+    assert!(
+        PICTURE_CRATES.iter().all(|name| seen.contains(*name)),
+        "{seen:?}"
+    );
+    assert!(!seen.contains("cpal"));
 }

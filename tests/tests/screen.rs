@@ -306,6 +306,33 @@ fn a_screen_that_is_locked_or_whose_server_ends_is_said_and_seen_again() {
     assert_eq!(looking.source.size().to_string(), "400x240");
 }
 
+#[test]
+fn a_screen_of_another_size_is_seen_in_that_and_a_monitor_by_its_name() {
+    if !has_display("a_screen_of_another_size") {
+        return;
+    }
+    let _alone = alone();
+    let display = Display::start(1024, 768);
+    // Its border is beyond the edge.
+    let window = display.window("pattern", -3, -3, 640, 480);
+    // So Xvfb calls its only one.
+    for target in ["screen", "screen:screen", "screen:all"] {
+        let mut looking = Looking::new(&display, target, ScreenOptions::default());
+        assert_eq!(looking.look(), Taken::Picture, "{target}");
+        assert_eq!(looking.source.size().to_string(), "1024x768");
+        display.set_mode(640, 480);
+        window.paint(1);
+        looking.until(1);
+        assert_eq!(looking.source.size().to_string(), "640x480");
+        display.set_mode(1024, 768);
+        for _ in 0..20 {
+            looking.look();
+        }
+        assert_eq!(looking.source.size().to_string(), "1024x768");
+        assert_eq!(looking.told.len(), 1, "{:?}", looking.told);
+    }
+}
+
 // --- between processes ---------------------------------------------------------------------------
 
 fn report(path: &Path) -> Value {
@@ -500,7 +527,8 @@ fn a_window_that_is_closed_in_a_call_is_said_and_the_call_goes_on_until_it_is_ba
     let mut window = display.window("My Film", 100, 60, 320, 192);
     window.play(0, 8);
     let call = Call::place(&display, &["--video-in", "window:my film"]);
-    call.alice.wait_stderr("can be seen by the other side now");
+    call.alice
+        .wait_stderr("Your window “My Film” can be seen by the other side now (320x192)");
     call.bob.wait_stderr("connected");
     // So that there is something to see of it.
     let seen = Duration::from_secs(1);

@@ -102,6 +102,8 @@ struct Opener {
     display: Option<String>,
     target: ScreenTarget,
     options: ScreenOptions,
+    /// Of the window that was found: a part of it may have been named.
+    title: Option<String>,
 }
 
 impl LiveOpener for Opener {
@@ -110,18 +112,17 @@ impl LiveOpener for Opener {
             ScreenTarget::Monitor(None) => "Your screen".into(),
             ScreenTarget::Monitor(Some(name)) => format!("Your screen {name}"),
             ScreenTarget::All => "All of your screens".into(),
-            ScreenTarget::Window(name) => format!("Your window “{name}”"),
+            ScreenTarget::Window(name) => {
+                format!("Your window “{}”", self.title.as_ref().unwrap_or(name))
+            }
         }
     }
 
     #[cfg(target_os = "linux")]
     fn open(&mut self) -> Result<Box<dyn LiveDevice>, Trouble> {
-        let display = self.display.as_deref();
-        Ok(Box::new(x11::X11::open(
-            display,
-            &self.target,
-            self.options,
-        )?))
+        let opened = x11::X11::open(self.display.as_deref(), &self.target, self.options)?;
+        self.title = opened.title().map(str::to_owned);
+        Ok(Box::new(opened))
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -159,6 +160,7 @@ pub fn source_on(
             display,
             target,
             options,
+            title: None,
         }),
         interval,
         size,

@@ -5,11 +5,13 @@
 //! DAMAGE tells what did. A window is shown by the picture that COMPOSITE keeps of it, whatever stands before it. Each of
 //! these extensions can be missing; then it is done in a slower way.
 
+mod extensions;
+
 use std::{fs::File, ops::Range, os::fd::OwnedFd, os::unix::fs::FileExt as _};
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use x11rb::{
-    connection::{Connection as _, RequestConnection as _},
+    connection::Connection as _,
     errors::{ConnectionError, ReplyError, ReplyOrIdError},
     protocol::{
         Event,
@@ -18,12 +20,13 @@ use x11rb::{
         randr::{self, ConnectionExt as _},
         screensaver::{self, ConnectionExt as _},
         shm::{self, ConnectionExt as _},
-        xfixes::{self, ConnectionExt as _},
+        xfixes::ConnectionExt as _,
         xproto::{self, AtomEnum, ConnectionExt as _, EventMask, ImageFormat, MapState, Window},
     },
     rust_connection::RustConnection,
 };
 
+use self::extensions::{Extensions, no_display};
 use super::{
     ScreenOptions, ScreenTarget,
     convert::{PIXEL_BYTES, convert_rows, is_black},
@@ -87,19 +90,6 @@ struct Area {
     y: i16,
     width: u16,
     height: u16,
-}
-
-/// Which extensions there are, and are wanted.
-#[derive(Debug, Clone, Copy)]
-struct Extensions {
-    shm: bool,
-    xfixes: bool,
-    damage: bool,
-    composite: bool,
-    randr: bool,
-    saver: bool,
-    /// The server is a window of a Wayland session.
-    wayland: bool,
 }
 
 /// An open display.
@@ -320,6 +310,14 @@ impl X11 {
         match self.what {
             What::Screen { .. } => self.root,
             What::Window { id, .. } => id,
+        }
+    }
+
+    /// Of the window, if it is one.
+    pub(super) fn title(&self) -> Option<&str> {
+        match &self.what {
+            What::Screen { .. } => None,
+            What::Window { title, .. } => Some(title),
         }
     }
 
@@ -601,12 +599,16 @@ impl X11 {
                 }
             }
         }
-        // With its border, as the pixmap has it, or without, as the window.
-        let drawable = pixmap.unwrap_or(*id);
-        let geometry = self.connection.get_geometry(drawable)?.reply()?;
+        let geometry = self.connection.get_geometry(*id)?.reply()?;
+        // The pixmap has its border, which nobody wants to see.
+        let border = if pixmap.is_some() {
+            i16::try_from(geometry.border_width).unwrap_or(0)
+        } else {
+            0
+        };
         Ok(Area {
-            x: 0,
-            y: 0,
+            x: border,
+            y: border,
             width: geometry.width,
             height: geometry.height,
         })
@@ -938,68 +940,4 @@ impl LiveDevice for X11 {
     fn remark(&mut self) -> Option<SourceNews> {
         self.remark.take()
     }
-}
-
-impl Extensions {
-    /// Asks for each; they want to be asked before they are used.
-    fn of(connection: &RustConnection, options: ScreenOptions) -> Answer<Self> {
-        let has = |name: &'static str| -> Result<bool, ConnectionError> {
-            Ok(connection.extension_information(name)?.is_some())
-        };
-        let xfixes = has(xfixes::X11_EXTENSION_NAME)?
-            && connection
-                .xfixes_query_version(5, 0)?
-                .reply()?
-                .major_version
-                >= 2;
-        let shm = options.shared_memory && has(shm::X11_EXTENSION_NAME)? && {
-            let version = connection.shm_query_version()?.reply()?;
-            (version.major_version, version.minor_version) >= (1, 2)
-        };
-        let randr = has(randr::X11_EXTENSION_NAME)? && {
-            let version = connection.randr_query_version(1, 5)?.reply()?;
-            (version.major_version, version.minor_version) >= (1, 5)
-        };
-        let damage = options.damage && xfixes && has(damage::X11_EXTENSION_NAME)?;
-        if damage {
-            connection.damage_query_version(1, 1)?.reply()?;
-        }
-        let composite = xfixes && has(composite::X11_EXTENSION_NAME)? && {
-            let version = connection.composite_query_version(0, 4)?.reply()?;
-            (version.major_version, version.minor_version) >= (0, 2)
-        };
-        let saver = has(screensaver::X11_EXTENSION_NAME)?;
-        if saver {
-            connection.screensaver_query_version(1, 1)?.reply()?;
-        }
-        Ok(Self {
-            shm,
-            xfixes,
-            damage,
-            composite,
-            randr,
-            saver,
-            wayland: is_wayland() || has("XWAYLAND")?,
-        })
-    }
-}
-
-/// The session is one of Wayland, as it says itself.
-fn is_wayland() -> bool {
-    let is = |name: &str, wanted: Option<&str>| {
-        std::env::var(name)
-            .is_ok_and(|value| wanted.map_or(!value.is_empty(), |wanted| value == wanted))
-    };
-    is("WAYLAND_DISPLAY", None) || is("XDG_SESSION_TYPE", Some("wayland"))
-}
-
-fn no_display() -> Trouble {
-    let sentence = if is_wayland() {
-        "There is no display of X11 here, and the portal of Wayland is not built in yet, so the other side sees nothing. \
-         Log in to a session with X11 to show the screen."
-    } else {
-        "There is no display to show (is DISPLAY set, and may you use it?), so the other side sees nothing; it is looked \
-         for again."
-    };
-    Trouble::new(TroubleKind::Missing, sentence)
 }

@@ -6,7 +6,7 @@ use ahoy_media::video::{
     codec::Content,
     content::ContentJudge,
     frame::{Frame, Size},
-    source::{SourceKind, SourceNews, SourceNewsKind, Taken, VideoSource},
+    source::{SourceKind, SourceNews, SourceNewsKind, Taken, TroubleKind, VideoSource},
 };
 
 use super::{Shot, within};
@@ -121,8 +121,11 @@ impl Eye {
             match self.source.read(&mut self.frame) {
                 Ok(got) => taken = got,
                 Err(error) => {
-                    tracing::warn!(%error, "no more pictures are sent");
                     self.failed = true;
+                    self.news.push(SourceNews {
+                        kind: SourceNewsKind::Trouble(TroubleKind::Failed),
+                        sentence: format!("No more pictures are sent: {error}."),
+                    });
                     return Taken::End;
                 }
             }
