@@ -210,6 +210,15 @@ pub enum ControlEvent {
         /// From acceptance to the end.
         duration_ms: u64,
     },
+    /// Something happened to the pictures of a call: a window was closed, a camera pulled out.
+    Pictures {
+        /// The call's id.
+        id: String,
+        /// In a word, such as `gone`, `busy`, `back`.
+        kind: String,
+        /// For a person.
+        sentence: String,
+    },
     /// A home came or went.
     Homes {
         /// All of them.

@@ -184,6 +184,19 @@ impl Display {
         }
     }
 
+    /// Stops it as it is, or lets it go on.
+    ///
+    /// # Panics
+    /// When the system cannot.
+    pub fn stop(&self, stopped: bool) {
+        let signal = if stopped { "-STOP" } else { "-CONT" };
+        let sent = Command::new("kill")
+            .args([signal, &self.server.id().to_string()])
+            .status()
+            .expect("every Unix has kill");
+        assert!(sent.success());
+    }
+
     /// Locks it, or wakes it up.
     ///
     /// # Panics

@@ -333,6 +333,23 @@ fn a_screen_of_another_size_is_seen_in_that_and_a_monitor_by_its_name() {
     }
 }
 
+#[test]
+fn a_display_that_has_stopped_stops_nobody_else() {
+    if !has_display("a_display_that_has_stopped") {
+        return;
+    }
+    let _alone = alone();
+    let display = Display::start(320, 192);
+    let mut looking = Looking::new(&display, "screen", ScreenOptions::default());
+    assert_eq!(looking.look(), Taken::Picture);
+    display.stop(true);
+    let (kind, sentence) = looking.news();
+    assert_eq!(kind, SourceNewsKind::Trouble(TroubleKind::Gone));
+    assert!(sentence.contains("does not answer"), "{sentence}");
+    display.stop(false);
+    assert_eq!(looking.news().0, SourceNewsKind::Back);
+}
+
 // --- between processes ---------------------------------------------------------------------------
 
 fn report(path: &Path) -> Value {
@@ -532,6 +549,7 @@ fn a_window_that_is_closed_in_a_call_is_said_and_the_call_goes_on_until_it_is_ba
     call.bob.wait_stderr("connected");
     // So that there is something to see of it.
     let seen = Duration::from_secs(1);
+    let events = start(&call.folder.path().join("alice-home"), ["ctl", "events"]);
     std::thread::sleep(seen);
     drop(window);
     let said = call.alice.wait_stderr("was closed");
@@ -543,6 +561,8 @@ fn a_window_that_is_closed_in_a_call_is_said_and_the_call_goes_on_until_it_is_ba
     window.play(SECOND, 8);
     call.alice
         .wait_stderr("can be seen by the other side again");
+    let told = events.wait_stdout(r#""kind":"back""#);
+    assert!(told.contains(r#""event":"pictures""#), "{told}");
     std::thread::sleep(seen);
     call.alice.interrupt();
     let (_alice, bob, numbers) = call.finish();

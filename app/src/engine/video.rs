@@ -179,6 +179,18 @@ pub enum PictureNewsKind {
 }
 
 impl PictureNewsKind {
+    /// Its name for scripts.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Source(news) => news.name(),
+            Self::NotShown => "not_shown",
+            Self::Undecodable => "undecodable",
+            Self::Decodable => "decodable",
+            Self::NotEncoded => "not_encoded",
+        }
+    }
+
     /// Whether it is something that a person would want to do something about.
     #[must_use]
     pub const fn is_bad(self) -> bool {

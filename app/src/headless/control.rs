@@ -293,10 +293,14 @@ async fn tell(
                     call: call_status(call),
                 })
             }
+            Event::Pictures { call, news } => Some(ControlEvent::Pictures {
+                id: call.to_string(),
+                kind: news.kind.name().to_owned(),
+                sentence: news.sentence,
+            }),
             Event::Request { .. }
             | Event::Failed { .. }
             | Event::Sound { .. }
-            | Event::Pictures { .. }
             | Event::SoundChosen(_) => None,
         };
         if let Some(told) = told {

@@ -1,7 +1,7 @@
 //! Cameras.
 //!
 //! On Linux those of the kernel (Video4Linux 2). What is decided here, which camera, which of its modes, what its errors
-//! mean and when it is given up, knows a camera only by what [`node`] has, so that tests can pull one out.
+//! mean and when it is given up, knows a camera only by what `node` has, so that tests can pull one out.
 
 use std::{io, path::PathBuf, time::Duration};
 

@@ -1,6 +1,6 @@
 //! The screen, a monitor of it, or a window.
 //!
-//! On Linux that is X11, by shared memory ([`x11`]). Under Wayland, X11 programs see each other and nothing else: a screen
+//! On Linux that is X11, by shared memory. Under Wayland, X11 programs see each other and nothing else: a screen
 //! that is black for this reason is told from one that is just black.
 
 use std::{str::FromStr, time::Duration};

@@ -94,6 +94,21 @@ pub enum SourceNewsKind {
     Content(Content),
 }
 
+impl SourceNewsKind {
+    /// Its name for scripts.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Opened => "opened",
+            Self::Back => "back",
+            Self::Trouble(trouble) => trouble.name(),
+            Self::Black => "black",
+            Self::Content(Content::Text) => "text",
+            Self::Content(Content::Motion) => "motion",
+        }
+    }
+}
+
 /// Something happened to a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceNews {

@@ -6,6 +6,7 @@
 //! these extensions can be missing; then it is done in a slower way.
 
 mod extensions;
+mod patient;
 
 use std::{fs::File, ops::Range, os::fd::OwnedFd, os::unix::fs::FileExt as _};
 
@@ -23,10 +24,12 @@ use x11rb::{
         xfixes::ConnectionExt as _,
         xproto::{self, AtomEnum, ConnectionExt as _, EventMask, ImageFormat, MapState, Window},
     },
-    rust_connection::RustConnection,
 };
 
-use self::extensions::{Extensions, no_display};
+use self::{
+    extensions::{Extensions, no_display},
+    patient::{Connection, connect},
+};
 use super::{
     ScreenOptions, ScreenTarget,
     convert::{PIXEL_BYTES, convert_rows, is_black},
@@ -94,7 +97,7 @@ struct Area {
 
 /// An open display.
 pub(super) struct X11 {
-    connection: RustConnection,
+    connection: Connection,
     root: Window,
     extensions: Extensions,
     options: ScreenOptions,
@@ -136,7 +139,7 @@ fn display_lost(error: &dyn std::fmt::Display) -> Trouble {
     tracing::debug!(%error, "the display is lost");
     Trouble::new(
         TroubleKind::Gone,
-        "The display is gone, so the other side sees nothing of it; it is looked for again.",
+        "The display is gone or does not answer, so the other side sees nothing of it; it is looked for again.",
     )
 }
 
@@ -176,7 +179,7 @@ impl X11 {
         target: &ScreenTarget,
         options: ScreenOptions,
     ) -> Result<Self, Trouble> {
-        let (connection, screen) = RustConnection::connect(display).map_err(|error| {
+        let (connection, screen) = connect(display).map_err(|error| {
             tracing::debug!(%error, "no display");
             no_display()
         })?;

@@ -11,10 +11,9 @@ use x11rb::{
         shm::{self, ConnectionExt as _},
         xfixes::{self, ConnectionExt as _},
     },
-    rust_connection::RustConnection,
 };
 
-use super::Answer;
+use super::{Answer, patient::Connection};
 use crate::video::{live::Trouble, screen::ScreenOptions, source::TroubleKind};
 
 /// Which extensions there are, and are wanted.
@@ -32,7 +31,7 @@ pub(super) struct Extensions {
 
 impl Extensions {
     /// Asks for each; they want to be asked before they are used.
-    pub(super) fn of(connection: &RustConnection, options: ScreenOptions) -> Answer<Self> {
+    pub(super) fn of(connection: &Connection, options: ScreenOptions) -> Answer<Self> {
         let has = |name: &'static str| -> Result<bool, ConnectionError> {
             Ok(connection.extension_information(name)?.is_some())
         };
