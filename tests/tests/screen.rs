@@ -334,6 +334,35 @@ fn a_screen_of_another_size_is_seen_in_that_and_a_monitor_by_its_name() {
 }
 
 #[test]
+fn a_screen_that_is_larger_than_pictures_can_be_is_seen_smaller() {
+    if !has_display("a_screen_that_is_larger") {
+        return;
+    }
+    let _alone = alone();
+    let display = Display::start(4096, 2304);
+    display.move_pointer(4000, 2200);
+    let _window = display.window("pattern", 509, 253, 640, 384);
+    let mut looking = Looking::new(&display, "screen", ScreenOptions::default());
+    assert_eq!(looking.look(), Taken::Picture);
+    assert_eq!(looking.source.size().to_string(), "2048x1152");
+    // Where the window is without its border, in half as many pixels.
+    let mut part = Frame::black(Size::new(320, 192).unwrap(), Duration::ZERO);
+    for plane in Plane::ALL {
+        let (width, _) = looking.frame.size().of(plane);
+        let (left, top) = if plane == Plane::Y {
+            (256, 128)
+        } else {
+            (128, 64)
+        };
+        let from = looking.frame.plane(plane).get(top * width + left..);
+        part.copy_rows(plane, from.unwrap(), width);
+    }
+    assert_eq!(read(&part), Some(0));
+    display.move_pointer(600, 600);
+    assert_eq!(looking.look(), Taken::Picture);
+}
+
+#[test]
 fn a_display_that_has_stopped_stops_nobody_else() {
     if !has_display("a_display_that_has_stopped") {
         return;

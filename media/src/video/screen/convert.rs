@@ -59,37 +59,83 @@ fn convert_pair(rows: [&[u8]; 2], y: [&mut [u8]; 2], u: &mut [u8], v: &mut [u8])
     }
 }
 
-/// Converts these `rows` of a picture whose rows are `stride` bytes long, each from an even row on. `edit` may change a
-/// pair of rows before: it is told which is the upper one, and where they are.
+/// Rows of pixels become one of a part of the sides: the mean of each `part` by `part`.
+fn shrink(rows: &[u8], stride: usize, part: usize, out: &mut Vec<u8>) {
+    for left in (0..(stride / PIXEL_BYTES / part) * part).step_by(part) {
+        let mut sum = [0; 3];
+        let from = left * PIXEL_BYTES..(left + part) * PIXEL_BYTES;
+        for row in rows.chunks_exact(stride).take(part) {
+            for bytes in row
+                .get(from.clone())
+                .unwrap_or_default()
+                .chunks_exact(PIXEL_BYTES)
+            {
+                for (sum, value) in sum.iter_mut().zip(pixel(bytes)) {
+                    *sum += value;
+                }
+            }
+        }
+        let all = (part * part) as i32;
+        out.extend(sum.map(|sum| ((sum + all / 2) / all) as u8));
+        out.push(0);
+    }
+}
+
+/// A picture as the server has it, and how much smaller it becomes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pixels<'a> {
+    pub(super) bytes: &'a [u8],
+    /// From one row to the next, in bytes.
+    pub(super) stride: usize,
+    /// Its sides are divided by this, 1 or more.
+    pub(super) part: usize,
+}
+
+/// Converts these `rows` of a picture, and what lies beside them where a pair of rows of the frame needs it. `edit` may
+/// change the rows before: it is told which is the uppermost one, where they are, and says whether it did.
 pub(super) fn convert_rows(
-    pixels: &[u8],
-    stride: usize,
+    pixels: Pixels<'_>,
     rows: Range<usize>,
     frame: &mut Frame,
     mut edit: impl FnMut(usize, &mut [u8]) -> bool,
 ) {
+    let Pixels {
+        bytes,
+        stride,
+        part,
+    } = pixels;
     let width = frame.size().width() as usize;
     let [y, u, v] = frame.planes_mut();
-    let mut edited = Vec::new();
-    let pairs = rows.start / 2..rows.end.div_ceil(2);
-    let pairs_of_pixels = pixels.chunks_exact(2 * stride).enumerate();
+    let (mut edited, mut small) = (Vec::new(), Vec::new());
+    let count = 2 * part;
+    let groups = rows.start / count..rows.end.div_ceil(count);
     let planes = y
         .chunks_exact_mut(2 * width)
         .zip(u.chunks_exact_mut(width / 2))
         .zip(v.chunks_exact_mut(width / 2));
-    for ((index, pair), ((y, u), v)) in pairs_of_pixels
+    for ((index, group), ((y, u), v)) in bytes
+        .chunks_exact(count * stride)
+        .enumerate()
         .zip(planes)
-        .skip(pairs.start)
-        .take(pairs.len())
+        .skip(groups.start)
+        .take(groups.len())
     {
         edited.clear();
-        edited.extend_from_slice(pair);
-        let pair = if edit(2 * index, &mut edited) {
+        edited.extend_from_slice(group);
+        let group = if edit(count * index, &mut edited) {
             &edited
         } else {
-            pair
+            group
         };
-        let (top, bottom) = pair.split_at(stride);
+        let (top, bottom) = if part == 1 {
+            group.split_at(stride)
+        } else {
+            small.clear();
+            for rows in group.chunks_exact(part * stride) {
+                shrink(rows, stride, part, &mut small);
+            }
+            small.split_at(small.len() / 2)
+        };
         let (y_top, y_bottom) = y.split_at_mut(width);
         convert_pair([top, bottom], [y_top, y_bottom], u, v);
     }
@@ -119,10 +165,18 @@ mod tests {
         ]
     }
 
+    fn of(bytes: &[u8], stride: usize, part: usize) -> Pixels<'_> {
+        Pixels {
+            bytes,
+            stride,
+            part,
+        }
+    }
+
     fn of_one_colour(b: u8, g: u8, r: u8) -> Frame {
         let mut frame = Frame::black(Size::new(16, 16).unwrap(), Duration::ZERO);
         let pixels = [b, g, r, 0xff].repeat(256);
-        convert_rows(&pixels, 64, 0..16, &mut frame, |_, _| false);
+        convert_rows(of(&pixels, 64, 1), 0..16, &mut frame, |_, _| false);
         frame
     }
 
@@ -160,7 +214,7 @@ mod tests {
         // One pixel more each way than the picture has: an odd window.
         let stride = 17 * PIXEL_BYTES;
         let white = vec![0xff; stride * 17];
-        convert_rows(&white, stride, 5..8, &mut frame, |row, pixels| {
+        convert_rows(of(&white, stride, 1), 5..8, &mut frame, |row, pixels| {
             if row == 6 {
                 pixels[..PIXEL_BYTES].fill(0);
             }
@@ -177,6 +231,39 @@ mod tests {
         assert_eq!(rows, expected);
         assert_eq!(frame.plane(Plane::Y)[6 * 16], 16, "the edit is seen");
         assert!(white.iter().all(|byte| *byte == 0xff));
+    }
+
+    #[test]
+    fn what_is_too_large_becomes_the_mean_of_its_parts() {
+        // Squares of 2 by 2, black and white; what is over is left out.
+        let (width, height) = (16 * 3 + 2, 16 * 3 + 1);
+        let white = |x: usize, y: usize| (x / 2 + y / 2).is_multiple_of(2);
+        let pixels: Vec<u8> = (0..width * height)
+            .flat_map(|at| {
+                [if white(at % width, at / width) {
+                    255
+                } else {
+                    0
+                }; 4]
+            })
+            .collect();
+        let mut frame = Frame::black(Size::new(16, 16).unwrap(), Duration::ZERO);
+        let pixels = of(&pixels, width * PIXEL_BYTES, 3);
+        convert_rows(pixels, 20..21, &mut frame, |_, _| false);
+        for (y, row) in frame.plane(Plane::Y).chunks(16).enumerate() {
+            for (x, luma) in row.iter().enumerate() {
+                let count = (0..9)
+                    .filter(|at| white(3 * x + at % 3, 3 * y + at / 3))
+                    .count();
+                let wanted = 16.0 + 219.0 * count as f64 / 9.0;
+                // The rows 18 to 23 are those of the frame's 6 and 7.
+                let wanted = if (6..8).contains(&y) { wanted } else { 16.0 };
+                assert!(
+                    (f64::from(*luma) - wanted).abs() <= 1.0,
+                    "{x} {y}: {luma} {wanted}"
+                );
+            }
+        }
     }
 
     #[test]

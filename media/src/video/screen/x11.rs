@@ -32,7 +32,7 @@ use self::{
 };
 use super::{
     ScreenOptions, ScreenTarget,
-    convert::{PIXEL_BYTES, convert_rows, is_black},
+    convert::{PIXEL_BYTES, Pixels, convert_rows, is_black},
     find::{WindowInfo, choose, printable},
     pointer::Pointer,
 };
@@ -51,6 +51,9 @@ const MAX_TITLE_WORDS: u32 = 256;
 
 /// Pixels that are refused more often than this are not to be had: a change of size explains one refusal, or two.
 const MAX_REFUSED: u32 = 5;
+
+/// The largest part of the sides that is shown: four monitors of 8K.
+const MAX_PART: u32 = 8;
 
 /// All bits of a pixel.
 const ALL_PLANES: u32 = !0;
@@ -110,6 +113,8 @@ pub(super) struct X11 {
     /// Read for comparison, where nobody tells what changed.
     scratch: Vec<u8>,
     picture: Frame,
+    /// The picture's sides are divided by this.
+    part: usize,
     pointer: Option<Pointer>,
     /// Rows that may have changed since they were read.
     dirty: Range<usize>,
@@ -231,6 +236,7 @@ impl X11 {
                 Size::new(16, 16).map_err(not_understood)?,
                 std::time::Duration::ZERO,
             ),
+            part: 1,
             pointer: None,
             dirty: 0..0,
             moved: true,
@@ -480,7 +486,13 @@ impl X11 {
             What::Screen { monitor, .. } => self.monitor(monitor.as_deref())?,
             What::Window { .. } => self.place_window().map_err(failed)?,
         };
-        let size = Size::rounded_down(side(area.width), side(area.height)).map_err(|error| {
+        let (width, height) = (side(area.width), side(area.height));
+        // What is larger than pictures can be is shown smaller.
+        let (part, size) = (1..=MAX_PART)
+            .map(|part| (part, Size::rounded_down(width / part, height / part)))
+            .find(|(_, size)| size.is_ok())
+            .unwrap_or((1, Size::rounded_down(width, height)));
+        let size = size.map_err(|error| {
             let advice = match self.what {
                 What::Screen { all: true, .. } => "show one monitor of it with screen:NAME",
                 What::Screen { .. } | What::Window { .. } => "make it larger or smaller",
@@ -495,6 +507,7 @@ impl X11 {
             tracing::debug!(?area, "what is shown has another place or size");
         }
         self.area = area;
+        self.part = part as usize;
         self.pixels.clear();
         self.pixels.resize(bytes, 0);
         self.picture.resize(size);
@@ -894,18 +907,17 @@ impl X11 {
             return Ok(Grabbed::Unchanged);
         }
         let stride = self.stride();
+        let pixels = Pixels {
+            bytes: &self.pixels,
+            stride,
+            part: self.part,
+        };
         for rows in rows {
-            convert_rows(
-                &self.pixels,
-                stride,
-                rows,
-                &mut self.picture,
-                |first, pair| {
-                    self.pointer
-                        .as_ref()
-                        .is_some_and(|pointer| pointer.draw(first, pair, stride))
-                },
-            );
+            convert_rows(pixels, rows, &mut self.picture, |first, rows| {
+                self.pointer
+                    .as_ref()
+                    .is_some_and(|pointer| pointer.draw(first, rows, stride))
+            });
         }
         self.judge_black();
         Ok(Grabbed::Picture)
