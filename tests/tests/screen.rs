@@ -586,7 +586,8 @@ fn a_window_that_is_closed_in_a_call_is_said_and_the_call_goes_on_until_it_is_ba
         said.contains("it is shown again as soon as there is one by that name"),
         "{said}"
     );
-    let mut window = display.window("My Film", 0, 0, 320, 192);
+    // Another size, which the encoder is to follow.
+    let mut window = display.window("My Film", 0, 0, 400, 240);
     window.play(SECOND, 8);
     call.alice
         .wait_stderr("can be seen by the other side again");
@@ -596,6 +597,11 @@ fn a_window_that_is_closed_in_a_call_is_said_and_the_call_goes_on_until_it_is_ba
     call.alice.interrupt();
     let (_alice, bob, numbers) = call.finish();
     assert_eq!(bob["outcome"], "completed");
+    let video = &bob["participants"][0]["video"];
+    assert_eq!(
+        (&video["width"], &video["height"]),
+        (&400.into(), &240.into())
+    );
     assert!(numbers.first() < Some(&SECOND), "{numbers:?}");
     assert!(numbers.last() > Some(&SECOND), "{numbers:?}");
     drop(window);
