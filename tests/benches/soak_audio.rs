@@ -220,7 +220,7 @@ fn write_answer(to: &Path) {
     let mut speech = read_all(speech()).unwrap();
     speech.reverse();
     for block in speech.as_chunks::<BLOCK_SAMPLES>().0 {
-        sink.write(block).unwrap();
+        sink.write_block(block).unwrap();
     }
     sink.finish().unwrap();
 }
