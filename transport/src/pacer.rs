@@ -19,27 +19,44 @@ const DEBT_MAX: Duration = Duration::from_millis(250);
 const SLOWEST_BPS: f64 = 24_000.0;
 
 /// The pace of one path.
+///
+/// What is owed is counted in bits: what left while next to nothing was to leave, because a queue drained, is little at
+/// the pace of afterwards.
 #[derive(Debug, Default)]
 pub struct Pacer {
-    /// When everything that left is paid for.
-    paid: Option<Instant>,
+    /// When something left last, the bits that were not paid for then, and how many are per second since.
+    last: Option<(Instant, f64, f64)>,
 }
 
 impl Pacer {
     /// A datagram of `bits` leaves at `now`, at a pace of `bits_per_second`, [`PACE_FACTOR`] not included.
     pub fn sent(&mut self, now: Instant, bits: f64, bits_per_second: f64) {
-        let rate = (PACE_FACTOR * bits_per_second).max(SLOWEST_BPS);
-        let cost = Duration::try_from_secs_f64(bits / rate).unwrap_or(DEBT_MAX);
-        let from = self.paid.map_or(now, |paid| paid.max(now));
-        self.paid = Some((from + cost).min(now + DEBT_MAX));
+        let rate = rate_of(bits_per_second);
+        let owed = (self.owed(now) + bits).min(DEBT_MAX.as_secs_f64() * rate);
+        self.last = Some((now, owed, rate));
     }
 
-    /// When something that can wait may leave next; `None` when it may now.
-    #[must_use]
-    pub fn next(&self, now: Instant) -> Option<Instant> {
-        let next = self.paid?.checked_sub(BURST)?;
-        (next > now).then_some(next)
+    fn owed(&self, now: Instant) -> f64 {
+        self.last.map_or(0.0, |(at, owed, rate)| {
+            let paid = now.saturating_duration_since(at).as_secs_f64() * rate;
+            (owed - paid).max(0.0)
+        })
     }
+
+    /// When something that can wait may leave next, if the pace stays at `bits_per_second`; `None` when it may now.
+    #[must_use]
+    pub fn next(&self, now: Instant, bits_per_second: f64) -> Option<Instant> {
+        let takes = self.owed(now) / rate_of(bits_per_second);
+        let wait = Duration::try_from_secs_f64(takes)
+            .unwrap_or(DEBT_MAX)
+            .min(DEBT_MAX)
+            .checked_sub(BURST)?;
+        (!wait.is_zero()).then_some(now + wait)
+    }
+}
+
+fn rate_of(bits_per_second: f64) -> f64 {
+    (PACE_FACTOR * bits_per_second).max(SLOWEST_BPS)
 }
 
 #[cfg(test)]
@@ -57,7 +74,7 @@ mod tests {
         let mut pacer = Pacer::default();
         let (mut now, mut bits) = (begin, 0.0);
         while now < begin + Duration::from_secs(1) {
-            match pacer.next(now) {
+            match pacer.next(now, 960_000.0) {
                 Some(next) => now = next,
                 None => {
                     pacer.sent(now, 9600.0, 960_000.0);
@@ -74,12 +91,28 @@ mod tests {
         let mut pacer = Pacer::default();
         pacer.sent(begin, 9600.0, 96_000.0);
         let later = begin + Duration::from_secs(10);
-        assert_eq!(pacer.next(later), None);
+        assert_eq!(pacer.next(later, 96_000.0), None);
         pacer.sent(later, 9600.0, 96_000.0);
-        assert!(pacer.next(later).is_some());
+        assert!(pacer.next(later, 96_000.0).is_some());
         for _ in 0..100 {
             pacer.sent(later, 9600.0, 96_000.0);
         }
-        assert_eq!(pacer.next(later), Some(later + DEBT_MAX - BURST));
+        let next = pacer.next(later, 96_000.0);
+        assert_eq!(next, Some(later + DEBT_MAX - BURST));
+    }
+
+    #[test]
+    fn what_is_owed_at_a_slow_pace_is_soon_paid_at_a_fast_one() {
+        let begin = start();
+        let mut pacer = Pacer::default();
+        // Sound while a queue drains.
+        for _ in 0..100 {
+            pacer.sent(begin, 1264.0, 18_000.0);
+        }
+        let slow = pacer.next(begin, 18_000.0);
+        assert_eq!(slow, Some(begin + DEBT_MAX - BURST));
+        let fast = pacer.next(begin, 360_000.0);
+        let wait = fast.map(|at| at - begin);
+        assert!(wait < Some(Duration::from_millis(15)), "{wait:?}");
     }
 }

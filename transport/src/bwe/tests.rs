@@ -194,7 +194,8 @@ impl Bench {
                 self.waiting.pop_front();
                 continue;
             }
-            if self.pacer.next(now).is_some() || self.bandwidth.stuck_until(now).is_some() {
+            let pace = self.bandwidth.pace_bps();
+            if self.pacer.next(now, pace).is_some() || self.bandwidth.stuck_until(now).is_some() {
                 return;
             }
             self.waiting.pop_front();

@@ -1047,7 +1047,8 @@ impl Link {
     /// Until when what can wait has to; `None` when it may go.
     fn paced_until(&self, now: Instant) -> Option<Instant> {
         let bandwidth = self.bandwidth.as_ref()?;
-        self.pacer.next(now).max(bandwidth.stuck_until(now))
+        let paced = self.pacer.next(now, bandwidth.pace_bps());
+        paced.max(bandwidth.stuck_until(now))
     }
 }
 
