@@ -62,6 +62,11 @@ const USE_WINDOW: f64 = 0.25;
 /// The application is what limits the rate when it sends less than this share of the estimate. It would be more, but
 /// while the estimate doubles, the window sees the past.
 const USED_SHARE: f64 = 0.7;
+/// Who sends so much loads a line that becomes narrow, whatever share of the estimate it is, in bits per second: five
+/// voices. A queue that comes up steeply is made by such media, and while it does, what arrives is what the line carries
+/// if more than that is sent, by so much.
+const LOADS_BPS: f64 = 300_000.0;
+const OVERLOADS: f64 = 1.25;
 
 /// Growth until a queue first shows, per second: doubling in 350 ms, three answers of an ordinary line.
 const START_GROWTH: f64 = 2.0;
@@ -96,6 +101,8 @@ const STEEP: f64 = 0.15;
 const STEEP_QUEUE: f64 = 0.07;
 /// Until an answer takes effect, in seconds: a report's interval and a round trip.
 const LOOKAHEAD: f64 = 0.1;
+/// And so much more at most where reports are late, in seconds.
+const LATE_MAX: f64 = 0.3;
 /// A queue shorter than this is gone.
 const QUEUE_GONE: f64 = 0.01;
 
@@ -252,9 +259,10 @@ impl Bandwidth {
         };
         let since = self.reported.replace(at).unwrap_or(at);
         self.delay.add(at, group);
-        let used = self.sent.rate(at, USE_WINDOW) >= USED_SHARE * self.capacity;
+        let sending = self.sent.rate(at, USE_WINDOW);
+        let used = sending >= USED_SHARE * self.capacity;
         self.proven |= used && !self.starting;
-        let trouble = self.is_congested(used);
+        let trouble = self.is_congested(at, used, used || sending >= LOADS_BPS);
         if self.drain.is_some() {
             self.go_on_draining(at);
         } else if trouble {
@@ -270,8 +278,8 @@ impl Bandwidth {
         self.target = self.capacity * self.drain_share();
     }
 
-    /// Whether our load makes a queue.
-    fn is_congested(&mut self, used: bool) -> bool {
+    /// Whether our load makes a queue. We use the estimate, or at least load a line that became narrow.
+    fn is_congested(&mut self, at: f64, used: bool, loads: bool) -> bool {
         let noise = 2.0 * self.delay.noise();
         let limit = if used { QUEUE_LIMIT } else { IDLE_QUEUE_LIMIT };
         if self.delay.queue() > limit + noise {
@@ -279,16 +287,21 @@ impl Bandwidth {
         } else {
             self.over = 0;
         }
-        let steep = used
+        // Where the way back has a queue too, what is told is of a while ago.
+        let late = self.delay.newest_sent().map_or(0.0, |sent| at - sent) - self.round_time();
+        let ahead = LOOKAHEAD + late.clamp(0.0, LATE_MAX);
+        let steep = loads
             && self.delay.rises()
             && self.delay.gradient() > STEEP
-            && self.delay.predicted(LOOKAHEAD) > STEEP_QUEUE + noise;
+            && self.delay.predicted(ahead) > STEEP_QUEUE + noise;
         steep || self.over >= if used { CONFIRM } else { IDLE_CONFIRM }
     }
 
     fn begin_draining(&mut self, at: f64, used: bool) {
         let onset = self.delay.onset();
         let mut carried = self.carried_since(onset, at);
+        let sending = self.sent.rate(at, USE_WINDOW);
+        let used = used || sending >= LOADS_BPS.max(OVERLOADS * carried);
         if !used {
             // It carried little because little was sent: media may just have come here, or gone.
             carried = carried.max(self.sent.most(at, USE_WINDOW));

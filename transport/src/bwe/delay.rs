@@ -97,6 +97,11 @@ impl Delay {
         (delay - self.least.least().unwrap_or(delay)).max(0.0)
     }
 
+    /// When the newest packet that is known to have arrived left, by our clock.
+    pub(super) fn newest_sent(&self) -> Option<f64> {
+        self.groups.back().map(|group| group.sent)
+    }
+
     /// The queue that the newest group met, in seconds.
     pub(super) fn latest(&self) -> f64 {
         self.groups

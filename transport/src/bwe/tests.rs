@@ -380,6 +380,31 @@ fn a_drop_of_capacity_is_answered_before_the_queue_is_full() {
     }
 }
 
+/// An encoder that has enough leaves some of the estimate unused, and then the line carries less than that.
+#[test]
+fn a_drop_below_what_little_use_was_made_of_is_answered_as_soon() {
+    for seed in SEEDS {
+        for video in [0.5e6, 0.8e6, 1.1e6] {
+            let mut bench = Bench::new(seed, Line::of(2e6, 75_000), 2e6);
+            bench.run(10.0);
+            bench.video = video;
+            bench.run(10.0);
+            bench.line.rate = 400e3;
+            bench.line.queue_bytes = 15_000;
+            bench.run(1.0);
+            let estimate = bench.bandwidth.estimate().capacity_bps;
+            eprintln!("{video}: {estimate}");
+            check(&bench, estimate < 440_000, "it is known within a second");
+            check(&bench, estimate > 250_000, "and no less than it carries");
+            bench.run(4.0);
+            let during = bench.carried(22.0, 25.0) / 400e3;
+            check(&bench, during > 0.7, "and the line is used");
+            let late = bench.voice_took(21.5, 25.0);
+            check(&bench, late < 150.0, "the queue is gone");
+        }
+    }
+}
+
 #[test]
 fn loss_without_a_queue_costs_no_rate() {
     for seed in SEEDS {
