@@ -27,7 +27,10 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::wire::{Reader, WireError, Writer};
+use crate::{
+    bwe::PACKET_OVERHEAD_BYTES,
+    wire::{Reader, WireError, Writer},
+};
 
 /// Longest media payload, in bytes: fits every path with every header.
 pub const MAX_MEDIA_PAYLOAD: usize = 1150;
@@ -41,8 +44,14 @@ pub const SEQUENCE_END: u64 = 1 << 30;
 /// Datagrams that wait in one class of one connection. The encoder is throttled long before; this bounds memory.
 pub const MAX_QUEUED: usize = 512;
 
+/// So many classes do not wait for their pace.
+const URGENT: usize = 2;
+
 /// Version, type and link sequence.
 const HEAD_LEN: usize = 3;
+
+/// The same with a flow and a sequence number behind it, as most have.
+const MEDIA_HEAD_LEN: usize = HEAD_LEN + 3;
 
 const VERSION: u8 = 1;
 const TYPE_MEDIA: u8 = 0;
@@ -53,8 +62,10 @@ const TYPE_FEEDBACK: u8 = 1;
 pub enum Priority {
     /// Sound.
     Audio,
-    /// What is asked of the other side about its pictures, and what it asked for: little, and of use only soon.
+    /// What is asked of the other side about its pictures, and told of ours: little, and of use only soon.
     Request,
+    /// What the other side asked for: all behind it waits there.
+    Repair,
     /// Pictures that others are built on.
     VideoBase,
     /// Other pictures.
@@ -65,9 +76,10 @@ pub enum Priority {
 
 impl Priority {
     /// All, first to last.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Audio,
         Self::Request,
+        Self::Repair,
         Self::VideoBase,
         Self::Video,
         Self::Bulk,
@@ -77,9 +89,10 @@ impl Priority {
         match self {
             Self::Audio => 0,
             Self::Request => 1,
-            Self::VideoBase => 2,
-            Self::Video => 3,
-            Self::Bulk => 4,
+            Self::Repair => 2,
+            Self::VideoBase => 3,
+            Self::Video => 4,
+            Self::Bulk => 5,
         }
     }
 }
@@ -207,8 +220,19 @@ pub struct Queued {
     pub priority: Priority,
     /// After this it is worthless, and is not sent.
     pub expires: Instant,
+    /// Since when it waits.
+    pub since: Instant,
     /// Whether another connection's queue holds the original.
     pub copy: bool,
+}
+
+/// What waits for its turn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Bytes that it will take of the wire, whole packets.
+    pub wire_bytes: usize,
+    /// Since when the packet that has waited longest does.
+    pub since: Option<Instant>,
 }
 
 /// What a [`SendQueue`] dropped; copies are not counted.
@@ -223,7 +247,7 @@ pub struct QueueDrops {
 /// The packets that wait for one connection.
 #[derive(Debug, Default)]
 pub struct SendQueue {
-    classes: [VecDeque<Queued>; 5],
+    classes: [VecDeque<Queued>; 6],
     drops: QueueDrops,
 }
 
@@ -248,7 +272,7 @@ impl SendQueue {
 
     /// The same among what must not wait for its pace.
     pub fn pop_urgent(&mut self, now: Instant) -> Option<Queued> {
-        self.pop_of(1, now)
+        self.pop_of(URGENT, now)
     }
 
     /// Of the first so many classes.
@@ -267,7 +291,8 @@ impl SendQueue {
     /// Whether something waits that must not wait for its pace.
     #[must_use]
     pub fn has_urgent(&self) -> bool {
-        self.classes.first().is_some_and(|class| !class.is_empty())
+        let mut urgent = self.classes.iter().take(URGENT);
+        urgent.any(|class| !class.is_empty())
     }
 
     /// Whether nothing waits, expired packets included.
@@ -280,6 +305,31 @@ impl SendQueue {
     #[must_use]
     pub fn len(&self) -> usize {
         self.classes.iter().map(VecDeque::len).sum()
+    }
+
+    /// What waits of a flow and has not expired.
+    #[must_use]
+    pub fn waiting(&self, now: Instant, flow: u64) -> Waiting {
+        let mut waiting = Waiting::default();
+        let packets = self.classes.iter().flatten();
+        for packet in packets.filter(|packet| packet.flow == flow && packet.expires > now) {
+            waiting.wire_bytes += MEDIA_HEAD_LEN + packet.payload.len() + PACKET_OVERHEAD_BYTES;
+            waiting.since = Some(
+                waiting
+                    .since
+                    .map_or(packet.since, |since| since.min(packet.since)),
+            );
+        }
+        waiting
+    }
+
+    /// Takes back what waits of a flow and never left; how many packets that are.
+    pub fn withdraw(&mut self, flow: u64) -> usize {
+        let before = self.len();
+        for class in &mut self.classes {
+            class.retain(|packet| packet.flow != flow || packet.sequence.get().is_some());
+        }
+        before - self.len()
     }
 
     /// Packets that wait and of which no other connection has the original.
@@ -336,6 +386,7 @@ mod tests {
             payload: Bytes::copy_from_slice(&[name]),
             priority,
             expires,
+            since: expires,
             copy: false,
         }
     }
@@ -376,7 +427,7 @@ mod tests {
         #[test]
         fn the_queue_gives_the_best_class_then_the_oldest_and_nothing_expired(
             ops in prop::collection::vec(prop_oneof![
-                (0usize..5, 1u64..60).prop_map(Some),
+                (0usize..6, 1u64..60).prop_map(Some),
                 Just(None),
             ], 0..200),
         ) {
@@ -407,6 +458,34 @@ mod tests {
                 prop_assert_eq!(queue.len(), model.len());
             }
         }
+    }
+
+    #[test]
+    fn what_waits_is_told_and_taken_back_by_its_flow() {
+        let begin = now();
+        let at = |millis| begin + Duration::from_millis(millis);
+        let mut queue = SendQueue::default();
+        let of = |flow, priority, since, expires| Queued {
+            flow,
+            since,
+            ..packet(priority, 0, expires)
+        };
+        queue.push(of(2, Priority::Video, at(10), at(200)));
+        queue.push(of(2, Priority::VideoBase, at(0), at(500)));
+        queue.push(of(3, Priority::Request, at(20), at(500)));
+        let each = MEDIA_HEAD_LEN + 1 + PACKET_OVERHEAD_BYTES;
+        let waiting = |packets, since| Waiting {
+            wire_bytes: packets * each,
+            since,
+        };
+        assert_eq!(queue.waiting(at(100), 2), waiting(2, Some(at(0))));
+        assert_eq!(queue.waiting(at(300), 2), waiting(1, Some(at(0))));
+        assert_eq!(queue.withdraw(2), 2);
+        assert_eq!(queue.waiting(at(100), 2), Waiting::default());
+        assert_eq!(queue.waiting(at(100), 3), waiting(1, Some(at(20))));
+        assert_eq!(queue.withdraw(2), 0);
+        assert_eq!(queue.len(), 1);
+        assert_eq!(queue.drops(), QueueDrops::default());
     }
 
     #[test]

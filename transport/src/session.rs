@@ -34,7 +34,7 @@ use crate::{
         Admission, CloseCode, Connection, ConnectionLost, MessageReceiver, MessageSender,
         RecvError, SendError,
     },
-    datagram::Priority,
+    datagram::{Priority, Waiting},
     endpoint::{AcceptedPeer, Endpoint, Expectation, ExpectedPeer, PeerHandshake},
     feedback::PacketReport,
     identity::{DeviceCertificate, DeviceId, DeviceKeys, UserId},
@@ -283,6 +283,8 @@ pub struct SessionStats {
     /// Media packets that expired before QUIC had room: not sent. The few that had their number already count as
     /// lost at the other side.
     pub expired: u64,
+    /// Media packets that were taken back before they left.
+    pub withdrawn: u64,
     /// Media packets dropped because their class of the queue was full.
     pub overflow: u64,
     /// Media packets dropped because no connection lived.
@@ -622,6 +624,18 @@ impl Session {
         let sent = state.core.send_media(now, flow, payload, priority, expires);
         shared.settle(&mut state);
         sent
+    }
+
+    /// What was handed over of a flow and did not leave yet, on the connection that media goes by.
+    #[must_use]
+    pub fn waiting(&self, flow: u64) -> Waiting {
+        let shared = &self.inner.shared;
+        shared.lock().core.waiting(shared.runtime.now(), flow)
+    }
+
+    /// Takes back what waits of a flow; how many packets that are.
+    pub fn withdraw(&self, flow: u64) -> usize {
+        self.inner.shared.lock().core.withdraw(flow)
     }
 
     /// The next media packet, each once. `None` when the session has ended.

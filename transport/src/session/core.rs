@@ -33,6 +33,7 @@ use crate::{
     connection::{CloseCode, ConnectionLost},
     datagram::{
         Content, Datagram, FLOW_END, MAX_MEDIA_PAYLOAD, Priority, Queued, SEQUENCE_END, SendQueue,
+        Waiting,
     },
     feedback::{ArrivalLog, Feedback, PacketReport, SentLog},
     pacer::Pacer,
@@ -582,6 +583,7 @@ impl Core {
             payload,
             priority,
             expires,
+            since: now,
             copy: false,
         };
         // A silence that a full queue makes is not mended by filling it twice as fast.
@@ -604,6 +606,24 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    /// What waits of a flow on the connection that media goes by. Copies elsewhere are not counted.
+    #[must_use]
+    pub fn waiting(&self, now: Instant, flow: u64) -> Waiting {
+        let active = self
+            .selection
+            .active()
+            .and_then(|active| self.links.get(&active));
+        active.map_or_else(Waiting::default, |link| link.queue.waiting(now, flow))
+    }
+
+    /// Takes back what waits of a flow, on every connection.
+    pub fn withdraw(&mut self, flow: u64) -> usize {
+        let links = self.links.values_mut();
+        let withdrawn = links.map(|link| link.queue.withdraw(flow)).sum();
+        self.stats.withdrawn += withdrawn as u64;
+        withdrawn
     }
 
     /// The next media packet that came.
