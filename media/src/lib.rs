@@ -5,7 +5,7 @@
 //! network's packets go into a [`pipeline::recv::RecvPipeline`], and the speaker pulls one block from it every
 //! 10 ms. Between the two stands [`audio::neteq`], which hides jitter and loss.
 //! What the sender does so that loss can be repaired is decided in [`loss`].
-//! Pictures are [`video`].
+//! Pictures are [`video`]; what keeps them together with the sound is [`sync`].
 //!
 //! Nothing here owns a clock, a thread or a socket: time is an argument.
 
@@ -14,5 +14,6 @@ pub mod loss;
 pub mod packet;
 pub mod pipeline;
 pub mod rate;
+pub mod sync;
 pub mod time;
 pub mod video;
