@@ -45,7 +45,7 @@ pub use media::{
 };
 pub use output::{print_json, print_line};
 pub use sim::{
-    Action, LinkProfile, Party, Print, SimArgs, SimCodec, SimPlan, Statement, Step, Way,
+    Action, LinkProfile, Party, Print, SimArgs, SimCodec, SimPlan, Statement, Step, VideoPart, Way,
 };
 pub use supernode::{SupernodeArgs, SupernodePlan};
 

@@ -313,6 +313,16 @@ pub struct VideoReport {
     /// How long in all, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frozen_ms: Option<u64>,
+    /// The longest time for which it stood still, if for more than 200 ms; else 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest_freeze_ms: Option<u64>,
+    /// How far pictures were from their sound when they were shown, in milliseconds either way, devices excluded; only
+    /// where there was sound, and the sender told of its clocks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skew_ms: Option<Percentiles>,
+    /// The same by the logs of both ends; only where these share a clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured_skew_ms: Option<Percentiles>,
     /// From camera to screen; only where both ends share a clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capture_to_render_ms: Option<Percentiles>,

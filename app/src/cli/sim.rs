@@ -145,6 +145,19 @@ pub struct SimArgs {
     /// What makes packets of sound.
     #[arg(long, value_enum, default_value_t, help_heading = "Media")]
     pub codec: SimCodec,
+    /// Alice's sound has a clock that is faster by so many millionths, and Bob's one that is slower: -1000 to 1000.
+    #[arg(long, value_name = "PPM", default_value_t = 0, allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-1000..=1000), help_heading = "Media")]
+    pub drift: i32,
+    /// Leave parts out that make pictures better, to see what they are good for: retransmission, parity, queue, lip-sync.
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        value_name = "PART",
+        hide_possible_values = true,
+        help_heading = "Media"
+    )]
+    pub without: Vec<VideoPart>,
     /// Pictures that both send, and where those that Alice saw go.
     #[command(flatten, next_help_heading = "Media")]
     pub video: super::VideoFlags,
@@ -189,8 +202,25 @@ pub struct SimPlan {
     pub ptime_millis: Option<u16>,
     /// What makes packets of sound.
     pub codec: SimCodec,
+    /// By how many millionths Alice's sound has a faster clock, and Bob's a slower one.
+    pub drift_ppm: i32,
+    /// What is left out.
+    pub without: Vec<VideoPart>,
     /// What both send of pictures, and where what the caller saw goes.
     pub video: super::VideoPlan,
+}
+
+/// A part of what makes pictures good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum VideoPart {
+    /// Lost packets are asked for, and sent again.
+    Retransmission,
+    /// Parity where the way is long.
+    Parity,
+    /// The sender goes by what really waits to be sent.
+    Queue,
+    /// Pictures are shown when their sound is heard.
+    LipSync,
 }
 
 /// What makes packets of sound, and sound of packets.
@@ -269,6 +299,8 @@ impl SimArgs {
             bitrate_bps: self.bitrate,
             ptime_millis: self.ptime,
             codec: self.codec,
+            drift_ppm: self.drift,
+            without: self.without,
             video: simulated(self.video.plan()?)?,
         })
     }

@@ -28,7 +28,6 @@ use ahoy_nat::{
     },
 };
 use ahoy_transport::{
-    bwe::Estimate,
     datagram::Priority,
     endpoint::Endpoint,
     identity::{DeviceCertificate, DeviceId, NodeId, UserId, VerifiedDevice},
@@ -54,7 +53,7 @@ use super::{
     reach::{Reach, Relayed},
     relays::{RelaySource, Relays},
     run::Internal,
-    video::{PICTURE_FLOW, PictureArrival, REQUEST_FLOW, SendPicture},
+    video::{MOMENT_FLOW, PICTURE_FLOW, PictureArrival, PictureLine, REQUEST_FLOW},
 };
 use crate::{
     call::{Accepted, CallId, SessionEnd, SessionEvent},
@@ -791,7 +790,7 @@ impl Leg {
                     let (flow, at, payload) = (datagram.flow, datagram.arrived, datagram.payload);
                     let taken = match flow {
                         VOICE_FLOW => arrivals.try_send((at, payload)).is_ok(),
-                        PICTURE_FLOW | REQUEST_FLOW => {
+                        PICTURE_FLOW | REQUEST_FLOW | MOMENT_FLOW => {
                             let arrival = PictureArrival { flow, at, payload };
                             // Without pictures nobody listens.
                             pictures.is_closed() || pictures.try_send(arrival).is_ok()
@@ -821,16 +820,24 @@ impl Leg {
         )
     }
 
-    /// The way of pictures to the other side, and what it carries; once media is open.
-    pub(super) fn picture_line(&self) -> Option<(SendPicture, watch::Receiver<Option<Estimate>>)> {
+    /// The way of pictures to the other side; once media is open.
+    pub(super) fn picture_line(&self) -> Option<PictureLine> {
         let session = self.session.clone()?;
         let estimate = session.watch_estimate();
-        let send: SendPicture = Arc::new(move |flow, payload, priority, expires| {
-            if let Err(error) = session.send_media(flow, payload, priority, expires) {
-                tracing::trace!(%error, flow, "a packet was not sent");
-            }
-        });
-        Some((send, estimate))
+        let (queue, again) = (session.clone(), session.clone());
+        Some(PictureLine {
+            withdraw: Arc::new(move || {
+                let packets = again.withdraw(PICTURE_FLOW);
+                tracing::trace!(packets, "pictures are taken back");
+            }),
+            send: Arc::new(move |flow, payload, priority, expires| {
+                if let Err(error) = session.send_media(flow, payload, priority, expires) {
+                    tracing::trace!(%error, flow, "a packet was not sent");
+                }
+            }),
+            waiting: Arc::new(move || queue.waiting(PICTURE_FLOW)),
+            estimate,
+        })
     }
 
     /// Packets of pictures that should have come and did not, before any repair.

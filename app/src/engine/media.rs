@@ -34,7 +34,8 @@ use ahoy_media::{
         send::{SendConfig, SendError, SendPipeline, SendStats},
     },
     rate::Bitrate,
-    time::{MediaTime, RtpTimestamp},
+    sync::SoundClock,
+    time::{BLOCK_SAMPLES, MediaTime, RtpTimestamp},
 };
 use ahoy_transport::runtime::{Runtime, RuntimeExt};
 use bytes::Bytes;
@@ -140,6 +141,9 @@ pub struct AudioSettings {
     pub codec: Codec,
     /// What is done to the microphone's sound. Files are sent as they are: nobody is in a room with them.
     pub voice: VoiceConfig,
+    /// By how many millionths the sound's clock, both ways, is faster than the runtime's. Nothing but a simulation has
+    /// another one: devices have clocks of their own.
+    pub clock_ppm: i32,
     /// Unless this is a room: a WAV file with its impulse response, in which files sound as if they were microphone and
     /// speaker. Nothing but a simulation has one.
     pub room: Option<PathBuf>,
@@ -157,9 +161,19 @@ impl Default for AudioSettings {
             devices: SoundDevices::default(),
             codec: Codec::Opus,
             voice: VoiceConfig::default(),
+            clock_ppm: 0,
             room: None,
         }
     }
+}
+
+/// Which sound is taken and heard when: what pictures go by.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SoundClocks {
+    /// Ours.
+    pub(super) taken: Arc<Mutex<SoundClock>>,
+    /// The other side's.
+    pub(super) heard: Arc<Mutex<SoundClock>>,
 }
 
 /// Why there is no sound. The text is for a person.
@@ -264,10 +278,14 @@ struct SendHalf {
     outgoing: Outgoing,
     level: f32,
     probe: Option<Arc<BlockLog>>,
+    clock: Arc<Mutex<SoundClock>>,
 }
 
 impl SendHalf {
     fn push(&mut self, now: Instant, block: &WideBlock) {
+        // It is handed over when its last sample was taken.
+        let first = self.pipeline.next_timestamp();
+        lock(&self.clock).set(now, first.plus(BLOCK_SAMPLES as u32));
         if let Some(probe) = &self.probe {
             probe.record(now, Some(self.pipeline.next_timestamp()));
         }
@@ -285,6 +303,7 @@ struct RecvHalf {
     level: f32,
     volume: Volume,
     probe: Option<Arc<BlockLog>>,
+    clock: Arc<Mutex<SoundClock>>,
 }
 
 impl RecvHalf {
@@ -304,9 +323,12 @@ impl RecvHalf {
             }
             AudioKind::Waiting | AudioKind::Concealed | AudioKind::ComfortNoise => false,
         };
+        let time = info.time.filter(|_| received).map(MediaTime::rtp);
+        if let Some(time) = time {
+            lock(&self.clock).set(now, time);
+        }
         if let Some(probe) = &self.probe {
-            let time = info.time.filter(|_| received);
-            probe.record(now, time.map(MediaTime::rtp));
+            probe.record(now, time);
         }
     }
 }
@@ -332,6 +354,7 @@ pub(super) struct Media {
     settings: AudioSettings,
     /// Channels that the other side can play.
     channels: u8,
+    clocks: SoundClocks,
 }
 
 impl std::fmt::Debug for Shared {
@@ -364,6 +387,7 @@ impl Media {
         probe: Option<&Probe>,
     ) -> Result<Self, MediaError> {
         let encoder = encoder(settings, channels);
+        let clocks = SoundClocks::default();
         let send = SendPipeline::new(SendConfig {
             first_sequence: u16::from_be_bytes(runtime.random_array()),
             first_timestamp: RtpTimestamp(u32::from_be_bytes(runtime.random_array())),
@@ -378,6 +402,7 @@ impl Media {
                 outgoing,
                 level: f32::NEG_INFINITY,
                 probe: probe.map(|probe| Arc::clone(&probe.spoken)),
+                clock: Arc::clone(&clocks.taken),
             }),
             recv: Mutex::new(RecvHalf {
                 pipeline: RecvPipeline::new(RecvConfig {
@@ -392,6 +417,7 @@ impl Media {
                 level: f32::NEG_INFINITY,
                 volume: Volume::new(),
                 probe: probe.map(|probe| Arc::clone(&probe.heard)),
+                clock: Arc::clone(&clocks.heard),
             }),
             sink_errors: Mutex::new(0),
             voice: Mutex::new(None),
@@ -401,8 +427,14 @@ impl Media {
         let sink = open_sink(&settings.output)?;
         let running = match (source, sink) {
             (Source::Clocked(source), Sink::Clocked(sink)) => {
-                let room = open_room(settings)?;
-                let run = run_clocked(Arc::clone(runtime), Arc::clone(&shared), source, sink, room);
+                let run = run_clocked(
+                    Arc::clone(runtime),
+                    Arc::clone(&shared),
+                    source,
+                    sink,
+                    open_room(settings)?,
+                    block_by(settings.clock_ppm),
+                );
                 Running::Clocked(runtime.spawn_task(run))
             }
             #[cfg(feature = "devices")]
@@ -420,7 +452,13 @@ impl Media {
             running,
             settings: settings.clone(),
             channels,
+            clocks,
         })
+    }
+
+    /// Which sound is taken and heard when.
+    pub(super) fn clocks(&self) -> SoundClocks {
+        self.clocks.clone()
     }
 
     /// Sends silence, or sound again.
@@ -618,6 +656,11 @@ fn no_devices(flag: &str) -> MediaError {
     ))
 }
 
+/// How long ten milliseconds take on a clock that is so many millionths faster.
+fn block_by(clock_ppm: i32) -> Duration {
+    BLOCK_DURATION.div_f64(1.0 + f64::from(clock_ppm.clamp(-10_000, 10_000)) / 1e6)
+}
+
 /// Ten milliseconds at a time, by the runtime's clock.
 async fn run_clocked(
     runtime: Arc<dyn Runtime>,
@@ -625,13 +668,14 @@ async fn run_clocked(
     mut source: Box<dyn AudioSource>,
     mut sink: ClockedSink,
     mut room: Option<(RoomDevices, bool)>,
+    tick: Duration,
 ) {
     let mut spoken = Box::<WideBlock>::default();
     let mut heard = Box::<WideBlock>::default();
-    let mut next = runtime.beat() + BLOCK_DURATION;
+    let mut next = runtime.beat() + tick;
     // Two, so that while one fires the other already waits for the instant after: a runtime that has to be told of an
     // earlier instant than it waits for wakes itself up for it, each time.
-    let mut ticks = [next, next + BLOCK_DURATION].map(|at| runtime.sleep_until(at));
+    let mut ticks = [next, next + tick].map(|at| runtime.sleep_until(at));
     // What two recordings are aligned by.
     tracing::debug!("sound flows from the next 10 ms on");
     loop {
@@ -640,10 +684,10 @@ async fn run_clocked(
         let now = runtime.now();
         if now.saturating_duration_since(next) > MAX_CATCH_UP {
             next = now;
-            ticks[0].reset(next + BLOCK_DURATION);
+            ticks[0].reset(next + tick);
         }
-        next += BLOCK_DURATION;
-        ticks[1].reset(next + BLOCK_DURATION);
+        next += tick;
+        ticks[1].reset(next + tick);
         lock(&shared.recv).pull(now, &mut heard);
         let written = match &mut sink {
             ClockedSink::Write(sink) => {

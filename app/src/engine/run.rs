@@ -788,15 +788,15 @@ impl Engine {
         let opened = leg
             .open_media(accepted, agreed, &settings, pictures, probe.as_ref())
             .and_then(|media| {
-                let Some((send, estimate)) = leg.picture_line() else {
+                let Some(line) = leg.picture_line() else {
                     return Ok((media, None));
                 };
                 let video = Video::start(
                     &runtime,
                     &self.config.video,
                     agreed.video.as_ref(),
-                    send,
-                    estimate,
+                    line,
+                    media.clocks(),
                     shown,
                     self.config.video_probe.as_ref(),
                 )?;

@@ -8,13 +8,14 @@
 //! in the simulator they are done in no time, where virtual time stands.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use ahoy_media::{
-    time::RtpTimestamp,
+    time::{BLOCK_SAMPLES, RtpTimestamp, duration_of, samples_in},
     video::{
         codec::{Content, VideoCodec},
         frame::Size,
@@ -24,9 +25,14 @@ use ahoy_media::{
         source::SourceNewsKind,
     },
 };
-use ahoy_transport::datagram::Priority;
+use ahoy_transport::{
+    bwe::Estimate,
+    datagram::{Priority, Waiting},
+};
 use bytes::Bytes;
+use tokio::sync::watch;
 
+use super::media::BlockLog;
 use crate::{
     report::{Percentiles, VideoFrames, VideoPackets, VideoReport},
     signal::{VideoCapabilities, VideoCodecs, VideoFeatures},
@@ -42,6 +48,9 @@ pub(super) const PICTURE_FLOW: u64 = 2;
 /// The flow of what their receiver asks: see [`ahoy_media::video::feedback`].
 pub(super) const REQUEST_FLOW: u64 = 3;
 
+/// The flow of what a sender tells of its clocks: see [`ahoy_media::sync`].
+pub(super) const MOMENT_FLOW: u64 = 4;
+
 /// Datagrams that wait for the task that takes them: two key frames of the largest kind.
 pub(super) const PICTURE_QUEUE: usize = 2048;
 
@@ -52,6 +61,9 @@ const REQUEST_EXPIRY: Duration = Duration::from_millis(300);
 /// Pictures whose instants are remembered for a delay measurement: an hour of 30 per second.
 #[cfg(feature = "video")]
 const MAX_LOGGED: usize = 108_000;
+
+/// Samples of a block.
+const BLOCK: i64 = BLOCK_SAMPLES as i64;
 
 /// The largest picture that is shown, and the most per second.
 const MAX_SHOWN: (u16, u16, u8) = (3840, 2160, 60);
@@ -114,6 +126,10 @@ pub struct VideoSettings {
     pub retransmission: bool,
     /// Send parity where the way is long, and take it.
     pub parity: bool,
+    /// Go by what really waits to be sent, and let what is late make room. Off only in tests.
+    pub follow_queue: bool,
+    /// Show pictures when their sound is heard. Off only in tests.
+    pub lip_sync: bool,
 }
 
 impl Default for VideoSettings {
@@ -127,6 +143,8 @@ impl Default for VideoSettings {
             threads: true,
             retransmission: true,
             parity: true,
+            follow_queue: true,
+            lip_sync: true,
         }
     }
 }
@@ -255,8 +273,22 @@ pub(super) struct PictureArrival {
     pub(super) payload: Bytes,
 }
 
-/// Hands a datagram to the session: when, in which flow, what, how urgent, and of use until when.
-pub(super) type SendPicture = Arc<dyn Fn(u64, Bytes, Priority, Instant) + Send + Sync>;
+/// The way of pictures to the other side.
+#[derive(Clone)]
+#[cfg_attr(
+    not(feature = "video"),
+    expect(dead_code, reason = "nobody sends in a build without codecs")
+)]
+pub(super) struct PictureLine {
+    /// Hands a datagram to the session: in which flow, what, how urgent, and of use until when.
+    pub(super) send: Arc<dyn Fn(u64, Bytes, Priority, Instant) + Send + Sync>,
+    /// What of pictures waits there for its turn.
+    pub(super) waiting: Arc<dyn Fn() -> Waiting + Send + Sync>,
+    /// Takes back all packets of pictures that still wait.
+    pub(super) withdraw: Arc<dyn Fn() + Send + Sync>,
+    /// What the path in use carries.
+    pub(super) estimate: watch::Receiver<Option<Estimate>>,
+}
 
 /// What was counted.
 #[derive(Debug, Clone, Copy, Default)]
@@ -267,6 +299,8 @@ pub(super) struct VideoStats {
     pub(super) received: Option<VideoRecvStats>,
     /// Beside what was sent, if that is at hand.
     pub(super) likeness: Option<Likeness>,
+    /// How far pictures were from their sound when they were shown.
+    pub(super) skew: Option<Percentiles>,
 }
 
 /// Counters as they are reported; `sent_for` is how long we have been sending, `lost` what the session missed.
@@ -276,6 +310,7 @@ pub(super) fn report(stats: &VideoStats, sent_for: Duration, lost: Option<u64>) 
         sent,
         received,
         likeness,
+        skew,
     } = stats;
     let bitrate = |codec_bytes: u64| {
         let seconds = sent_for.as_secs_f64();
@@ -317,6 +352,9 @@ pub(super) fn report(stats: &VideoStats, sent_for: Duration, lost: Option<u64>) 
         },
         freezes: received.map(|received| received.freezes),
         frozen_ms: received.map(|received| millis(received.frozen)),
+        longest_freeze_ms: received.map(|received| millis(received.longest_freeze)),
+        skew_ms: *skew,
+        measured_skew_ms: None,
         capture_to_render_ms: None,
         psnr_db: likeness
             .and_then(|likeness| likeness.psnr_db)
@@ -327,7 +365,7 @@ pub(super) fn report(stats: &VideoStats, sent_for: Duration, lost: Option<u64>) 
 /// From taking to showing, where both ends share a clock.
 #[must_use]
 pub fn capture_to_render(taken: &VideoProbe, shown: &VideoProbe) -> Option<Percentiles> {
-    let taken: std::collections::BTreeMap<u32, Instant> = taken
+    let taken: BTreeMap<u32, Instant> = taken
         .taken
         .pictures()
         .into_iter()
@@ -340,4 +378,54 @@ pub fn capture_to_render(taken: &VideoProbe, shown: &VideoProbe) -> Option<Perce
         }
     }
     delays.percentiles()
+}
+
+/// How far pictures were from their sound when they were shown, by the logs of both ends, where these share a clock:
+/// what was taken in one moment by one, beside when the other heard it and saw it.
+#[must_use]
+pub fn measured_skew(
+    (spoken, taken): (&BlockLog, &PictureLog),
+    (heard, shown): (&BlockLog, &PictureLog),
+) -> Option<Percentiles> {
+    let spoken = spoken.blocks();
+    let origin = spoken.first()?.time?;
+    let samples = |time: RtpTimestamp| i64::from(time.since(origin));
+    let heard: BTreeMap<i64, Instant> = heard
+        .blocks()
+        .into_iter()
+        .filter_map(|block| Some((samples(block.time?), block.at)))
+        .collect();
+    let taken: BTreeMap<u32, Instant> = taken
+        .pictures()
+        .into_iter()
+        .map(|(time, at)| (time.0, at))
+        .collect();
+    let mut skews = crate::report::Histogram::default();
+    for (time, shown) in shown.pictures() {
+        let Some(taken) = taken.get(&time.0) else {
+            continue;
+        };
+        // A block is handed over when its last sample was said.
+        let block = spoken.partition_point(|block| block.at <= *taken);
+        let Some(block) = spoken.get(block) else {
+            continue;
+        };
+        let before_end = samples_in(block.at.saturating_duration_since(*taken));
+        let Some(said) = block.time.map(|time| samples(time) + BLOCK - before_end) else {
+            continue;
+        };
+        let Some((first, at)) = heard.range(..=said).next_back() else {
+            continue;
+        };
+        // What was lost was heard by nobody.
+        let Some(into) = u64::try_from(said - first)
+            .ok()
+            .filter(|into| *into < 2 * BLOCK as u64)
+        else {
+            continue;
+        };
+        let heard = *at + duration_of(into);
+        skews.record(heard.max(shown) - heard.min(shown));
+    }
+    skews.percentiles()
 }

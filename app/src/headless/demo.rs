@@ -57,6 +57,7 @@ pub async fn demo(plan: DemoPlan) -> Result<(), CliError> {
         bitrate_bps: plan.bitrate_bps,
         ptime_millis: plan.ptime_millis,
         measure_cost: true,
+        drift_ppm: 0,
         codec: Codec::Opus,
         video: both(video(&plan.video)?),
     };

@@ -33,7 +33,7 @@ use crate::{
         handle::{Command, EngineHandle, Event},
         media::{AudioIn, AudioOut, AudioSettings, Probe},
         memory_book::MemoryBook,
-        video::{VideoOut, VideoProbe, VideoSettings, capture_to_render},
+        video::{VideoOut, VideoProbe, VideoSettings, capture_to_render, measured_skew},
     },
     identity::Identity,
     report::Report,
@@ -89,6 +89,8 @@ pub(super) struct Script {
     pub(super) ptime_millis: Option<u16>,
     /// The caller's report says what the call cost.
     pub(super) measure_cost: bool,
+    /// By how many millionths Alice's sound has a faster clock, and Bob's a slower one.
+    pub(super) drift_ppm: i32,
     /// What is inside the packets. With [`Codec::Null`] no file is read or written.
     pub(super) codec: Codec,
     /// What both send of pictures, and what becomes of those that Alice sees. Bob's are looked at and forgotten.
@@ -244,6 +246,10 @@ impl Pair {
             .and_then(|participant| participant.video.as_mut());
         if let Some(video) = video {
             video.capture_to_render_ms = capture_to_render(&self.bob.video, &self.alice.video);
+            video.measured_skew_ms = measured_skew(
+                (&self.bob.probe.spoken, &self.bob.video.taken),
+                (&self.alice.probe.heard, &self.alice.video.shown),
+            );
         }
         Ok((ending, report))
     }
@@ -347,6 +353,10 @@ fn person(
             bitrate_bps: script.bitrate_bps,
             frame_millis: script.ptime_millis.unwrap_or(defaults.frame_millis),
             voice: defaults.voice,
+            clock_ppm: match role {
+                Role::Caller => script.drift_ppm,
+                Role::Callee => -script.drift_ppm,
+            },
             room: None,
         },
         video,

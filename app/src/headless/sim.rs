@@ -25,8 +25,8 @@ use super::{
 use crate::{
     call::Ending,
     cli::{
-        Assertion, AssertionFailure, CliError, Exit, Party, Print, SimCodec, SimPlan, junit,
-        print_json, print_line,
+        Assertion, AssertionFailure, CliError, Exit, Party, Print, SimCodec, SimPlan, VideoPart,
+        junit, print_json, print_line,
     },
     engine::{handle::Event, video::VideoSettings},
     report::{Report, summary, write_atomically},
@@ -228,10 +228,15 @@ fn script(plan: &SimPlan, scratch: &Scratch) -> Result<Script, CliError> {
         bitrate_bps: plan.bitrate_bps,
         ptime_millis: plan.ptime_millis,
         measure_cost: false,
+        drift_ppm: plan.drift_ppm,
         codec,
         video: VideoSettings {
             // Virtual time stands still while pictures are encoded.
             threads: false,
+            retransmission: !plan.without.contains(&VideoPart::Retransmission),
+            parity: !plan.without.contains(&VideoPart::Parity),
+            follow_queue: !plan.without.contains(&VideoPart::Queue),
+            lip_sync: !plan.without.contains(&VideoPart::LipSync),
             ..both(video(&plan.video)?)
         },
     })

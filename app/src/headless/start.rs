@@ -272,6 +272,7 @@ fn sound(flags: VoiceFlags, set: SoundChoices) -> SoundChoices {
 fn audio(media: &MediaPlan, echo: bool, sound: &SoundChoices) -> AudioSettings {
     let defaults = AudioSettings::default();
     AudioSettings {
+        clock_ppm: 0,
         input: match &media.audio_in {
             _any if echo => AudioIn::Silence,
             CliAudioIn::Microphone => AudioIn::Microphone,

@@ -87,8 +87,7 @@ impl SentPackets {
     pub fn insert(&mut self, now: Instant, packet: OutgoingPacket) {
         let last = self.packets.back().map(|sent| sent.packet.sequence);
         if last.is_some_and(|last| last.wrapping_add(1) != packet.sequence) {
-            self.packets.clear();
-            self.bytes = 0;
+            self.clear();
         }
         self.bytes += packet.bytes.len();
         self.packets.push_back(Sent {
@@ -97,6 +96,12 @@ impl SentPackets {
             last: now,
         });
         self.expire(now);
+    }
+
+    /// Keeps none of those before: nobody needs them any more.
+    pub fn clear(&mut self) {
+        self.packets.clear();
+        self.bytes = 0;
     }
 
     fn expire(&mut self, now: Instant) {

@@ -4,9 +4,14 @@
 //! [`VideoSend::plan`]; encode as it says; give what came out to [`VideoSend::push`], and send the packets. What the
 //! receiver says goes to [`VideoSend::handle_feedback`], whose packets are sent too.
 //!
-//! **The queue.** What is sent waits in the connection, which paces it. How much waits there follows from what was
-//! given out and from the pace; above [`VideoSendConfig::max_backlog`] pictures are left out before they are encoded,
-//! so that an encoder that overshoots makes a picture late and not all that come after it.
+//! **The queue.** What is sent waits in the connection, which paces it. [`VideoSend::set_waiting`] tells how much does,
+//! and for how long; what was given out since, and the pace, tell the rest. While too much waits
+//! ([`VideoSendConfig::max_backlog`]) or waits for too long ([`VideoSendConfig::max_wait`]), pictures are left out before
+//! they are encoded, so that an encoder that overshoots, and a line that becomes narrow, make a picture late and not all
+//! that come after it. While the network's own queue drains and next to nothing may leave, no more than one picture waits.
+//!
+//! What is asked for again while it still waits is not put there twice. A key frame makes all before it worthless:
+//! [`VideoOut::replaces`] says so, and what waits is to be taken back.
 
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
@@ -34,12 +39,26 @@ const LEAST_CHANGE_PERCENT: u64 = 4;
 /// Bytes of a packet's payload that are not the codec's: RTP and the descriptor.
 const HEADER_BYTES: usize = crate::packet::rtp::HEADER_BYTES + super::packet::DESCRIPTOR_BYTES;
 
+/// A key frame takes as long as so many pictures.
+const KEY_PICTURES: f64 = 4.5;
+/// Another one is not chosen instead of sending again what is lost before this and an answer's time.
+const KEY_PAUSE: Duration = Duration::from_millis(500);
+
+/// While less than this share of the rate may leave, a queue in the network drains, in percent.
+const DRAINING_PERCENT: u64 = 50;
+/// For longer than this, a key frame does not wait for it.
+const LONGEST_DRAIN: Duration = Duration::from_millis(600);
+
 /// From here on the codec gets less the more waits, to [`LEAST_SHARE`] where pictures are left out.
 const SOFT_BACKLOG: f64 = 0.3;
 const LEAST_SHARE: f64 = 0.6;
 
 /// Below this share of packets lost, no parity is sent: what is asked for is seldom, and late is better than always less.
 const LEAST_LOSS: f32 = 0.003;
+
+/// What is lost is not known for so long at the beginning: so much is assumed, and the base has its parity.
+const UNKNOWN_FOR: Duration = Duration::from_secs(4);
+const UNKNOWN_LOSS: f32 = 0.03;
 
 /// More loss than this is not made up for by parity.
 const MOST_LOSS: f64 = 0.4;
@@ -53,6 +72,10 @@ const REST_RESIDUAL: f64 = 0.06;
 const TEXT_LAYERS: u8 = 1;
 const TEXT_EFFORT: u8 = 1;
 const MAX_EFFORT: u8 = 3;
+
+/// With so much loss, the base has parity on short ways too, and so many frames of it may still miss packets.
+const MUCH_LOSS: f32 = 0.08;
+const NEAR_RESIDUAL: f64 = 0.03;
 
 /// The last packet of a picture is half full, on average.
 const WASTED_PACKETS_PER_FRAME: f64 = 0.5;
@@ -84,8 +107,12 @@ pub struct VideoSendConfig {
     pub ladder: bool,
     /// What the network puts around each packet, in bytes.
     pub overhead_bytes: usize,
+    /// More is not seen: of the wire, what is sent because of loss not included.
+    pub max_rate: Bitrate,
     /// Pictures are left out when what waits to be sent takes longer than this.
     pub max_backlog: Duration,
+    /// And when some of it has waited for longer than this.
+    pub max_wait: Duration,
     /// A picture of the base is worth sending for this long.
     pub base_expiry: Duration,
     /// Any other.
@@ -106,9 +133,12 @@ impl VideoSendConfig {
             parity_from: Duration::from_millis(100),
             ladder: true,
             overhead_bytes: 64,
+            max_rate: Bitrate(u32::MAX),
             max_backlog: Duration::from_millis(200),
+            max_wait: Duration::from_millis(150),
             base_expiry: Duration::from_millis(1500),
-            rest_expiry: Duration::from_millis(400),
+            // By then the next of the base overtook it.
+            rest_expiry: Duration::from_millis(200),
         }
     }
 }
@@ -133,6 +163,17 @@ pub struct VideoOut {
     pub class: Class,
     /// Until when.
     pub expires: Instant,
+    /// What was given out before is of no use any more: where it still waits, it is to be taken back.
+    pub replaces: bool,
+}
+
+/// What was given out and did not leave yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Waiting {
+    /// What it will take of the wire, in bytes.
+    pub bytes: usize,
+    /// How long the part that has waited longest does.
+    pub age: Duration,
 }
 
 /// What to do with a picture that is taken now.
@@ -174,6 +215,8 @@ pub struct VideoSendStats {
     pub resent: u64,
     /// Key frames that were asked for.
     pub key_requests: u64,
+    /// Key frames that were made because to send again what was lost would have taken longer.
+    pub repair_keys: u64,
     /// Requests that could not be read.
     pub malformed: u64,
     /// Times that pictures became smaller or fewer, or larger or more.
@@ -217,8 +260,15 @@ pub struct VideoSend {
     backlog: Backlog,
     /// What was sent again, in bits per second.
     repair: Backlog,
+    waiting: Option<Waiting>,
+    /// Since when next to nothing may leave.
+    draining: Option<Instant>,
+    /// Number of the last frame of the base.
+    last_base: Option<u16>,
     needs_key: bool,
     last_key: Option<Instant>,
+    /// When the first frame was given out.
+    first: Option<Instant>,
     is_paused: bool,
     /// Counts pictures, of which the ladder leaves some out.
     turn: u32,
@@ -246,8 +296,12 @@ impl VideoSend {
                 bits: 0.0,
                 at: None,
             },
+            waiting: None,
+            draining: None,
+            last_base: None,
             needs_key: true,
             last_key: None,
+            first: None,
             is_paused: false,
             turn: 0,
             config,
@@ -270,10 +324,61 @@ impl VideoSend {
         self.backlog.drain(now, self.pace);
         self.rate = rate;
         self.pace = pace;
+        let usual = u64::from(rate.min(self.config.max_rate).bps());
+        let is_draining = u64::from(pace.bps()) * 100 < usual * DRAINING_PERCENT;
+        self.draining = is_draining.then(|| self.draining.unwrap_or(now));
     }
 
-    /// The source has pictures of another size, or shows something else: begins anew at the top of the ladder.
-    pub fn set_source(&mut self, size: Size, content: Content) {
+    /// Says what waits now. Until it is said again, it is what is given out less what leaves at the pace.
+    pub fn set_waiting(&mut self, now: Instant, waiting: Waiting) {
+        self.backlog.at = Some(now);
+        self.backlog.bits = (waiting.bytes * 8) as f64;
+        self.waiting = Some(waiting);
+    }
+
+    /// Whether a key frame is there before so many bits of the base could be sent again, behind what waits. Encoders keep
+    /// one to so many times a picture's share of the rate.
+    fn is_key_sooner(&self, now: Instant, base_bits: f64) -> bool {
+        if self.waiting.is_none() || base_bits == 0.0 || self.needs_key {
+            return false;
+        }
+        let is_recent = self
+            .last_key
+            .is_some_and(|at| now < at + self.round_trip + KEY_PAUSE);
+        let rate = f64::from(self.rate.bps().max(1));
+        let takes = (self.backlog.bits + base_bits) / rate;
+        let fps = f64::from((self.video.fps / self.ladder.rung().one_of).max(1));
+        !is_recent && takes > KEY_PICTURES / fps
+    }
+
+    /// Whether what waits leaves no room for another picture.
+    fn is_full(&self, now: Instant) -> bool {
+        // By what goes in the long run: for a moment, while a queue in the network drains, it may be next to nothing.
+        let waits = self.waits();
+        let Some(waiting) = self.waiting else {
+            return waits > self.config.max_backlog;
+        };
+        if self.needs_key {
+            // What waits goes when the key frame comes, and that should be of the moment in which it can leave.
+            return self
+                .draining
+                .is_some_and(|since| now < since + LONGEST_DRAIN);
+        }
+        waits > self.config.max_backlog
+            || waiting.age > self.config.max_wait
+            || self.draining.is_some() && waiting.bytes > 0
+    }
+
+    /// How long what waits takes.
+    fn waits(&self) -> Duration {
+        let seconds = self.backlog.bits / f64::from(self.rate.bps().max(1));
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+    }
+
+    /// The source has pictures of another size, for which `max_rate` is enough, or shows something else: begins anew at
+    /// the top of the ladder.
+    pub fn set_source(&mut self, size: Size, content: Content, max_rate: Bitrate) {
+        self.config.max_rate = max_rate;
         if (size, content) == (self.video.size, self.video.content) {
             return;
         }
@@ -319,9 +424,10 @@ impl VideoSend {
 
     /// What is left for the codec of a share of the rate, after headers and what is sent again.
     fn codec_rate(&self, share: f64) -> Bitrate {
-        let wire = f64::from(self.rate.bps()) * share;
-        let repair = (self.repair.bits / REPAIR_WINDOW.as_secs_f64())
-            .min(wire * MAX_REPAIR_PERCENT as f64 / 100.0);
+        let repair = self.repair.bits / REPAIR_WINDOW.as_secs_f64();
+        let most = f64::from(self.config.max_rate.bps());
+        let wire = f64::from(self.rate.bps()).min(most + repair) * share;
+        let repair = repair.min(wire * MAX_REPAIR_PERCENT as f64 / 100.0);
         let around = (HEADER_BYTES + self.config.overhead_bytes) as f64 * 8.0;
         let full = (crate::packet::rtp::MAX_PACKET_BYTES + self.config.overhead_bytes) as f64 * 8.0;
         let left = wire - repair;
@@ -341,9 +447,7 @@ impl VideoSend {
         self.stats.taken += 1;
         self.backlog.drain(now, self.pace);
         self.repair.drain(now, Bitrate(self.repair_drain()));
-        // By what goes in the long run: for a moment, while a queue in the network drains, it may be nothing.
-        let waits = self.backlog.bits / f64::from(self.rate.bps().max(1));
-        if self.is_paused || self.rate < MIN_RATE || waits > self.config.max_backlog.as_secs_f64() {
+        if self.is_paused || self.rate < MIN_RATE || self.is_full(now) {
             self.stats.skipped += 1;
             return Plan::Skip;
         }
@@ -352,7 +456,7 @@ impl VideoSend {
             let changes = self.ladder.follow(now, self.codec_rate(1.0));
             self.stats.rungs += u64::from(changes);
         }
-        let full = waits / self.config.max_backlog.as_secs_f64().max(1e-3);
+        let full = self.waits().as_secs_f64() / self.config.max_backlog.as_secs_f64().max(1e-3);
         let over = ((full - SOFT_BACKLOG) / (1.0 - SOFT_BACKLOG)).clamp(0.0, 1.0);
         let wanted = self.codec_rate(1.0 - over * (1.0 - LEAST_SHARE));
         let (new, old) = (u64::from(wanted.bps()), u64::from(self.video.bitrate.bps()));
@@ -416,12 +520,20 @@ impl VideoSend {
             self.needs_key = false;
             self.last_key = Some(now);
             self.stats.key_frames += 1;
+            self.sent.clear();
         }
+        self.first.get_or_insert(now);
         self.stats.frames += 1;
         self.stats.codec_bytes += frame.bytes.len() as u64;
         self.backlog.drain(now, self.pace);
         let class = class_of(frame.temporal_layer);
-        let protection = self.protection(&packets, class);
+        if class == Class::Base {
+            let first = packets
+                .first()
+                .and_then(|packet| VideoPacket::parse(&packet.bytes).ok());
+            self.last_base = first.map(|packet| packet.descriptor.frame);
+        }
+        let protection = self.protection(now, &packets, class);
         let mut out = Vec::with_capacity(packets.len() + protection.len());
         for packet in packets {
             self.stats.packets += 1;
@@ -429,6 +541,9 @@ impl VideoSend {
                 self.sent.insert(now, packet.clone());
             }
             out.push(self.out(now, packet.bytes, class));
+        }
+        if let Some(first) = out.first_mut() {
+            first.replaces = frame.is_key;
         }
         for packet in protection {
             self.stats.parity += 1;
@@ -439,19 +554,37 @@ impl VideoSend {
     }
 
     /// Parity for the packets of a frame, where what is asked for would come too late.
-    fn protection(&mut self, packets: &[OutgoingPacket], class: Class) -> Vec<OutgoingPacket> {
-        if !self.config.parity
-            || self.round_trip < self.config.parity_from
-            || self.loss.fraction < LEAST_LOSS
-        {
+    fn protection(
+        &mut self,
+        now: Instant,
+        packets: &[OutgoingPacket],
+        class: Class,
+    ) -> Vec<OutgoingPacket> {
+        if !self.config.parity {
             return Vec::new();
         }
+        let is_first = self.first.is_some_and(|first| now < first + UNKNOWN_FOR);
+        let loss = Loss {
+            fraction: if is_first {
+                self.loss.fraction.max(UNKNOWN_LOSS)
+            } else {
+                self.loss.fraction
+            },
+            ..self.loss
+        };
+        if loss.fraction < LEAST_LOSS {
+            return Vec::new();
+        }
+        let is_far = self.round_trip >= self.config.parity_from;
         let residual = match class {
-            Class::Repair | Class::Base => BASE_RESIDUAL,
-            Class::Rest => REST_RESIDUAL,
+            Class::Repair | Class::Base if is_far => BASE_RESIDUAL,
+            // Too many answers are lost as well.
+            Class::Repair | Class::Base if loss.fraction >= MUCH_LOSS => NEAR_RESIDUAL,
+            Class::Rest if is_far => REST_RESIDUAL,
+            Class::Repair | Class::Base | Class::Rest => return Vec::new(),
         };
         let count = u16::try_from(packets.len()).unwrap_or(u16::MAX);
-        let parity = parity_packets(count, self.loss, residual);
+        let parity = parity_packets(count, loss, residual);
         let protection = parity::protect(packets, parity, self.parity_sequence).unwrap_or_default();
         let sent = u16::try_from(protection.len()).unwrap_or(u16::MAX);
         self.parity_sequence = self.parity_sequence.wrapping_add(sent);
@@ -468,6 +601,7 @@ impl VideoSend {
             bytes,
             class,
             expires: now + worth,
+            replaces: false,
         }
     }
 
@@ -487,22 +621,54 @@ impl VideoSend {
             let is_answered = self.last_key.is_some_and(|at| now < at + self.round_trip);
             self.needs_key |= !is_answered;
         }
-        if !self.config.retransmission {
+        // A key frame comes: it needs nothing that was before.
+        if !self.config.retransmission || self.waiting.is_some() && self.needs_key {
             return Vec::new();
         }
         self.backlog.drain(now, self.pace);
         self.repair.drain(now, Bitrate(self.repair_drain()));
-        let answers = self.sent.answer(now, self.round_trip, feedback.missing);
+        let is_full = self.waiting.is_some() && self.is_full(now);
+        // The answer before may still wait.
+        let answered_in = match self.waiting {
+            Some(waiting) => self.round_trip + waiting.age,
+            None => self.round_trip,
+        };
+        let answers = self.sent.answer(now, answered_in, feedback.missing);
         let mut out = Vec::with_capacity(answers.len());
+        let mut base_bits = 0.0;
         for packet in answers {
-            self.stats.resent += 1;
-            let class = match VideoPacket::parse(&packet.bytes) {
-                Ok(packet) if packet.descriptor.temporal_layer == 0 => Class::Repair,
-                Ok(_) | Err(_) => Class::Rest,
-            };
-            self.repair.bits += ((packet.bytes.len() + self.config.overhead_bytes) * 8) as f64;
-            out.push(self.out(now, packet.bytes, class));
+            let descriptor = VideoPacket::parse(&packet.bytes)
+                .ok()
+                .map(|packet| packet.descriptor);
+            let is_base = descriptor.is_some_and(|descriptor| descriptor.temporal_layer == 0);
+            // The receiver goes on with the base behind it.
+            let is_passed = descriptor
+                .zip(self.last_base)
+                .is_some_and(|(of, base)| !is_base && base.wrapping_sub(of.frame) < u16::MAX / 2);
+            if self.waiting.is_some() && !is_base && (is_passed || is_full) {
+                continue;
+            }
+            let bits = ((packet.bytes.len() + self.config.overhead_bytes) * 8) as f64;
+            base_bits += if is_base { bits } else { 0.0 };
+            out.push((packet, bits, is_base));
         }
+        if self.is_key_sooner(now, base_bits) {
+            self.needs_key = true;
+            self.stats.repair_keys += 1;
+            return Vec::new();
+        }
+        let out: Vec<VideoOut> = out
+            .into_iter()
+            .map(|(packet, bits, is_base)| {
+                self.stats.resent += 1;
+                self.repair.bits += bits;
+                self.out(
+                    now,
+                    packet.bytes,
+                    if is_base { Class::Repair } else { Class::Rest },
+                )
+            })
+            .collect();
         out
     }
 }
@@ -583,7 +749,12 @@ mod tests {
     }
 
     fn send() -> VideoSend {
-        VideoSend::new(VideoSendConfig::new(VideoCodec::H264, 7, 65_530), video())
+        // What is given out is what was put in.
+        let config = VideoSendConfig {
+            parity: false,
+            ..VideoSendConfig::new(VideoCodec::H264, 7, 65_530)
+        };
+        VideoSend::new(config, video())
     }
 
     fn is_key(plan: Plan) -> bool {
@@ -625,6 +796,7 @@ mod tests {
         let mut off = VideoSend::new(
             VideoSendConfig {
                 retransmission: false,
+                parity: false,
                 ..VideoSendConfig::new(VideoCodec::H264, 7, 65_530)
             },
             video(),
@@ -677,6 +849,117 @@ mod tests {
         assert_eq!(send.plan(later), Plan::Skip);
     }
 
+    fn waiting(bytes: usize, millis: u64) -> Waiting {
+        Waiting {
+            bytes,
+            age: Duration::from_millis(millis),
+        }
+    }
+
+    #[test]
+    fn pictures_are_left_out_by_what_really_waits() {
+        let mut send = send();
+        let begin = start();
+        let rate = Bitrate::kbps(400);
+        send.set_rate(begin, rate, rate);
+        // By the model, 25 kB would be half a second; but they have left.
+        send.push(begin, Some(&frame(0, 25_000, true, 0)));
+        let at = |millis| begin + Duration::from_millis(millis);
+        let mut plan = |millis, told| {
+            send.set_waiting(at(millis), told);
+            send.plan(at(millis))
+        };
+        assert_ne!(plan(33, waiting(0, 0)), Plan::Skip);
+        assert_eq!(plan(66, waiting(12_000, 50)), Plan::Skip, "240 ms");
+        assert_ne!(plan(99, waiting(5_000, 140)), Plan::Skip);
+        assert_eq!(
+            plan(132, waiting(200, 160)),
+            Plan::Skip,
+            "it does not leave"
+        );
+        assert_eq!(send.stats().skipped, 2);
+    }
+
+    #[test]
+    fn while_a_queue_drains_one_picture_waits_and_a_key_frame_not_yet() {
+        let mut send = send();
+        let begin = start();
+        let at = |millis| begin + Duration::from_millis(millis);
+        let (rate, little) = (Bitrate::kbps(400), Bitrate::kbps(20));
+        send.set_rate(begin, rate, rate);
+        send.push(begin, Some(&frame(0, 3000, true, 0)));
+        send.set_rate(at(500), rate, little);
+        send.set_waiting(at(500), waiting(0, 0));
+        assert!(!is_key(send.plan(at(500))));
+        send.set_waiting(at(533), waiting(900, 33));
+        assert_eq!(send.plan(at(533)), Plan::Skip);
+        let ask = Feedback {
+            key_frame: true,
+            ..Feedback::default()
+        };
+        send.handle_feedback(at(550), &ask.encode()[0]);
+        send.set_waiting(at(566), waiting(0, 0));
+        assert_eq!(send.plan(at(566)), Plan::Skip, "a key frame would stand");
+        // When it may leave, it goes before whatever waits; and it does not wait for ever.
+        send.set_waiting(at(1100), waiting(9_000, 500));
+        assert!(is_key(send.plan(at(1100))));
+        send.set_rate(at(700), rate, rate);
+        send.set_waiting(at(700), waiting(9_000, 200));
+        assert!(is_key(send.plan(at(700))));
+    }
+
+    #[test]
+    fn a_key_frame_replaces_what_was_before_it() {
+        let mut send = send();
+        let now = start();
+        let first = send.push(now, Some(&frame(0, 3000, true, 0)));
+        assert_eq!(first.iter().filter(|packet| packet.replaces).count(), 1);
+        assert!(first[0].replaces);
+        let next = send.push(now, Some(&frame(1, 1000, false, 0)));
+        assert!(next.iter().all(|packet| !packet.replaces));
+        let again = send.push(now, Some(&frame(2, 1000, true, 0)));
+        assert!(again[0].replaces);
+        let missing = (65_530..=u16::MAX).chain(0..10).collect();
+        let all = Feedback {
+            missing,
+            key_frame: false,
+        };
+        let later = now + Duration::from_secs(1);
+        let answers = send.handle_feedback(later, &all.encode()[0]);
+        assert_eq!(answers.len(), again.len(), "none from before");
+    }
+
+    #[test]
+    fn what_is_asked_for_is_answered_by_whatever_is_there_sooner() {
+        for (kbps, sooner) in [(2000, false), (250, true)] {
+            let mut send = send();
+            let begin = start();
+            let rate = Bitrate::kbps(kbps);
+            let at = |millis| begin + Duration::from_millis(millis);
+            send.set_rate(begin, rate, rate);
+            send.push(begin, Some(&frame(0, 3000, true, 0)));
+            send.push(begin, Some(&frame(1, 8000, false, 0)));
+            send.push(begin, Some(&frame(2, 1000, false, 2)));
+            send.push(begin, Some(&frame(3, 1000, false, 0)));
+            send.push(begin, Some(&frame(4, 1000, false, 2)));
+            send.set_waiting(at(1000), waiting(0, 0));
+            let all = Feedback {
+                missing: (0..8).collect(),
+                key_frame: false,
+            };
+            let answers = send.handle_feedback(at(1000), &all.encode()[0]);
+            let of = |class| answers.iter().filter(|one| one.class == class).count();
+            assert_eq!(answers.is_empty(), sooner, "{kbps}");
+            assert_eq!(send.stats().repair_keys, u64::from(sooner));
+            assert_eq!(is_key(send.plan(at(1010))), sooner);
+            if !sooner {
+                // The base, and of the rest what has no base behind it.
+                assert_eq!(of(Class::Rest), 1, "{answers:?}");
+                assert!(of(Class::Repair) >= 6, "{answers:?}");
+            }
+        }
+    }
+
     #[test]
     fn parity_grows_with_loss_and_packets_and_the_base_has_more() {
         let loss = |fraction, mean_burst| Loss {
@@ -693,18 +976,28 @@ mod tests {
     }
 
     #[test]
-    fn parity_is_for_long_ways_that_lose() {
+    fn parity_is_for_long_ways_that_lose_and_for_all_that_lose_much() {
         let now = start();
-        for (round_trip, fraction, expected) in [(50, 0.05, 0), (200, 0.0, 0), (200, 0.05, 3)] {
-            let mut send = send();
+        for (round_trip, fraction, expected) in
+            [(50, 0.05, 0), (200, 0.0, 0), (200, 0.05, 3), (50, 0.2, 4)]
+        {
+            let config = VideoSendConfig::new(VideoCodec::H264, 7, 65_530);
+            let mut send = VideoSend::new(config, video());
             send.set_round_trip(Duration::from_millis(round_trip));
             send.set_loss(Loss {
                 fraction,
                 mean_burst: 1.0,
             });
-            let out = send.push(now, Some(&frame(0, 4000, true, 0)));
+            let early = send.push(now, Some(&frame(0, 4000, true, 0)));
+            let at_first = match round_trip {
+                200 => expected.max(2),
+                _near => expected,
+            };
+            assert_eq!(early.len(), 4 + at_first, "nothing is known yet");
+            let later = now + UNKNOWN_FOR;
+            let out = send.push(later, Some(&frame(1, 4000, true, 0)));
             assert_eq!(out.len(), 4 + expected, "{round_trip} {fraction}");
-            assert_eq!(send.stats().parity, expected as u64);
+            assert_eq!(send.stats().parity, (at_first + expected) as u64);
             assert!(out.iter().all(|packet| packet.bytes.len() <= 1150));
         }
     }
@@ -750,10 +1043,10 @@ mod tests {
         encoded(&mut send, 0, 300, 60);
         assert!(send.video().size.width() < 640);
         let size = Size::new(800, 600).unwrap();
-        send.set_source(size, Content::Text);
+        send.set_source(size, Content::Text, Bitrate(u32::MAX));
         assert_eq!(send.video().size, size);
         let rungs = send.stats().rungs;
-        send.set_source(size, Content::Text);
+        send.set_source(size, Content::Text, Bitrate(u32::MAX));
         assert_eq!(send.stats().rungs, rungs);
         // Text of that size gets one picture of six, and says so to the codec.
         encoded(&mut send, 400, 300, 55);

@@ -6,11 +6,14 @@ use std::{
 };
 
 use ahoy_media::{loss::Loss, rate::Bitrate};
-use ahoy_transport::{bwe::Estimate, runtime::Runtime};
-use tokio::sync::{mpsc, watch};
+use ahoy_transport::runtime::Runtime;
+use tokio::sync::mpsc;
 
-use super::{PictureArrival, PictureNews, SendPicture, VideoProbe, VideoSettings, VideoStats};
-use crate::{engine::media::MediaError, signal::VideoCapabilities};
+use super::{PictureArrival, PictureLine, PictureNews, VideoProbe, VideoSettings, VideoStats};
+use crate::{
+    engine::media::{MediaError, SoundClocks},
+    signal::VideoCapabilities,
+};
 
 /// Never made.
 #[derive(Debug)]
@@ -21,8 +24,8 @@ impl Video {
         _runtime: &Arc<dyn Runtime>,
         settings: &VideoSettings,
         _theirs: Option<&VideoCapabilities>,
-        _send: SendPicture,
-        _estimate: watch::Receiver<Option<Estimate>>,
+        _line: PictureLine,
+        _clocks: SoundClocks,
         _arrivals: mpsc::Receiver<PictureArrival>,
         _probe: Option<&VideoProbe>,
     ) -> Result<Option<Self>, MediaError> {

@@ -11,15 +11,17 @@ use std::{
 use ahoy_media::{
     loss::Loss,
     rate::Bitrate,
+    sync::{LONGEST_WAIT, LipSync, Moment},
+    time::RtpTimestamp,
     video::{
         codec::{Content, VideoCodec, VideoConfig},
         frame::{Frame, Size},
         frame_buffer::FrameBufferConfig,
-        packet::timestamp,
+        packet::{CLOCK_HZ, timestamp},
         recv::{DecodableFrame, PictureClock, VideoRecv, VideoRecvConfig},
         reference::Reference,
         screen::{self, ScreenOptions, ScreenTarget},
-        send::{Class, Plan, VideoOut as Packet, VideoSend, VideoSendConfig},
+        send::{Class, Plan, VideoOut as Packet, VideoSend, VideoSendConfig, Waiting},
         sink::{NullSink, RecordingSink, VideoSink},
         source::{PatternSource, VideoSource},
         stage::{DecodeStage, EncodeStage},
@@ -32,15 +34,17 @@ use ahoy_transport::{
     datagram::Priority,
     runtime::{Runtime, RuntimeExt, Task},
 };
+use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, watch};
 
 use self::eye::{Eye, Look};
 use super::{
-    MAX_NEWS, PICTURE_FLOW, PictureArrival, PictureNews, PictureNewsKind, REQUEST_EXPIRY,
-    REQUEST_FLOW, SendPicture, VideoIn, VideoOut, VideoProbe, VideoSettings, VideoStats,
+    MAX_NEWS, MOMENT_FLOW, PICTURE_FLOW, PictureArrival, PictureLine, PictureNews, PictureNewsKind,
+    REQUEST_EXPIRY, REQUEST_FLOW, VideoIn, VideoOut, VideoProbe, VideoSettings, VideoStats,
 };
 use crate::{
-    engine::media::MediaError,
+    engine::media::{MediaError, SoundClocks},
+    report::Histogram,
     signal::{VideoCapabilities, VideoCodecs, VideoFeatures},
 };
 
@@ -60,6 +64,22 @@ const SHARE_PERCENT: u64 = 95;
 /// More than this for each pixel and picture is not seen, in thousandths of a bit.
 const MAX_MILLIBITS_PER_PIXEL: u64 = 150;
 
+/// A picture that has come is not held back while the one before it stands for longer than this, and twice as long as it
+/// should: where the sound was late all at once, pictures become slower, and do not stop.
+const LONGEST_STILL: Duration = Duration::from_millis(100);
+
+/// Frames that wait for their sound at most: what comes at once behind a gap, and the longest wait at 60 per second.
+const MAX_HELD: usize = 64;
+
+/// The sender's clocks are told so often at first, since what is told may be lost, and later.
+const MOMENTS_AT_FIRST: u32 = 10;
+const MOMENT_EVERY_AT_FIRST: Duration = Duration::from_millis(200);
+const MOMENT_EVERY: Duration = Duration::from_secs(1);
+
+/// How long decoding takes is a mean over so many frames, of which none counts more than this.
+const DECODING_MEAN_OF: u32 = 16;
+const MAX_DECODING: Duration = Duration::from_millis(100);
+
 /// Layers in time.
 const TEMPORAL_LAYERS: u8 = 3;
 
@@ -78,34 +98,21 @@ struct SendHalf {
     /// What the path carries, and what the voice takes of it.
     capacity: Option<Estimate>,
     voice: Bitrate,
-    most: Bitrate,
     /// Of the source.
     fps: u32,
 }
 
 /// What is worth sending of pictures of this size.
-fn most(video: &VideoConfig) -> Bitrate {
-    let pixels = video.size.pixels() as u64 * u64::from(video.fps);
+fn most(size: Size, fps: u32) -> Bitrate {
+    let pixels = size.pixels() as u64 * u64::from(fps);
     Bitrate(u32::try_from(pixels * MAX_MILLIBITS_PER_PIXEL / 1000).unwrap_or(u32::MAX))
 }
 
 impl SendHalf {
     /// The source has pictures of this size, and shows this.
-    fn set_source(&mut self, now: Instant, size: Size, content: Content) {
-        self.pipeline.set_source(size, content);
-        let most = most(&self.full(size));
-        if self.most != most {
-            self.most = most;
-            self.share(now);
-        }
-    }
-
-    fn full(&self, size: Size) -> VideoConfig {
-        VideoConfig {
-            size,
-            fps: self.fps,
-            ..self.pipeline.video()
-        }
+    fn set_source(&mut self, size: Size, content: Content) {
+        self.pipeline
+            .set_source(size, content, most(size, self.fps));
     }
 
     fn share(&mut self, now: Instant) {
@@ -116,7 +123,7 @@ impl SendHalf {
             let left = bps.saturating_sub(self.voice.bps().into()) * SHARE_PERCENT / 100;
             Bitrate(u32::try_from(left).unwrap_or(u32::MAX))
         };
-        let rate = left(estimate.capacity_bps).min(self.most);
+        let rate = left(estimate.capacity_bps);
         // Nothing passes while a queue drains, but the codec need not hear of it.
         let pace = left(estimate.target_bps);
         self.pipeline.set_rate(now, rate, pace);
@@ -126,6 +133,10 @@ impl SendHalf {
 struct RecvHalf {
     pipeline: VideoRecv,
     clock: PictureClock,
+    sync: LipSync,
+    /// From giving a frame to the decoder until its picture is shown.
+    decoding: Duration,
+    skew: Histogram,
 }
 
 /// Where pictures are shown.
@@ -142,8 +153,10 @@ struct Shared {
     show: Mutex<Option<Show>>,
     last_shown: Mutex<VideoStats>,
     probe: Option<VideoProbe>,
-    line: SendPicture,
+    line: PictureLine,
     news: Mutex<VecDeque<PictureNews>>,
+    follow_queue: bool,
+    clocks: SoundClocks,
     /// The decoder has room again, or refused something.
     wake: Notify,
 }
@@ -164,15 +177,58 @@ impl Shared {
             bytes,
             class,
             expires,
+            replaces,
         } in packets
         {
+            if replaces && self.follow_queue {
+                (self.line.withdraw)();
+            }
             let priority = match class {
-                Class::Repair => Priority::Request,
+                Class::Repair => Priority::Repair,
                 Class::Base => Priority::VideoBase,
                 Class::Rest => Priority::Video,
             };
-            (self.line)(PICTURE_FLOW, bytes.into(), priority, expires);
+            (self.line.send)(PICTURE_FLOW, bytes.into(), priority, expires);
         }
+    }
+
+    /// Lets the sender know what waits to leave.
+    fn look_at_queue(&self, now: Instant, send: &mut SendHalf) {
+        if self.follow_queue {
+            let waiting = (self.line.waiting)();
+            let waiting = Waiting {
+                bytes: waiting.wire_bytes,
+                age: waiting
+                    .since
+                    .map_or(Duration::ZERO, |since| now.saturating_duration_since(since)),
+            };
+            send.pipeline.set_waiting(now, waiting);
+        }
+    }
+
+    /// Tells the other side which sound belongs to the picture of `taken`, if there is sound.
+    fn tell_moment(&self, now: Instant, taken: Duration) -> bool {
+        let Some(sound) = lock(&self.clocks.taken).sample_at(now) else {
+            return false;
+        };
+        let picture = timestamp(taken);
+        let moment = Moment { sound, picture }.encode();
+        let payload = Bytes::copy_from_slice(&moment);
+        (self.line.send)(
+            MOMENT_FLOW,
+            payload,
+            Priority::Request,
+            now + REQUEST_EXPIRY,
+        );
+        true
+    }
+
+    /// How long a frame still waits before it goes to the decoder, so that its picture is shown with its sound.
+    fn wait(&self, now: Instant, recv: &RecvHalf, frame: &DecodableFrame) -> Duration {
+        let heard = *lock(&self.clocks.heard);
+        recv.sync
+            .wait(now, frame.frame.timestamp, &heard)
+            .saturating_sub(recv.decoding)
     }
 }
 
@@ -348,8 +404,8 @@ impl Video {
         runtime: &Arc<dyn Runtime>,
         settings: &VideoSettings,
         theirs: Option<&VideoCapabilities>,
-        send: SendPicture,
-        estimate: watch::Receiver<Option<Estimate>>,
+        line: PictureLine,
+        clocks: SoundClocks,
         arrivals: mpsc::Receiver<PictureArrival>,
         probe: Option<&VideoProbe>,
     ) -> Result<Option<Self>, MediaError> {
@@ -373,7 +429,6 @@ impl Video {
                     pipeline: VideoSend::new(config, video),
                     capacity: None,
                     voice: Bitrate(0),
-                    most: most(&video),
                     fps: video.fps,
                 };
                 let eye = Eye::new(source, theirs, settings.content);
@@ -393,6 +448,9 @@ impl Video {
                     },
                 }),
                 clock: PictureClock::default(),
+                sync: LipSync::default(),
+                decoding: Duration::ZERO,
+                skew: Histogram::default(),
             })
         });
         let shared = Arc::new(Shared {
@@ -401,8 +459,10 @@ impl Video {
             show: Mutex::new(show),
             last_shown: Mutex::default(),
             probe: probe.cloned(),
-            line: send,
+            line,
             news: Mutex::default(),
+            follow_queue: settings.follow_queue,
+            clocks,
             wake: Notify::new(),
         });
         if not_shown {
@@ -415,13 +475,15 @@ impl Video {
             let hands = Hands::new("encode", settings.threads.then_some(1), encode)?;
             let run = take_pictures(Arc::clone(runtime), Arc::clone(&shared), interval, hands);
             tasks.push(runtime.spawn_task(run));
+            let estimate = shared.line.estimate.clone();
             let run = follow(Arc::clone(runtime), Arc::clone(&shared), estimate);
             tasks.push(runtime.spawn_task(run));
         }
         let threads = if settings.threads { CODEC_THREADS } else { 1 };
         let decode = decoding(runtime, &shared, threads);
         let hands = Hands::new("decode", settings.threads.then_some(DECODE_QUEUE), decode)?;
-        let run = receive(Arc::clone(runtime), Arc::clone(&shared), arrivals, hands);
+        let (lip_sync, run_shared) = (settings.lip_sync, Arc::clone(&shared));
+        let run = receive(Arc::clone(runtime), run_shared, arrivals, hands, lip_sync);
         tasks.push(runtime.spawn_task(run));
         Ok(Some(Self { shared, tasks }))
     }
@@ -479,6 +541,11 @@ impl Video {
                 .recv
                 .as_ref()
                 .map(|recv| lock(recv).pipeline.stats(now)),
+            skew: self
+                .shared
+                .recv
+                .as_ref()
+                .and_then(|recv| lock(recv).skew.percentiles()),
             ..shown
         }
     }
@@ -532,7 +599,9 @@ fn plan(
     let fps = (1.0 / source.interval().as_secs_f64()).round() as u32;
     let random: [u8; 6] = runtime.random_array();
     let [a, b, c, d, e, f] = random;
+    let fps = fps.clamp(1, 60);
     let config = VideoSendConfig {
+        max_rate: most(size, fps),
         retransmission: settings.retransmission
             && theirs.features.contains(VideoFeatures::RETRANSMISSION),
         parity: settings.parity && theirs.features.contains(VideoFeatures::PARITY),
@@ -544,7 +613,7 @@ fn plan(
     };
     let video = VideoConfig {
         size,
-        fps: fps.clamp(1, 60),
+        fps,
         bitrate: Bitrate(ahoy_transport::bwe::INITIAL_BPS as u32),
         content: settings.content.unwrap_or(Content::Motion),
         temporal_layers: TEMPORAL_LAYERS,
@@ -564,6 +633,8 @@ async fn take_pictures(
     let Some(send) = &shared.send else { return };
     let origin = runtime.now();
     let mut index = 0u64;
+    let mut moments = 0u32;
+    let mut next_moment = origin;
     loop {
         let taken = interval.mul_f64(index as f64);
         runtime.sleep_until(origin + taken).await;
@@ -582,7 +653,20 @@ async fn take_pictures(
         if let Some(probe) = &shared.probe {
             probe.taken.record(timestamp(taken), now);
         }
-        let plan = lock(send).pipeline.plan(now);
+        if now >= next_moment && shared.tell_moment(now, now.saturating_duration_since(origin)) {
+            moments = moments.saturating_add(1);
+            next_moment = now
+                + if moments < MOMENTS_AT_FIRST {
+                    MOMENT_EVERY_AT_FIRST
+                } else {
+                    MOMENT_EVERY
+                };
+        }
+        let plan = {
+            let mut half = lock(send);
+            shared.look_at_queue(now, &mut half);
+            half.pipeline.plan(now)
+        };
         if let Plan::Encode { config, key } = plan {
             let shot = Shot {
                 index,
@@ -624,7 +708,7 @@ fn encoding(
             Look::Picture { size, content } => {
                 if (size, content) != (config.size, config.content) {
                     let mut send = lock(send);
-                    send.set_source(runtime.now(), size, content);
+                    send.set_source(size, content);
                     config = send.pipeline.video();
                 }
             }
@@ -648,7 +732,8 @@ fn encoding(
         let mut send = lock(send);
         let took = now.saturating_duration_since(began);
         send.pipeline.encoded(now, Some(took));
-        let packets = send.pipeline.push(now, encoded.ok().flatten().as_ref());
+        let encoded = encoded.ok().flatten();
+        let packets = send.pipeline.push(now, encoded.as_ref());
         drop(send);
         shared.send_all(packets);
     }
@@ -679,14 +764,22 @@ async fn receive(
     runtime: Arc<dyn Runtime>,
     shared: Arc<Shared>,
     mut arrivals: mpsc::Receiver<PictureArrival>,
-    mut hands: Hands<DecodableFrame>,
+    mut hands: Hands<Decoding>,
+    lip_sync: bool,
 ) {
-    let mut waiting: Option<DecodableFrame> = None;
+    // In order, with when each could have been shown.
+    let mut held: VecDeque<(Instant, DecodableFrame)> = VecDeque::new();
+    let mut due: Option<Instant> = None;
+    // When the last one went to the decoder, and what it says of when it was taken.
+    let mut last: Option<(Instant, RtpTimestamp)> = None;
     loop {
         let timeout = shared
             .recv
             .as_ref()
             .and_then(|recv| lock(recv).pipeline.poll_timeout(runtime.now()))
+            .into_iter()
+            .chain(due)
+            .min()
             .unwrap_or_else(|| runtime.now() + Duration::from_secs(3600));
         tokio::select! {
             biased;
@@ -702,23 +795,40 @@ async fn receive(
             () = runtime.sleep_until(timeout) => {}
         }
         let Some(recv) = &shared.recv else { continue };
+        due = None;
         loop {
             let now = runtime.now();
-            let Some(frame) = waiting
-                .take()
-                .or_else(|| lock(recv).pipeline.poll_frame(now))
-            else {
+            while held.len() < MAX_HELD
+                && let Some(frame) = lock(recv).pipeline.poll_frame(now)
+            {
+                held.push_back((now, frame));
+            }
+            let Some((since, frame)) = held.pop_front() else {
                 break;
             };
-            if let Err(frame) = hands.offer(frame) {
-                waiting = Some(frame);
+            let timestamp = frame.frame.timestamp;
+            let longest = last.map_or(since, |(at, before)| {
+                let usual = u32::try_from(timestamp.since(before)).unwrap_or(0);
+                let usual = Duration::from_secs(usual.into()) / CLOCK_HZ;
+                (at + LONGEST_STILL.max(usual * 2)).min(since + LONGEST_WAIT)
+            });
+            let at = (now + shared.wait(now, &lock(recv), &frame)).min(longest);
+            if lip_sync && now < at && held.len() + 1 < MAX_HELD {
+                due = Some(at);
+                held.push_front((since, frame));
                 break;
             }
+            let offered = Decoding { since: now, frame };
+            if let Err(Decoding { frame, .. }) = hands.offer(offered) {
+                held.push_front((since, frame));
+                break;
+            }
+            last = Some((now, timestamp));
         }
         let now = runtime.now();
         let messages = lock(recv).pipeline.poll_feedback(now);
         for message in messages {
-            (shared.line)(
+            (shared.line.send)(
                 REQUEST_FLOW,
                 message.into(),
                 Priority::Request,
@@ -734,10 +844,27 @@ fn take(runtime: &Arc<dyn Runtime>, shared: &Shared, arrival: PictureArrival) {
         if let Some(recv) = &shared.recv {
             lock(recv).pipeline.insert_packet(at, &payload);
         }
+    } else if flow == MOMENT_FLOW {
+        match (Moment::decode(&payload), &shared.recv) {
+            (Ok(moment), Some(recv)) => lock(recv).sync.learn(moment),
+            (Ok(_), None) => {}
+            (Err(error), _) => tracing::trace!(%error, "what is told of clocks is dropped"),
+        }
     } else if let Some(send) = &shared.send {
-        let packets = lock(send).pipeline.handle_feedback(runtime.now(), &payload);
+        let now = runtime.now();
+        let packets = {
+            let mut send = lock(send);
+            shared.look_at_queue(now, &mut send);
+            send.pipeline.handle_feedback(now, &payload)
+        };
         shared.send_all(packets);
     }
+}
+
+/// A frame for the decoder, and since when it is there.
+struct Decoding {
+    since: Instant,
+    frame: DecodableFrame,
 }
 
 /// Decodes a frame and shows the picture.
@@ -745,11 +872,11 @@ fn decoding(
     runtime: &Arc<dyn Runtime>,
     shared: &Arc<Shared>,
     threads: u8,
-) -> impl FnMut(DecodableFrame) + Send + 'static {
+) -> impl FnMut(Decoding) + Send + 'static {
     let (runtime, shared) = (Arc::clone(runtime), Arc::clone(shared));
     let mut stage = DecodeStage::new(threads);
     let mut is_failing = false;
-    move |frame| {
+    move |Decoding { since, frame }| {
         let Some(recv) = &shared.recv else { return };
         let taken = lock(recv).clock.taken(frame.frame.timestamp);
         match stage.decode(&frame, taken) {
@@ -769,6 +896,14 @@ fn decoding(
                     let mut recv = lock(recv);
                     recv.pipeline.decoded(true);
                     recv.pipeline.rendered(now, picture.size());
+                    let heard = *lock(&shared.clocks.heard);
+                    if let Some(lead) = recv.sync.lead(now, frame.frame.timestamp, &heard) {
+                        recv.skew
+                            .record(Duration::try_from_secs_f64(lead.abs()).unwrap_or_default());
+                    }
+                    let took = now.saturating_duration_since(since).min(MAX_DECODING);
+                    recv.decoding =
+                        (recv.decoding * (DECODING_MEAN_OF - 1) + took) / DECODING_MEAN_OF;
                     if let Some(probe) = &shared.probe {
                         probe.shown.record(frame.frame.timestamp, now);
                     }

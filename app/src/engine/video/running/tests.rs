@@ -51,17 +51,25 @@ fn stage(settings: VideoSettings, theirs: Option<VideoCapabilities>) -> Stage {
     };
     let line = Line::default();
     let sent = Arc::clone(&line);
-    let send: SendPicture = Arc::new(move |flow, bytes, _priority, _expires| {
-        lock(&sent).push((flow, bytes.to_vec()));
-    });
     let (estimate, follow) = watch::channel(None);
+    let line_out = PictureLine {
+        send: Arc::new(move |flow, bytes, _priority, _expires| {
+            lock(&sent).push((flow, bytes.to_vec()));
+        }),
+        waiting: Arc::new(|| ahoy_transport::datagram::Waiting {
+            wire_bytes: 0,
+            since: None,
+        }),
+        withdraw: Arc::new(|| {}),
+        estimate: follow,
+    };
     let (arrivals, queue) = mpsc::channel(64);
     let video = Video::start(
         &runtime,
         &settings,
         theirs.as_ref(),
-        send,
-        follow,
+        line_out,
+        SoundClocks::default(),
         queue,
         None,
     );
