@@ -14,7 +14,7 @@ use std::{
 
 use ahoy::{
     cli::{Cli, Command},
-    headless::sim::{Simulated, simulate},
+    headless::sim::{Happening, Simulated, simulate},
     report::VideoReport,
 };
 use ahoy_media::video::{
@@ -288,4 +288,158 @@ fn on_a_long_simulated_way_parity_repairs_what_is_lost() {
     assert!(video.packets.parity > Some(20), "{video:?}");
     assert!(video.packets.restored > Some(5), "{video:?}");
     assert!(frozen_share(&far) < 0.06, "{}", frozen_share(&far));
+}
+
+/// As [`sim`], and the caller's round trip at each second of the world.
+fn sim_by_seconds(flags: &[&str]) -> (Simulated, Vec<(u64, f64)>) {
+    let common = ["ahoy", "sim", "--codec", "none", "--video-in", "pattern"];
+    let cli = Cli::try_parse_from(common.iter().chain(flags)).unwrap();
+    let Some(Command::Sim(arguments)) = cli.command else {
+        panic!("another command than sim: {cli:?}");
+    };
+    let mut seconds = Vec::new();
+    let mut drops = Vec::new();
+    let simulated = simulate(&arguments.plan().unwrap(), |line| match line.what {
+        Happening::Second {
+            rtt_ms: Some(rtt), ..
+        } => seconds.push((line.at_ms, rtt)),
+        Happening::Network { .. } => drops.push(line.at_ms),
+        Happening::Started { .. }
+        | Happening::Calling
+        | Happening::Ringing
+        | Happening::Connected
+        | Happening::FirstAudio
+        | Happening::HomeLost
+        | Happening::HomeBack
+        | Happening::Path { .. }
+        | Happening::Reconnecting
+        | Happening::Reconnected
+        | Happening::Second { .. }
+        | Happening::Ended { .. } => {}
+    })
+    .unwrap();
+    eprintln!("{flags:?}: {}", simulated.report.to_json());
+    // From the first change of the network on.
+    let from = drops.first().copied().unwrap_or(0);
+    let seconds = seconds.into_iter().filter(|(at, _)| *at >= from);
+    let since = seconds.map(|(at, rtt)| (at - from, rtt)).collect();
+    (simulated, since)
+}
+
+/// 2 Mbit/s, of which pictures take more than half, become 400 kbit/s, each way, and come back.
+#[test]
+fn a_line_that_becomes_narrow_stops_pictures_for_a_moment_and_gives_back_what_they_had() {
+    let flags = |more: &[&'static str]| {
+        let line = [
+            "--video-size",
+            "640x360",
+            "--delay",
+            "20",
+            "--rate",
+            "2M",
+            "--queue",
+            "300",
+            "--fault",
+            "6 rate=400k",
+        ];
+        [&line, more].concat()
+    };
+    let (on, round_trips) = sim_by_seconds(&flags(&["--for", "20", "--fault", "11 rate=2M"]));
+    let shown = video(&on);
+    let longest = shown.longest_freeze_ms.unwrap();
+    assert!(longest <= 500, "{longest}");
+    // The queue has drained after a second and a half; 40 ms are the line's.
+    let late = round_trips.iter().find(|(at, _)| *at >= 1500).unwrap();
+    assert!(late.1 < 120.0, "{round_trips:?}");
+    // What fills the queue before anybody can know of it delays the sound too, by up to the queue's 300 ms: that much is
+    // made up for, once, and no packet of it is missing.
+    let audio = on.report.audio().unwrap();
+    assert!(audio.concealed_ms < Some(450), "{audio:?}");
+    assert!(audio.packets.lost <= Some(2), "{audio:?}");
+    // Nine seconds after it came back, all is as it was.
+    let network = on.report.network.as_ref().unwrap();
+    assert!(
+        network.estimate_bps.unwrap().last > 1_050_000,
+        "{network:?}"
+    );
+    assert_eq!(shown.height, Some(360));
+    let (off, _) = sim_by_seconds(&flags(&["--for", "8", "--without", "queue"]));
+    let longest = video(&off).longest_freeze_ms.unwrap();
+    assert!(longest > 500, "{longest}");
+}
+
+#[test]
+fn five_percent_lost_freeze_pictures_for_less_than_a_fiftieth_of_the_time() {
+    for seed in ["1", "2"] {
+        for delay in ["25", "100"] {
+            let lossy = sim(&[
+                "--for", "15", "--loss", "5", "--delay", delay, "--seed", seed,
+            ]);
+            let share = frozen_share(&lossy);
+            assert!(share < 0.02, "seed {seed}, {delay} ms each way: {share}");
+        }
+    }
+}
+
+/// What is lost costs no rate where nothing limits it.
+#[test]
+fn twenty_percent_lost_leave_pictures_their_size_and_rate() {
+    let flags = [
+        "--for",
+        "24",
+        "--loss",
+        "20",
+        "--delay",
+        "25",
+        "--video-size",
+        "640x360",
+    ];
+    let (lossy, _) = sim_by_seconds(&[&flags[..], &["--video-codec", "h264"]].concat());
+    let shown = video(&lossy);
+    assert_eq!(shown.height, Some(360));
+    let remote = &lossy.report.remote.as_ref().unwrap().participants[0];
+    let sender = remote.video.as_ref().unwrap();
+    let sent = sender.bitrate_bps.unwrap() as f64;
+    let all = sender.frames.sent.unwrap() as f64;
+    let goodput = sent * (shown.frames.decoded.unwrap() as f64 / all).min(1.0);
+    assert!(goodput > 600_000.0, "{goodput}");
+}
+
+/// A minute in which the sound's clocks go apart by 200 millionths, the network is changed, and packets come when they
+/// like.
+#[test]
+fn pictures_are_shown_when_their_sound_is_heard() {
+    let flags = [
+        "--for",
+        "60",
+        "--video-size",
+        "160x90",
+        "--video-fps",
+        "15",
+        "--video-codec",
+        "h264",
+        "--jitter",
+        "60",
+        "--drift",
+        "100",
+        "--switch-at",
+        "20",
+    ];
+    let (on, _) = sim_by_seconds(&flags);
+    let shown = video(&on);
+    let (told, measured) = (shown.skew_ms.unwrap(), shown.measured_skew_ms.unwrap());
+    assert!(
+        told.p95 <= 40.0 && measured.p95 <= 40.0,
+        "{told:?} {measured:?}"
+    );
+    assert!(on.report.paths.len() > 1, "{:?}", on.report.paths);
+    let (off, _) = sim_by_seconds(&[&flags[..], &["--without", "lip-sync"]].concat());
+    let skew = video(&off).measured_skew_ms.unwrap();
+    assert!(skew.p95 > 40.0, "{skew:?}");
+    // Sound waits for nobody.
+    let delay = |simulated: &Simulated| {
+        let audio = simulated.report.audio().unwrap();
+        audio.mouth_to_ear_ms.unwrap().p50
+    };
+    assert!((delay(&on) - delay(&off)).abs() < 5.0);
 }
