@@ -24,7 +24,7 @@ mod turn;
 pub use identity::{
     device_certificate, device_log, follow_up, fork_proof, invite, seal_key_record, sealed_offer,
 };
-pub use media::{parity, recv_pipeline, red, rtp};
+pub use media::{moment, parity, recv_pipeline, red, rtp, video_feedback, video_recv};
 pub use port::{peer_port, supernode_port};
 pub use session::{noise_frame, session_datagram};
 pub use turn::turn;
@@ -43,6 +43,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("fork_proof", fork_proof),
     ("invite", invite),
     ("link", link),
+    ("moment", moment),
     ("noise_frame", noise_frame),
     ("parity", parity),
     ("peer_port", peer_port),
@@ -56,6 +57,8 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("supernode_port", supernode_port),
     ("supernode_protocol", supernode_protocol),
     ("turn", turn),
+    ("video_feedback", video_feedback),
+    ("video_recv", video_recv),
 ];
 
 /// Addresses that a peer says it may be reached at.

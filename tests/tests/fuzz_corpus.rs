@@ -33,6 +33,8 @@ const SLOW: &[&str] = &[
     "session_datagram",
     "supernode_port",
     "turn",
+    "video_feedback",
+    "video_recv",
 ];
 
 fn fuzz_folder() -> PathBuf {

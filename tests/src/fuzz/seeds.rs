@@ -17,7 +17,13 @@ use ahoy_media::{
         red::{RedCopy, RedPacket},
         rtp::{HEADER_BYTES, OPUS_PAYLOAD_TYPE, RED_PAYLOAD_TYPE, RtpHeader, RtpPacket},
     },
+    sync::Moment,
     time::RtpTimestamp,
+    video::{
+        codec::{EncodedFrame, VideoCodec},
+        feedback::Feedback as PictureFeedback,
+        packet::{Packetizer, parity},
+    },
 };
 use ahoy_nat::{
     candidate::{Candidate, CandidateKind, encode_candidates},
@@ -267,6 +273,15 @@ fn packets() -> Vec<Sample> {
             bytes
         })
         .collect();
+    let moment = Moment {
+        sound: RtpTimestamp(960),
+        picture: RtpTimestamp(3000),
+    };
+    let asked = PictureFeedback {
+        missing: vec![65_534, 65_535, 0, 7],
+        key_frame: false,
+    };
+    let asked = asked.encode().concat();
     vec![
         ("rtp", "opus", rtp(&[0xf8, 0xff, 0xfe], 7)),
         (
@@ -282,11 +297,51 @@ fn packets() -> Vec<Sample> {
         ("red", "one_copy", with_copy(&[3, 4, 5], &[1, 2])),
         ("red", "no_copy", vec![0x10, 9]),
         ("parity", "one_missing", with_parity()),
+        ("moment", "one", moment.encode().to_vec()),
+        ("video_feedback", "some_missing", asked),
+        ("video_feedback", "key_frame", vec![1]),
+        (
+            "video_recv",
+            "two_frames",
+            pictures(VideoCodec::H264, false),
+        ),
+        ("video_recv", "restored", pictures(VideoCodec::Av1, true)),
         ("candidates", "three", list),
         ("session_datagram", "media", media.to_vec()),
         ("session_datagram", "feedback", report.to_vec()),
         ("session_datagram", "fed", fed),
     ]
+}
+
+/// A key frame and one behind it, as the target reads them; with parity, from which the first packet is to be restored.
+fn pictures(codec: VideoCodec, restored: bool) -> Vec<u8> {
+    let mut packetizer = Packetizer::new(codec, 3, 65_535);
+    let mut all = Vec::new();
+    for number in 0..2u8 {
+        let mut bytes = match codec {
+            VideoCodec::H264 => vec![0, 0, 0, 1, 0x41],
+            // A frame OBU of 1500 bytes.
+            VideoCodec::Av1 => vec![0x32, 0xdc, 0x0b],
+        };
+        bytes.extend([number + 1; 1500]);
+        let frame = EncodedFrame {
+            bytes,
+            is_key: number == 0,
+            temporal_layer: 0,
+            needs: if number == 0 { [0; 2] } else { [1, 0] },
+            taken: Duration::from_millis(33) * u32::from(number),
+        };
+        let packets = packetizer.packetize(&frame).expect("a frame");
+        let parity = parity::protect(&packets, u16::from(restored), 9).unwrap_or_default();
+        let sent = packets.iter().skip(usize::from(restored)).chain(&parity);
+        for packet in sent {
+            let len = u16::try_from(packet.bytes.len()).expect("it is short");
+            all.push(5);
+            all.extend(len.to_be_bytes());
+            all.extend(&packet.bytes);
+        }
+    }
+    all
 }
 
 /// Packets 0, 1 and 3 of a stream, as the target reads them.
