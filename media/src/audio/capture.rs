@@ -3,8 +3,8 @@
 //! [`Capture`] is asked for a block every 10 ms, by a clock that is not the microphone's. It keeps just enough
 //! sound in the ring to survive the usual lateness of a callback, and lets a [`DriftController`] follow the difference
 //! of the clocks. What is later than usual is waited for: the listener's jitter buffer knows how to bridge a packet that
-//! comes late, and nobody can mend a hole in what was said. [`CaptureLoop`] makes a voice of it that is fit to be sent. Neither has a thread or a clock of its own;
-//! [`CaptureWorker`] is the thread.
+//! comes late, and nobody can mend a hole in what was said. [`CaptureLoop`] makes a voice of it that is fit to be sent.
+//! Neither has a thread or a clock of its own; [`CaptureWorker`] is the thread.
 
 use std::{
     sync::mpsc::{Receiver, SyncSender, sync_channel},
@@ -116,7 +116,7 @@ impl Capture {
             self.stats.waits += 1;
             let filled = self.reader.filled_samples() as f64 / self.samples_per_milli;
             self.margin
-                .pass(filled - BLOCK_DURATION.as_secs_f64() * 1e3, Duration::ZERO);
+                .note(filled - BLOCK_DURATION.as_secs_f64() * 1e3);
         }
         waits
     }

@@ -204,7 +204,8 @@ impl Margin {
         1e3 * per_second
     }
 
-    fn note(&mut self, spare_millis: f64) {
+    /// So much of it was left, or missing where negative. Remembers it, and moves nothing.
+    pub(super) fn note(&mut self, spare_millis: f64) {
         let now_needed = self.millis - spare_millis;
         match &mut self.enough {
             Enough::Always { needed, .. } => needed[0] = needed[0].max(now_needed),
