@@ -16,6 +16,7 @@ pub mod frame_buffer;
 #[cfg(feature = "video")]
 pub mod h264;
 pub mod ladder;
+pub mod latest;
 pub mod live;
 pub mod packet;
 pub mod pattern;

@@ -136,6 +136,13 @@ impl Frame {
         }
     }
 
+    /// Becomes a copy of `from`, in the memory that it has.
+    pub fn assign(&mut self, from: &Self) {
+        self.size = from.size;
+        self.taken = from.taken;
+        self.bytes.clone_from(&from.bytes);
+    }
+
     /// The samples of a plane, row by row.
     #[must_use]
     pub fn plane(&self, plane: Plane) -> &[u8] {

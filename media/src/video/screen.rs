@@ -92,6 +92,41 @@ impl Default for ScreenOptions {
     }
 }
 
+/// A screen or a window that can be shown now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Showable {
+    /// Names it.
+    pub target: ScreenTarget,
+    /// For a person: the title of a window, the name and size of a monitor. Harmless characters only.
+    pub name: String,
+}
+
+/// What can be shown on the display that `DISPLAY` names: all monitors together first, if there are several, then each,
+/// then windows. Windows of the process `except` are left out. Takes a while: never on a thread that draws.
+///
+/// # Errors
+/// Why nothing can be, for a person.
+#[cfg(target_os = "linux")]
+pub fn list(except: u32) -> Result<Vec<Showable>, Trouble> {
+    x11::list(None, except)
+}
+
+/// # Errors
+/// Always: there is no way to do it yet.
+#[cfg(not(target_os = "linux"))]
+pub fn list(_except: u32) -> Result<Vec<Showable>, Trouble> {
+    Err(unsupported())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn unsupported() -> Trouble {
+    Trouble::new(
+        super::source::TroubleKind::Missing,
+        "Screens can be shown on Linux with X11 only so far, so the other side sees nothing.",
+    )
+    .and(super::live::Retry::Never)
+}
+
 #[derive(Debug)]
 #[cfg_attr(
     not(target_os = "linux"),
@@ -127,11 +162,7 @@ impl LiveOpener for Opener {
 
     #[cfg(not(target_os = "linux"))]
     fn open(&mut self) -> Result<Box<dyn LiveDevice>, Trouble> {
-        Err(Trouble::new(
-            super::source::TroubleKind::Missing,
-            "Screens can be shown on Linux with X11 only so far, so the other side sees nothing.",
-        )
-        .and(super::live::Retry::Never))
+        Err(unsupported())
     }
 }
 

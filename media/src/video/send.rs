@@ -387,6 +387,15 @@ impl VideoSend {
         self.ladder = Ladder::new(self.config.codec, content, size, self.video.fps);
     }
 
+    /// The source has so many pictures per second: begins anew at the top of the ladder.
+    pub fn set_fps(&mut self, fps: u32) {
+        if fps != self.video.fps {
+            self.video.fps = fps;
+            let (codec, content) = (self.config.codec, self.video.content);
+            self.ladder = Ladder::new(codec, content, self.video.size, fps);
+        }
+    }
+
     /// How the pictures are encoded that come now: size, rate and so on.
     #[must_use]
     pub fn video(&self) -> VideoConfig {

@@ -31,7 +31,7 @@ use self::{
     patient::{Connection, connect},
 };
 use super::{
-    ScreenOptions, ScreenTarget,
+    ScreenOptions, ScreenTarget, Showable,
     convert::{PIXEL_BYTES, Pixels, convert_rows, is_black},
     find::{WindowInfo, choose, printable},
     pointer::Pointer,
@@ -171,6 +171,37 @@ fn failed(error: ReplyOrIdError) -> Trouble {
             )
         }
     }
+}
+
+/// Monitors and windows with a title, but for those of the process `except`.
+pub(super) fn list(display: Option<&str>, except: u32) -> Result<Vec<Showable>, Trouble> {
+    let x11 = X11::open(display, &ScreenTarget::All, ScreenOptions::default())?;
+    let monitors = x11.monitors().map_err(failed)?;
+    let mut found = Vec::new();
+    if monitors.len() != 1 {
+        found.push(Showable {
+            target: ScreenTarget::All,
+            name: "Whole screen".into(),
+        });
+    }
+    found.extend(monitors.iter().map(|(name, _, area)| Showable {
+        target: ScreenTarget::Monitor(Some(name.clone())),
+        name: format!(
+            "Screen {} ({}x{})",
+            printable(name),
+            area.width,
+            area.height
+        ),
+    }));
+    for window in x11.windows().map_err(failed)? {
+        if x11.process_of(window.id).map_err(failed)? != Some(except) {
+            found.push(Showable {
+                target: ScreenTarget::Window(format!("{:#x}", window.id)),
+                name: printable(&window.title),
+            });
+        }
+    }
+    Ok(found)
 }
 
 fn side(value: u16) -> u32 {
@@ -387,6 +418,17 @@ impl X11 {
             }
         }
         Ok(windows)
+    }
+
+    /// Whose window it is, as far as that is told.
+    fn process_of(&self, window: Window) -> Answer<Option<u32>> {
+        let property = self.atom("_NET_WM_PID")?;
+        let told = self
+            .connection
+            .get_property(false, window, property, AtomEnum::CARDINAL, 0, 1)?
+            .reply();
+        // It may have been closed since.
+        Ok(told.ok().and_then(|told| told.value32()?.next()))
     }
 
     fn visible_windows(&self) -> Answer<Vec<Window>> {
