@@ -92,6 +92,9 @@ pub enum Signal {
         muted: bool,
         /// The sender put the receiver on hold.
         held: bool,
+        /// The sender shows nothing more: its last picture is to be taken away. Whoever never showed anything need not
+        /// say so.
+        blank: bool,
     },
     /// Either: more ways to reach the sender. At most [`MAX_CANDIDATES_BYTES`], opaque here.
     Candidates(Vec<u8>),
@@ -201,9 +204,10 @@ impl SignalMessage {
                 revision,
                 muted,
                 held,
+                blank,
             } => {
                 out.put_u32(*revision);
-                out.put_u8(u8::from(*muted) | u8::from(*held) << 1);
+                out.put_u8(u8::from(*muted) | u8::from(*held) << 1 | u8::from(*blank) << 2);
             }
             Signal::Candidates(bytes) => {
                 assert!(bytes.len() <= MAX_CANDIDATES_BYTES, "too many candidates");
@@ -257,6 +261,7 @@ impl SignalMessage {
                     revision,
                     muted: flags & 1 != 0,
                     held: flags & 2 != 0,
+                    blank: flags & 4 != 0,
                 }
             }
             8 => Signal::Candidates(reader.var_bytes(MAX_CANDIDATES_BYTES)?.to_vec()),

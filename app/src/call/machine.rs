@@ -240,15 +240,23 @@ impl Calls {
         self.set_local_media(call, |common| common.held = held)
     }
 
+    /// Has the other side take our picture away, or expect one again.
+    ///
+    /// # Errors
+    /// [`CommandError::NoCall`] when it is gone.
+    pub fn set_blank(&mut self, call: CallId, blank: bool) -> Result<(), CommandError> {
+        self.set_local_media(call, |common| common.blank = blank)
+    }
+
     fn set_local_media(
         &mut self,
         call: CallId,
         change: impl FnOnce(&mut Common),
     ) -> Result<(), CommandError> {
         let (mut common, phase) = self.take(call)?;
-        let before = (common.muted, common.held);
+        let before = (common.muted, common.held, common.blank);
         change(&mut common);
-        if before != (common.muted, common.held) {
+        if before != (common.muted, common.held, common.blank) {
             common.revision += 1;
             self.actions.push_back(Action::SetLocalMedia {
                 call,
@@ -483,6 +491,7 @@ impl Common {
             timeline: Timeline::new(now),
             muted: false,
             held: false,
+            blank: false,
             revision: 0,
         }
     }
@@ -513,6 +522,7 @@ impl Common {
             revision: self.revision,
             muted: self.muted,
             held: self.held,
+            blank: self.blank,
         }
     }
 }

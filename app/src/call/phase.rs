@@ -223,6 +223,8 @@ pub(super) struct Common {
     pub(super) timeline: super::Timeline,
     pub(super) muted: bool,
     pub(super) held: bool,
-    /// Counts changes of mute and hold.
+    /// The other side was told to take our picture away.
+    pub(super) blank: bool,
+    /// Counts changes of these three.
     pub(super) revision: u32,
 }

@@ -481,10 +481,49 @@ fn an_older_mute_state_does_not_undo_a_newer_one() {
         revision,
         muted,
         held: false,
+        blank: false,
     };
     assert_eq!(bench.signal(CALL, PHONE, state(2, true)).len(), 1);
     assert_eq!(bench.signal(CALL, PHONE, state(1, false)), []);
     assert_eq!(bench.signal(CALL, PHONE, state(2, true)), []);
+}
+
+#[test]
+fn that_a_picture_is_taken_away_is_told_once_and_heard() {
+    let mut bench = Bench::talking();
+    let told = |actions: &[Action]| -> Vec<(u32, bool)> {
+        let told = actions.iter().filter_map(|action| {
+            let Action::SendSignal { signal, .. } = action else {
+                return None;
+            };
+            let Signal::MediaState {
+                revision, blank, ..
+            } = signal
+            else {
+                return None;
+            };
+            Some((*revision, *blank))
+        });
+        told.collect()
+    };
+    bench.calls.set_blank(CALL, false).unwrap();
+    assert_eq!(told(&bench.actions()), []);
+    bench.calls.set_blank(CALL, true).unwrap();
+    bench.calls.set_blank(CALL, true).unwrap();
+    assert_eq!(told(&bench.actions()), [(1, true)]);
+    bench.calls.set_blank(CALL, false).unwrap();
+    assert_eq!(told(&bench.actions()), [(2, false)]);
+    let theirs = Signal::MediaState {
+        revision: 1,
+        muted: false,
+        held: false,
+        blank: true,
+    };
+    let heard = bench.signal(CALL, PHONE, theirs);
+    assert!(matches!(
+        heard[..],
+        [Action::RemoteMedia { blank: true, .. }]
+    ));
 }
 
 #[test]

@@ -248,7 +248,7 @@ pub enum Action {
         /// On hold: nothing is sent, nothing is played.
         held: bool,
     },
-    /// Mute or hold changed there.
+    /// Mute, hold or what is shown changed there.
     RemoteMedia {
         /// Which call.
         call: CallId,
@@ -258,6 +258,8 @@ pub enum Action {
         muted: bool,
         /// It put us on hold.
         held: bool,
+        /// It shows nothing more.
+        blank: bool,
     },
     /// Send what is queued for this device, then close media and session with it.
     CloseSession {

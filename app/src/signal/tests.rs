@@ -109,10 +109,13 @@ fn signal() -> impl Strategy<Value = Signal> {
         Just(Signal::Busy),
         cancel.prop_map(Signal::Cancel),
         hang_up.prop_map(Signal::HangUp),
-        any::<(u32, bool, bool)>().prop_map(|(revision, muted, held)| Signal::MediaState {
-            revision,
-            muted,
-            held
+        any::<(u32, bool, bool, bool)>().prop_map(|(revision, muted, held, blank)| {
+            Signal::MediaState {
+                revision,
+                muted,
+                held,
+                blank,
+            }
         }),
         prop::collection::vec(any::<u8>(), 0..MAX_CANDIDATES_BYTES).prop_map(Signal::Candidates),
         report().prop_map(|report| Signal::Report(Box::new(report))),
@@ -247,8 +250,16 @@ fn the_bytes_of_every_signal_stay_as_they_are() {
         revision: 258,
         muted: true,
         held: true,
+        blank: false,
     };
     assert_eq!(golden(state), "0107 0000010203");
+    let state = Signal::MediaState {
+        revision: 2,
+        muted: false,
+        held: false,
+        blank: true,
+    };
+    assert_eq!(golden(state), "0107 0000000204");
     assert_eq!(golden(Signal::Candidates(vec![7, 8])), "0108 020708");
     let report = Signal::Report(Box::default());
     let json = hex(br#"{"setup":{},"participants":[]}"#);

@@ -184,6 +184,7 @@ impl Calls {
                 revision,
                 muted,
                 held,
+                blank,
             } => {
                 if let Some(member) = in_call.members.get_mut(&from)
                     && revision > member.revision
@@ -200,6 +201,7 @@ impl Calls {
                         participant,
                         muted,
                         held,
+                        blank,
                     });
                 }
                 self.current = Some((common, Phase::InCall(in_call)));
