@@ -16,13 +16,13 @@
 //! The protocol and the splitting of lines are here and in [`codec`] and know no socket; the socket is in
 //! the file of each system. The engine implements [`ControlHandler`].
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Instant};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
-use crate::call::{CallInfo, CallState, CommandError, Direction, EndedCall};
+use crate::call::{CommandError, EndedCall};
 
 pub mod codec;
 #[cfg(unix)]
@@ -86,6 +86,23 @@ pub enum Command {
     Dnd {
         /// Undisturbed?
         on: bool,
+    },
+    /// Show a camera, or nothing.
+    Camera {
+        /// Show it?
+        on: bool,
+        /// Which, as `ahoy doctor` tells it; absent: the first that works.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
+    },
+    /// Show something else: `screen`, `screen:NAME`, `screen:all`, `window:TITLE`, `pattern` or a film by its whole path;
+    /// `none` for nothing.
+    Share {
+        /// What.
+        source: String,
+        /// `auto`, `text` or `motion`; absent: `auto`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        content: Option<String>,
     },
     /// Call a contact or a link.
     Call {
@@ -188,6 +205,14 @@ pub struct CallStatus {
     pub held: bool,
     /// Since it was placed or came in.
     pub age_ms: u64,
+    /// What is shown to the other side: `camera`, `screen`, `window`, `pattern` or `film`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<String>,
+    /// What is seen of the other side: `nothing`, `comes`, or `still` where no new picture comes.
+    pub seen: String,
+    /// What is wrong with pictures, for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picture_trouble: Option<String>,
 }
 
 /// A happening.
@@ -319,40 +344,6 @@ impl Response {
             ok: error.is_none(),
             result,
             error,
-        }
-    }
-}
-
-impl CallStatus {
-    /// What a script sees of a call. `name` is what the other person is called here.
-    #[must_use]
-    pub fn new(info: &CallInfo, name: Option<String>, now: Instant) -> Self {
-        let (state, until) = match info.state {
-            CallState::LookingUp => ("looking_up", None),
-            CallState::Calling => ("calling", None),
-            CallState::RingingThere => ("ringing_there", None),
-            CallState::RingingHere => ("ringing_here", None),
-            CallState::Connecting => ("connecting", None),
-            CallState::Talking => ("talking", None),
-            CallState::Reconnecting { until } => ("reconnecting", Some(until)),
-        };
-        let millis = |from: Instant, to: Instant| {
-            let duration = to.saturating_duration_since(from);
-            u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-        };
-        Self {
-            id: info.call.to_string(),
-            direction: String::from(match info.direction {
-                Direction::Incoming => "incoming",
-                Direction::Outgoing => "outgoing",
-            }),
-            user: info.user.to_string(),
-            name,
-            state: String::from(state),
-            gives_up_in_ms: until.map(|until| millis(now, until)),
-            muted: info.muted,
-            held: info.held,
-            age_ms: millis(info.started, now),
         }
     }
 }

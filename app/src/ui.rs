@@ -8,21 +8,32 @@ mod desk;
 mod home;
 pub mod model;
 pub mod open;
+mod pace;
 mod parts;
+mod share;
+mod shelf;
 mod sound;
+mod stage;
 pub mod theme;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use eframe::egui::{self, RichText, UserAttentionType, ViewportCommand};
 use tokio::sync::watch;
 
 use crate::{
     call::CallId,
-    engine::handle::{Command, EngineHandle, View},
+    engine::{
+        handle::{CallView, Command, EngineHandle, Phase, View},
+        video::{WindowPictures, view::Received},
+    },
 };
 use desk::{Desk, DeskView};
 use home::Home;
+use model::Act;
+use pace::{Pace, Part};
+use shelf::{Shelf, ShelfView};
+use stage::Stage;
 use theme::Tokens;
 
 /// Asks for a theme: `dark` or `light`. Without it the system decides, where it says anything.
@@ -38,6 +49,11 @@ pub struct Window {
     tokens: Tokens,
     home: Home,
     sound: sound::Page,
+    stage: Stage,
+    share: share::Page,
+    shelf: Shelf,
+    showable: watch::Receiver<ShelfView>,
+    pace: Pace,
     /// The space bar is held, and with it the microphone open.
     talks: bool,
     /// The ended call that the person has read about.
@@ -48,17 +64,31 @@ pub struct Window {
 }
 
 impl Window {
-    /// A window on `engine`; `target` is what the call field holds at first, `runtime` carries what takes time.
+    /// A window on `engine`, which puts pictures into `pictures`; `target` is what the call field holds at first,
+    /// `runtime` carries what takes time.
     #[must_use]
-    pub fn new(engine: EngineHandle, target: String, runtime: &tokio::runtime::Handle) -> Self {
+    pub fn new(
+        engine: EngineHandle,
+        target: String,
+        pictures: WindowPictures,
+        ctx: &egui::Context,
+        runtime: &tokio::runtime::Handle,
+    ) -> Self {
         let view = engine.view();
         let desk = Desk::start(runtime);
+        let shelf = Shelf::start(runtime);
+        let pace = Pace::default();
         Self {
             engine,
             view,
             devices: desk.shown(),
             desk,
             sound: sound::Page::default(),
+            stage: Stage::new(pictures, ctx, pace.clone()),
+            share: share::Page::default(),
+            showable: shelf.shown(),
+            shelf,
+            pace,
             talks: false,
             tokens: Tokens::load(),
             home: Home {
@@ -103,12 +133,16 @@ impl Window {
     fn keys(&mut self, ui: &egui::Ui, view: &View) {
         let settings = egui::KeyboardShortcut::new(egui::Modifiers::COMMAND, egui::Key::Comma);
         if ui.input_mut(|input| input.consume_shortcut(&settings)) {
-            self.sound.toggle();
+            self.toggle_sound();
         }
         // A list that is open takes the key first.
         let has_popup = egui::Popup::is_any_open(ui.ctx());
-        if self.sound.open && !has_popup && ui.input(|input| input.key_pressed(egui::Key::Escape)) {
-            self.sound.toggle();
+        if !has_popup && ui.input(|input| input.key_pressed(egui::Key::Escape)) {
+            self.sound.open = false;
+            self.share.open = false;
+        }
+        if ui.input(|input| input.key_pressed(egui::Key::F11)) {
+            toggle_fullscreen(ui.ctx());
         }
         let typing = ui.ctx().text_edit_focused();
         self.talk_by_key(ui, view, typing);
@@ -127,9 +161,29 @@ impl Window {
         };
         for action in model::call_actions(call) {
             if pressed(action.key) {
-                self.send(action.command);
+                self.act(action.act);
             }
         }
+    }
+
+    /// Does what a button does.
+    fn act(&mut self, act: Act) {
+        match act {
+            Act::Tell(command) => self.send(command),
+            Act::Camera => {
+                let camera = share::camera(self.share.camera.clone());
+                self.send(Command::Show(Some(camera)));
+            }
+            Act::Share => {
+                self.sound.open = false;
+                self.share.toggle();
+            }
+        }
+    }
+
+    fn toggle_sound(&mut self) {
+        self.share.open = false;
+        self.sound.toggle();
     }
 
     /// Opens the microphone while the space bar is held, where somebody talks by a key. A window that the keyboard has
@@ -160,9 +214,15 @@ impl Window {
         if ui.input_mut(|input| input.consume_key(egui::Modifiers::COMMAND, egui::Key::Q)) {
             ui.ctx().send_viewport_cmd(ViewportCommand::Close);
         }
+        self.stage.look();
+        let call = view.call.as_ref().filter(|call| !model::is_over(call));
+        // There is nobody to show anything to.
+        self.share.open &= model::is_talking(&view);
         let page = egui::Frame::new().fill(colors.window);
         egui::CentralPanel::default().frame(page).show(ui, |ui| {
-            if self.sound.open && ui.available_width() >= self.tokens.size.two_columns {
+            if let Some(call) = call.filter(|call| self.shows_pictures(call)) {
+                self.picture_page(ui, &view, call, now);
+            } else if self.is_page_open() && ui.available_width() >= self.tokens.size.two_columns {
                 self.two_columns(ui, &view, now);
             } else {
                 self.one_column(ui, &view, now);
@@ -171,6 +231,7 @@ impl Window {
         let listen = self.sound.open && !model::is_talking(&view);
         let microphone = listen.then(|| view.sound.microphone.clone());
         self.desk.look(self.sound.open, microphone);
+        self.shelf.look(self.share.open);
         if let Some(call) = &view.call
             && let Some(wait) = model::next_change(call, now)
         {
@@ -197,12 +258,195 @@ impl Window {
             self.header(ui, view);
             ui.add_space(size.gap);
             self.call(ui, view, now);
-            if self.sound.open {
-                self.sound_page(ui, view);
+            if self.is_page_open() {
+                self.open_page(ui, view);
             } else {
                 self.home(ui, view);
             }
         });
+    }
+
+    fn is_page_open(&self) -> bool {
+        self.sound.open || self.share.open
+    }
+
+    /// What is beside or under the call, if it is open.
+    fn open_page(&mut self, ui: &mut egui::Ui, view: &View) {
+        if self.sound.open {
+            self.sound_page(ui, view);
+        } else if let Some(call) = &view.call {
+            let shelf = self.showable.borrow_and_update().clone();
+            if let Some(wanted) = self.share.show(ui, call, &shelf, &self.tokens) {
+                self.send(Command::Show(wanted));
+            }
+        }
+    }
+
+    /// Pictures are seen, or on their way.
+    fn shows_pictures(&self, call: &CallView) -> bool {
+        let pictures = &call.pictures;
+        self.stage.has_picture()
+            || pictures.sent.is_some()
+            || pictures.received != Received::Nothing
+    }
+
+    /// The call with its pictures, which take all there is.
+    fn picture_page(&mut self, ui: &mut egui::Ui, view: &View, call: &CallView, now: Instant) {
+        /// Beside pictures, a page is so wide.
+        const SIDE_WIDTH: f32 = 340.0;
+        /// A window of less height has no room for both.
+        const SHORT: f32 = 560.0;
+        let size = self.tokens.size;
+        let margin = egui::Margin::same(size.margin_small as i8);
+        let none = egui::Frame::new();
+        egui::Frame::new().inner_margin(margin).show(ui, |ui| {
+            let is_wide = ui.available_width() >= size.two_columns;
+            let is_open = self.is_page_open();
+            let has_room = is_wide || ui.available_height() >= SHORT;
+            if is_open && has_room {
+                let margin = size.margin_small as i8;
+                let (side, space) = if is_wide {
+                    let side = egui::Panel::right("beside").exact_size(SIDE_WIDTH);
+                    let left = egui::Margin {
+                        left: margin,
+                        ..egui::Margin::ZERO
+                    };
+                    (side, left)
+                } else {
+                    let height = ui.available_height() / 2.0;
+                    let side = egui::Panel::bottom("below").exact_size(height);
+                    let top = egui::Margin {
+                        top: margin,
+                        ..egui::Margin::ZERO
+                    };
+                    (side, top)
+                };
+                side.frame(none.inner_margin(space))
+                    .resizable(false)
+                    .show_separator_line(false)
+                    .show(ui, |ui| self.beside_pictures(ui, view, call));
+            }
+            egui::Panel::bottom("call")
+                .frame(none.inner_margin(egui::Margin {
+                    top: size.margin_small as i8,
+                    ..egui::Margin::ZERO
+                }))
+                .resizable(false)
+                .show_separator_line(false)
+                .show(ui, |ui| self.call_bar(ui, call, now));
+            if is_open && !has_room {
+                return self.beside_pictures(ui, view, call);
+            }
+            let area = ui.available_rect_before_wrap();
+            if self.stage.show(ui, area, call, &self.tokens) {
+                toggle_fullscreen(ui.ctx());
+            }
+        });
+    }
+
+    /// What is open beside pictures, under them, or instead of them.
+    fn beside_pictures(&mut self, ui: &mut egui::Ui, view: &View, call: &CallView) {
+        scroll(ui, "beside", egui::Margin::ZERO, |ui| {
+            let talking = matches!(call.phase, Phase::Talking { .. });
+            if self.sound.open && talking {
+                self.call_details(ui, view, call);
+                ui.add_space(self.tokens.size.gap);
+            }
+            self.open_page(ui, view);
+        });
+    }
+
+    fn call_details(&mut self, ui: &mut egui::Ui, view: &View, call: &CallView) {
+        let (tokens, talks_by_key) = (self.tokens, sound::talks_by_key(view));
+        let mut act = None;
+        parts::card(ui, &tokens, |ui| {
+            act = call::details(ui, call, talks_by_key, &tokens);
+        });
+        if let Some(act) = act {
+            self.act(act);
+        }
+    }
+
+    /// What is under the pictures: who, and what can be done.
+    fn call_bar(&mut self, ui: &mut egui::Ui, call: &CallView, now: Instant) {
+        /// Below this width, buttons have a row of their own.
+        const NARROW: f32 = 640.0;
+        const BUTTON_WIDTH: f32 = 120.0;
+        let tokens = self.tokens;
+        let gap = tokens.size.gap;
+        call::trouble(ui, call, &tokens);
+        let actions = model::call_actions(call);
+        let mut act = None;
+        let mut sound = false;
+        if ui.available_width() < NARROW {
+            ui.horizontal(|ui| {
+                let width = ui.available_width() - SOUND_WIDTH - gap;
+                let height = ui.available_height();
+                let column = egui::Layout::top_down(egui::Align::Min);
+                ui.allocate_ui_with_layout(egui::vec2(width, height), column, |ui| {
+                    ui.set_min_width(width);
+                    call::heading(ui, call, &tokens, now);
+                });
+                sound = self.sound_button(ui, tokens.size.control_height);
+            });
+            act = call::buttons(ui, actions, &tokens);
+        } else {
+            ui.horizontal(|ui| {
+                let count = actions.len() as f32;
+                let buttons = count * BUTTON_WIDTH + (count - 1.0) * gap;
+                let width = ui.available_width() - buttons - SOUND_WIDTH - 2.0 * gap;
+                let column = egui::Layout::top_down(egui::Align::Min);
+                let area = egui::vec2(width, tokens.size.call_height);
+                ui.allocate_ui_with_layout(area, column, |ui| {
+                    ui.set_min_width(width);
+                    ui.spacing_mut().item_spacing.y = gap / 4.0;
+                    let name = RichText::new(&call.name).heading();
+                    ui.add(egui::Label::new(name).truncate());
+                    let soft = tokens.colors(ui.ctx()).text_soft;
+                    let line = RichText::new(model::call_line(call, now))
+                        .small()
+                        .color(soft);
+                    ui.add(egui::Label::new(line).truncate());
+                });
+                sound = self.sound_button(ui, tokens.size.call_height);
+                let rest = egui::vec2(buttons, tokens.size.call_height);
+                ui.allocate_ui_with_layout(rest, column, |ui| {
+                    ui.set_max_width(buttons);
+                    act = call::buttons(ui, actions, &tokens);
+                });
+            });
+        }
+        if !call.safety_words.is_empty() {
+            let words = format!(
+                "The same words on both sides: {}",
+                call.safety_words.join(" · ")
+            );
+            parts::caption(ui, &tokens, &words);
+        }
+        if sound {
+            self.toggle_sound();
+        }
+        if let Some(act) = act {
+            self.act(act);
+        }
+    }
+
+    /// Opens the settings of sound, and closes what is open.
+    fn sound_button(&self, ui: &mut egui::Ui, height: f32) -> bool {
+        let open = self.sound.open;
+        let label = if open { "Done" } else { "Sound" };
+        let area = egui::vec2(SOUND_WIDTH, height);
+        let kind = model::ActionKind::Plain;
+        let button = parts::button(ui, &self.tokens, (label, None), kind, area, true);
+        button.widget_info(|| {
+            let name = if open {
+                "Close the sound settings"
+            } else {
+                "Sound settings"
+            };
+            egui::WidgetInfo::labeled(egui::accesskit::Role::Button, true, name)
+        });
+        button.clicked()
     }
 
     /// The call, and whom else to call, stay in sight beside the settings.
@@ -224,7 +468,7 @@ impl Window {
                         self.home(ui, view);
                     });
                     scroll(right, "right", egui::Margin::ZERO, |ui| {
-                        self.sound_page(ui, view);
+                        self.open_page(ui, view);
                     });
                 });
             });
@@ -236,8 +480,8 @@ impl Window {
         };
         let talks_by_key = sound::talks_by_key(view);
         let done = call::show(ui, call, talks_by_key, &self.tokens, now);
-        if let Some(command) = done.command {
-            self.send(command);
+        if let Some(act) = done.act {
+            self.act(act);
         }
         if done.put_away {
             self.put_away = Some(call.id);
@@ -273,20 +517,8 @@ impl Window {
             ui.add(egui::Label::new(RichText::new("ahoy").heading()));
             let rest = egui::Layout::right_to_left(egui::Align::Center);
             ui.with_layout(rest, |ui| {
-                let label = if self.sound.open { "Done" } else { "Sound" };
-                let area = egui::vec2(0.0, self.tokens.size.control_height);
-                let kind = model::ActionKind::Plain;
-                let button = parts::button(ui, &self.tokens, (label, None), kind, area, true);
-                button.widget_info(|| {
-                    let name = if self.sound.open {
-                        "Close the sound settings"
-                    } else {
-                        "Sound settings"
-                    };
-                    egui::WidgetInfo::labeled(egui::accesskit::Role::Button, true, name)
-                });
-                if button.clicked() {
-                    self.sound.toggle();
+                if self.sound_button(ui, self.tokens.size.control_height) {
+                    self.toggle_sound();
                 }
                 // An empty box is as pale as the page otherwise.
                 ui.visuals_mut().widgets.inactive.bg_stroke =
@@ -309,6 +541,14 @@ impl Window {
             ui.add(egui::Label::new(line).wrap());
         });
     }
+}
+
+/// Width of the button that opens the settings of sound.
+const SOUND_WIDTH: f32 = 72.0;
+
+fn toggle_fullscreen(ctx: &egui::Context) {
+    let is_full = ctx.input(|input| input.viewport().fullscreen.unwrap_or(false));
+    ctx.send_viewport_cmd(ViewportCommand::Fullscreen(!is_full));
 }
 
 /// What may be longer than the window.
@@ -338,11 +578,26 @@ impl eframe::App for Window {
         clippy::disallowed_methods,
         reason = "the window is outside the simulated world: the person's clock is the real one"
     )]
-    fn ui(&mut self, ui: &mut egui::Ui, _frame: &mut eframe::Frame) {
-        self.show(ui, Instant::now());
+    fn ui(&mut self, ui: &mut egui::Ui, frame: &mut eframe::Frame) {
+        // Of the frame before.
+        let whole = frame.info().cpu_usage;
+        if let Some(whole) = whole.and_then(|whole| Duration::try_from_secs_f32(whole).ok()) {
+            let part = if self.stage.has_picture() {
+                Part::Pictures
+            } else {
+                Part::Rest
+            };
+            self.pace.note(part, whole);
+        }
+        let pace = self.pace.clone();
+        pace.time(Part::Page, || self.show(ui, Instant::now()));
     }
 
-    fn on_exit(&mut self, _gl: Option<&eframe::glow::Context>) {
+    fn on_exit(&mut self, gl: Option<&eframe::glow::Context>) {
+        if let Some(gl) = gl {
+            self.stage.destroy(gl);
+        }
+        self.pace.tell();
         self.send(Command::Quit);
     }
 }
@@ -355,6 +610,7 @@ impl eframe::App for Window {
 pub fn run(
     engine: EngineHandle,
     target: String,
+    pictures: WindowPictures,
     runtime: &tokio::runtime::Handle,
 ) -> eframe::Result {
     let options = eframe::NativeOptions {
@@ -371,7 +627,8 @@ pub fn run(
         "ahoy",
         options,
         Box::new(move |creation| {
-            let window = Window::new(engine, target, &runtime);
+            let ctx = &creation.egui_ctx;
+            let window = Window::new(engine, target, pictures, ctx, &runtime);
             window.tokens.apply(&creation.egui_ctx);
             let asked = std::env::var(THEME_VARIABLE).ok();
             let theme = model::theme_preference(asked.as_deref());
@@ -389,6 +646,13 @@ pub fn run(
             let ctx = creation.egui_ctx.clone();
             runtime.spawn(async move {
                 while devices.changed().await.is_ok() {
+                    ctx.request_repaint();
+                }
+            });
+            let mut showable = window.shelf.shown();
+            let ctx = creation.egui_ctx.clone();
+            runtime.spawn(async move {
+                while showable.changed().await.is_ok() {
                     ctx.request_repaint();
                 }
             });

@@ -43,6 +43,23 @@ pub enum CtlCommand {
         #[arg(value_enum, default_value_t)]
         state: Switch,
     },
+    /// Show a camera to the other side, or nothing any more.
+    Camera {
+        /// Show it?
+        #[arg(value_enum, default_value_t)]
+        state: Switch,
+        /// Which, as `ahoy doctor` tells it; the first that works where none is named.
+        #[arg(long)]
+        id: Option<String>,
+    },
+    /// Show something else to the other side: a screen, a window, a film.
+    Share {
+        /// screen, screen:NAME, screen:all, window:TITLE, window:0xNUMBER, pattern, a FILE.y4m, or off.
+        source: String,
+        /// Whether to send it sharp or smoothly: auto, text or motion.
+        #[arg(long, default_value = "auto")]
+        content: String,
+    },
     /// Do not disturb: calls come in without a sound.
     Dnd {
         /// Undisturbed?
@@ -87,10 +104,31 @@ impl From<CtlCommand> for Command {
             CtlCommand::Dnd { state } => Self::Dnd {
                 on: state == Switch::On,
             },
+            CtlCommand::Camera { state, id } => Self::Camera {
+                on: state == Switch::On,
+                device: id,
+            },
+            CtlCommand::Share { source, content } => Self::Share {
+                source: named_source(source),
+                content: Some(content),
+            },
             CtlCommand::Call { to } => Self::Call { to },
             CtlCommand::Events => Self::Events,
         }
     }
+}
+
+/// A source as the app understands it, which runs in another folder.
+fn named_source(source: String) -> String {
+    if source == "off" {
+        return "none".into();
+    }
+    if Path::new(&source).is_file()
+        && let Ok(path) = std::path::absolute(&source)
+    {
+        return path.to_string_lossy().into_owned();
+    }
+    source
 }
 
 /// Tells the app that runs on the profile in `folder`, and prints what it answers.

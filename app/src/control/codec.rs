@@ -126,6 +126,20 @@ mod tests {
             read(r#"{"command":"hold","on":true}"#),
             Ok(Command::Hold { on: true })
         );
+        assert_eq!(
+            read(r#"{"id":7,"command":"camera","on":true,"device":"usb-1"}"#),
+            Ok(Command::Camera {
+                on: true,
+                device: Some("usb-1".into())
+            })
+        );
+        assert_eq!(
+            read(r#"{"command":"share","source":"screen"}"#),
+            Ok(Command::Share {
+                source: "screen".into(),
+                content: None
+            })
+        );
         let request = Request {
             id: Some(4),
             command: Command::Call {

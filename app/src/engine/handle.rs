@@ -11,7 +11,12 @@ use std::{
 use ahoy_transport::identity::{NodeId, UserId};
 use tokio::sync::{broadcast, mpsc, watch};
 
-use super::{media::SoundNews, nat::NatReports, renewal::Renewer, video::PictureNews};
+use super::{
+    media::SoundNews,
+    nat::NatReports,
+    renewal::Renewer,
+    video::{PictureNews, Showing, view::PicturesView},
+};
 use crate::{
     call::{CallId, Ending},
     report::{Outcome, Report, Search},
@@ -40,6 +45,8 @@ pub enum Command {
     Volume(u16),
     /// Put the other side on hold, or take it off again.
     Hold(bool),
+    /// Show this to the other side from now on, instead of what was shown before, or nothing.
+    Show(Option<Showing>),
     /// Calls come in without a sound, or ring again.
     DoNotDisturb(bool),
     /// Another microphone, without echo cancellation, and so on: from now on, also in a call that goes on.
@@ -202,6 +209,10 @@ pub struct CallView {
     pub muted: bool,
     /// We put the other side on hold.
     pub held: bool,
+    /// The other side put us on hold.
+    pub held_there: bool,
+    /// What is seen, both ways.
+    pub pictures: PicturesView,
     /// Where the media goes now: `direct`, `relay`, …
     pub path: Option<&'static str>,
     /// Its round trip, as measured last.

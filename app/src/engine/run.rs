@@ -41,7 +41,7 @@ use super::{
     nat::NatScout,
     reach::MAX_RELAYED,
     relays::{RelaySource, Relays},
-    video::{PICTURE_QUEUE, Video},
+    video::{PICTURE_QUEUE, Showing, Video, view::PictureWatch},
 };
 use crate::{
     call::{
@@ -107,6 +107,10 @@ struct Slot {
     media: Option<(DeviceId, Media)>,
     /// Pictures of the same participant.
     video: Option<Video>,
+    /// What is to be told of them.
+    pictures: PictureWatch,
+    /// The other side put us on hold.
+    held_there: bool,
     report: ReportBuilder,
     cost: Option<CostMeter>,
     path: Option<PathKind>,
@@ -337,6 +341,7 @@ impl Engine {
                 return;
             }
             (Command::Hold(held), Some(call)) => self.calls.set_held(call, held),
+            (Command::Show(wanted), Some(call)) => return self.show_pictures(call, wanted),
             (Command::Sound(change), call) => {
                 self.change_sound(call, change);
                 return;
@@ -352,13 +357,44 @@ impl Engine {
                 | Command::HangUp
                 | Command::Mute(_)
                 | Command::Volume(_)
-                | Command::Hold(_),
+                | Command::Hold(_)
+                | Command::Show(_),
                 None,
             )
             | (Command::Quit, _) => return,
         };
         if let Err(error) = result {
             self.fail(error.to_string());
+        }
+    }
+
+    /// Changes what the other side sees.
+    fn show_pictures(&mut self, call: CallId, wanted: Option<Showing>) {
+        let Some(slot) = self.slots.get_mut(&call) else {
+            return;
+        };
+        slot.pictures.begin();
+        let shown = match &mut slot.video {
+            Some(video) => video.show(wanted).map_err(|error| error.to_string()),
+            None if wanted.is_none() => Ok(true),
+            None if !cfg!(feature = "video") => Err("this ahoy was built without pictures".into()),
+            None if slot.media.is_none() => Err("pictures can be shown once you talk".into()),
+            None => Err("the other side shows no pictures; you are heard all the same".into()),
+        };
+        let is_blank = slot
+            .video
+            .as_ref()
+            .is_none_or(|video| video.showing().is_none());
+        match shown {
+            Ok(true) => {}
+            Ok(false) => self.collect(call),
+            Err(sentence) => {
+                slot.pictures.complain(sentence.clone());
+                self.fail(sentence);
+            }
+        }
+        if let Err(error) = self.calls.set_blank(call, is_blank) {
+            tracing::debug!(%error, "the other side is not told");
         }
     }
 
@@ -734,8 +770,24 @@ impl Engine {
                     video.set_paused(now, held);
                 }
             }
-            Action::RemoteMedia { muted, held, .. } => {
-                tracing::debug!(muted, held, "the other side's microphone");
+            Action::RemoteMedia {
+                call,
+                participant,
+                muted,
+                held,
+                blank,
+            } => {
+                tracing::debug!(muted, held, blank, "what the other side does");
+                if let Some(slot) = self.slots.get_mut(&call)
+                    && let Some((device, _media)) = &slot.media
+                    && *device == participant
+                {
+                    slot.held_there = held;
+                    slot.pictures.set_blank(blank);
+                    if let Some(video) = &slot.video {
+                        video.set_blank(blank);
+                    }
+                }
             }
             Action::CloseSession { call, participant } => {
                 self.stop_video(call, Some(participant));
@@ -924,6 +976,8 @@ impl Slot {
             retried: Vec::new(),
             media: None,
             video: None,
+            pictures: PictureWatch::default(),
+            held_there: false,
             report: ReportBuilder::default(),
             cost: None,
             path: None,

@@ -19,6 +19,7 @@ use ahoy_media::{
     video::{
         codec::{Content, VideoCodec},
         frame::Size,
+        latest::Latest,
         recv::VideoRecvStats,
         reference::Likeness,
         send::VideoSendStats,
@@ -40,6 +41,7 @@ use crate::{
 
 #[cfg_attr(not(feature = "video"), path = "video/absent.rs")]
 mod running;
+pub mod view;
 
 pub(super) use running::Video;
 
@@ -98,13 +100,44 @@ pub enum VideoIn {
     },
 }
 
+impl VideoIn {
+    /// Whether people who watch themselves are used to see it as in a mirror. The test pattern stands in for a camera.
+    #[must_use]
+    pub const fn is_mirrored(&self) -> bool {
+        match self {
+            Self::Camera { .. } | Self::Pattern { .. } => true,
+            Self::File(_) | Self::Screen { .. } => false,
+        }
+    }
+}
+
+/// What is shown to the other side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Showing {
+    /// From where.
+    pub input: VideoIn,
+    /// Encoded as this; absent: as what moves, but screens as what they seem to show.
+    pub content: Option<Content>,
+}
+
 /// Where a call's pictures go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VideoOut {
     /// A file, every picture once.
     File(PathBuf),
+    /// A window, the newest one.
+    Window(Latest),
     /// They are decoded and forgotten.
     Null,
+}
+
+/// Where a window finds pictures.
+#[derive(Debug, Clone, Default)]
+pub struct WindowPictures {
+    /// Of the other side.
+    pub theirs: Latest,
+    /// What we send, small.
+    pub own: Latest,
 }
 
 /// How a device sends and shows pictures.
@@ -114,6 +147,8 @@ pub struct VideoSettings {
     pub input: Option<VideoIn>,
     /// Sink; without one, none are asked for.
     pub output: Option<VideoOut>,
+    /// Where we see what we send ourselves.
+    pub preview: Option<Latest>,
     /// What the other side sends, if it is at hand: what is shown is compared with it, by the numbers in the pictures.
     pub reference: Option<VideoIn>,
     /// Send in this codec and no other.
@@ -137,6 +172,7 @@ impl Default for VideoSettings {
         Self {
             input: None,
             output: None,
+            preview: None,
             reference: None,
             codec: None,
             content: None,
@@ -150,6 +186,28 @@ impl Default for VideoSettings {
 }
 
 impl VideoSettings {
+    /// Where windows find pictures.
+    #[cfg(feature = "video")]
+    fn windows(&self) -> impl Iterator<Item = &Latest> {
+        let theirs = match &self.output {
+            Some(VideoOut::Window(latest)) => Some(latest),
+            Some(VideoOut::File(_) | VideoOut::Null) | None => None,
+        };
+        theirs.into_iter().chain(&self.preview)
+    }
+
+    /// What comes from now on is seen.
+    #[cfg(feature = "video")]
+    fn open_windows(&self) {
+        self.windows().for_each(|latest| latest.set_hidden(false));
+    }
+
+    /// Nothing is seen any more.
+    #[cfg(feature = "video")]
+    fn close_windows(&self) {
+        self.windows().for_each(|latest| latest.set_hidden(true));
+    }
+
     /// What the other side is told that we show. None in a build without codecs.
     #[must_use]
     pub fn shows(&self) -> Option<VideoCapabilities> {

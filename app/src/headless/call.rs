@@ -35,7 +35,7 @@ pub async fn call(profile: &Profile, plan: CallPlan) -> Result<(), CliError> {
         talk_limit: plan.talk_limit,
         ..CallConfig::default()
     };
-    let mut running = start(profile, &plan.media, false, Answering::Person, limits).await?;
+    let mut running = start(profile, &plan.media, false, Answering::Person, limits, None).await?;
     let control = serve(&running)?;
     if running.homes > 0 {
         // Registered, our own relay is ready; but the other side's serves as well.
@@ -180,7 +180,7 @@ pub async fn answer(profile: &Profile, plan: AnswerPlan) -> Result<(), CliError>
         AutoAnswer::Everybody => Answering::Everybody,
     };
     let limits = CallConfig::default();
-    let mut running = start(profile, &plan.media, plan.echo, answering, limits).await?;
+    let mut running = start(profile, &plan.media, plan.echo, answering, limits, None).await?;
     if running.homes == 0 && !running.lan {
         return Err(CliError::usage(
             "nobody could call you: name a supernode with --via ahoy-node:…, or run one (ahoy supernode --print-link); \

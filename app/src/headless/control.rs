@@ -5,14 +5,17 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use tokio::sync::broadcast;
 
-use super::start::Running;
+use super::start::{Running, showing};
 use crate::{
-    cli::CliError,
+    cli::{CliError, VideoContentFlag, VideoIn},
     control::{
         CallStatus, Command, ControlError, ControlEvent, ControlHandler, EVENT_BACKLOG, ErrorCode,
         HomeStatus, PROTOCOL, Status,
     },
-    engine::handle::{self, CallView, EngineHandle, Event, Phase, View},
+    engine::{
+        handle::{self, CallView, EngineHandle, Event, Phase, View},
+        video::{Showing, VideoIn as ShownIn, view::Received},
+    },
 };
 
 /// A command waits so long for its effect to show.
@@ -115,6 +118,7 @@ impl Handler {
             Command::ToggleMute => muted(view) != was_muted,
             Command::Hold { on } => call(view, &|call| call.held == *on),
             Command::Dnd { on } => view.do_not_disturb == *on,
+            Command::Camera { .. } | Command::Share { .. } => true,
             Command::Accept => call(view, &|call| call.phase != Phase::Incoming),
             Command::Decline | Command::HangUp => call(view, &|_running| false),
             Command::Status | Command::Call { .. } | Command::Events => true,
@@ -162,6 +166,20 @@ impl Handler {
                 .ok_or_else(no_call)
                 .map(|_call| handle::Command::Hold(on))?,
             Command::Dnd { on } => handle::Command::DoNotDisturb(on),
+            Command::Camera { on, device } => {
+                call.ok_or_else(no_call)?;
+                let camera = if on {
+                    VideoIn::Camera(device)
+                } else {
+                    VideoIn::Nothing
+                };
+                handle::Command::Show(shown(&camera, None)?)
+            }
+            Command::Share { source, content } => {
+                call.ok_or_else(no_call)?;
+                let Ok(source) = source.parse::<VideoIn>();
+                handle::Command::Show(shown(&source, content.as_deref())?)
+            }
             Command::Call { to } => {
                 if call.is_some() {
                     return Err(ControlError::new(
@@ -183,6 +201,31 @@ impl Handler {
             ))
         }
     }
+}
+
+/// What to show of a source.
+fn shown(source: &VideoIn, content: Option<&str>) -> Result<Option<Showing>, ControlError> {
+    let refused = |sentence: String| ControlError::new(ErrorCode::BadRequest, sentence);
+    if !cfg!(feature = "video") {
+        return Err(refused("this ahoy was built without pictures".into()));
+    }
+    if let VideoIn::File(path) = source
+        && !path.is_file()
+    {
+        let path = path.display();
+        return Err(refused(format!(
+            "there is no film {path}: say camera, screen, screen:NAME, window:TITLE, pattern, none or a FILE.y4m"
+        )));
+    }
+    let content = match content {
+        None | Some("auto") => VideoContentFlag::Auto,
+        Some("text") => VideoContentFlag::Text,
+        Some("motion") => VideoContentFlag::Motion,
+        Some(other) => {
+            return Err(refused(format!("{other} is not auto, text or motion")));
+        }
+    };
+    showing(source, content).map_err(|error| refused(error.to_string()))
 }
 
 fn muted(view: &View) -> Option<bool> {
@@ -248,8 +291,27 @@ fn call_status(call: &CallView) -> CallStatus {
         gives_up_in_ms: None,
         muted: call.muted,
         held: call.held,
+        shown: call.pictures.sent.as_ref().map(|sent| kind(&sent.input)),
+        seen: match call.pictures.received {
+            Received::Nothing => "nothing",
+            Received::Comes => "comes",
+            Received::Still => "still",
+        }
+        .into(),
+        picture_trouble: call.pictures.trouble.clone(),
         age_ms: millis(now.saturating_duration_since(call.started)),
     }
+}
+
+fn kind(input: &ShownIn) -> String {
+    match input {
+        ShownIn::Camera { .. } => "camera",
+        ShownIn::Screen { target, .. } if target.starts_with("window") => "window",
+        ShownIn::Screen { .. } => "screen",
+        ShownIn::Pattern { .. } => "pattern",
+        ShownIn::File(_) => "film",
+    }
+    .into()
 }
 
 /// Turns what happens into what clients are told.

@@ -29,7 +29,7 @@ use crate::{
         handle::{Command, EngineHandle, Event},
         media::{AudioIn, AudioOut, AudioSettings, SoundDevices},
         profile_book::ProfileBook,
-        video::{VideoIn, VideoOut, VideoSettings},
+        video::{Showing, VideoIn, VideoOut, VideoSettings, WindowPictures},
     },
     profile::{Profile, ProfileLock},
     proxy,
@@ -59,7 +59,8 @@ pub(crate) struct Running {
     _saving: Task,
 }
 
-/// Starts an engine as the person of `profile`; the first use makes one.
+/// Starts an engine as the person of `profile`; the first use makes one. Pictures go to `window`, unless the command line
+/// wants them elsewhere.
 ///
 /// # Errors
 /// What is in the way: another process on the profile, a supernode whose name nobody knows, no free port.
@@ -69,6 +70,7 @@ pub(crate) async fn start(
     echo: bool,
     answering: Answering,
     limits: CallConfig,
+    window: Option<&WindowPictures>,
 ) -> Result<Running, CliError> {
     let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime);
     let lock = Arc::new(profile.lock()?);
@@ -122,7 +124,12 @@ pub(crate) async fn start(
         settings.strangers,
     );
     let count = homes.len();
-    let video = video(&media.video)?;
+    let mut video = video(&media.video)?;
+    if let Some(window) = window.filter(|_| cfg!(feature = "video")) {
+        let shown = || VideoOut::Window(window.theirs.clone());
+        video.output = video.output.or_else(|| Some(shown()));
+        video.preview = Some(window.own.clone());
+    }
     // With all supernodes on this machine everybody is here, and nobody comes from outside.
     let all_here = count > 0 && homes.iter().all(|(_address, addr)| addr.ip().is_loopback());
     let lan = wants_lan && !all_here;
@@ -307,23 +314,7 @@ fn audio(media: &MediaPlan, echo: bool, sound: &SoundChoices) -> AudioSettings {
 pub(super) fn video(plan: &VideoPlan) -> Result<VideoSettings, CliError> {
     let (width, height) = plan.size;
     let size = Size::new(width, height).map_err(CliError::usage)?;
-    let source = |input: &CliVideoIn| match input {
-        CliVideoIn::Nothing => None,
-        CliVideoIn::Pattern => Some(VideoIn::Pattern {
-            size,
-            fps: plan.fps.into(),
-        }),
-        CliVideoIn::Screen(target) => Some(VideoIn::Screen {
-            target: target.clone(),
-            fps: plan.fps.into(),
-        }),
-        CliVideoIn::Camera(id) => Some(VideoIn::Camera {
-            id: id.clone(),
-            size,
-            fps: plan.fps.into(),
-        }),
-        CliVideoIn::File(path) => Some(VideoIn::File(path.clone())),
-    };
+    let source = |input: &CliVideoIn| video_source(input, size, plan.fps);
     Ok(VideoSettings {
         input: source(&plan.input),
         output: match &plan.output {
@@ -336,13 +327,53 @@ pub(super) fn video(plan: &VideoPlan) -> Result<VideoSettings, CliError> {
             VideoCodecFlag::Av1 => VideoCodec::Av1,
             VideoCodecFlag::H264 => VideoCodec::H264,
         }),
-        content: match plan.content {
-            VideoContentFlag::Auto => None,
-            VideoContentFlag::Text => Some(Content::Text),
-            VideoContentFlag::Motion => Some(Content::Motion),
-        },
+        content: content(plan.content),
         ..VideoSettings::default()
     })
+}
+
+fn video_source(input: &CliVideoIn, size: Size, fps: u8) -> Option<VideoIn> {
+    let fps = fps.into();
+    match input {
+        CliVideoIn::Nothing => None,
+        CliVideoIn::Pattern => Some(VideoIn::Pattern { size, fps }),
+        CliVideoIn::Screen(target) => Some(VideoIn::Screen {
+            target: target.clone(),
+            fps,
+        }),
+        CliVideoIn::Camera(id) => Some(VideoIn::Camera {
+            id: id.clone(),
+            size,
+            fps,
+        }),
+        CliVideoIn::File(path) => Some(VideoIn::File(path.clone())),
+    }
+}
+
+fn content(flag: VideoContentFlag) -> Option<Content> {
+    match flag {
+        VideoContentFlag::Auto => None,
+        VideoContentFlag::Text => Some(Content::Text),
+        VideoContentFlag::Motion => Some(Content::Motion),
+    }
+}
+
+/// What to show of this source, as usual; nothing of [`CliVideoIn::Nothing`].
+///
+/// # Errors
+/// Never: the usual size is a possible one.
+pub(crate) fn showing(
+    input: &CliVideoIn,
+    flag: VideoContentFlag,
+) -> Result<Option<Showing>, CliError> {
+    let usual = VideoPlan::default();
+    let (width, height) = usual.size;
+    let size = Size::new(width, height).map_err(CliError::usage)?;
+    let input = video_source(input, size, usual.fps);
+    Ok(input.map(|input| Showing {
+        input,
+        content: content(flag),
+    }))
 }
 
 #[cfg(test)]

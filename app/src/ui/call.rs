@@ -6,7 +6,7 @@ use ahoy_media::audio::volume::{MAX_PERCENT, NORMAL_PERCENT};
 use eframe::egui::{self, RichText};
 
 use super::{
-    model::{self, ActionKind},
+    model::{self, Act, Action, ActionKind},
     parts,
     theme::Tokens,
 };
@@ -15,8 +15,8 @@ use crate::engine::handle::{CallView, Command, Phase};
 /// What the person did with the card.
 #[derive(Debug, Default)]
 pub(super) struct Done {
-    /// For the engine.
-    pub(super) command: Option<Command>,
+    /// What a button does.
+    pub(super) act: Option<Act>,
     /// They have read how it ended.
     pub(super) put_away: bool,
 }
@@ -28,43 +28,15 @@ pub(super) fn show(
     tokens: &Tokens,
     now: Instant,
 ) -> Done {
-    let colors = tokens.colors(ui.ctx());
     let size = tokens.size;
     let mut done = Done::default();
     parts::card(ui, tokens, |ui| {
-        ui.add(egui::Label::new(RichText::new(&call.name).heading()).wrap());
-        ui.add(
-            egui::Label::new(RichText::new(model::call_line(call, now)).color(colors.text_soft))
-                .wrap(),
-        );
+        heading(ui, call, tokens, now);
         if matches!(call.phase, Phase::Talking { .. }) {
             ui.add_space(size.gap);
-            let own = if call.muted {
-                0.0
-            } else {
-                model::meter(call.level_in)
-            };
-            let label = if call.muted { "You (muted)" } else { "You" };
-            parts::meter(ui, (label, "Microphone level"), own, tokens);
-            let theirs = model::meter(call.level_out);
-            parts::meter(ui, ("Them", "Speaker level"), theirs, tokens);
-            if let Some(percent) = volume(ui, call, tokens) {
-                done.command = Some(Command::Volume(percent));
-            }
-            if talks_by_key {
-                ui.add_space(size.gap);
-                parts::caption(ui, tokens, "Hold the space bar to talk.");
-            }
-            if !call.safety_words.is_empty() {
-                ui.add_space(size.gap);
-                parts::caption(
-                    ui,
-                    tokens,
-                    "Read these words to each other. The same on both sides: nobody is in between.",
-                );
-                ui.add(egui::Label::new(call.safety_words.join(" · ")).wrap());
-            }
+            done.act = details(ui, call, talks_by_key, tokens);
         }
+        trouble(ui, call, tokens);
         ui.add_space(size.gap);
         let actions = model::call_actions(call);
         if actions.is_empty() {
@@ -74,21 +46,94 @@ pub(super) fn show(
                     .clicked();
             return;
         }
-        // A key that would only be typed into a field is no promise to make.
-        let keys_work = !ui.ctx().text_edit_focused();
-        let count = actions.len() as f32;
-        let width = (ui.available_width() - size.gap * (count - 1.0)) / count;
+        done.act = buttons(ui, actions, tokens).or(done.act.take());
+    });
+    done
+}
+
+/// Who, and how far.
+pub(super) fn heading(ui: &mut egui::Ui, call: &CallView, tokens: &Tokens, now: Instant) {
+    let colors = tokens.colors(ui.ctx());
+    ui.add(egui::Label::new(RichText::new(&call.name).heading()).wrap());
+    let line = RichText::new(model::call_line(call, now)).color(colors.text_soft);
+    ui.add(egui::Label::new(line).wrap());
+}
+
+/// What is wrong with pictures, if anything.
+pub(super) fn trouble(ui: &mut egui::Ui, call: &CallView, tokens: &Tokens) {
+    if model::is_over(call) {
+        return;
+    }
+    if let Some(trouble) = &call.pictures.trouble {
+        let color = tokens.colors(ui.ctx()).danger_text;
+        ui.add(egui::Label::new(RichText::new(trouble).color(color)).wrap());
+    }
+}
+
+/// Levels, volume and the words to compare.
+pub(super) fn details(
+    ui: &mut egui::Ui,
+    call: &CallView,
+    talks_by_key: bool,
+    tokens: &Tokens,
+) -> Option<Act> {
+    let size = tokens.size;
+    let own = if call.muted {
+        0.0
+    } else {
+        model::meter(call.level_in)
+    };
+    let label = if call.muted { "You (muted)" } else { "You" };
+    parts::meter(ui, (label, "Microphone level"), own, tokens);
+    let theirs = model::meter(call.level_out);
+    parts::meter(ui, ("Them", "Speaker level"), theirs, tokens);
+    let volume = volume(ui, call, tokens);
+    if talks_by_key {
+        ui.add_space(size.gap);
+        parts::caption(ui, tokens, "Hold the space bar to talk.");
+    }
+    if !call.safety_words.is_empty() {
+        ui.add_space(size.gap);
+        parts::caption(
+            ui,
+            tokens,
+            "Read these words to each other. The same on both sides: nobody is in between.",
+        );
+        ui.add(egui::Label::new(call.safety_words.join(" · ")).wrap());
+    }
+    volume.map(|percent| Act::Tell(Command::Volume(percent)))
+}
+
+/// A row of equal buttons, or as many rows as they need.
+pub(super) fn buttons(ui: &mut egui::Ui, actions: Vec<Action>, tokens: &Tokens) -> Option<Act> {
+    /// A word and its key.
+    const LEAST_WIDTH: f32 = 112.0;
+    let size = tokens.size;
+    // A key that would only be typed into a field is no promise to make.
+    let keys_work = !ui.ctx().text_edit_focused();
+    let width_of = |columns: usize| {
+        let gaps = size.gap * (columns as f32 - 1.0);
+        (ui.available_width() - gaps) / columns as f32
+    };
+    let count = actions.len();
+    let columns = if width_of(count) < LEAST_WIDTH {
+        count.div_ceil(2)
+    } else {
+        count
+    };
+    let area = egui::vec2(width_of(columns), size.call_height);
+    let mut done = None;
+    for row in actions.chunks(columns) {
         ui.horizontal(|ui| {
-            for action in actions {
+            for action in row {
                 let key = keys_work.then(|| action.key.name());
-                let area = egui::vec2(width, size.call_height);
-                if parts::button(ui, tokens, (action.label, key), action.kind, area, true).clicked()
-                {
-                    done.command = Some(action.command);
+                let label = (action.label, key);
+                if parts::button(ui, tokens, label, action.kind, area, true).clicked() {
+                    done = Some(action.act.clone());
                 }
             }
         });
-    });
+    }
     done
 }
 

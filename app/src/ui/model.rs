@@ -7,7 +7,10 @@ use eframe::egui::{Key, ThemePreference};
 use super::desk::DeskView;
 use crate::{
     call::CallId,
-    engine::handle::{CallView, Command, HomeView, Phase, View},
+    engine::{
+        handle::{CallView, Command, HomeView, Phase, View},
+        video::{VideoIn, view::Received},
+    },
     sound::{SoundDevice, SoundSwitch},
 };
 
@@ -17,11 +20,22 @@ pub struct Action {
     /// What stands on it; also its accessible name.
     pub label: &'static str,
     /// What it does.
-    pub command: Command,
+    pub act: Act,
     /// The key that does the same, alone and while no field is typed into.
     pub key: Key,
     /// How it looks.
     pub kind: ActionKind,
+}
+
+/// What a button does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Act {
+    /// The engine is told.
+    Tell(Command),
+    /// The camera is shown.
+    Camera,
+    /// The page opens, or closes, where people choose what else to show.
+    Share,
 }
 
 /// How a button looks.
@@ -71,29 +85,68 @@ pub fn call_line(call: &CallView, now: Instant) -> String {
 /// What can be done about the call now, most wanted first.
 #[must_use]
 pub fn call_actions(call: &CallView) -> Vec<Action> {
-    let action = |label, key, command, kind| Action {
+    let action = |label, key, act, kind| Action {
         label,
-        command,
+        act,
         key,
         kind,
     };
-    let danger = |label, key, command| action(label, key, command, ActionKind::Danger);
+    let (plain, primary) = (ActionKind::Plain, ActionKind::Primary);
+    let danger = |label, key, command| action(label, key, Act::Tell(command), ActionKind::Danger);
     let mute = if call.muted {
-        let kind = ActionKind::Primary;
-        action("Unmute", Key::M, Command::Mute(false), kind)
+        let unmute = Act::Tell(Command::Mute(false));
+        action("Unmute", Key::M, unmute, primary)
     } else {
-        action("Mute", Key::M, Command::Mute(true), ActionKind::Plain)
+        action("Mute", Key::M, Act::Tell(Command::Mute(true)), plain)
     };
     match call.phase {
         Phase::Incoming => vec![
-            action("Answer", Key::A, Command::Accept, ActionKind::Primary),
+            action("Answer", Key::A, Act::Tell(Command::Accept), primary),
             danger("Decline", Key::D, Command::Decline),
         ],
         Phase::Calling | Phase::Ringing => vec![danger("Cancel", Key::H, Command::HangUp)],
         Phase::Connecting | Phase::Talking { .. } | Phase::Reconnecting => {
-            vec![mute, danger("Hang up", Key::H, Command::HangUp)]
+            let mut actions = vec![mute];
+            if cfg!(feature = "video") {
+                let sent = call.pictures.sent.as_ref().map(|sent| &sent.input);
+                let (camera, share) = match sent {
+                    Some(VideoIn::Camera { .. }) => (true, false),
+                    Some(VideoIn::Screen { .. } | VideoIn::File(_) | VideoIn::Pattern { .. }) => {
+                        (false, true)
+                    }
+                    None => (false, false),
+                };
+                actions.push(if camera {
+                    let stop = Act::Tell(Command::Show(None));
+                    action("Stop camera", Key::C, stop, primary)
+                } else {
+                    action("Camera", Key::C, Act::Camera, plain)
+                });
+                actions.push(if share {
+                    action("Sharing", Key::S, Act::Share, primary)
+                } else {
+                    action("Share", Key::S, Act::Share, plain)
+                });
+            }
+            actions.push(danger("Hang up", Key::H, Command::HangUp));
+            actions
         }
         Phase::Ended { .. } => Vec::new(),
+    }
+}
+
+/// What stands over the picture of the other side, or where it would be, if there is something to be said.
+#[must_use]
+pub fn stage_words(call: &CallView) -> Option<String> {
+    let name = &call.name;
+    match (&call.phase, call.pictures.received) {
+        (Phase::Reconnecting, _) => Some("The connection is gone. Reconnecting…".into()),
+        _held if call.held => Some(format!("You have put {name} on hold")),
+        _held if call.held_there => Some(format!("{name} has put you on hold")),
+        (_, Received::Still) => Some(format!(
+            "No new picture comes from {name}: the connection may carry too little for it"
+        )),
+        (_, Received::Nothing | Received::Comes) => None,
     }
 }
 
@@ -157,7 +210,9 @@ pub fn theme_preference(variable: Option<&str>) -> ThemePreference {
     }
 }
 
-fn is_over(call: &CallView) -> bool {
+/// Whether it has ended.
+#[must_use]
+pub fn is_over(call: &CallView) -> bool {
     matches!(call.phase, Phase::Ended { .. })
 }
 
@@ -358,7 +413,7 @@ mod tests {
     use ahoy_transport::identity::{NodeId, UserId};
 
     use super::*;
-    use crate::{call::CallId, ui::desk::DeviceRow};
+    use crate::{call::CallId, engine::video::view::PicturesView, ui::desk::DeviceRow};
 
     #[expect(
         clippy::disallowed_methods,
@@ -378,6 +433,8 @@ mod tests {
             phase,
             muted: false,
             held: false,
+            held_there: false,
+            pictures: PicturesView::default(),
             path: Some("direct"),
             rtt: None,
             search: None,
@@ -402,13 +459,18 @@ mod tests {
             reason = "a test needs one instant to start from"
         )]
         let now = Instant::now();
+        let in_call = if cfg!(feature = "video") {
+            vec!["Mute", "Camera", "Share", "Hang up"]
+        } else {
+            vec!["Mute", "Hang up"]
+        };
         let phases = [
             (Phase::Calling, vec!["Cancel"]),
             (Phase::Ringing, vec!["Cancel"]),
             (Phase::Incoming, vec!["Answer", "Decline"]),
-            (Phase::Connecting, vec!["Mute", "Hang up"]),
-            (Phase::Talking { since: now }, vec!["Mute", "Hang up"]),
-            (Phase::Reconnecting, vec!["Mute", "Hang up"]),
+            (Phase::Connecting, in_call.clone()),
+            (Phase::Talking { since: now }, in_call.clone()),
+            (Phase::Reconnecting, in_call.clone()),
             (
                 Phase::Ended {
                     sentence: "Grace declined.".into(),
@@ -423,7 +485,7 @@ mod tests {
             muted: true,
             ..call(Phase::Connecting)
         };
-        assert_eq!(labels(&muted), ["Unmute", "Hang up"]);
+        assert_eq!(labels(&muted)[0], "Unmute");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use crate::{
     call::CallConfig,
     cli::{CliError, Exit, MediaPlan},
-    engine::config::Answering,
+    engine::{config::Answering, video::WindowPictures},
     headless::{control::serve, start::start},
     profile::Profile,
 };
@@ -26,12 +26,14 @@ pub fn open(profile: &Profile, media: &MediaPlan, target: String) -> Result<(), 
         .thread_name("ahoy-engine")
         .build()
         .map_err(|error| CliError::failed(format_args!("the system gives no threads: {error}")))?;
+    let pictures = WindowPictures::default();
     let running = runtime.block_on(start(
         profile,
         media,
         false,
         Answering::Person,
         CallConfig::default(),
+        Some(&pictures),
     ))?;
     let control = {
         let _inside = runtime.enter();
@@ -40,7 +42,7 @@ pub fn open(profile: &Profile, media: &MediaPlan, target: String) -> Result<(), 
     #[cfg(feature = "devices")]
     let ringing = (media.audio_out == crate::cli::AudioOut::Speaker)
         .then(|| runtime.spawn(crate::headless::ring::ring(running.engine.view())));
-    let shown = super::run(running.engine.clone(), target, runtime.handle());
+    let shown = super::run(running.engine.clone(), target, pictures, runtime.handle());
     #[cfg(feature = "devices")]
     if let Some(ringing) = ringing {
         ringing.abort();

@@ -31,8 +31,10 @@ pub struct Colors {
     pub danger: Color32,
     /// Text that tells of something wrong.
     pub danger_text: Color32,
-    /// Text on `accent` and `danger`.
+    /// Text on `accent` and `danger`, and on `stage`.
     pub on_fill: Color32,
+    /// Around pictures: dark in both modes.
+    pub stage: Color32,
 }
 
 /// Lengths in points.
@@ -92,6 +94,7 @@ struct RawColors {
     danger: String,
     danger_text: String,
     on_fill: String,
+    stage: String,
 }
 
 impl TryFrom<RawColors> for Colors {
@@ -113,6 +116,7 @@ impl TryFrom<RawColors> for Colors {
             danger: color(&raw.danger)?,
             danger_text: color(&raw.danger_text)?,
             on_fill: color(&raw.on_fill)?,
+            stage: color(&raw.stage)?,
         })
     }
 }
@@ -229,6 +233,7 @@ mod tests {
                 (colors.danger_text, colors.control),
                 (colors.on_fill, colors.accent),
                 (colors.on_fill, colors.danger),
+                (colors.on_fill, colors.stage),
             ] {
                 let ratio = contrast(text, background);
                 assert!(ratio >= 4.5, "{text:?} on {background:?}: {ratio:.2}");

@@ -7,7 +7,8 @@ use crate::{
         handle::{CallView, Event, HomeView, Phase, View},
         leg::Leg,
         media::SoundNewsKind,
-        sentence, video,
+        sentence,
+        video::{self, Video, view::Counted},
     },
     report::PathKind,
     signal::{Signal, SignalMessage},
@@ -43,6 +44,11 @@ impl Engine {
             None => Vec::new(),
         };
         let stats = media.stats();
+        let is_held = slot.held_there || self.calls.current().is_some_and(|info| info.held);
+        let mut blank = None;
+        for news in &pictures {
+            blank = slot.pictures.note(news).or(blank);
+        }
         if let Some(leg) = slot.legs.get_mut(&device) {
             let now = self.runtime.now();
             if let Some(capacity_bps) = leg.capacity_bps() {
@@ -55,6 +61,15 @@ impl Engine {
                     video.set_round_trip(rtt);
                 }
                 let stats = video.stats(now);
+                let frames_sent = stats.sent.map(|sent| sent.frames);
+                slot.pictures.look(
+                    now,
+                    Counted {
+                        frames_sent: frames_sent.filter(|_| video.showing().is_some()),
+                        last_shown: stats.received.and_then(|received| Some(received.shown?.1)),
+                        is_held,
+                    },
+                );
                 let since = slot.talking_since.unwrap_or(now);
                 let sent_for = now.saturating_duration_since(since);
                 let report = video::report(&stats, sent_for, leg.pictures_lost());
@@ -76,6 +91,12 @@ impl Engine {
             };
             self.calls.handle(at, told);
             self.publish(Event::FirstAudio { call, at });
+        }
+        // Whoever sees the last picture of a camera that is gone takes it for what is.
+        if let Some(blank) = blank
+            && let Err(error) = self.calls.set_blank(call, blank)
+        {
+            tracing::debug!(%error, "the other side is not told");
         }
         for news in news {
             match news.kind {
@@ -181,6 +202,11 @@ impl Engine {
                 },
                 muted: info.muted,
                 held: info.held,
+                held_there: slot.held_there,
+                pictures: slot.pictures.view(
+                    self.runtime.now(),
+                    slot.video.as_ref().and_then(Video::showing),
+                ),
                 outgoing: info.direction == Direction::Outgoing,
                 started: info.started,
                 path: slot.path.map(PathKind::as_str),
@@ -243,6 +269,8 @@ impl Engine {
             phase: Phase::Ended { sentence },
             muted: false,
             held: false,
+            held_there: false,
+            pictures: video::view::PicturesView::default(),
             outgoing: ended.direction == Direction::Outgoing,
             started: ended.timeline.started,
             path: path.map(PathKind::as_str),

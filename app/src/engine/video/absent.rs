@@ -9,7 +9,9 @@ use ahoy_media::{loss::Loss, rate::Bitrate};
 use ahoy_transport::runtime::Runtime;
 use tokio::sync::mpsc;
 
-use super::{PictureArrival, PictureLine, PictureNews, VideoProbe, VideoSettings, VideoStats};
+use super::{
+    PictureArrival, PictureLine, PictureNews, Showing, VideoProbe, VideoSettings, VideoStats,
+};
 use crate::{
     engine::media::{MediaError, SoundClocks},
     signal::VideoCapabilities,
@@ -50,6 +52,22 @@ impl Video {
     }
 
     pub(in crate::engine) fn set_paused(&self, _now: Instant, _is_paused: bool) {
+        match *self {}
+    }
+
+    pub(in crate::engine) fn showing(&self) -> Option<&Showing> {
+        match *self {}
+    }
+
+    #[expect(
+        clippy::needless_pass_by_ref_mut,
+        reason = "the one with codecs changes"
+    )]
+    pub(in crate::engine) fn show(&mut self, _wanted: Option<Showing>) -> Result<bool, MediaError> {
+        match *self {}
+    }
+
+    pub(in crate::engine) fn set_blank(&self, _is_blank: bool) {
         match *self {}
     }
 

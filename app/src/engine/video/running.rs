@@ -1,6 +1,8 @@
 //! Pictures that run.
 
 mod eye;
+mod open;
+mod preview;
 
 use std::{
     collections::VecDeque,
@@ -20,13 +22,11 @@ use ahoy_media::{
         packet::{CLOCK_HZ, timestamp},
         recv::{DecodableFrame, PictureClock, VideoRecv, VideoRecvConfig},
         reference::Reference,
-        screen::{self, ScreenOptions, ScreenTarget},
         send::{Class, Plan, VideoOut as Packet, VideoSend, VideoSendConfig, Waiting},
-        sink::{NullSink, RecordingSink, VideoSink},
-        source::{PatternSource, VideoSource},
+        sink::VideoSink,
+        source::{SourceNewsKind, VideoSource},
         stage::{DecodeStage, EncodeStage},
         worker::Worker,
-        y4m::{AtEnd, Y4mSource},
     },
 };
 use ahoy_transport::{
@@ -37,10 +37,14 @@ use ahoy_transport::{
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, watch};
 
-use self::eye::{Eye, Look};
+use self::{
+    eye::{Eye, Look},
+    open::{open_show, open_source},
+    preview::Preview,
+};
 use super::{
     MAX_NEWS, MOMENT_FLOW, PICTURE_FLOW, PictureArrival, PictureLine, PictureNews, PictureNewsKind,
-    REQUEST_EXPIRY, REQUEST_FLOW, VideoIn, VideoOut, VideoProbe, VideoSettings, VideoStats,
+    REQUEST_EXPIRY, REQUEST_FLOW, Showing, VideoOut, VideoProbe, VideoSettings, VideoStats,
 };
 use crate::{
     engine::media::{MediaError, SoundClocks},
@@ -86,6 +90,16 @@ const TEMPORAL_LAYERS: u8 = 3;
 /// Threads that encode, and that decode, where there are threads.
 const CODEC_THREADS: u8 = 2;
 
+/// What is expected of a source before there is one.
+const USUAL_SIZE: (u32, u32) = (1280, 720);
+const USUAL_INTERVAL: Duration = Duration::from_millis(33);
+
+/// A change of the source waits so long for an encoder that is busy.
+const CHANGE_RETRY: Duration = Duration::from_millis(5);
+
+/// While none are sent, pictures are taken so often for those who watch themselves.
+const GLANCE_EVERY: Duration = Duration::from_millis(66);
+
 /// How much trouble the encoder takes: see [`VideoConfig::effort`].
 const EFFORT: u8 = 2;
 
@@ -100,6 +114,11 @@ struct SendHalf {
     voice: Bitrate,
     /// Of the source.
     fps: u32,
+    /// There is one.
+    has_source: bool,
+    /// There was one.
+    had_source: bool,
+    is_held: bool,
 }
 
 /// What is worth sending of pictures of this size.
@@ -113,6 +132,24 @@ impl SendHalf {
     fn set_source(&mut self, size: Size, content: Content) {
         self.pipeline
             .set_source(size, content, most(size, self.fps));
+    }
+
+    /// Another source gives pictures, or none does. What comes next stands by itself.
+    fn change_source(&mut self, source: Option<(Size, u32, Content)>) {
+        self.has_source = false;
+        self.pause();
+        if let Some((size, fps, content)) = source {
+            self.has_source = true;
+            self.had_source = true;
+            self.fps = fps;
+            self.pipeline.set_fps(fps);
+            self.set_source(size, content);
+            self.pause();
+        }
+    }
+
+    fn pause(&mut self) {
+        self.pipeline.set_paused(self.is_held || !self.has_source);
     }
 
     fn share(&mut self, now: Instant) {
@@ -147,7 +184,12 @@ struct Show {
 }
 
 struct Shared {
+    /// None where the other side shows nothing of ours.
     send: Option<Mutex<SendHalf>>,
+    /// Another source, or none from now on, for the task that takes pictures.
+    change: Mutex<Option<Option<Eye>>>,
+    changed: Notify,
+    preview: Option<Preview>,
     recv: Option<Mutex<RecvHalf>>,
     /// None once it is over: then the recording is complete.
     show: Mutex<Option<Show>>,
@@ -266,6 +308,16 @@ impl<J: Send + 'static> Hands<J> {
     }
 }
 
+/// What the thread that encodes does.
+enum Job {
+    /// Take pictures from there from now on. That ends the one before.
+    Source(Option<Eye>),
+    /// Take a picture and send it.
+    Shot(Shot),
+    /// Take a picture for whoever watches themselves.
+    Glance { index: u64, taken: Duration },
+}
+
 /// A picture to be encoded.
 struct Shot {
     /// Which one of the source's.
@@ -279,6 +331,9 @@ struct Shot {
 pub(in crate::engine) struct Video {
     shared: Arc<Shared>,
     tasks: Vec<Task>,
+    settings: VideoSettings,
+    theirs: Option<VideoCapabilities>,
+    showing: Option<Showing>,
 }
 
 impl std::fmt::Debug for Video {
@@ -334,70 +389,6 @@ fn not_shown_sentence(theirs: Option<&VideoCapabilities>) -> &'static str {
     }
 }
 
-fn open_source(input: &VideoIn) -> Result<Box<dyn VideoSource>, MediaError> {
-    Ok(match input {
-        VideoIn::File(path) => Box::new(Y4mSource::open(path, AtEnd::Loop)?),
-        VideoIn::Pattern { size, fps } => Box::new(PatternSource::new(*size, *fps)),
-        VideoIn::Screen { target, fps } => {
-            let target: ScreenTarget = target
-                .parse()
-                .map_err(|error| MediaError::Pictures(format!("{target}: {error}")))?;
-            let options = ScreenOptions {
-                fps: *fps,
-                ..ScreenOptions::default()
-            };
-            Box::new(screen::source(target, options))
-        }
-        VideoIn::Camera { id, size, fps } => open_camera(id.clone(), *size, *fps)?,
-    })
-}
-
-#[cfg(target_os = "linux")]
-#[expect(clippy::unnecessary_wraps, reason = "other systems refuse")]
-fn open_camera(
-    camera: Option<String>,
-    size: Size,
-    fps: u32,
-) -> Result<Box<dyn VideoSource>, MediaError> {
-    use ahoy_media::video::camera::{CameraWish, source};
-
-    Ok(Box::new(source(CameraWish { camera, size, fps })))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn open_camera(
-    _camera: Option<String>,
-    _size: Size,
-    _fps: u32,
-) -> Result<Box<dyn VideoSource>, MediaError> {
-    let sentence = "cameras can be used on Linux only so far: leave out --video-in camera";
-    Err(MediaError::Pictures(sentence.into()))
-}
-
-fn open_show(settings: &VideoSettings) -> Result<Option<Show>, MediaError> {
-    let Some(output) = &settings.output else {
-        return Ok(None);
-    };
-    let fps = |input: &VideoIn| match input {
-        VideoIn::File(_) | VideoIn::Camera { .. } | VideoIn::Screen { .. } => None,
-        VideoIn::Pattern { fps, .. } => Some(*fps),
-    };
-    let fps = settings.reference.as_ref().and_then(fps).unwrap_or(30);
-    Ok(Some(Show {
-        sink: match output {
-            VideoOut::Null => Box::new(NullSink),
-            VideoOut::File(path) => Box::new(RecordingSink::new(path.clone(), fps)),
-        },
-        reference: match &settings.reference {
-            // What these showed is not at hand.
-            None | Some(VideoIn::Camera { .. } | VideoIn::Screen { .. }) => None,
-            Some(VideoIn::Pattern { size, .. }) => Some(Reference::pattern(*size)),
-            Some(VideoIn::File(path)) => Some(Reference::file(path)?),
-        },
-        errors: 0,
-    }))
-}
-
 impl Video {
     /// Starts pictures both ways, as far as they are wanted: the other side shows `theirs`. `None`: not at all.
     pub(in crate::engine) fn start(
@@ -412,32 +403,25 @@ impl Video {
         // A file that cannot be read is said even where nobody wants to see it.
         let source = settings.input.as_ref().map(open_source).transpose()?;
         let show = open_show(settings)?;
-        let sending = source.zip(theirs).and_then(|(source, theirs)| {
-            let codec = choose(theirs, settings.codec)?;
-            Some((source, *theirs, codec))
-        });
-        if settings.input.is_none() && show.is_none() {
+        let codec = theirs.and_then(|theirs| choose(theirs, settings.codec));
+        if settings.input.is_none() && show.is_none() && codec.is_none() {
             return Ok(None);
         }
-        let not_shown = settings.input.is_some() && sending.is_none();
-        let sending = match sending {
-            None => None,
-            Some((source, theirs, codec)) => {
-                let (config, video) = plan(&**runtime, settings, &*source, &theirs, codec)?;
-                tracing::debug!(?codec, size = %video.size, fps = video.fps, "pictures are sent");
-                let half = SendHalf {
+        let not_shown = settings.input.is_some() && codec.is_none();
+        let half = match (theirs, codec) {
+            (Some(theirs), Some(codec)) => {
+                let (config, video) = plan(&**runtime, settings, theirs, codec)?;
+                Some(Mutex::new(SendHalf {
                     pipeline: VideoSend::new(config, video),
                     capacity: None,
                     voice: Bitrate(0),
                     fps: video.fps,
-                };
-                let eye = Eye::new(source, theirs, settings.content);
-                Some((eye, codec, half))
+                    has_source: false,
+                    had_source: false,
+                    is_held: false,
+                }))
             }
-        };
-        let (source, half) = match sending {
-            Some((eye, codec, half)) => (Some((eye, codec)), Some(Mutex::new(half))),
-            None => (None, None),
+            (Some(_) | None, _) => None,
         };
         let recv = show.is_some().then(|| {
             Mutex::new(RecvHalf {
@@ -453,8 +437,12 @@ impl Video {
                 skew: Histogram::default(),
             })
         });
+        settings.open_windows();
         let shared = Arc::new(Shared {
             send: half,
+            change: Mutex::default(),
+            changed: Notify::new(),
+            preview: settings.preview.clone().map(Preview::new),
             recv,
             show: Mutex::new(show),
             last_shown: Mutex::default(),
@@ -469,11 +457,10 @@ impl Video {
             shared.tell(PictureNewsKind::NotShown, not_shown_sentence(theirs));
         }
         let mut tasks = Vec::new();
-        if let Some((eye, codec)) = source {
-            let interval = eye.interval();
-            let encode = encoding(runtime, &shared, eye, codec);
+        if let Some(codec) = codec {
+            let encode = encoding(runtime, &shared, codec);
             let hands = Hands::new("encode", settings.threads.then_some(1), encode)?;
-            let run = take_pictures(Arc::clone(runtime), Arc::clone(&shared), interval, hands);
+            let run = take_pictures(Arc::clone(runtime), Arc::clone(&shared), hands);
             tasks.push(runtime.spawn_task(run));
             let estimate = shared.line.estimate.clone();
             let run = follow(Arc::clone(runtime), Arc::clone(&shared), estimate);
@@ -485,7 +472,81 @@ impl Video {
         let (lip_sync, run_shared) = (settings.lip_sync, Arc::clone(&shared));
         let run = receive(Arc::clone(runtime), run_shared, arrivals, hands, lip_sync);
         tasks.push(runtime.spawn_task(run));
-        Ok(Some(Self { shared, tasks }))
+        let mut this = Self {
+            shared,
+            tasks,
+            settings: settings.clone(),
+            theirs: theirs.copied(),
+            showing: None,
+        };
+        if let (Some(input), Some(source)) = (settings.input.clone(), source) {
+            let content = settings.content;
+            this.begin(Showing { input, content }, source);
+        }
+        Ok(Some(this))
+    }
+
+    /// What is sent, from now on.
+    pub(in crate::engine) fn showing(&self) -> Option<&Showing> {
+        self.showing.as_ref()
+    }
+
+    /// Sends this from now on instead of what was sent before, or nothing. `false`: the other side shows none of ours.
+    pub(in crate::engine) fn show(&mut self, wanted: Option<Showing>) -> Result<bool, MediaError> {
+        let Some(wanted) = wanted else {
+            self.end_source();
+            return Ok(true);
+        };
+        if self.shared.send.is_none() {
+            let sentence = not_shown_sentence(self.theirs.as_ref());
+            self.shared.tell(PictureNewsKind::NotShown, sentence);
+            return Ok(false);
+        }
+        let source = open_source(&wanted.input)?;
+        self.begin(wanted, source);
+        Ok(true)
+    }
+
+    fn begin(&mut self, wanted: Showing, source: Box<dyn VideoSource>) {
+        let (Some(send), Some(theirs)) = (&self.shared.send, self.theirs) else {
+            return;
+        };
+        let fps = rate_of(source.interval());
+        let size = within(source.size(), &theirs);
+        let eye = Eye::new(source, theirs, wanted.content);
+        // What cannot be shown in any size is told by its eye.
+        let size = size.unwrap_or_else(|| lock(send).pipeline.video().size);
+        lock(send).change_source(Some((size, fps, eye.content())));
+        if let Some(preview) = &self.shared.preview {
+            preview.begin(&wanted.input);
+        }
+        tracing::debug!(%size, fps, "pictures are sent");
+        self.showing = Some(wanted);
+        *lock(&self.shared.change) = Some(Some(eye));
+        self.shared.changed.notify_one();
+    }
+
+    fn end_source(&mut self) {
+        if self.showing.take().is_none() {
+            return;
+        }
+        if let Some(send) = &self.shared.send {
+            lock(send).change_source(None);
+        }
+        if let Some(preview) = &self.shared.preview {
+            preview.end();
+        }
+        // What is on its way would only bring back what is to go.
+        (self.shared.line.withdraw)();
+        *lock(&self.shared.change) = Some(None);
+        self.shared.changed.notify_one();
+    }
+
+    /// The other side shows nothing more, or something again.
+    pub(in crate::engine) fn set_blank(&self, is_blank: bool) {
+        if let Some(VideoOut::Window(latest)) = &self.settings.output {
+            latest.set_hidden(is_blank);
+        }
     }
 
     /// The voice takes so much of the wire.
@@ -517,7 +578,9 @@ impl Video {
     /// Sends no pictures, or pictures again.
     pub(in crate::engine) fn set_paused(&self, _now: Instant, is_paused: bool) {
         if let Some(send) = &self.shared.send {
-            lock(send).pipeline.set_paused(is_paused);
+            let mut send = lock(send);
+            send.is_held = is_paused;
+            send.pause();
         }
     }
 
@@ -535,7 +598,9 @@ impl Video {
                 .shared
                 .send
                 .as_ref()
-                .map(|send| lock(send).pipeline.stats()),
+                .map(|send| lock(send))
+                .filter(|send| send.had_source)
+                .map(|send| send.pipeline.stats()),
             received: self
                 .shared
                 .recv
@@ -556,6 +621,7 @@ impl Video {
         if let Some(show) = lock(&self.shared.show).take() {
             *lock(&self.shared.last_shown) = show.stats();
         }
+        self.settings.close_windows();
     }
 }
 
@@ -580,26 +646,32 @@ impl Show {
     }
 }
 
-/// How to send pictures of this source to whom shows those.
-fn plan(
-    runtime: &dyn Runtime,
-    settings: &VideoSettings,
-    source: &dyn VideoSource,
-    theirs: &VideoCapabilities,
-    codec: VideoCodec,
-) -> Result<(VideoSendConfig, VideoConfig), MediaError> {
-    let size = within(source.size(), theirs).ok_or_else(|| {
-        MediaError::Pictures("the other side shows no picture of this size".into())
-    })?;
+/// Pictures per second, 1 to 60.
+fn rate_of(interval: Duration) -> u32 {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "at most 240, and positive"
     )]
-    let fps = (1.0 / source.interval().as_secs_f64()).round() as u32;
+    let fps = (1.0 / interval.as_secs_f64()).round() as u32;
+    fps.clamp(1, 60)
+}
+
+/// How to send pictures to whom shows those, whatever the source will be.
+fn plan(
+    runtime: &dyn Runtime,
+    settings: &VideoSettings,
+    theirs: &VideoCapabilities,
+    codec: VideoCodec,
+) -> Result<(VideoSendConfig, VideoConfig), MediaError> {
+    let (width, height) = USUAL_SIZE;
+    let size = Size::new(width, height).ok();
+    let size = size.and_then(|size| within(size, theirs)).ok_or_else(|| {
+        MediaError::Pictures("the other side shows no picture of any size".into())
+    })?;
+    let fps = rate_of(USUAL_INTERVAL);
     let random: [u8; 6] = runtime.random_array();
     let [a, b, c, d, e, f] = random;
-    let fps = fps.clamp(1, 60);
     let config = VideoSendConfig {
         max_rate: most(size, fps),
         retransmission: settings.retransmission
@@ -623,31 +695,70 @@ fn plan(
     Ok((config, video))
 }
 
-/// Pictures by the runtime's clock.
-async fn take_pictures(
-    runtime: Arc<dyn Runtime>,
-    shared: Arc<Shared>,
+/// Counts the pictures of a source.
+struct Count {
     interval: Duration,
-    mut hands: Hands<Shot>,
-) {
+    /// When the first was due, since pictures of any source are taken.
+    begin: Duration,
+    index: u64,
+    /// When one was taken last.
+    looked: Duration,
+}
+
+impl Count {
+    fn taken(&self) -> Duration {
+        self.begin + self.interval.mul_f64(self.index as f64)
+    }
+}
+
+/// Pictures by the runtime's clock.
+async fn take_pictures(runtime: Arc<dyn Runtime>, shared: Arc<Shared>, mut hands: Hands<Job>) {
     let Some(send) = &shared.send else { return };
     let origin = runtime.now();
-    let mut index = 0u64;
+    let mut source: Option<Count> = None;
     let mut moments = 0u32;
     let mut next_moment = origin;
     loop {
-        let taken = interval.mul_f64(index as f64);
-        runtime.sleep_until(origin + taken).await;
+        match &source {
+            Some(count) => tokio::select! {
+                biased;
+                () = shared.changed.notified() => {}
+                () = runtime.sleep_until(origin + count.taken()) => {}
+            },
+            None => shared.changed.notified().await,
+        }
+        let change = lock(&shared.change).take();
+        if let Some(change) = change {
+            let interval = change.as_ref().map(Eye::interval);
+            let mut job = Job::Source(change);
+            while let Err(refused) = hands.offer(job) {
+                job = refused;
+                runtime.sleep(CHANGE_RETRY).await;
+            }
+            let begin = runtime.now().saturating_duration_since(origin);
+            source = interval.map(|interval| Count {
+                interval,
+                begin,
+                index: 0,
+                looked: begin,
+            });
+            continue;
+        }
+        let Some(count) = &mut source else { continue };
+        let (index, taken) = (count.index, count.taken());
         let now = runtime.now();
+        if now < origin + taken {
+            continue;
+        }
         if now.saturating_duration_since(origin + taken) > MAX_CATCH_UP {
-            let since = now.saturating_duration_since(origin).as_secs_f64();
+            let since = now.saturating_duration_since(origin + count.begin);
             #[expect(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
                 reason = "a number of pictures"
             )]
-            let missed_to = (since / interval.as_secs_f64()) as u64;
-            index = missed_to.max(index + 1);
+            let missed_to = (since.as_secs_f64() / count.interval.as_secs_f64()) as u64;
+            count.index = missed_to.max(index + 1);
             continue;
         }
         if let Some(probe) = &shared.probe {
@@ -668,20 +779,26 @@ async fn take_pictures(
             half.pipeline.plan(now)
         };
         if let Plan::Encode { config, key } = plan {
+            count.looked = taken;
             let shot = Shot {
                 index,
                 taken,
                 config,
                 key,
             };
-            if hands.offer(shot).is_err() {
+            if hands.offer(Job::Shot(shot)).is_err() {
                 // The encoder is not free: this picture is not sent.
                 let mut send = lock(send);
                 send.pipeline.push(now, None);
                 send.pipeline.encoded(now, None);
             }
+        } else if shared.preview.is_some() && taken >= count.looked + GLANCE_EVERY {
+            count.looked = taken;
+            if hands.offer(Job::Glance { index, taken }).is_err() {
+                tracing::trace!("the encoder is not free");
+            }
         }
-        index += 1;
+        count.index += 1;
     }
 }
 
@@ -689,20 +806,43 @@ async fn take_pictures(
 fn encoding(
     runtime: &Arc<dyn Runtime>,
     shared: &Arc<Shared>,
-    mut eye: Eye,
     codec: VideoCodec,
-) -> impl FnMut(Shot) + Send + 'static {
+) -> impl FnMut(Job) + Send + 'static {
     let (runtime, shared) = (Arc::clone(runtime), Arc::clone(shared));
     let mut stage = EncodeStage::new(codec);
     let mut is_failing = false;
-    move |shot| {
+    let mut source: Option<Eye> = None;
+    move |job| {
         let Some(send) = &shared.send else { return };
-        let look = eye.look(&shot);
+        let shot = match job {
+            Job::Source(next) => {
+                source = next;
+                is_failing = false;
+                return;
+            }
+            Job::Shot(shot) => Ok(shot),
+            Job::Glance { index, taken } => Err((index, taken)),
+        };
+        let Some(eye) = &mut source else { return };
+        let seen = match &shot {
+            Ok(shot) => eye.look(shot),
+            Err((index, taken)) => eye.glance(*index, *taken),
+        };
+        let mut is_gone = false;
         for news in eye.take_news() {
+            is_gone |= matches!(news.kind, SourceNewsKind::Trouble(_));
             shared.tell(PictureNewsKind::Source(news.kind), news.sentence);
         }
+        if let Some(preview) = &shared.preview {
+            match seen {
+                Look::Picture { .. } => preview.show(eye.frame()),
+                Look::Nothing if is_gone => preview.clear(),
+                Look::Nothing | Look::Same => {}
+            }
+        }
+        let Ok(shot) = shot else { return };
         let mut config = shot.config;
-        match look {
+        match seen {
             Look::Nothing => return,
             Look::Same => return lock(send).pipeline.unchanged(),
             Look::Picture { size, content } => {

@@ -39,6 +39,8 @@ pub(super) struct Eye {
     failed: bool,
     content: Content,
     judge: Option<ContentJudge>,
+    /// A picture came that nobody sent.
+    missed: bool,
     changed_at: Duration,
     sent_at: Duration,
     news: Vec<SourceNews>,
@@ -66,6 +68,7 @@ impl Eye {
             failed: false,
             content,
             judge,
+            missed: false,
             changed_at: Duration::ZERO,
             sent_at: Duration::ZERO,
             news: Vec::new(),
@@ -74,6 +77,11 @@ impl Eye {
 
     pub(super) fn interval(&self) -> Duration {
         self.source.interval()
+    }
+
+    /// What it shows, as far as that is known.
+    pub(super) fn content(&self) -> Content {
+        self.content
     }
 
     /// The picture of the last look.
@@ -88,10 +96,10 @@ impl Eye {
     }
 
     pub(super) fn look(&mut self, shot: &Shot) -> Look {
-        let changed = match self.read(shot) {
+        let changed = match self.read(shot.index, shot.taken) {
             Taken::Nothing | Taken::End => return Look::Nothing,
             Taken::Picture => true,
-            Taken::Unchanged => false,
+            Taken::Unchanged => std::mem::take(&mut self.missed),
         };
         let Some(size) = within(self.frame.size(), &self.theirs) else {
             return Look::Nothing;
@@ -112,12 +120,27 @@ impl Eye {
         }
     }
 
+    /// Looks, and sends nothing.
+    pub(super) fn glance(&mut self, index: u64, at: Duration) -> Look {
+        match self.read(index, at) {
+            Taken::Picture => {
+                self.missed = true;
+                Look::Picture {
+                    size: self.frame.size(),
+                    content: self.content,
+                }
+            }
+            Taken::Unchanged => Look::Same,
+            Taken::Nothing | Taken::End => Look::Nothing,
+        }
+    }
+
     /// Films go on while nobody looks; what is live is looked at once.
-    fn read(&mut self, shot: &Shot) -> Taken {
+    fn read(&mut self, index: u64, at: Duration) -> Taken {
         let mut taken = Taken::End;
         let is_live = self.source.kind().is_live();
-        while self.next <= shot.index && !self.failed {
-            self.frame.taken = shot.taken;
+        while self.next <= index && !self.failed {
+            self.frame.taken = at;
             match self.source.read(&mut self.frame) {
                 Ok(got) => taken = got,
                 Err(error) => {
@@ -129,11 +152,7 @@ impl Eye {
                     return Taken::End;
                 }
             }
-            self.next = if is_live {
-                shot.index + 1
-            } else {
-                self.next + 1
-            };
+            self.next = if is_live { index + 1 } else { self.next + 1 };
         }
         taken
     }

@@ -5,14 +5,15 @@ use std::collections::VecDeque;
 use ahoy_media::video::{
     codec::EncodedFrame,
     feedback::Feedback,
+    latest::Latest,
     packet::Packetizer,
-    pattern::TestPattern,
+    pattern::{TestPattern, read},
     source::{SourceKind, SourceNewsKind, Taken},
     y4m::Y4mError,
 };
 
 use super::*;
-use crate::sim::World;
+use crate::{engine::video::VideoIn, sim::World};
 
 fn size() -> Size {
     Size::new(64, 48).unwrap()
@@ -181,6 +182,174 @@ fn who_can_decode_none_of_ours_is_sent_none_and_that_is_said() {
         let stats = stage.video.stats(stage.runtime.now());
         assert_eq!(stats.sent.is_some(), is_sent);
     }
+}
+
+/// What a receiver makes of what was sent since it was asked last: the numbers in the pictures, and which were whole.
+fn seen(stage: &Stage, recv: &mut VideoRecv, decoder: &mut DecodeStage) -> Vec<u16> {
+    let sent = std::mem::take(&mut *lock(&stage.line));
+    let now = stage.runtime.now();
+    let mut numbers = Vec::new();
+    for (flow, bytes) in sent {
+        if flow == PICTURE_FLOW {
+            recv.insert_packet(now, &bytes);
+        }
+        while let Some(frame) = recv.poll_frame(now) {
+            let picture = decoder.decode(&frame, Duration::ZERO).unwrap();
+            numbers.extend(picture.and_then(read));
+        }
+    }
+    numbers
+}
+
+#[test]
+fn what_is_shown_begins_changes_and_ends_in_a_call_that_goes_on() {
+    let own = Latest::default();
+    let settings = VideoSettings {
+        preview: Some(own.clone()),
+        ..VideoSettings::default()
+    };
+    let mut stage = stage(settings, Some(theirs()));
+    let (mut recv, mut decoder) = (
+        VideoRecv::new(VideoRecvConfig::default()),
+        DecodeStage::new(1),
+    );
+    let second = Duration::from_secs(1);
+    let preview = || {
+        let mut newest = None;
+        own.look(&mut newest);
+        newest.map(|newest| newest.frame.size())
+    };
+    let pattern = |width, height, fps| Showing {
+        input: VideoIn::Pattern {
+            size: Size::new(width, height).unwrap(),
+            fps,
+        },
+        content: None,
+    };
+    stage.world.run_for(second).unwrap();
+    assert!(seen(&stage, &mut recv, &mut decoder).is_empty());
+    assert!(stage.video.stats(stage.runtime.now()).sent.is_none());
+
+    assert!(stage.video.show(Some(pattern(320, 180, 10))).unwrap());
+    stage.world.run_for(second).unwrap();
+    let numbers = seen(&stage, &mut recv, &mut decoder);
+    assert!(numbers.len() >= 9 && numbers.is_sorted(), "{numbers:?}");
+    assert_eq!(
+        preview().map(|size| size.to_string()).as_deref(),
+        Some("320x180")
+    );
+
+    // What cannot be opened changes nothing.
+    let missing = Showing {
+        input: VideoIn::File("/nowhere/film.y4m".into()),
+        content: None,
+    };
+    assert!(stage.video.show(Some(missing)).is_err());
+    assert_eq!(stage.video.showing(), Some(&pattern(320, 180, 10)));
+    stage.world.run_for(second).unwrap();
+    assert!(seen(&stage, &mut recv, &mut decoder).len() >= 9);
+
+    // Another size and rate, and the first picture of it stands by itself.
+    let keys = stage
+        .video
+        .stats(stage.runtime.now())
+        .sent
+        .unwrap()
+        .key_frames;
+    assert!(stage.video.show(Some(pattern(160, 90, 20))).unwrap());
+    stage.world.run_for(second).unwrap();
+    let numbers = seen(&stage, &mut recv, &mut decoder);
+    assert!(numbers.len() >= 18 && numbers[0] == 0, "{numbers:?}");
+    let sent = stage.video.stats(stage.runtime.now()).sent.unwrap();
+    assert!(sent.key_frames > keys);
+    assert_eq!(
+        preview().map(|size| size.to_string()).as_deref(),
+        Some("160x90")
+    );
+
+    assert!(stage.video.show(None).unwrap());
+    stage.world.run_for(second).unwrap();
+    assert!(seen(&stage, &mut recv, &mut decoder).is_empty());
+    assert_eq!(preview(), None);
+    assert_eq!(stage.video.showing(), None);
+
+    // The receiver that was not told of an end sees what begins anew.
+    assert!(stage.video.show(Some(pattern(320, 180, 10))).unwrap());
+    stage.world.run_for(second).unwrap();
+    assert_eq!(seen(&stage, &mut recv, &mut decoder)[0], 0);
+    assert!(stage.news().is_empty());
+    stage.video.stop();
+    assert_eq!(preview(), None);
+}
+
+#[test]
+fn who_watches_themselves_does_so_while_nothing_can_be_sent() {
+    for watched in [false, true] {
+        let own = Latest::default();
+        let settings = VideoSettings {
+            preview: watched.then(|| own.clone()),
+            input: Some(VideoIn::Pattern {
+                size: Size::new(320, 180).unwrap(),
+                fps: 30,
+            }),
+            ..VideoSettings::default()
+        };
+        let stage = stage(settings, Some(theirs()));
+        stage.video.set_paused(stage.runtime.now(), true);
+        let second = Duration::from_secs(1);
+        let mut numbers = Vec::new();
+        for _ in 0..3 {
+            stage.world.run_for(second).unwrap();
+            let mut newest = None;
+            own.look(&mut newest);
+            numbers.extend(newest.and_then(|newest| read(&newest.frame)));
+        }
+        let pictures = |(flow, _): &&(u64, Vec<u8>)| *flow == PICTURE_FLOW;
+        assert_eq!(lock(&stage.line).iter().filter(pictures).count(), 0);
+        if watched {
+            assert!(numbers.is_sorted() && numbers[2] > 80, "{numbers:?}");
+        } else {
+            assert!(numbers.is_empty());
+        }
+    }
+}
+
+#[test]
+fn what_others_take_away_is_gone_and_comes_back_with_the_next_picture() {
+    let theirs = Latest::default();
+    let stage = stage(
+        VideoSettings {
+            output: Some(VideoOut::Window(theirs.clone())),
+            ..VideoSettings::default()
+        },
+        None,
+    );
+    let mut packetizer = Packetizer::new(VideoCodec::H264, 1, 1);
+    let config = VideoConfig {
+        size: Size::new(320, 180).unwrap(),
+        fps: 30,
+        bitrate: Bitrate::kbps(500),
+        content: Content::Motion,
+        temporal_layers: 1,
+        threads: 1,
+        effort: 0,
+    };
+    let mut encoder = EncodeStage::new(VideoCodec::H264);
+    let mut pattern = TestPattern::new(config.size);
+    let mut next = || {
+        let frame = pattern.next_frame(Duration::ZERO);
+        let key = read(&frame) == Some(0);
+        let encoded = encoder.encode(config, key, &frame).unwrap();
+        stage.arrive(&mut packetizer, &encoded.unwrap());
+        let mut newest = None;
+        theirs.look(&mut newest);
+        newest.and_then(|newest| read(&newest.frame))
+    };
+    assert_eq!(next(), Some(0));
+    stage.video.set_blank(true);
+    assert_eq!(next(), None);
+    stage.video.set_blank(false);
+    assert_eq!(next(), Some(2));
 }
 
 /// A screen that gives what it is told to, in this size.
