@@ -29,6 +29,10 @@ use ahoy_tests::sound_server::{Process, Sound, SoundServer, recorded};
 use serde_json::Value;
 use tempfile::TempDir;
 
+#[cfg(all(feature = "video", target_os = "linux"))]
+#[path = "window/pictures.rs"]
+mod pictures;
+
 /// A busy machine without a graphics card takes its time to draw.
 const PATIENCE: Duration = Duration::from_secs(60);
 const SCREEN_WIDTH: usize = 1080;
