@@ -14,7 +14,7 @@ HEADLESS := --no-default-features --features voice
 # The fuzz targets are checked by `make lint`; each would be linked with everything here.
 TESTED := --workspace --exclude ahoy-fuzz --features ahoy-tests/devices,ahoy-tests/lab,ahoy-tests/video
 
-.PHONY: run demo test lint unit matrix deps bench bench-relay bench-call bench-audio bench-loss bench-room soak-audio baselines fuzz help
+.PHONY: run demo test lint unit matrix deps bench bench-relay bench-call bench-window bench-audio bench-loss bench-room soak-audio baselines fuzz help
 
 run:
 	@.ci/setup window
@@ -95,6 +95,13 @@ bench-call:
 	@$(CARGO) build --profile demo -p ahoy $(HEADLESS)
 	@AHOY_BIN=$(abspath $(TARGET))/demo/ahoy $(CARGO) bench --profile demo -p ahoy-tests --bench call
 
+# What the window's thread takes per frame of a call with 720p both ways; on a machine without a graphics card the
+# processor draws as well, and part of that counts.
+bench-window:
+	@.ci/setup test
+	@$(CARGO) build --profile demo -p ahoy
+	@AHOY_BIN=$(abspath $(TARGET))/demo/ahoy $(CARGO) test --locked $(TESTED) --test window -- --ignored --nocapture
+
 # Perceptual scores, by the tools of others.
 bench-audio:
 	@.ci/setup bench
@@ -134,6 +141,7 @@ help:
 	@echo "make bench             speeds, beside quinn with TLS in the same run"
 	@echo "make bench-relay       CPU per relayed packet, beside coturn in the same run"
 	@echo "make bench-call        processor time and memory of a call's three processes"
+	@echo "make bench-window      what drawing takes in a call with pictures"
 	@echo "make baselines         renew what simulated calls are compared with"
 	@echo "make bench-audio       PESQ of real calls"
 	@echo "make bench-loss        PESQ on lossy lines, with each way to repair loss"
