@@ -14,6 +14,8 @@ mod share;
 mod shelf;
 mod sound;
 mod stage;
+#[cfg(test)]
+mod testing;
 pub mod theme;
 
 use std::time::{Duration, Instant};

@@ -409,7 +409,7 @@ pub fn meter(dbfs: f32) -> f32 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use ahoy_transport::identity::{NodeId, UserId};
 
     use super::*;
@@ -423,7 +423,7 @@ mod tests {
         Instant::now()
     }
 
-    fn call(phase: Phase) -> CallView {
+    pub(in crate::ui) fn call(phase: Phase) -> CallView {
         CallView {
             id: CallId([1; 16]),
             name: "Grace".into(),

@@ -274,3 +274,6 @@ fn row(ui: &mut egui::Ui, tokens: &Tokens, item: &Item, is_shown: bool) -> egui:
     }
     response
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,32 +1,34 @@
 //! The page is worked by the names that a screen reader tells.
 
-use std::collections::BTreeMap;
-
-use eframe::egui::accesskit::{Action, ActionRequest, Node, NodeId, Toggled, TreeId};
+use eframe::egui::accesskit::Toggled;
 
 use super::*;
-use crate::{sound::SoundSwitch, ui::desk::DeviceRow};
+use crate::{
+    sound::SoundSwitch,
+    ui::{desk::DeviceRow, testing::Reader},
+};
 
-/// A page on a screen that nobody sees.
+/// The page, and what it is about.
 struct Bench {
-    ctx: egui::Context,
-    tokens: Tokens,
+    reader: Reader,
     page: Page,
     view: View,
     desk: DeskView,
-    nodes: BTreeMap<u64, Node>,
-    width: f32,
+}
+
+impl std::ops::Deref for Bench {
+    type Target = Reader;
+
+    fn deref(&self) -> &Reader {
+        &self.reader
+    }
 }
 
 impl Bench {
     fn new() -> Self {
-        let (ctx, tokens) = (egui::Context::default(), Tokens::load());
-        ctx.enable_accesskit();
-        tokens.apply(&ctx);
         let device = DeviceRow::named;
         let mut bench = Self {
-            ctx,
-            tokens,
+            reader: Reader::new(),
             page: Page::default(),
             view: View::default(),
             desk: DeskView {
@@ -38,8 +40,6 @@ impl Bench {
                 ],
                 ..DeskView::default()
             },
-            nodes: BTreeMap::new(),
-            width: 420.0,
         };
         bench.page.toggle();
         bench.frame(vec![]);
@@ -49,63 +49,25 @@ impl Bench {
 
     fn frame(&mut self, events: Vec<egui::Event>) -> Done {
         let mut done = Done::default();
-        let screen = egui::Rect::from_min_size(egui::Pos2::ZERO, egui::vec2(self.width, 1200.0));
-        let input = egui::RawInput {
-            screen_rect: Some(screen),
-            events,
-            ..egui::RawInput::default()
-        };
-        let mut output = self.ctx.run_ui(input, |ui| {
-            let told = self.page.show(ui, &self.view, &self.desk, &self.tokens);
-            // A frame may be laid out twice.
+        let tokens = self.reader.tokens;
+        self.reader.frame(events, |ui| {
+            let told = self.page.show(ui, &self.view, &self.desk, &tokens);
             done = Done {
                 change: told.change.or(done.change.take()),
                 ask: told.ask.or(done.ask.take()),
             };
         });
-        // Nobody draws them.
-        output.textures_delta.clear();
-        let tree = output.platform_output.accesskit_update.unwrap();
-        self.nodes = tree
-            .nodes
-            .into_iter()
-            .map(|(id, node)| (id.0, node))
-            .collect();
         done
     }
 
-    fn node(&self, name: &str) -> (NodeId, &Node) {
-        let mut named = self
-            .nodes
-            .iter()
-            .filter(|(_id, node)| node.label() == Some(name));
-        let (id, node) = named
-            .next()
-            .unwrap_or_else(|| panic!("nothing is called {name}"));
-        assert!(named.next().is_none(), "two things are called {name}");
-        (NodeId(*id), node)
-    }
-
     fn press(&mut self, name: &str) -> Done {
-        let target_node = self.node(name).0;
-        self.frame(vec![egui::Event::AccessKitActionRequest(ActionRequest {
-            action: Action::Click,
-            target_tree: TreeId::ROOT,
-            target_node,
-            data: None,
-        })])
+        let press = self.reader.press(name);
+        self.frame(vec![press])
     }
 
     fn key(&mut self, key: Key) -> Done {
-        let event = |pressed| egui::Event::Key {
-            key,
-            physical_key: None,
-            pressed,
-            repeat: false,
-            modifiers: egui::Modifiers::NONE,
-        };
-        let done = self.frame(vec![event(true)]);
-        self.frame(vec![event(false)]);
+        let done = self.frame(vec![Reader::key(key, true)]);
+        self.frame(vec![Reader::key(key, false)]);
         done
     }
 }
@@ -202,7 +164,7 @@ fn what_is_tried_out_is_what_is_chosen_and_not_in_a_call() {
 fn nothing_is_wider_than_the_page() {
     for width in [348.0, 420.0, 560.0] {
         let mut bench = Bench::new();
-        bench.width = width;
+        bench.reader.width = width;
         for device in &mut bench.desk.devices {
             device.name = "A device whose maker ".repeat(3);
         }
