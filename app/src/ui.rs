@@ -372,7 +372,7 @@ impl Window {
     /// What is under the pictures: who, and what can be done.
     fn call_bar(&mut self, ui: &mut egui::Ui, call: &CallView, now: Instant) {
         /// Below this width, buttons have a row of their own.
-        const NARROW: f32 = 640.0;
+        const NARROW: f32 = 740.0;
         const BUTTON_WIDTH: f32 = 120.0;
         let tokens = self.tokens;
         let gap = tokens.size.gap;

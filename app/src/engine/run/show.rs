@@ -113,10 +113,9 @@ impl Engine {
             self.publish(Event::Sound { call, news });
         }
         for news in pictures {
+            // The view tells it as long as it is so, and no longer.
             if news.kind.is_bad() {
                 tracing::warn!("{}", news.sentence);
-                let sentence = news.sentence.clone();
-                self.view.send_modify(|view| view.notice = Some(sentence));
             } else {
                 tracing::info!("{}", news.sentence);
             }

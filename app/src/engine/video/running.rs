@@ -19,6 +19,7 @@ use ahoy_media::{
         codec::{Content, VideoCodec, VideoConfig},
         frame::{Frame, Size},
         frame_buffer::FrameBufferConfig,
+        latest::Latest,
         packet::{CLOCK_HZ, timestamp},
         recv::{DecodableFrame, PictureClock, VideoRecv, VideoRecvConfig},
         reference::Reference,
@@ -44,7 +45,8 @@ use self::{
 };
 use super::{
     MAX_NEWS, MOMENT_FLOW, PICTURE_FLOW, PictureArrival, PictureLine, PictureNews, PictureNewsKind,
-    REQUEST_EXPIRY, REQUEST_FLOW, Showing, VideoOut, VideoProbe, VideoSettings, VideoStats,
+    REQUEST_EXPIRY, REQUEST_FLOW, Showing, VideoIn, VideoOut, VideoProbe, VideoSettings,
+    VideoStats,
 };
 use crate::{
     engine::media::{MediaError, SoundClocks},
@@ -187,9 +189,10 @@ struct Shared {
     /// None where the other side shows nothing of ours.
     send: Option<Mutex<SendHalf>>,
     /// Another source, or none from now on, for the task that takes pictures.
-    change: Mutex<Option<Option<Eye>>>,
+    change: Mutex<Option<Option<Next>>>,
     changed: Notify,
-    preview: Option<Preview>,
+    /// Where we see what we send.
+    preview: Option<Latest>,
     recv: Option<Mutex<RecvHalf>>,
     /// None once it is over: then the recording is complete.
     show: Mutex<Option<Show>>,
@@ -311,11 +314,17 @@ impl<J: Send + 'static> Hands<J> {
 /// What the thread that encodes does.
 enum Job {
     /// Take pictures from there from now on. That ends the one before.
-    Source(Option<Eye>),
+    Source(Option<Next>),
     /// Take a picture and send it.
     Shot(Shot),
     /// Take a picture for whoever watches themselves.
     Glance { index: u64, taken: Duration },
+}
+
+/// A source that is to be looked at.
+struct Next {
+    eye: Eye,
+    input: VideoIn,
 }
 
 /// A picture to be encoded.
@@ -442,7 +451,7 @@ impl Video {
             send: half,
             change: Mutex::default(),
             changed: Notify::new(),
-            preview: settings.preview.clone().map(Preview::new),
+            preview: settings.preview.clone(),
             recv,
             show: Mutex::new(show),
             last_shown: Mutex::default(),
@@ -517,12 +526,13 @@ impl Video {
         // What cannot be shown in any size is told by its eye.
         let size = size.unwrap_or_else(|| lock(send).pipeline.video().size);
         lock(send).change_source(Some((size, fps, eye.content())));
-        if let Some(preview) = &self.shared.preview {
-            preview.begin(&wanted.input);
-        }
         tracing::debug!(%size, fps, "pictures are sent");
+        if let Some(preview) = &self.shared.preview {
+            preview.set_hidden(false);
+        }
+        let input = wanted.input.clone();
         self.showing = Some(wanted);
-        *lock(&self.shared.change) = Some(Some(eye));
+        *lock(&self.shared.change) = Some(Some(Next { eye, input }));
         self.shared.changed.notify_one();
     }
 
@@ -534,7 +544,7 @@ impl Video {
             lock(send).change_source(None);
         }
         if let Some(preview) = &self.shared.preview {
-            preview.end();
+            preview.set_hidden(true);
         }
         // What is on its way would only bring back what is to go.
         (self.shared.line.withdraw)();
@@ -729,7 +739,7 @@ async fn take_pictures(runtime: Arc<dyn Runtime>, shared: Arc<Shared>, mut hands
         }
         let change = lock(&shared.change).take();
         if let Some(change) = change {
-            let interval = change.as_ref().map(Eye::interval);
+            let interval = change.as_ref().map(|next| next.eye.interval());
             let mut job = Job::Source(change);
             while let Err(refused) = hands.offer(job) {
                 job = refused;
@@ -812,11 +822,18 @@ fn encoding(
     let mut stage = EncodeStage::new(codec);
     let mut is_failing = false;
     let mut source: Option<Eye> = None;
+    let mut preview = shared.preview.clone().map(Preview::new);
     move |job| {
         let Some(send) = &shared.send else { return };
         let shot = match job {
             Job::Source(next) => {
-                source = next;
+                if let Some(preview) = &mut preview {
+                    match &next {
+                        Some(next) => preview.begin(&next.input),
+                        None => preview.clear(),
+                    }
+                }
+                source = next.map(|next| next.eye);
                 is_failing = false;
                 return;
             }
@@ -833,7 +850,7 @@ fn encoding(
             is_gone |= matches!(news.kind, SourceNewsKind::Trouble(_));
             shared.tell(PictureNewsKind::Source(news.kind), news.sentence);
         }
-        if let Some(preview) = &shared.preview {
+        if let Some(preview) = &mut preview {
             match seen {
                 Look::Picture { .. } => preview.show(eye.frame()),
                 Look::Nothing if is_gone => preview.clear(),

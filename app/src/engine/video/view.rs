@@ -48,6 +48,8 @@ pub(crate) struct PictureWatch {
     sent: Option<(u64, Instant)>,
     /// The other side says that it shows nothing.
     is_blank: bool,
+    /// When the last picture was shown that it took away.
+    taken_away: Option<Instant>,
     received: Received,
 }
 
@@ -120,9 +122,13 @@ impl PictureWatch {
             (None, _) => None,
         };
         let age = |at| now.saturating_duration_since(at);
+        if self.is_blank {
+            self.taken_away = counted.last_shown;
+        }
         self.received = match counted.last_shown {
             None => Received::Nothing,
-            Some(_) if self.is_blank => Received::Nothing,
+            // A camera takes its time to begin: until then there is nothing, and nothing wrong.
+            Some(_) if counted.last_shown == self.taken_away => Received::Nothing,
             Some(at) if age(at) > STILL => Received::Still,
             Some(_) => Received::Comes,
         };
@@ -215,7 +221,7 @@ mod tests {
             }
             let told = watch.view(now + seconds(4), Some(&camera())).trouble;
             assert_eq!(told.is_some(), is_told, "{frames:?} {is_held}");
-            assert!(told.is_none_or(|told| told.contains("you are heard")));
+            assert!(told.is_none_or(|told| told.contains("You are heard")));
         }
     }
 
@@ -236,6 +242,8 @@ mod tests {
         assert_eq!(look(2, Some(1), false), Received::Comes);
         assert_eq!(look(5, Some(1), false), Received::Still);
         assert_eq!(look(6, Some(6), true), Received::Nothing);
-        assert_eq!(look(7, Some(7), false), Received::Comes);
+        assert_eq!(look(9, Some(6), false), Received::Nothing);
+        assert_eq!(look(10, Some(10), false), Received::Comes);
+        assert_eq!(look(13, Some(10), false), Received::Still);
     }
 }

@@ -1,12 +1,6 @@
 //! What we send, small, for ourselves.
 
-use std::{
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use ahoy_media::video::{
     frame::{Frame, Size},
@@ -14,7 +8,6 @@ use ahoy_media::video::{
     scale::Scaler,
 };
 
-use super::lock;
 use crate::engine::video::VideoIn;
 
 /// At most so wide, in pixels: it is shown in a corner.
@@ -23,53 +16,40 @@ const WIDTH: u32 = 320;
 /// A screen that shows the window that shows it would never come to rest.
 const SCREEN_EVERY: Duration = Duration::from_secs(1);
 
-#[derive(Debug, Default)]
-struct Memory {
-    scaler: Scaler,
-    small: Option<Frame>,
-    every: Duration,
-    shown: Option<Duration>,
-}
-
-/// Shows us what we send.
+/// Shows us what we send. Belongs to the thread that encodes; whether anything is to be seen at all is the engine's to say,
+/// which does not wait for it.
 #[derive(Debug)]
 pub(super) struct Preview {
     latest: Latest,
-    is_mirrored: AtomicBool,
-    /// Of the thread that encodes, and nobody else's while a source runs.
-    memory: Mutex<Memory>,
+    is_mirrored: bool,
+    every: Duration,
+    /// When the last one shown was taken.
+    shown: Option<Duration>,
+    scaler: Scaler,
+    small: Option<Frame>,
 }
 
 impl Preview {
     pub(super) fn new(latest: Latest) -> Self {
         Self {
             latest,
-            is_mirrored: AtomicBool::new(false),
-            memory: Mutex::default(),
+            is_mirrored: false,
+            every: Duration::ZERO,
+            shown: None,
+            scaler: Scaler::default(),
+            small: None,
         }
     }
 
     /// Another source is looked at.
-    pub(super) fn begin(&self, input: &VideoIn) {
-        self.latest.set_hidden(true);
-        let is_mirrored = input.is_mirrored();
-        self.is_mirrored.store(is_mirrored, Ordering::Relaxed);
-        {
-            let mut memory = lock(&self.memory);
-            memory.shown = None;
-            memory.every = match input {
-                VideoIn::Screen { .. } => SCREEN_EVERY,
-                VideoIn::File(_) | VideoIn::Pattern { .. } | VideoIn::Camera { .. } => {
-                    Duration::ZERO
-                }
-            };
-        }
-        self.latest.set_hidden(false);
-    }
-
-    /// Nothing is shown from now on.
-    pub(super) fn end(&self) {
-        self.latest.set_hidden(true);
+    pub(super) fn begin(&mut self, input: &VideoIn) {
+        self.latest.clear();
+        self.shown = None;
+        self.is_mirrored = input.is_mirrored();
+        self.every = match input {
+            VideoIn::Screen { .. } => SCREEN_EVERY,
+            VideoIn::File(_) | VideoIn::Pattern { .. } | VideoIn::Camera { .. } => Duration::ZERO,
+        };
     }
 
     /// There is no picture now.
@@ -78,26 +58,20 @@ impl Preview {
     }
 
     /// Shows a picture, if it is time for one.
-    pub(super) fn show(&self, frame: &Frame) {
-        let mut memory = lock(&self.memory);
-        let Memory {
-            scaler,
-            small,
-            every,
-            shown,
-        } = &mut *memory;
-        if shown.is_some_and(|shown| frame.taken < shown + *every) {
+    pub(super) fn show(&mut self, frame: &Frame) {
+        if (self.shown).is_some_and(|shown| frame.taken < shown + self.every) {
             return;
         }
-        *shown = Some(frame.taken);
-        let is_mirrored = self.is_mirrored.load(Ordering::Relaxed);
+        self.shown = Some(frame.taken);
         let Some(size) = small_of(frame.size()) else {
-            return self.latest.put(frame, is_mirrored);
+            return self.latest.put(frame, self.is_mirrored);
         };
-        let small = small.get_or_insert_with(|| Frame::black(size, frame.taken));
+        let small = self
+            .small
+            .get_or_insert_with(|| Frame::black(size, frame.taken));
         small.resize(size);
-        scaler.scale(frame, small);
-        self.latest.put(small, is_mirrored);
+        self.scaler.scale(frame, small);
+        self.latest.put(small, self.is_mirrored);
     }
 }
 
@@ -136,7 +110,7 @@ mod tests {
         };
         for (input, is_mirrored, newest) in [(camera, true, 59), (screen, false, 30)] {
             let latest = Latest::default();
-            let preview = Preview::new(latest.clone());
+            let mut preview = Preview::new(latest.clone());
             preview.begin(&input);
             let mut pattern = TestPattern::new(size);
             for at in 0..60u32 {
@@ -144,9 +118,7 @@ mod tests {
                 preview.show(&pattern.next_frame(taken));
             }
             assert_eq!(number(&latest), Some((newest, WIDTH, is_mirrored)));
-            preview.end();
-            assert_eq!(number(&latest), None);
-            preview.show(&pattern.next_frame(Duration::from_secs(9)));
+            preview.clear();
             assert_eq!(number(&latest), None);
         }
     }
