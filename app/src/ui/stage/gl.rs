@@ -18,8 +18,10 @@ use eframe::{
     glow::{self, HasContext as _},
 };
 
-/// A picture that is drawn smaller than this share of its width is filtered first, or fine lines come and go.
-const FILTERED_BELOW: f32 = 0.66;
+/// Of a picture that is drawn smaller than this share of its width, each pixel is the mean of four places, or fine lines
+/// come and go. Smaller textures made by the driver would be as good, but to make them some drivers wait until all that
+/// was drawn before is done, which takes ten milliseconds where the processor draws.
+const FILTERED_BELOW: f32 = 0.6;
 
 const VERTEX: &str = "
 #if NEW
@@ -53,11 +55,20 @@ uniform sampler2D u_v;
 uniform vec2 u_size;
 uniform float u_radius;
 uniform float u_mirror;
+uniform vec2 u_step;
+float take(sampler2D plane, vec2 at) {
+    if (u_step.x == 0.0) {
+        return TAKE(plane, at).r * 255.0;
+    }
+    vec2 other = vec2(u_step.x, -u_step.y);
+    return (TAKE(plane, at + u_step).r + TAKE(plane, at - u_step).r
+        + TAKE(plane, at + other).r + TAKE(plane, at - other).r) * 63.75;
+}
 void main() {
     vec2 at = vec2(mix(v_pos.x, 1.0 - v_pos.x, u_mirror), 1.0 - v_pos.y);
-    float y = (TAKE(u_y, at).r * 255.0 - 16.0) / 219.0;
-    float u = (TAKE(u_u, at).r * 255.0 - 128.0) / 224.0;
-    float v = (TAKE(u_v, at).r * 255.0 - 128.0) / 224.0;
+    float y = (take(u_y, at) - 16.0) / 219.0;
+    float u = (take(u_u, at) - 128.0) / 224.0;
+    float v = (take(u_v, at) - 128.0) / 224.0;
     vec3 color = vec3(y + 1.5748 * v, y - 0.1873 * u - 0.4681 * v, y + 1.8556 * u);
     vec2 off = abs(v_pos * u_size - u_size * 0.5) - (u_size * 0.5 - u_radius);
     float outside = length(max(off, 0.0)) - u_radius;
@@ -85,7 +96,6 @@ struct Picture {
     textures: [glow::Texture; 3],
     size: Option<Size>,
     number: Option<u64>,
-    is_filtered: bool,
 }
 
 #[derive(Debug)]
@@ -98,6 +108,7 @@ struct Gl {
     size: Option<glow::UniformLocation>,
     radius: Option<glow::UniformLocation>,
     mirror: Option<glow::UniformLocation>,
+    step: Option<glow::UniformLocation>,
     /// One sample for each of a plane: by what name depends on the version.
     format: (i32, u32),
     pictures: [Picture; Place::COUNT],
@@ -226,6 +237,7 @@ impl Gl {
                 size: uniform("u_size"),
                 radius: uniform("u_radius"),
                 mirror: uniform("u_mirror"),
+                step: uniform("u_step"),
                 // What only old versions know shows itself as red, too.
                 format: if is_new {
                     (glow::R8.cast_signed(), glow::RED)
@@ -255,16 +267,21 @@ impl Gl {
             (Place::Own, [_, own]) => own,
         };
         let [width, height] = pixels;
-        // Old versions filter only what has sides of powers of two.
         let is_new = self.array.is_some();
-        let is_small = is_new && width < newest.frame.size().width() as f32 * FILTERED_BELOW;
+        let is_small = width < newest.frame.size().width() as f32 * FILTERED_BELOW;
+        // A quarter of a pixel to each side, of the picture's 1.
+        let step = if is_small {
+            [0.25 / width, 0.25 / height]
+        } else {
+            [0.0, 0.0]
+        };
         // SAFETY: as for this function. Buffers are bound before they are told of.
         unsafe {
-            if (picture.number, picture.is_filtered) != (Some(newest.number), is_small) {
+            if picture.number != Some(newest.number) {
                 if is_new {
                     gl.bind_buffer(glow::PIXEL_UNPACK_BUFFER, None);
                 }
-                picture.upload(gl, &newest.frame, is_small, self.format);
+                picture.upload(gl, &newest.frame, self.format);
                 picture.number = Some(newest.number);
             }
             gl.use_program(Some(self.program));
@@ -281,6 +298,8 @@ impl Gl {
             );
             let mirror = if newest.is_mirrored { 1.0 } else { 0.0 };
             gl.uniform_1_f32(self.mirror.as_ref(), mirror);
+            let [across, down] = step;
+            gl.uniform_2_f32(self.step.as_ref(), across, down);
             if self.array.is_some() {
                 gl.bind_vertex_array(self.array);
             }
@@ -336,19 +355,12 @@ impl Picture {
             textures: [texture()?, texture()?, texture()?],
             size: None,
             number: None,
-            is_filtered: false,
         })
     }
 
     /// # Safety
     /// The context is current, and the one that the textures are of.
-    unsafe fn upload(
-        &mut self,
-        gl: &glow::Context,
-        frame: &Frame,
-        is_filtered: bool,
-        (internal, format): (i32, u32),
-    ) {
+    unsafe fn upload(&mut self, gl: &glow::Context, frame: &Frame, (internal, format): (i32, u32)) {
         let size = frame.size();
         let fits = self.size == Some(size);
         // SAFETY: as for this function; a plane has as many bytes as its width and height say, row by row without gaps.
@@ -384,24 +396,8 @@ impl Picture {
                         glow::PixelUnpackData::Slice(Some(bytes)),
                     );
                 }
-                if is_filtered {
-                    gl.generate_mipmap(glow::TEXTURE_2D);
-                }
-                if is_filtered != self.is_filtered {
-                    let filter = if is_filtered {
-                        glow::LINEAR_MIPMAP_LINEAR
-                    } else {
-                        glow::LINEAR
-                    };
-                    gl.tex_parameter_i32(
-                        glow::TEXTURE_2D,
-                        glow::TEXTURE_MIN_FILTER,
-                        filter.cast_signed(),
-                    );
-                }
             }
         }
         self.size = Some(size);
-        self.is_filtered = is_filtered;
     }
 }
