@@ -374,6 +374,9 @@ struct Shared {
     /// For connections that come in.
     accepted: mpsc::Sender<AcceptedPeer>,
     driver: Notify,
+    /// Control messages came.
+    received: Notify,
+    /// Control messages left, or were taken by the other side.
     control: Notify,
     media: Notify,
     events: Notify,
@@ -472,6 +475,7 @@ impl Session {
             remote: params.remote,
             accepted,
             driver: Notify::new(),
+            received: Notify::new(),
             control: Notify::new(),
             media: Notify::new(),
             events: Notify::new(),
@@ -567,7 +571,7 @@ impl Session {
     /// The next control message, once and in order. `None` when the session has ended.
     pub async fn recv_control(&self) -> Option<Bytes> {
         let shared = &self.inner.shared;
-        wait_on(&shared.control, || {
+        wait_on(&shared.received, || {
             let mut state = shared.lock();
             if let Some(message) = state.core.recv_control() {
                 // The acknowledgement wants to go.
@@ -806,8 +810,11 @@ impl Shared {
             }
         }
         self.tell_estimate(state);
-        // Cheap when nobody waits.
+        // Cheap: seldom does anybody wait for that.
         self.control.notify_waiters();
+        if state.core.has_control() {
+            self.received.notify_waiters();
+        }
         if state.core.has_media() {
             self.media.notify_waiters();
         }
@@ -815,6 +822,7 @@ impl Shared {
             self.events.notify_waiters();
         }
         if state.core.end().is_some() {
+            self.received.notify_waiters();
             self.media.notify_waiters();
             self.events.notify_waiters();
             self.wind_up(state);
