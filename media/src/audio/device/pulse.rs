@@ -31,7 +31,10 @@ use pulseaudio::protocol::{
     stream::{BufferAttr, StreamFlags},
     write_command_message,
 };
-use rustix::net::{SendFlags, send};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    net::{SendFlags, send},
+};
 
 use super::{DeviceClock, DeviceError, stream::Failure};
 use crate::audio::{
@@ -399,9 +402,20 @@ impl Connection {
         Ok(())
     }
 
+    /// Until something can be read. Whoever only reads is woken up too when the server has taken what was written to
+    /// it: a hundred times a second.
+    fn wait(&self) {
+        let mut wanted = [PollFd::new(self.reader.get_ref(), PollFlags::IN)];
+        // What is wrong with the connection, reading tells.
+        poll(&mut wanted, None).unwrap_or(0);
+    }
+
     /// The next message and which channel it is for.
     fn read(&mut self, payload: &mut Vec<u8>) -> Result<u32, ErrorKind> {
         const LOST: ErrorKind = ErrorKind::DeviceNotAvailable;
+        if self.reader.buffer().is_empty() {
+            self.wait();
+        }
         let descriptor = read_descriptor(&mut self.reader).map_err(|_broken| LOST)?;
         let length = descriptor.length as usize;
         if length > MAX_MESSAGE_BYTES {
