@@ -10,8 +10,12 @@
 //! | random, up to 5 % | in-band FEC: a coarse copy of the previous frame, a few bits | a frame of delay |
 //! | random, up to a quarter | a whole copy in the next packet (RED), at half the bitrate | a frame of delay |
 //! | random, more | the sum of two earlier packets (parity), at half the bitrate | three frames |
-//! | in bursts | a whole copy two or three packets later, beyond most of them | two or three frames |
-//! | in long bursts | deep redundancy: the last second as features, from which a network speaks | up to 60 ms |
+//! | in bursts | a whole copy two packets later, beyond most of them; three where they are long or many | two or three frames |
+//! | in very long bursts | deep redundancy: the last second as features, from which a network speaks | up to 60 ms |
+//!
+//! Nobody waits for more than 60 ms of a burst. Of one of eight packets copies bring back as much in that time as deep
+//! redundancy does, and sound better: PESQ-WB 2.95 against 2.79 at 10 % in bursts of 8, 3.11 against 3.16 in bursts
+//! of 20.
 //!
 //! Where half the bitrate or less is left to the sound, only what is below 8 kHz is sent: at 15 kbit/s that is worth
 //! 0.2.
@@ -57,8 +61,9 @@ const PARITY: Band = Band {
     leave: 0.19,
 };
 
-/// Mean bursts, in packets and beside those that chance makes, from which the copy in the next packet, in the one
-/// after, and any at all die together with what they are copies of.
+/// Mean bursts, in packets and beside those that chance makes, from which the copy in the next packet and in the one
+/// after die together with what they are copies of (the latter where there are many bursts, or long ones), and from which
+/// no copy is far enough.
 const BURSTY: Band = Band {
     enter: 1.4,
     leave: 1.25,
@@ -74,6 +79,10 @@ const MANY_BURSTS: Band = Band {
 const LONG_BURSTS: Band = Band {
     enter: 4.2,
     leave: 3.4,
+};
+const VERY_LONG_BURSTS: Band = Band {
+    enter: 12.0,
+    leave: 9.0,
 };
 
 /// The line must have been better for so long before less is done about it.
@@ -359,7 +368,7 @@ impl LossPolicy {
         let in_bursts = |band: &Band, is_in: bool| band.holds(mean_burst, is_in);
         let copies = self.copies(fraction, mean_burst);
         let is_lossy = FEC.holds(fraction, is_in(Mode::Fec));
-        let ideal = if is_lossy && in_bursts(&LONG_BURSTS, is_in(Mode::Dred)) {
+        let ideal = if is_lossy && in_bursts(&VERY_LONG_BURSTS, is_in(Mode::Dred)) {
             Mode::Dred
         } else if PARITY.holds(fraction, is_in(Mode::Parity)) && copies.distance < 3 {
             Mode::Parity
@@ -376,6 +385,7 @@ impl LossPolicy {
         let order = match ideal {
             Mode::Plain => [Mode::Plain; 3],
             Mode::Fec => [Mode::Fec, Mode::Red, Mode::Plain],
+            Mode::Red if copies.distance > 1 => [Mode::Red, Mode::Dred, Mode::Fec],
             Mode::Red => [Mode::Red, Mode::Fec, Mode::Dred],
             Mode::Parity => [Mode::Parity, Mode::Red, Mode::Fec],
             Mode::Dred => [Mode::Dred, Mode::Red, Mode::Fec],
@@ -414,16 +424,16 @@ impl LossPolicy {
             Mode::Plain | Mode::Fec | Mode::Parity | Mode::Dred => Copies::default(),
         };
         let furthest = current.distance >= 3;
-        let distance =
-            if VERY_BURSTY.holds(mean_burst, furthest) && MANY_BURSTS.holds(fraction, furthest) {
-                // Where copies are lost as well, more of them have to reach further than most bursts.
-                3
-            } else if BURSTY.holds(mean_burst, current.distance >= 2) {
-                // One packet further would be worth 0.05, and cost everybody 24 ms.
-                2
-            } else {
-                1
-            };
+        // Where copies are lost as well, more of them have to reach further than most bursts.
+        let many = VERY_BURSTY.holds(mean_burst, furthest) && MANY_BURSTS.holds(fraction, furthest);
+        let distance = if many || LONG_BURSTS.holds(mean_burst, furthest) {
+            3
+        } else if BURSTY.holds(mean_burst, current.distance >= 2) {
+            // One packet further would be worth 0.05, and cost everybody 24 ms.
+            2
+        } else {
+            1
+        };
         Copies { count: 1, distance }
     }
 }
@@ -479,7 +489,8 @@ mod tests {
             (30.0, 1.8, Mode::Parity, (1, 1)),
             (30.0, 2.4, Mode::Parity, (1, 1)),
             (30.0, 3.2, Mode::Red, (1, 3)),
-            (10.0, 8.0, Mode::Dred, (1, 1)),
+            (10.0, 8.0, Mode::Red, (1, 3)),
+            (10.0, 20.0, Mode::Dred, (1, 1)),
             (f32::NAN, f32::NAN, Mode::Plain, (1, 1)),
         ] {
             let mut policy = LossPolicy::new(Modes::ALL);
@@ -495,7 +506,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_replaced_by_the_next_best() {
-        let heavy = loss(10.0, 8.0);
+        let heavy = loss(10.0, 20.0);
         assert_eq!(first(Modes::ALL, heavy, 31), Mode::Red);
         assert_eq!(first(Modes::ALL, heavy, 19), Mode::Plain);
         let without = |off: fn(&mut Modes)| {
@@ -506,6 +517,8 @@ mod tests {
         assert_eq!(first(without(|m| m.dred = false), heavy, 32), Mode::Red);
         let random = loss(10.0, 1.1);
         assert_eq!(first(without(|m| m.red = false), random, 32), Mode::Fec);
+        let bursts = loss(10.0, 3.0);
+        assert_eq!(first(without(|m| m.red = false), bursts, 32), Mode::Dred);
         let light = loss(3.0, 1.0);
         assert_eq!(first(without(|m| m.fec = false), light, 32), Mode::Red);
         for loss in [heavy, random, light] {
@@ -553,10 +566,10 @@ mod tests {
         assert_eq!(update(0.0, 0.0, 0.0), Mode::Plain);
         assert_eq!(update(0.2, 2.0, 1.0), Mode::Fec);
         assert_eq!(update(0.4, 6.0, 1.0), Mode::Red);
-        assert_eq!(update(0.6, 6.0, 5.5), Mode::Dred);
+        assert_eq!(update(0.6, 6.0, 13.5), Mode::Dred);
         // Better, but for a moment; then in truth.
         assert_eq!(update(1.0, 6.0, 1.0), Mode::Dred);
-        assert_eq!(update(8.0, 6.0, 5.5), Mode::Dred);
+        assert_eq!(update(8.0, 6.0, 13.5), Mode::Dred);
         assert_eq!(update(8.2, 0.0, 1.0), Mode::Dred);
         assert_eq!(update(12.0, 6.0, 1.0), Mode::Dred);
         assert_eq!(update(16.0, 0.0, 1.0), Mode::Dred);

@@ -110,10 +110,25 @@ fn heavy_random_loss_is_repaired_from_parity() {
 }
 
 #[test]
-fn bursts_are_repaired_by_deep_redundancy() {
+fn bursts_are_repaired_from_copies_further_away() {
     let loss = Loss::bursts(0.12, 9.0);
-    let ([_fec, _red, dred], concealed) = sums(&call(SEED + 2, loss, Modes::ALL));
+    let ([_fec, red, _dred], concealed) = sums(&call(SEED + 2, loss, Modes::ALL));
+    assert!(red >= 15, "{red} frames");
+    let (repaired, without) = sums(&call(SEED + 2, loss, Modes::NONE));
+    assert_eq!(repaired, [0; 3]);
+    assert!(without > concealed + 150, "{concealed} and {without}");
+}
+
+#[test]
+fn bursts_without_copies_are_repaired_by_deep_redundancy() {
+    let loss = Loss::bursts(0.12, 9.0);
+    let no_copies = Modes {
+        red: false,
+        ..Modes::ALL
+    };
+    let ([_fec, red, dred], concealed) = sums(&call(SEED + 2, loss, no_copies));
     assert!(dred >= 15, "{dred} frames");
+    assert_eq!(red, 0);
     let (repaired, without) = sums(&call(SEED + 2, loss, Modes::NONE));
     assert_eq!(repaired, [0; 3]);
     assert!(without > concealed + 150, "{concealed} and {without}");
