@@ -89,11 +89,11 @@ bench-relay:
 	@.ci/setup bench
 	$(CARGO) bench --locked -p ahoy-nat --bench relay
 
-# Three processes that talk, and what the system says they cost.
+# Three processes that talk, and what the system says they cost: as optimised as what people run.
 bench-call:
 	@.ci/setup build
-	@$(CARGO) build --profile demo -p ahoy $(HEADLESS)
-	@AHOY_BIN=$(abspath $(TARGET))/demo/ahoy $(CARGO) bench --profile demo -p ahoy-tests --bench call
+	@$(CARGO) build --locked --release -p ahoy $(HEADLESS)
+	@AHOY_BIN=$(abspath $(TARGET))/release/ahoy $(CARGO) bench --profile demo -p ahoy-tests --bench call
 
 # What the window's thread takes per frame of a call with 720p both ways; on a machine without a graphics card the
 # processor draws as well, and part of that counts.
@@ -108,6 +108,7 @@ bench-audio:
 	@$(CARGO) build --profile demo -p ahoy $(HEADLESS)
 	@test -x $(TARGET)/bench-audio/bin/python || python3 -m venv $(TARGET)/bench-audio
 	@$(TARGET)/bench-audio/bin/python -m pip install --quiet pesq numpy scipy soundfile
+	@$(TARGET)/bench-audio/bin/python -m pip install --quiet 'visqol-python[lattice]' || echo 'without ViSQOL'
 	@$(TARGET)/bench-audio/bin/python tests/bench_audio.py $(TARGET)/demo/ahoy
 
 # Speech on bad lines in virtual time: everything that can be done about loss, and what is chosen.
@@ -116,7 +117,8 @@ bench-loss:
 	@$(CARGO) build --profile demo -p ahoy-media --example loop
 	@test -x $(TARGET)/bench-audio/bin/python || python3 -m venv $(TARGET)/bench-audio
 	@$(TARGET)/bench-audio/bin/python -m pip install --quiet pesq numpy scipy soundfile
-	@$(TARGET)/bench-audio/bin/python tests/bench_loss.py $(TARGET)/demo/examples/loop assets/ahoy.wav
+	@$(TARGET)/bench-audio/bin/python tests/bench_loss.py $(TARGET)/demo/examples/loop assets/ahoy.wav \
+		curves=assets/loss.svg
 
 # Echo and near speech in simulated rooms, by our chain and by WebRTC's.
 bench-room:
@@ -130,8 +132,8 @@ bench-room:
 # drop-outs, and what devices add to the way from mouth to ear. Wants an idle machine.
 soak-audio:
 	@.ci/setup test
-	@$(CARGO) build --profile demo -p ahoy --no-default-features --features voice,devices
-	@AHOY_BIN=$(abspath $(TARGET))/demo/ahoy AHOY_SOAK_SECONDS=$(or $(SOAK_SECONDS),600) \
+	@$(CARGO) build --locked --release -p ahoy --no-default-features --features voice,devices
+	@AHOY_BIN=$(abspath $(TARGET))/release/ahoy AHOY_SOAK_SECONDS=$(or $(SOAK_SECONDS),600) \
 		$(CARGO) bench --profile demo -p ahoy-tests --features devices --bench soak_audio
 
 help:

@@ -1,7 +1,8 @@
 """Perceptual scores of real calls: `make bench-audio`.
 
 Runs the demonstration several times, by both kinds of path, and prints PESQ-WB (ITU-T P.862.2, at 16 kHz) of what
-each side heard against what was said. Needs the packages pesq, numpy, scipy and soundfile.
+each side heard against what was said, and the score of ViSQOL's model of speech beside it where that is installed. Needs
+the packages pesq, numpy, scipy and soundfile; visqol-python[lattice] for the other score.
 """
 
 import subprocess
@@ -14,6 +15,11 @@ import soundfile
 from pesq import pesq
 from scipy.signal import correlate, resample_poly
 
+try:
+    import visqol
+except ImportError:
+    visqol = None
+
 RATE = 16_000
 ROUNDS = 3
 
@@ -23,17 +29,39 @@ def load(path):
     return resample_poly(samples, RATE, rate)
 
 
-def score(said, heard):
-    """PESQ of `heard` against `said`, and how much later it lies, in milliseconds."""
+def align(said, heard):
+    """Both from where they say the same, as long as both last, and how much later that lies, in milliseconds."""
     length = min(len(said), len(heard))
     said, heard = said[:length], heard[:length]
     lag = int(np.argmax(correlate(heard, said, mode="full", method="fft"))) - (length - 1)
     said, heard = (said, heard[lag:]) if lag >= 0 else (said[-lag:], heard)
     length = min(len(said), len(heard))
-    return pesq(RATE, said[:length], heard[:length], "wb"), lag * 1000 / RATE
+    return said[:length], heard[:length], lag * 1000 / RATE
+
+
+def score(said, heard):
+    """PESQ of `heard` against `said`, and how much later it lies, in milliseconds."""
+    said, heard, lag = align(said, heard)
+    return pesq(RATE, said, heard, "wb"), lag
+
+
+class Visqol:
+    """Scores by ViSQOL, if it is there."""
+
+    def __init__(self):
+        self.api = visqol and visqol.VisqolApi()
+        if self.api:
+            self.api.create(mode="speech")
+
+    def score(self, said, heard):
+        if not self.api:
+            return "not installed"
+        said, heard, _lag = align(said, heard)
+        return f"{self.api.measure_from_arrays(said, heard, RATE).moslqo:.3f}"
 
 
 def main(ahoy):
+    other = Visqol()
     for path in ([], ["--relay-only"]):
         for _ in range(ROUNDS):
             with tempfile.TemporaryDirectory() as folder:
@@ -41,9 +69,11 @@ def main(ahoy):
                 subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
                 said = load(Path(folder) / "said.wav")
                 for side in ("alice", "bob"):
-                    value, lag = score(said, load(Path(folder) / f"heard-by-{side}.wav"))
+                    heard = load(Path(folder) / f"heard-by-{side}.wav")
+                    value, lag = score(said, heard)
                     kind = "relay " if path else "direct"
-                    print(f"{kind}  heard by {side:5}  PESQ-WB {value:.3f}  shifted {lag:.1f} ms", flush=True)
+                    scores = f"PESQ-WB {value:.3f}  ViSQOL {other.score(said, heard)}"
+                    print(f"{kind}  heard by {side:5}  {scores}  shifted {lag:.1f} ms", flush=True)
 
 
 if __name__ == "__main__":
