@@ -99,8 +99,11 @@ struct Scene {
     config: SessionConfig,
     window: CongestionWindow,
     rare_acks: bool,
-    /// Whether Alice sends a picture too.
+    /// Whether Alice sends a picture too, and whether Bob does.
     picture: bool,
+    his_picture: bool,
+    /// The most that the picture's encoder makes, in bits per second.
+    video_bps: u64,
     wire: Log<Wire>,
     calls: Vec<Call>,
 }
@@ -134,9 +137,18 @@ impl Scene {
             window,
             rare_acks: true,
             picture: true,
+            his_picture: false,
+            video_bps: VIDEO_BPS,
             wire,
             calls: Vec::new(),
         }
+    }
+
+    /// Both of Alice's ways from now on.
+    fn both_ways(&self, conditions: &Conditions) {
+        self.uplink(conditions.clone());
+        let link = LinkId::Downlink(self.nodes[0]);
+        self.world.set_conditions(link, conditions.clone());
     }
 
     /// Alice's way to the network from now on.
@@ -227,6 +239,9 @@ impl Scene {
         if self.picture {
             self.send(0, &call.sessions[0], VIDEO);
         }
+        if self.his_picture {
+            self.send(1, &call.sessions[1], VIDEO);
+        }
         let clock = self.world.runtime(self.nodes[0]);
         let (session, log) = (call.sessions[0].clone(), Arc::clone(&call.estimates));
         drop(self.world.spawn(self.nodes[0], async move {
@@ -245,6 +260,7 @@ impl Scene {
         let world = self.world.runtime(self.nodes[side]);
         let clock: Arc<dyn Runtime> = world.clone();
         let session = session.clone();
+        let video_bps = self.video_bps;
         drop(self.world.spawn(self.nodes[side], async move {
             let estimate = session.watch_estimate();
             let mut at = clock.now();
@@ -262,10 +278,10 @@ impl Scene {
                     send(VOICE_BYTES, Priority::Audio);
                     at += VOICE_EVERY;
                 } else {
-                    let follows = estimate.borrow().map_or(VIDEO_BPS, |estimate| {
+                    let follows = estimate.borrow().map_or(video_bps, |estimate| {
                         estimate.target_bps.saturating_sub(BESIDE_VIDEO)
                     });
-                    let frame = follows.min(VIDEO_BPS) as f64 * VIDEO_EVERY.as_secs_f64() / 8.0;
+                    let frame = follows.min(video_bps) as f64 * VIDEO_EVERY.as_secs_f64() / 8.0;
                     // Headers are part of what the estimate allows.
                     let mut left = (frame * 0.95) as usize;
                     while left > 0 {
@@ -498,6 +514,47 @@ fn without_the_estimate_a_drop_of_capacity_buries_the_voice() {
         assert!(scene.queue_p95(11.5, 20.0) > 0.5);
         assert!(scene.voice_took(13.0, 20.0) > 0.3);
     }
+}
+
+/// Half a line is used both ways, which then becomes a fifth of what it was both ways: how late the voice is at worst, in
+/// seconds, and whether all of it came.
+fn drop_both_ways(seed: u64, window: CongestionWindow, alert: bool) -> (Scene, f64, f64) {
+    let config = SessionConfig {
+        alert,
+        ..SessionConfig::default()
+    };
+    let mut scene = Scene::new(seed, window, config);
+    scene.his_picture = true;
+    scene.video_bps = 1_000_000;
+    // A queue of a second and a half, later.
+    scene.both_ways(&line(2_000_000, 75_000));
+    scene.watch();
+    scene.call(5000);
+    scene.run(10.0);
+    scene.both_ways(&line(400_000, 75_000));
+    scene.run(6.0);
+    let (worst, late) = (scene.voice_took(10.0, 16.0), scene.voice_took(11.0, 16.0));
+    let used = scene.carried(0, 12.0, 16.0) / 400e3;
+    eprintln!(
+        "alert {alert}: voice {:.0} ms at worst, {:.0} ms after a second, {used:.2} used",
+        worst * 1000.0,
+        late * 1000.0
+    );
+    (scene, worst, used)
+}
+
+/// Reports and what they are about stand in queues then: who waits for them to say so has filled them.
+#[test]
+fn a_drop_both_ways_is_noticed_by_reports_that_do_not_come() {
+    each(|seed, window| {
+        let (scene, worst, used) = drop_both_ways(seed, window, true);
+        scene.check("the voice is under 270 ms late", worst < 0.270);
+        scene.check("what is left is used", used >= 0.75);
+        let voice = scene.voice_share(9.0, 16.0);
+        scene.check("nothing of it was lost", voice > 0.98);
+    });
+    let (_scene, worst, _used) = drop_both_ways(1, CongestionWindow::Follows, false);
+    assert!(worst > 0.33, "{worst}");
 }
 
 #[test]

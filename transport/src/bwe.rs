@@ -1,12 +1,15 @@
 //! What one path carries: the estimate that media follows.
 //!
 //! Fed by the fates of datagrams that the other side reports every 50 ms ([`PacketReport`]), it knows nothing of
-//! QUIC's congestion window and does not look at it. It has two halves and a rule:
+//! QUIC's congestion window and does not look at it. It has three parts and a rule:
 //!
 //! - **Delay** (`delay`): the one-way delay over the least that was seen lately is the queue, and its gradient says
 //!   where the queue will be when an answer takes effect. A queue that grows under our own load ends the growth: what
 //!   arrived meanwhile is what the line carries, the estimate becomes a little less, and less still is sent until the
 //!   queue is gone. A queue that does not answer is not ours, and becomes the new normal.
+//! - **Silence** (`in_flight`): a line that becomes narrow all at once delays the reports too, or what they are about. As
+//!   soon as one is late by what reports of this line usually are, nothing that can wait leaves, and the first that tells
+//!   of a queue then is believed at once.
 //! - **Loss** (`loss`): loss alone proves nothing. When it rises under our load, less is sent for a moment: loss that
 //!   stays is the line's, and costs no rate; loss that goes was a policer or a queue too short to see.
 //! - **Growth** only while the application uses what it has, by its own media: no padding is sent. What was not used
@@ -24,7 +27,7 @@ mod in_flight;
 mod loss;
 mod rate;
 
-use delay::Delay;
+use delay::{Delay, Group};
 use in_flight::InFlight;
 use loss::{LossJudge, Verdict};
 use rate::{Arrivals, LeastOf, Sent};
@@ -103,6 +106,8 @@ const STEEP_QUEUE: f64 = 0.07;
 const LOOKAHEAD: f64 = 0.1;
 /// And so much more at most where reports are late, in seconds.
 const LATE_MAX: f64 = 0.3;
+/// Where reports were late as well, one suffices that tells of so much of a queue, in seconds.
+const LATE_QUEUE: f64 = 0.03;
 /// A queue shorter than this is gone.
 const QUEUE_GONE: f64 = 0.01;
 
@@ -123,6 +128,8 @@ const FOREIGN_AFTER: f64 = 2.0;
 /// What a capacity sample must span at least, in seconds, and what is taken when it does not.
 const SAMPLE_LEAST: f64 = 0.08;
 const SAMPLE_ELSE: f64 = 0.2;
+/// So many seconds after the cut all of it has come.
+const SAMPLE_MOST: f64 = 1.0;
 
 /// Reports of what is under way come so long after the shortest time they ever took, at most, before it counts that
 /// the line is stuck: an interval of reports, and one lost report.
@@ -142,6 +149,8 @@ pub struct Estimate {
     pub queue_delay: Duration,
     /// Of 1000 datagrams of the last second, how many were lost.
     pub lost_permille: u16,
+    /// Ten times the mean number that were lost one after the other in the last four seconds; 0 where none were.
+    pub lost_in_a_row_tenths: u16,
     /// Whether anything is behind it: [`INITIAL_BPS`] was used or refuted.
     pub proven: bool,
 }
@@ -161,6 +170,8 @@ struct Drain {
     carried: f64,
     /// Whether the application used the estimate when it began, so that what arrived is what the line carries.
     used: bool,
+    /// What was sent when what met the queue left, in bits per second: who sends more than arrives fills it.
+    loading: f64,
     /// The first estimate that was made of it.
     first: f64,
 }
@@ -169,6 +180,8 @@ struct Drain {
 #[derive(Debug)]
 pub struct Bandwidth {
     origin: Instant,
+    /// Whether it counts that a report is late.
+    alert: bool,
     capacity: f64,
     target: f64,
     proven: bool,
@@ -188,13 +201,22 @@ pub struct Bandwidth {
     /// From a datagram's leaving to the report of its arrival.
     round: LeastOf,
     reported: Option<f64>,
+    /// A report was late under our load, and none since told of no queue.
+    alarmed: bool,
 }
 
 impl Bandwidth {
     /// The estimator of a path that came up at `now`.
     #[must_use]
     pub fn new(now: Instant) -> Self {
+        Self::with(now, true)
+    }
+
+    /// The same, to which it may be all one that a report is late. Only in tests.
+    #[must_use]
+    pub fn with(now: Instant, alert: bool) -> Self {
         Self {
+            alert,
             origin: now,
             capacity: INITIAL_BPS as f64,
             target: INITIAL_BPS as f64,
@@ -212,7 +234,14 @@ impl Bandwidth {
             in_flight: InFlight::default(),
             round: LeastOf::new(10),
             reported: None,
+            alarmed: false,
         }
+    }
+
+    /// Until when it counts that the report about what left first is late; `None` where it is not.
+    fn late_until(&self, at: f64) -> Option<f64> {
+        let (from, until) = self.in_flight.late().filter(|_| self.alert)?;
+        (at > from && at < until).then_some(until)
     }
 
     fn seconds(&self, at: Instant) -> f64 {
@@ -246,27 +275,38 @@ impl Bandwidth {
                 newest = Some((report.sequence, sent));
             }
         }
+        let mut late = false;
         if let Some((sequence, sent)) = newest {
             if self.reported.is_none() {
                 // What left before the other side was there says nothing about the line.
                 self.loss.forget(sent);
             }
-            self.in_flight.arrived(sequence);
+            late = self.late_until(at).is_some();
+            self.in_flight.arrived(at, sequence);
             self.round.add(at, at - sent);
         }
         let Some(group) = group else {
             return;
         };
-        let since = self.reported.replace(at).unwrap_or(at);
-        self.delay.add(at, group);
         let sending = self.sent.rate(at, USE_WINDOW);
+        // A queue was filled by what was sent when its packets left.
+        let loading = newest.map_or(0.0, |(_, sent)| self.sent.rate(sent, USE_WINDOW));
+        let loading = loading.max(sending);
+        let loads = loading >= LOADS_BPS;
+        let edge = self.is_edge(group, late && loads);
+        if edge {
+            self.delay.close_with(at, group);
+        } else if !self.delay.add(at, group) {
+            return;
+        }
+        let since = self.reported.replace(at).unwrap_or(at);
         let used = sending >= USED_SHARE * self.capacity;
         self.proven |= used && !self.starting;
-        let trouble = self.is_congested(at, used, used || sending >= LOADS_BPS);
+        let trouble = self.is_congested(at, used, used || loads) || edge;
         if self.drain.is_some() {
             self.go_on_draining(at);
         } else if trouble {
-            self.begin_draining(at, used);
+            self.begin_draining(at, used, loading);
         } else {
             self.look_at_loss(at, used);
             if used && !self.loss.is_trying() {
@@ -276,6 +316,14 @@ impl Bandwidth {
         }
         self.capacity = self.capacity.clamp(MIN_BPS as f64, MAX_BPS as f64);
         self.target = self.capacity * self.drain_share();
+    }
+
+    /// Whether a report that was `late` under our load tells of a queue, or one behind it: the line became narrow all at
+    /// once, and nobody needs to see more of it.
+    fn is_edge(&mut self, report: Group, late: bool) -> bool {
+        let waited = self.delay.waited(report);
+        self.alarmed = (self.alarmed || late) && waited > QUEUE_GONE;
+        self.alarmed && self.drain.is_none() && waited > LATE_QUEUE + 2.0 * self.delay.noise()
     }
 
     /// Whether our load makes a queue. We use the estimate, or at least load a line that became narrow.
@@ -297,29 +345,38 @@ impl Bandwidth {
         steep || self.over >= if used { CONFIRM } else { IDLE_CONFIRM }
     }
 
-    fn begin_draining(&mut self, at: f64, used: bool) {
-        let onset = self.delay.onset();
-        let mut carried = self.carried_since(onset, at);
-        let sending = self.sent.rate(at, USE_WINDOW);
-        let used = used || sending >= LOADS_BPS.max(OVERLOADS * carried);
-        if !used {
-            // It carried little because little was sent: media may just have come here, or gone.
-            carried = carried.max(self.sent.most(at, USE_WINDOW));
-        }
-        self.drain = Some(Drain {
+    fn begin_draining(&mut self, at: f64, used: bool, loading: f64) {
+        let mut drain = Drain {
             cut: at,
-            onset,
+            onset: self.delay.onset(),
             before: self.capacity,
             least: (self.delay.queue(), at),
-            carried,
+            carried: 0.0,
             used,
-            first: self.capacity.min(BACK_OFF * carried),
-        });
-        self.capacity = self.capacity.min(BACK_OFF * carried);
+            loading,
+            first: 0.0,
+        };
+        self.sample(at, &mut drain);
+        if !drain.used {
+            // It carried little because little was sent: media may just have come here, or gone.
+            drain.carried = drain.carried.max(self.sent.most(at, USE_WINDOW));
+        }
+        drain.first = self.capacity.min(BACK_OFF * drain.carried);
+        self.capacity = drain.first;
+        self.drain = Some(drain);
         self.starting = false;
         self.proven = true;
         self.over = 0;
         self.loss.forget(at);
+    }
+
+    /// What the line carried, by what arrived until now.
+    fn sample(&self, at: f64, drain: &mut Drain) {
+        let carried = self.carried_since(drain.onset, drain.cut);
+        drain.used |= drain.loading >= LOADS_BPS.max(OVERLOADS * carried);
+        if drain.used || at <= drain.cut {
+            drain.carried = carried;
+        }
     }
 
     /// What arrived per second since `onset` of what left before `cut`, in bits.
@@ -334,10 +391,12 @@ impl Bandwidth {
             return;
         };
         let queue = self.delay.queue();
-        // What was under way when we cut makes the sample better.
-        if drain.used && at - drain.cut < self.round_time() + SAMPLE_LEAST {
-            drain.carried = self.carried_since(drain.onset, drain.cut);
-            self.capacity = drain.before.min(BACK_OFF * drain.carried);
+        // What was under way when we cut makes the sample better, until all of it is there.
+        if at - drain.cut < SAMPLE_MOST {
+            self.sample(at, &mut drain);
+            if drain.used {
+                self.capacity = drain.before.min(BACK_OFF * drain.carried);
+            }
         }
         if queue < 0.9 * drain.least.0 {
             drain.least = (queue, at);
@@ -362,6 +421,9 @@ impl Bandwidth {
             drain.cut = at;
             drain.onset = self.arrivals.newest() - PROGRESS_EVERY;
             drain.carried = self.carried_since(drain.onset, at);
+            // What is sent meanwhile is little, and says no more than this.
+            drain.used = false;
+            drain.loading = 0.0;
             let less = (BACK_OFF * drain.carried).max(DEEPEST * drain.first);
             self.capacity = self.capacity.min(less);
         }
@@ -439,13 +501,16 @@ impl Bandwidth {
         self.target
     }
 
-    /// Until when nothing that can wait is to leave, because more is under way than the path takes in: the line
-    /// got stuck or much narrower, and no report has said so yet. `None` when it may.
+    /// Until when nothing that can wait is to leave, because more is under way than the path takes in, or a report is
+    /// late: the line got stuck or much narrower, and no report has said so yet. `None` when it may.
     #[must_use]
     pub fn stuck_until(&self, now: Instant) -> Option<Instant> {
+        let at = self.seconds(now);
         let allowed =
             self.capacity * (self.round_time() + LOOP_SLACK) + 2.0 * bits(wire_bytes(1200, false));
-        let until = self.in_flight.above(self.seconds(now), allowed)?;
+        let until = self
+            .late_until(at)
+            .or_else(|| self.in_flight.above(at, allowed))?;
         // Rounding must not make it now.
         let until = Duration::try_from_secs_f64(until + 0.001).unwrap_or_default();
         Some(self.origin + until)
@@ -468,11 +533,18 @@ impl Bandwidth {
             reason = "clamped to 0..=1000"
         )]
         let lost = (1000.0 * self.loss.fraction()).clamp(0.0, 1000.0) as u16;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "clamped to 0..=10000"
+        )]
+        let in_a_row = (10.0 * self.loss.mean_run()).clamp(0.0, 10_000.0) as u16;
         Estimate {
             capacity_bps: bps(self.capacity),
             target_bps: bps(self.target),
             queue_delay: Duration::try_from_secs_f64(queue).unwrap_or_default(),
             lost_permille: lost,
+            lost_in_a_row_tenths: in_a_row,
             proven: self.proven,
         }
     }

@@ -233,6 +233,8 @@ pub struct Waiting {
     pub wire_bytes: usize,
     /// Since when the packet that has waited longest does.
     pub since: Option<Instant>,
+    /// Whether nothing of it leaves for now, because the line may have become narrow.
+    pub is_held: bool,
 }
 
 /// What a [`SendQueue`] dropped; copies are not counted.
@@ -307,7 +309,7 @@ impl SendQueue {
         self.classes.iter().map(VecDeque::len).sum()
     }
 
-    /// What waits of a flow and has not expired.
+    /// What waits of a flow and has not expired. Whether it is held, others know.
     #[must_use]
     pub fn waiting(&self, now: Instant, flow: u64) -> Waiting {
         let mut waiting = Waiting::default();
@@ -477,6 +479,7 @@ mod tests {
         let waiting = |packets, since| Waiting {
             wire_bytes: packets * each,
             since,
+            is_held: false,
         };
         assert_eq!(queue.waiting(at(100), 2), waiting(2, Some(at(0))));
         assert_eq!(queue.waiting(at(300), 2), waiting(1, Some(at(0))));

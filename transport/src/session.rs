@@ -47,6 +47,7 @@ use crate::{
 mod control;
 pub mod core;
 mod flow;
+mod inflow;
 mod loss;
 mod select;
 mod wire;

@@ -1,8 +1,9 @@
 //! The queue on the way, from one-way delays.
 //!
-//! The arrivals that one report tells make a group, and the least delay of a group stands for it: what jitter adds, it
-//! adds to some packets of a group and not to all, while a queue holds every packet up. The two clocks' offset cancels
-//! against the least delay of the last half minute; 200 ppm between them are 6 ms by then.
+//! The arrivals that one report tells, or several where reports come often, make a group, and the least delay of a group
+//! stands for it: what jitter adds, it adds to some packets of a group and not to all, while a queue holds every packet
+//! up. The two clocks' offset cancels against the least delay of the last half minute; 200 ppm between them are 6 ms by
+//! then.
 
 use std::collections::VecDeque;
 
@@ -22,6 +23,8 @@ const NOISE_MEMORY: f64 = 32.0;
 const NOISE_STEP_MAX: f64 = 0.1;
 /// A group with a queue shorter than this was before the queue.
 const BEFORE_QUEUE: f64 = 0.01;
+/// Seconds between the newest arrivals of two groups: reports come every 50 ms, of packets every 20 ms.
+const APART: f64 = 0.03;
 
 /// What one report told.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,6 +41,8 @@ pub(super) struct Group {
 pub(super) struct Delay {
     least: LeastOf,
     groups: VecDeque<Group>,
+    /// What reports told since, too little for a group.
+    open: Option<Group>,
     noise: f64,
     onset: f64,
 }
@@ -47,6 +52,7 @@ impl Default for Delay {
         Self {
             least: LeastOf::new(LEAST_OVER),
             groups: VecDeque::new(),
+            open: None,
             noise: 0.0,
             onset: f64::NEG_INFINITY,
         }
@@ -71,7 +77,34 @@ impl Delay {
         })
     }
 
-    pub(super) fn add(&mut self, at: f64, group: Group) {
+    /// Takes what a report told. Whether that made a group: where reports come often, several make one.
+    pub(super) fn add(&mut self, at: f64, report: Group) -> bool {
+        let open = self.with_open(report);
+        let before = self.groups.back().map(|group| group.arrived);
+        let is_group = before.is_none_or(|before| open.arrived - before >= APART);
+        if is_group {
+            self.close(at, open);
+        } else {
+            self.open = Some(open);
+        }
+        is_group
+    }
+
+    /// Takes what a report told, which ends a group however little it is.
+    pub(super) fn close_with(&mut self, at: f64, report: Group) {
+        let group = self.with_open(report);
+        self.close(at, group);
+    }
+
+    fn with_open(&mut self, report: Group) -> Group {
+        self.open.take().map_or(report, |open| Group {
+            sent: open.sent.max(report.sent),
+            delay: open.delay.min(report.delay),
+            arrived: open.arrived.max(report.arrived),
+        })
+    }
+
+    fn close(&mut self, at: f64, group: Group) {
         if let Some(before) = self.groups.back() {
             let step = (group.delay - before.delay).abs();
             if step < NOISE_STEP_MAX {
@@ -86,6 +119,11 @@ impl Delay {
         if self.latest() < BEFORE_QUEUE + self.noise {
             self.onset = group.arrived;
         }
+    }
+
+    /// What the packets of one report waited at least, in seconds.
+    pub(super) fn waited(&self, report: Group) -> f64 {
+        self.over_least(report.delay)
     }
 
     /// Seconds by which neighbouring groups differ when nothing is the matter.

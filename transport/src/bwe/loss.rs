@@ -10,6 +10,8 @@ const KEPT_DATAGRAMS: usize = 8192;
 
 /// Seconds over which loss is looked at, and datagrams that must have left in them.
 const WINDOW: f64 = 1.0;
+/// The same to see how long its runs are: bursts are rare.
+const RUNS_WINDOW: f64 = 4.0;
 const DATAGRAMS_LEAST: u32 = 30;
 /// Loss beyond the line's own that is looked into: at least this, and three standard deviations of chance.
 const SUSPICIOUS: f64 = 0.05;
@@ -55,11 +57,16 @@ impl Loss {
         f64::from(self.runs) / f64::from(self.sent.max(1))
     }
 
+    /// Lost ones one after the other, on average; 0 where none are.
+    fn mean_run(self) -> f64 {
+        f64::from(self.lost) / f64::from(self.runs.max(1))
+    }
+
     /// A standard deviation of [`Self::fraction`]: losses that come in runs are as many chances as there are runs.
     fn deviation(self) -> f64 {
         let fraction = self.fraction();
-        let mean_run = f64::from(self.lost) / f64::from(self.runs.max(1));
-        (fraction * (1.0 - fraction) * mean_run.max(1.0) / f64::from(self.sent.max(1))).sqrt()
+        (fraction * (1.0 - fraction) * self.mean_run().max(1.0) / f64::from(self.sent.max(1)))
+            .sqrt()
     }
 }
 
@@ -91,6 +98,7 @@ pub(super) struct LossJudge {
     trial: Option<Trial>,
     judged: f64,
     latest: f64,
+    mean_run: f64,
 }
 
 impl LossJudge {
@@ -122,6 +130,12 @@ impl LossJudge {
         self.latest
     }
 
+    /// How many of them were lost one after the other in the last four seconds that are known, on average; 0 where none
+    /// were.
+    pub(super) fn mean_run(&self) -> f64 {
+        self.mean_run
+    }
+
     fn between(&self, from: f64, to: f64) -> Loss {
         let mut loss = Loss::default();
         let mut before = false;
@@ -142,6 +156,7 @@ impl LossJudge {
         self.judged = at;
         self.policed = policed;
         self.latest = self.between(settled - WINDOW, settled).fraction();
+        self.mean_run = self.between(settled - RUNS_WINDOW, settled).mean_run();
         if let Some(trial) = self.trial {
             return self.judge_trial(&trial, settled);
         }
@@ -149,12 +164,12 @@ impl LossJudge {
         if loss.sent < DATAGRAMS_LEAST {
             return Verdict::Nothing;
         }
+        let fraction = loss.fraction();
         let (least, deviations) = if policed {
             (SUSPICIOUS_POLICED, 1.0)
         } else {
             (SUSPICIOUS, 3.0)
         };
-        let fraction = loss.fraction();
         if used && fraction > self.inherent + least.max(deviations * loss.deviation()) {
             return Verdict::Try;
         }
@@ -258,5 +273,6 @@ mod tests {
         // Eight in a row of every hundred.
         let verdicts = tell(&mut judge, 0.0, 30.0, |number| number % 100 < 8);
         assert_eq!(verdicts, []);
+        assert!((judge.mean_run() - 8.0).abs() < 0.5, "{}", judge.mean_run());
     }
 }

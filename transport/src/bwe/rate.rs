@@ -22,7 +22,8 @@ impl Sent {
 
     /// Bits per second over the last `span` seconds before `at`.
     pub(super) fn rate(&self, at: f64, span: f64) -> f64 {
-        let recent = self.0.iter().rev().take_while(|(sent, _)| at - sent < span);
+        let before = self.0.iter().rev().skip_while(|(sent, _)| *sent > at);
+        let recent = before.take_while(|(sent, _)| at - sent < span);
         recent.map(|(_, bits)| bits).sum::<f64>() / span
     }
 

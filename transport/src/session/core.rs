@@ -24,6 +24,7 @@ use super::{
     PathId, PathKind, PathStats, SessionEnd, SessionEvent, SessionStats, Switch,
     control::{Full, Inbox, Outbox, Violation},
     flow::{Arrival, FlowReceiver, FlowStats},
+    inflow::Inflow,
     loss::LossMeter,
     select::{Decision, Selection},
     wire::{Frame, MAX_CONTROL_MESSAGE},
@@ -41,6 +42,10 @@ use crate::{
 
 /// Interval of reports about a connection that carries media.
 pub const REPORT_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The same where much comes by it, with sound to join, and without.
+const PROMPT_REPORT_INTERVAL: Duration = Duration::from_millis(20);
+const PROMPT_LONE_REPORT_INTERVAL: Duration = Duration::from_millis(40);
 
 /// A report that is due this soon joins a packet of sound that leaves now: alone it costs three times as much.
 const REPORT_JOINS: Duration = Duration::from_millis(15);
@@ -95,6 +100,8 @@ pub struct SessionConfig {
     pub estimation: bool,
     /// Whether reports share a packet with sound where they can. Off only in tests.
     pub joined_reports: bool,
+    /// Whether reports come sooner where much arrives, and what can wait does while one is late. Off only in tests.
+    pub alert: bool,
     /// The session ends when nothing was heard for this long.
     pub lost_after: Duration,
 }
@@ -107,6 +114,7 @@ impl Default for SessionConfig {
             adaptive: true,
             estimation: true,
             joined_reports: true,
+            alert: true,
             lost_after: Duration::from_secs(30),
         }
     }
@@ -211,6 +219,7 @@ struct Link {
     bandwidth: Option<Bandwidth>,
     pacer: Pacer,
     next_report: Instant,
+    inflow: Inflow,
     media_at: Option<Instant>,
     /// When sound was last given to it.
     sound_at: Option<Instant>,
@@ -295,9 +304,13 @@ impl Core {
             reports: VecDeque::new(),
             sent: SentLog::default(),
             arrivals: ArrivalLog::new(now),
-            bandwidth: self.config.estimation.then(|| Bandwidth::new(now)),
+            bandwidth: self
+                .config
+                .estimation
+                .then(|| Bandwidth::with(now, self.config.alert)),
             pacer: Pacer::default(),
             next_report: now,
+            inflow: Inflow::default(),
             media_at: None,
             sound_at: None,
             hello_sent: false,
@@ -446,6 +459,7 @@ impl Core {
         let (path, kind) = (link.path, link.kind);
         if matches!(datagram.content, Content::Media { .. }) {
             link.media_at = Some(now);
+            link.inflow.arrived(now, bytes.len());
         }
         let stats = self.path_stats(path, kind);
         stats.received_datagrams += 1;
@@ -615,7 +629,13 @@ impl Core {
             .selection
             .active()
             .and_then(|active| self.links.get(&active));
-        active.map_or_else(Waiting::default, |link| link.queue.waiting(now, flow))
+        active.map_or_else(Waiting::default, |link| Waiting {
+            is_held: link
+                .bandwidth
+                .as_ref()
+                .is_some_and(|bandwidth| bandwidth.stuck_until(now).is_some()),
+            ..link.queue.waiting(now, flow)
+        })
     }
 
     /// Takes back what waits of a flow, on every connection.
@@ -879,8 +899,13 @@ impl Core {
                 || link
                     .media_at
                     .is_some_and(|at| now.saturating_duration_since(at) < CARRIES_MEDIA);
+            let prompt = self.config.alert && link.inflow.is_much(now);
             link.next_report = now
-                + if carries || doubtful {
+                + if prompt && link.has_sound(now) {
+                    PROMPT_REPORT_INTERVAL
+                } else if prompt {
+                    PROMPT_LONE_REPORT_INTERVAL
+                } else if carries || doubtful {
                     REPORT_INTERVAL
                 } else {
                     STANDBY_REPORT_INTERVAL
@@ -1054,10 +1079,15 @@ impl Core {
 }
 
 impl Link {
+    /// Whether sound leaves by it.
+    fn has_sound(&self, now: Instant) -> bool {
+        let recent = |at| now.saturating_duration_since(at) < SOUND_STEADY;
+        self.sound_at.is_some_and(recent)
+    }
+
     /// When the next report is due, if no sound leaves before that it could join.
     fn report_due(&self, now: Instant) -> Instant {
-        let recent = |at| now.saturating_duration_since(at) < SOUND_STEADY;
-        if self.sound_at.is_some_and(recent) {
+        if self.has_sound(now) {
             self.next_report + REPORT_WAITS
         } else {
             self.next_report

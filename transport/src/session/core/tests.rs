@@ -573,7 +573,8 @@ fn what_waits_moves_with_the_media_and_expired_packets_are_never_sent() {
     pair.calm(20 * MS);
     assert_eq!(pair.sides[1].media.len(), 2);
     pair.media(0, false, 3).unwrap();
-    pair.now += 250 * MS;
+    // Nobody waits any longer for reports of what left before.
+    pair.now += 600 * MS;
     let core = &mut pair.sides[0].core;
     while let Some(outgoing) = core.poll_datagram(pair.now, 0) {
         let content = Datagram::decode(&outgoing.bytes).unwrap().content;
@@ -634,6 +635,46 @@ fn reports_go_with_sound_where_there_is_any() {
     assert!(alone >= 10 && joined == 0, "{alone}, {joined}");
     let (alone, _chance) = reports(false, Some(20));
     assert!(alone >= 10, "{alone}");
+}
+
+#[test]
+fn reports_come_with_each_packet_of_sound_where_pictures_come() {
+    let reports = |alert, bytes: usize| {
+        let mut pair = Pair::new(SessionConfig {
+            alert,
+            ..SessionConfig::default()
+        });
+        let connection = pair.up(PathKind::Direct);
+        pair.calm(100 * MS);
+        let mut reports = 0;
+        for milli in 0..1000_u64 {
+            pair.now += MS;
+            if milli % 10 == 0 {
+                let datagram = Datagram {
+                    link_sequence: u16::try_from(1000 + milli / 10).unwrap(),
+                    content: Content::Media {
+                        flow: 2,
+                        sequence: milli / 10,
+                        payload: Bytes::from(vec![0; bytes]),
+                    },
+                };
+                let core = &mut pair.sides[0].core;
+                core.handle_datagram(pair.now, connection, &datagram.encode());
+            }
+            if milli % 20 == 0 {
+                pair.media(0, true, milli).unwrap();
+            }
+            let shares = all_leaving(&mut pair, connection);
+            reports += shares
+                .iter()
+                .filter(|share| **share == Share::Report)
+                .count();
+        }
+        reports
+    };
+    let (pictures, little, off) = (reports(true, 800), reports(true, 100), reports(false, 800));
+    assert!(pictures > 40, "{pictures}");
+    assert!(little < 28 && off < 28, "{little} {off}");
 }
 
 #[test]

@@ -60,6 +60,7 @@ fn stage(settings: VideoSettings, theirs: Option<VideoCapabilities>) -> Stage {
         waiting: Arc::new(|| ahoy_transport::datagram::Waiting {
             wire_bytes: 0,
             since: None,
+            is_held: false,
         }),
         withdraw: Arc::new(|| {}),
         estimate: follow,
