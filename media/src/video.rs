@@ -20,6 +20,7 @@ pub mod latest;
 pub mod live;
 pub mod packet;
 pub mod pattern;
+mod protect;
 pub mod quality;
 pub mod recv;
 pub mod reference;

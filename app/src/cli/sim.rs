@@ -148,7 +148,8 @@ pub struct SimArgs {
     /// Alice's sound has a clock that is faster by so many millionths, and Bob's one that is slower: -1000 to 1000.
     #[arg(long, value_name = "PPM", default_value_t = 0, allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-1000..=1000), help_heading = "Media")]
     pub drift: i32,
-    /// Leave parts out that make pictures better, to see what they are good for: retransmission, parity, queue, lip-sync.
+    /// Leave parts out that make pictures better, to see what they are good for: retransmission, parity, queue,
+    /// lip-sync, alert, spread.
     #[arg(
         long,
         value_enum,
@@ -221,6 +222,10 @@ pub enum VideoPart {
     Queue,
     /// Pictures are shown when their sound is heard.
     LipSync,
+    /// Parity leaves later than its frame where losses come in bursts.
+    Spread,
+    /// Pictures wait while the other side's reports are late, which come more often where pictures do.
+    Alert,
 }
 
 /// What makes packets of sound, and sound of packets.

@@ -161,6 +161,8 @@ pub struct VideoSettings {
     pub retransmission: bool,
     /// Send parity where the way is long, and take it.
     pub parity: bool,
+    /// Send parity later where bursts would take it with its frame. Off only in tests.
+    pub spread: bool,
     /// Go by what really waits to be sent, and let what is late make room. Off only in tests.
     pub follow_queue: bool,
     /// Show pictures when their sound is heard. Off only in tests.
@@ -179,6 +181,7 @@ impl Default for VideoSettings {
             threads: true,
             retransmission: true,
             parity: true,
+            spread: true,
             follow_queue: true,
             lip_sync: true,
         }

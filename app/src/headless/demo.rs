@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     cli::{AudioIn, CliError, DemoPlan, print_json, print_line},
-    engine::handle::Event,
+    engine::{config::Upkeep, handle::Event},
     report::{Outcome, summary},
 };
 
@@ -59,6 +59,7 @@ pub async fn demo(plan: DemoPlan) -> Result<(), CliError> {
         measure_cost: true,
         drift_ppm: 0,
         codec: Codec::Opus,
+        upkeep: Upkeep::default(),
         video: both(video(&plan.video)?),
     };
     let here = Place {

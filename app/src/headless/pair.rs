@@ -93,6 +93,8 @@ pub(super) struct Script {
     pub(super) drift_ppm: i32,
     /// What is inside the packets. With [`Codec::Null`] no file is read or written.
     pub(super) codec: Codec,
+    /// What keeps the call up.
+    pub(super) upkeep: Upkeep,
     /// What both send of pictures, and what becomes of those that Alice sees. Bob's are looked at and forgotten.
     pub(super) video: VideoSettings,
 }
@@ -369,7 +371,7 @@ fn person(
         },
         allow_loopback: stage.one_machine,
         port_mapping: false,
-        upkeep: Upkeep::default(),
+        upkeep: script.upkeep,
         lan_discovery: false,
         guess_ports: true,
         probe: Some(probe.clone()),

@@ -15,7 +15,10 @@ use std::{
 };
 
 use ahoy_media::audio::opus::Codec;
-use ahoy_transport::runtime::{RuntimeExt, TokioRuntime};
+use ahoy_transport::{
+    runtime::{RuntimeExt, TokioRuntime},
+    session::SessionConfig,
+};
 use tokio::sync::oneshot;
 
 use super::{
@@ -28,7 +31,7 @@ use crate::{
         Assertion, AssertionFailure, CliError, Exit, Party, Print, SimCodec, SimPlan, VideoPart,
         junit, print_json, print_line,
     },
-    engine::{handle::Event, video::VideoSettings},
+    engine::{config::Upkeep, handle::Event, video::VideoSettings},
     report::{Report, summary, write_atomically},
     sim::World,
 };
@@ -230,11 +233,19 @@ fn script(plan: &SimPlan, scratch: &Scratch) -> Result<Script, CliError> {
         measure_cost: false,
         drift_ppm: plan.drift_ppm,
         codec,
+        upkeep: Upkeep {
+            session: SessionConfig {
+                alert: !plan.without.contains(&VideoPart::Alert),
+                ..SessionConfig::default()
+            },
+            ..Upkeep::default()
+        },
         video: VideoSettings {
             // Virtual time stands still while pictures are encoded.
             threads: false,
             retransmission: !plan.without.contains(&VideoPart::Retransmission),
             parity: !plan.without.contains(&VideoPart::Parity),
+            spread: !plan.without.contains(&VideoPart::Spread),
             follow_queue: !plan.without.contains(&VideoPart::Queue),
             lip_sync: !plan.without.contains(&VideoPart::LipSync),
             ..both(video(&plan.video)?)

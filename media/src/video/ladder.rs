@@ -32,6 +32,11 @@ const ENTER_PERCENT: u64 = 140;
 const DOWN_AFTER: Duration = Duration::from_millis(500);
 const UP_AFTER: Duration = Duration::from_secs(4);
 
+/// Where there is so much more than the rung above needs, in percent, it was no lack of bits but a moment: a line that
+/// lost so much at the beginning that the estimate waited.
+const FAR_PERCENT: u64 = 300;
+const UP_AFTER_FAR: Duration = Duration::from_millis(1200);
+
 /// At the beginning an estimate is low because nothing is known yet.
 const GRACE: Duration = Duration::from_millis(1500);
 
@@ -153,7 +158,8 @@ impl Ladder {
         let is_more = above.is_some_and(|above| bps * 100 >= self.needs(above) * ENTER_PERCENT);
         if is_more {
             let since = *self.enough.get_or_insert(now);
-            if now >= since + UP_AFTER {
+            let is_far = above.is_some_and(|above| bps * 100 >= self.needs(above) * FAR_PERCENT);
+            if now >= since + if is_far { UP_AFTER_FAR } else { UP_AFTER } {
                 self.at -= 1;
                 self.enough = None;
             }
@@ -306,6 +312,25 @@ mod tests {
         let changes = follow(&mut ladder, later + Duration::from_secs(18), 30_000, 3000);
         assert_eq!(changes.len(), 1, "{changes:?}");
         assert_eq!(ladder.rung().size.to_string(), "1280x720");
+    }
+
+    #[test]
+    fn where_there_is_far_more_than_enough_a_rung_is_climbed_in_a_second() {
+        let mut ladder = ladder();
+        let begin = start();
+        follow(&mut ladder, begin, 2000, 900);
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        follow(&mut ladder, at(3), 5000, 30);
+        assert_eq!(ladder.rung().size.to_string(), "320x180");
+        let changes = follow(&mut ladder, at(10), 10_000, 900);
+        assert!(changes.len() >= 3, "{changes:?}");
+        assert!(changes.iter().all(|(_, size)| size.ends_with("/1")));
+        assert!((1000..1500).contains(&changes[0].0), "{changes:?}");
+        assert_eq!(ladder.rung().size.to_string(), "1280x720");
+        assert!(
+            changes.last().is_some_and(|(at, _)| *at < 5500),
+            "{changes:?}"
+        );
     }
 
     #[test]

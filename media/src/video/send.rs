@@ -8,7 +8,8 @@
 //! and for how long; what was given out since, and the pace, tell the rest. While too much waits
 //! ([`VideoSendConfig::max_backlog`]) or waits for too long ([`VideoSendConfig::max_wait`]), pictures are left out before
 //! they are encoded, so that an encoder that overshoots, and a line that becomes narrow, make a picture late and not all
-//! that come after it. While the network's own queue drains and next to nothing may leave, no more than one picture waits.
+//! that come after it. While the network's own queue drains and next to nothing may leave, no more than one picture waits;
+//! while nothing does because the line may have become narrow, pictures are made for a narrow one.
 //!
 //! What is asked for again while it still waits is not put there twice. A key frame makes all before it worthless:
 //! [`VideoOut::replaces`] says so, and what waits is to be taken back.
@@ -22,7 +23,8 @@ use super::{
     feedback::Feedback,
     frame::Size,
     ladder::Ladder,
-    packet::{OutgoingPacket, Packetizer, VideoPacket, parity},
+    packet::{Packetizer, VideoPacket},
+    protect::{Line, Protector},
     retransmit::{SentPackets, SentPacketsConfig},
 };
 use crate::{loss::Loss, rate::Bitrate};
@@ -52,30 +54,18 @@ const LONGEST_DRAIN: Duration = Duration::from_millis(600);
 /// From here on the codec gets less the more waits, to [`LEAST_SHARE`] where pictures are left out.
 const SOFT_BACKLOG: f64 = 0.3;
 const LEAST_SHARE: f64 = 0.6;
-
-/// Below this share of packets lost, no parity is sent: what is asked for is seldom, and late is better than always less.
-const LEAST_LOSS: f32 = 0.003;
+/// And so much while nothing leaves because the line may have become narrow: if it has, what is made now leaves soon after.
+const HELD_SHARE: f64 = 0.35;
 
 /// What is lost is not known for so long at the beginning: so much is assumed, and the base has its parity.
 const UNKNOWN_FOR: Duration = Duration::from_secs(4);
 const UNKNOWN_LOSS: f32 = 0.03;
-
-/// More loss than this is not made up for by parity.
-const MOST_LOSS: f64 = 0.4;
-
-/// So many frames of the base may still be missing packets with all their parity, and of the others.
-const BASE_RESIDUAL: f64 = 0.002;
-const REST_RESIDUAL: f64 = 0.06;
 
 /// Text has one layer: with several, libaom does not find again what has scrolled, and a page of 720p takes 58 KB a picture
 /// instead of 1.5. And it gets more trouble, which is worth several decibels there, and hardly takes longer.
 const TEXT_LAYERS: u8 = 1;
 const TEXT_EFFORT: u8 = 1;
 const MAX_EFFORT: u8 = 3;
-
-/// With so much loss, the base has parity on short ways too, and so many frames of it may still miss packets.
-const MUCH_LOSS: f32 = 0.08;
-const NEAR_RESIDUAL: f64 = 0.03;
 
 /// The last packet of a picture is half full, on average.
 const WASTED_PACKETS_PER_FRAME: f64 = 0.5;
@@ -101,6 +91,8 @@ pub struct VideoSendConfig {
     pub sent: SentPacketsConfig,
     /// Send parity where the way is long: the receiver knows what to do with it.
     pub parity: bool,
+    /// Send the parity of the base later where bursts would take both.
+    pub spread: bool,
     /// From this round trip on. On shorter ways what is asked for comes in time.
     pub parity_from: Duration,
     /// Encode smaller and fewer pictures where the bitrate is not worth more, or the machine is too slow.
@@ -130,6 +122,7 @@ impl VideoSendConfig {
             retransmission: true,
             sent: SentPacketsConfig::default(),
             parity: true,
+            spread: true,
             parity_from: Duration::from_millis(100),
             ladder: true,
             overhead_bytes: 64,
@@ -174,6 +167,8 @@ pub struct Waiting {
     pub bytes: usize,
     /// How long the part that has waited longest does.
     pub age: Duration,
+    /// Whether none of it leaves for now: the line may have become narrow, and what is made now may be too much for it.
+    pub is_held: bool,
 }
 
 /// What to do with a picture that is taken now.
@@ -252,7 +247,9 @@ pub struct VideoSend {
     sent: SentPackets,
     round_trip: Duration,
     loss: Loss,
-    parity_sequence: u16,
+    /// Of all packets, as their reports tell.
+    line_loss: Option<Loss>,
+    protector: Protector,
     /// What pictures may take of the wire in the long run.
     rate: Bitrate,
     /// And now.
@@ -285,7 +282,8 @@ impl VideoSend {
             sent: SentPackets::new(config.sent),
             round_trip: Duration::from_millis(100),
             loss: Loss::default(),
-            parity_sequence: config.first_sequence,
+            line_loss: None,
+            protector: Protector::new(config.first_sequence),
             rate: video.bitrate,
             pace: video.bitrate,
             backlog: Backlog {
@@ -420,7 +418,12 @@ impl VideoSend {
         self.round_trip = round_trip;
     }
 
-    /// Says how much of what is sent is lost, as the other side tells.
+    /// Says how much of all that is sent is lost, and in how long runs, as the reports of its packets tell.
+    pub fn set_line_loss(&mut self, loss: Option<Loss>) {
+        self.line_loss = loss;
+    }
+
+    /// Says how much of the sound is lost, as the other side tells.
     pub fn set_loss(&mut self, loss: Loss) {
         self.loss = loss;
     }
@@ -467,7 +470,12 @@ impl VideoSend {
         }
         let full = self.waits().as_secs_f64() / self.config.max_backlog.as_secs_f64().max(1e-3);
         let over = ((full - SOFT_BACKLOG) / (1.0 - SOFT_BACKLOG)).clamp(0.0, 1.0);
-        let wanted = self.codec_rate(1.0 - over * (1.0 - LEAST_SHARE));
+        let share = if self.waiting.is_some_and(|waiting| waiting.is_held) {
+            HELD_SHARE
+        } else {
+            1.0 - over * (1.0 - LEAST_SHARE)
+        };
+        let wanted = self.codec_rate(share);
         let (new, old) = (u64::from(wanted.bps()), u64::from(self.video.bitrate.bps()));
         if new.abs_diff(old) * 100 > old * LEAST_CHANGE_PERCENT {
             self.video.bitrate = wanted;
@@ -530,6 +538,7 @@ impl VideoSend {
             self.last_key = Some(now);
             self.stats.key_frames += 1;
             self.sent.clear();
+            self.protector.clear();
         }
         self.first.get_or_insert(now);
         self.stats.frames += 1;
@@ -542,8 +551,14 @@ impl VideoSend {
                 .and_then(|packet| VideoPacket::parse(&packet.bytes).ok());
             self.last_base = first.map(|packet| packet.descriptor.frame);
         }
-        let protection = self.protection(now, &packets, class);
-        let mut out = Vec::with_capacity(packets.len() + protection.len());
+        let mut out = Vec::with_capacity(packets.len());
+        let earlier = self.protector.next_picture();
+        let protection = if self.config.parity {
+            let (line, spread) = (self.line(now), self.config.spread);
+            self.protector.protect(&packets, class, line, spread)
+        } else {
+            Vec::new()
+        };
         for packet in packets {
             self.stats.packets += 1;
             if self.config.retransmission {
@@ -554,7 +569,9 @@ impl VideoSend {
         if let Some(first) = out.first_mut() {
             first.replaces = frame.is_key;
         }
-        for packet in protection {
+        let earlier = earlier.into_iter().map(|packet| (packet, Class::Base));
+        let protection = protection.into_iter().map(|packet| (packet, class));
+        for (packet, class) in earlier.chain(protection) {
             self.stats.parity += 1;
             self.repair.bits += ((packet.bytes.len() + self.config.overhead_bytes) * 8) as f64;
             out.push(self.out(now, packet.bytes, class));
@@ -562,42 +579,23 @@ impl VideoSend {
         out
     }
 
-    /// Parity for the packets of a frame, where what is asked for would come too late.
-    fn protection(
-        &mut self,
-        now: Instant,
-        packets: &[OutgoingPacket],
-        class: Class,
-    ) -> Vec<OutgoingPacket> {
-        if !self.config.parity {
-            return Vec::new();
-        }
+    /// What the line does to packets, as far as is known.
+    fn line(&self, now: Instant) -> Line {
         let is_first = self.first.is_some_and(|first| now < first + UNKNOWN_FOR);
-        let loss = Loss {
-            fraction: if is_first {
-                self.loss.fraction.max(UNKNOWN_LOSS)
-            } else {
-                self.loss.fraction
+        // What is told of the sound comes late where the way is long; what is known of the line is of all packets.
+        let known = self.line_loss.unwrap_or(self.loss);
+        let fraction = self.loss.fraction.max(known.fraction);
+        Line {
+            loss: Loss {
+                fraction: if is_first {
+                    fraction.max(UNKNOWN_LOSS)
+                } else {
+                    fraction
+                },
+                ..known
             },
-            ..self.loss
-        };
-        if loss.fraction < LEAST_LOSS {
-            return Vec::new();
+            is_far: self.round_trip >= self.config.parity_from,
         }
-        let is_far = self.round_trip >= self.config.parity_from;
-        let residual = match class {
-            Class::Repair | Class::Base if is_far => BASE_RESIDUAL,
-            // Too many answers are lost as well.
-            Class::Repair | Class::Base if loss.fraction >= MUCH_LOSS => NEAR_RESIDUAL,
-            Class::Rest if is_far => REST_RESIDUAL,
-            Class::Repair | Class::Base | Class::Rest => return Vec::new(),
-        };
-        let count = u16::try_from(packets.len()).unwrap_or(u16::MAX);
-        let parity = parity_packets(count, loss, residual);
-        let protection = parity::protect(packets, parity, self.parity_sequence).unwrap_or_default();
-        let sent = u16::try_from(protection.len()).unwrap_or(u16::MAX);
-        self.parity_sequence = self.parity_sequence.wrapping_add(sent);
-        protection
     }
 
     fn out(&mut self, now: Instant, bytes: Vec<u8>, class: Class) -> VideoOut {
@@ -680,34 +678,6 @@ impl VideoSend {
             .collect();
         out
     }
-}
-
-/// How many packets of parity a frame of `count` needs, so that no more than this share of frames has more losses than
-/// parity. At most as many as it has packets, and no more than makes sense: half the rate is for pictures.
-fn parity_packets(count: u16, loss: Loss, residual: f64) -> u16 {
-    let lost = f64::from(loss.fraction).clamp(0.0, MOST_LOSS);
-    // In bursts, packets are lost as if they were fewer and each stood for several.
-    let burst = f64::from(loss.mean_burst).clamp(1.0, 8.0);
-    (0..count)
-        .find(|parity| {
-            let groups = (f64::from(count + parity) / burst).max(1.0).round();
-            let spare = (f64::from(*parity) / burst).floor();
-            more_lost_than(spare, groups, lost) <= residual
-        })
-        .unwrap_or(count)
-}
-
-/// The chance that of `count` packets more than `spare` are lost, each by itself with the chance `lost`.
-fn more_lost_than(spare: f64, count: f64, lost: f64) -> f64 {
-    let mut exactly = (1.0 - lost).powf(count);
-    let mut at_most = exactly;
-    let mut losses = 0.0;
-    while losses < spare {
-        exactly *= (count - losses) / (losses + 1.0) * lost / (1.0 - lost);
-        at_most += exactly;
-        losses += 1.0;
-    }
-    1.0 - at_most
 }
 
 fn class_of(temporal_layer: u8) -> Class {
@@ -860,6 +830,7 @@ mod tests {
 
     fn waiting(bytes: usize, millis: u64) -> Waiting {
         Waiting {
+            is_held: false,
             bytes,
             age: Duration::from_millis(millis),
         }
@@ -887,6 +858,30 @@ mod tests {
             "it does not leave"
         );
         assert_eq!(send.stats().skipped, 2);
+    }
+
+    #[test]
+    fn pictures_that_may_not_leave_are_made_for_a_narrow_line() {
+        let mut send = send();
+        let begin = start();
+        let rate = Bitrate::kbps(1000);
+        send.set_rate(begin, rate, rate);
+        let at = |millis| begin + Duration::from_millis(millis);
+        let mut bitrate = |millis, is_held| {
+            let told = Waiting {
+                is_held,
+                ..waiting(2000, 20)
+            };
+            send.set_waiting(at(millis), told);
+            match send.plan(at(millis)) {
+                Plan::Skip => panic!("skipped"),
+                Plan::Encode { config, .. } => f64::from(config.bitrate.bps()),
+            }
+        };
+        let usual = bitrate(0, false);
+        let held = bitrate(33, true);
+        assert!(held < usual * 0.4, "{held} of {usual}");
+        assert_eq!(bitrate(66, false), usual);
     }
 
     #[test]
@@ -967,21 +962,6 @@ mod tests {
                 assert!(of(Class::Repair) >= 6, "{answers:?}");
             }
         }
-    }
-
-    #[test]
-    fn parity_grows_with_loss_and_packets_and_the_base_has_more() {
-        let loss = |fraction, mean_burst| Loss {
-            fraction,
-            mean_burst,
-        };
-        let base = |count, fraction| parity_packets(count, loss(fraction, 1.0), BASE_RESIDUAL);
-        assert_eq!([1, 4, 10, 20].map(|count| base(count, 0.01)), [1, 1, 2, 2]);
-        assert_eq!([1, 4, 10, 20].map(|count| base(count, 0.05)), [1, 3, 4, 5]);
-        assert_eq!([1, 4, 10, 20].map(|count| base(count, 0.2)), [1, 4, 9, 14]);
-        let rest = |count| parity_packets(count, loss(0.05, 1.0), REST_RESIDUAL);
-        assert_eq!([1, 2, 4].map(rest), [0, 1, 1]);
-        assert!(parity_packets(20, loss(0.05, 3.0), BASE_RESIDUAL) > base(20, 0.05));
     }
 
     #[test]

@@ -166,6 +166,11 @@ impl SendHalf {
         // Nothing passes while a queue drains, but the codec need not hear of it.
         let pace = left(estimate.target_bps);
         self.pipeline.set_rate(now, rate, pace);
+        let loss = Loss {
+            fraction: f32::from(estimate.lost_permille) / 1000.0,
+            mean_burst: f32::from(estimate.lost_in_a_row_tenths) / 10.0,
+        };
+        self.pipeline.set_line_loss(Some(loss));
     }
 }
 
@@ -246,6 +251,7 @@ impl Shared {
                 age: waiting
                     .since
                     .map_or(Duration::ZERO, |since| now.saturating_duration_since(since)),
+                is_held: waiting.is_held,
             };
             send.pipeline.set_waiting(now, waiting);
         }
@@ -687,6 +693,7 @@ fn plan(
         retransmission: settings.retransmission
             && theirs.features.contains(VideoFeatures::RETRANSMISSION),
         parity: settings.parity && theirs.features.contains(VideoFeatures::PARITY),
+        spread: settings.spread,
         ..VideoSendConfig::new(
             codec,
             u32::from_be_bytes([a, b, c, d]),
