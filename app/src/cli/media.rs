@@ -208,6 +208,11 @@ impl VideoFlags {
         }
         if let VideoOut::File(path) = &plan.output {
             writable(path, "--video-out")?;
+            for (_, source) in sources {
+                if let Some(VideoIn::File(from)) = source {
+                    spares(from, path, "--video-out")?;
+                }
+            }
         }
         Ok(plan)
     }
@@ -336,13 +341,22 @@ impl MediaFlags {
         if let AudioOut::File(path) = &audio_out {
             writable(path, "--audio-out")?;
         }
-        if let (AudioIn::File(from), AudioOut::File(to)) = (&audio_in, &audio_out)
-            && is_same(from, to)
+        if let (AudioIn::File(from), AudioOut::File(to)) = (&audio_in, &audio_out) {
+            spares(from, to, "--audio-out")?;
+        }
+        let video = self.video.plan()?;
+        if let (AudioIn::File(from), VideoOut::File(to)) = (&audio_in, &video.output) {
+            spares(from, to, "--video-out")?;
+        }
+        if let (VideoIn::File(from), AudioOut::File(to)) = (&video.input, &audio_out) {
+            spares(from, to, "--audio-out")?;
+        }
+        if let (AudioOut::File(sound), VideoOut::File(pictures)) = (&audio_out, &video.output)
+            && sound == pictures
         {
-            let path = to.display();
-            return Err(CliError::usage(format_args!(
-                "{path} would be written over before it is sent: name another file with --audio-out"
-            )));
+            return Err(CliError::usage(
+                "--audio-out and --video-out name the same file: sound is a .wav, pictures are a .y4m",
+            ));
         }
         if self.via.len() > MAX_VIA {
             return Err(CliError::usage(format_args!(
@@ -352,7 +366,7 @@ impl MediaFlags {
         Ok(MediaPlan {
             audio_in,
             audio_out,
-            video: self.video.plan()?,
+            video,
             via: self.via,
             path: self.path,
             proxy: self.proxy,
@@ -365,9 +379,15 @@ impl MediaFlags {
     }
 }
 
-/// Two names of one file that is there.
-fn is_same(one: &std::path::Path, other: &std::path::Path) -> bool {
-    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+/// What is written `to` a file is not what is read `from` another name of it.
+fn spares(from: &std::path::Path, to: &std::path::Path, option: &str) -> Result<(), CliError> {
+    match (from.canonicalize(), to.canonicalize()) {
+        (Ok(one), Ok(other)) if one == other => Err(CliError::usage(format_args!(
+            "{} would be written over before it is sent: name another file with {option}",
+            to.display()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// A file could be written there, as far as one can tell before doing it.

@@ -197,6 +197,23 @@ fn what_cannot_work_is_said_before_anybodys_phone_rings() {
     let again = concat!(env!("CARGO_MANIFEST_DIR"), "/../app/../assets/ahoy.wav");
     let both = told(&format!("Eva --audio-in {clip} --audio-out {again}"));
     assert!(both.contains("written over"), "{both}");
+    if cfg!(feature = "video") {
+        for (read, written) in [
+            ("--video-in", "--video-out"),
+            ("--audio-in", "--video-out"),
+            ("--video-in", "--audio-out"),
+        ] {
+            let both = told(&format!("Eva {read} {clip} {written} {again}"));
+            assert!(
+                both.contains("written over") && both.contains(written),
+                "{both}"
+            );
+        }
+        let reference = format!("Eva --video-reference {clip} --video-out {again}");
+        assert!(told(&reference).contains("written over"));
+        let twice = told("Eva --audio-in silence --audio-out a.wav --video-out a.wav");
+        assert!(twice.contains("same file"), "{twice}");
+    }
     assert!(told("Eva --report /no/such/folder/r.json").contains("--report"));
     if !cfg!(feature = "devices") {
         assert!(told("Eva --audio-in mic").contains("no microphone"));
