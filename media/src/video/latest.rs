@@ -86,13 +86,10 @@ impl Latest {
             at.map(|at| state.spare.swap_remove(at))
         };
         let copy = match spare {
-            Some(mut spare) => match Arc::get_mut(&mut spare) {
-                Some(memory) => {
-                    memory.assign(frame);
-                    spare
-                }
-                None => Arc::new(frame.clone()),
-            },
+            Some(mut spare) => {
+                Arc::make_mut(&mut spare).assign(frame);
+                spare
+            }
             None => Arc::new(frame.clone()),
         };
         {
