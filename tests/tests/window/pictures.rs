@@ -345,6 +345,19 @@ fn write_film(path: &Path, size: Size, pictures: u16) {
     }
 }
 
+/// Somebody without a window who answers and shows the test pattern in this size, and their link.
+fn answer_with_pattern(person: &Person, node: &str, size: &str) -> (Running, String) {
+    let mut answer = ahoy();
+    answer
+        .args(["answer", "--auto", "--via", node, "--audio-in", "silence"])
+        .args(["--audio-out", "null", "--video-in", "pattern"])
+        .args(["--video-size", size, "--video-out", "null", "--home"])
+        .arg(&person.home);
+    let mut answering = Running::start(answer.stdout(Stdio::piped()).stderr(Stdio::null()));
+    let link = first_line(answering.lines());
+    (answering, link)
+}
+
 #[test]
 fn windows_show_what_is_sent_as_it_is_and_our_own_as_in_a_mirror() {
     let name = "windows_show_what_is_sent_as_it_is_and_our_own_as_in_a_mirror";
@@ -453,14 +466,7 @@ fn pictures_find_their_place_in_windows_of_all_sizes_and_themes() {
     let screen = Screen::sized(&dir, WIDE.0, WIDE.1);
     let (_supernode, node) = supernode(&dir.path().join("supernode"));
     let (ada, bob) = (Person::new(&dir, "ada"), Person::new(&dir, "bob"));
-    let mut answer = ahoy();
-    answer
-        .args(["answer", "--auto", "--via", &node, "--audio-in", "silence"])
-        .args(["--audio-out", "null", "--video-in", "pattern"])
-        .args(["--video-size", "640x360", "--video-out", "null", "--home"])
-        .arg(&bob.home);
-    let mut answering = Running::start(answer.stdout(Stdio::piped()).stderr(Stdio::null()));
-    let link = first_line(answering.lines());
+    let (_answering, link) = answer_with_pattern(&bob, &node, "640x360");
     let bob_key = bob.run(&["id", "show"]);
     ada.run(&["contact", "add", &bob_key, "--name", "Bob Ferguson"]);
     let sent = Size::new(640, 360).unwrap();
@@ -525,14 +531,7 @@ fn what_drawing_takes() {
     let screen = Screen::sized(&dir, 2 * SIZE.0, SIZE.1);
     let (_supernode, node) = supernode(&dir.path().join("supernode"));
     let (ada, bob) = (Person::new(&dir, "ada"), Person::new(&dir, "bob"));
-    let mut answer = ahoy();
-    answer
-        .args(["answer", "--auto", "--via", &node, "--audio-in", "silence"])
-        .args(["--audio-out", "null", "--video-in", "pattern"])
-        .args(["--video-out", "null", "--home"])
-        .arg(&bob.home);
-    let mut answering = Running::start(answer.stdout(Stdio::piped()).stderr(Stdio::null()));
-    let link = first_line(answering.lines());
+    let (_answering, link) = answer_with_pattern(&bob, &node, "1280x720");
     let mut command = silent(&node);
     command.env("RUST_LOG", "warn,ahoy::ui=debug");
     let mut window = Window::open(&screen, &ada, 0, &mut command);
