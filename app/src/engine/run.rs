@@ -393,6 +393,11 @@ impl Engine {
                 self.fail(sentence);
             }
         }
+        self.tell_blank(call, is_blank);
+    }
+
+    /// Tells the other side to take our picture away, or to expect one.
+    fn tell_blank(&mut self, call: CallId, is_blank: bool) {
         if let Err(error) = self.calls.set_blank(call, is_blank) {
             tracing::debug!(%error, "the other side is not told");
         }

@@ -93,10 +93,8 @@ impl Engine {
             self.publish(Event::FirstAudio { call, at });
         }
         // Whoever sees the last picture of a camera that is gone takes it for what is.
-        if let Some(blank) = blank
-            && let Err(error) = self.calls.set_blank(call, blank)
-        {
-            tracing::debug!(%error, "the other side is not told");
+        if let Some(blank) = blank {
+            self.tell_blank(call, blank);
         }
         for news in news {
             match news.kind {
