@@ -314,7 +314,10 @@ fn no_callback_waits_for_a_worker_that_is_stuck() {
     captures.send(Some(core)).unwrap();
     let capture = CaptureWorker::start(capture, false, None, clock, {
         let stick = stick.clone();
-        move |_block| stick("microphone")
+        move |_block, _ago| {
+            stick("microphone");
+            0
+        }
     })
     .unwrap();
     let (playouts, playout) = sync_channel(1);

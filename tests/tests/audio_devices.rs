@@ -639,7 +639,10 @@ fn inner_two_channels() {
         Some(voice(VoiceConfig::OFF)),
         {
             let heard = Arc::clone(&heard);
-            move |block: &WideBlock| heard.lock().unwrap().extend(block.frames())
+            move |block: &WideBlock, _ago| {
+                heard.lock().unwrap().extend(block.frames());
+                2
+            }
         },
         |event| eprintln!("microphone: {event:?}"),
     )

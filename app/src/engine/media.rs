@@ -851,8 +851,11 @@ mod devices {
             Source::Microphone => {
                 let heard = Arc::clone(shared);
                 let (shared, runtime) = (Arc::clone(shared), Arc::clone(runtime));
-                let on_block = move |block: &WideBlock| {
-                    lock(&shared.send).push(runtime.now(), block);
+                let on_block = move |block: &WideBlock, ago| {
+                    let taken = runtime.now().checked_sub(ago).unwrap_or(runtime.now());
+                    let mut send = lock(&shared.send);
+                    send.push(taken, block);
+                    send.pipeline.missing_blocks()
                 };
                 let voice = Voice {
                     processor: Box::new(Chain::new(voice)),

@@ -18,7 +18,7 @@ use super::{
     priority::ThreadPriority,
     reference::{ReferenceReader, ReferenceStats},
     resample::{Quality, RateError, ToBlocks},
-    ring::RingReader,
+    ring::{Inlet, RingReader},
     voice::{VoiceConfig, VoiceProcessor, VoiceStats},
     wide::WideBlock,
 };
@@ -46,6 +46,8 @@ pub struct CaptureStats {
 #[derive(Debug)]
 pub struct Capture {
     reader: RingReader,
+    /// What fills the ring when it is asked, where nobody calls back.
+    inlet: Option<Box<dyn Inlet>>,
     resampler: ToBlocks,
     drift: DriftController,
     samples_per_milli: f64,
@@ -73,6 +75,7 @@ impl Capture {
         let resampler = ToBlocks::new(rate_hz, Quality::Live)?;
         Ok(Self {
             reader,
+            inlet: None,
             input: vec![0.0; resampler.max_input_samples()],
             side: vec![0.0; resampler.max_input_samples()],
             resampler,
@@ -84,6 +87,13 @@ impl Capture {
             margin_ppm: 0.0,
             stats: CaptureStats::default(),
         })
+    }
+
+    /// The ring is filled by `inlet`, which is asked before blocks are taken.
+    #[must_use]
+    pub fn fetched_by(mut self, inlet: impl Inlet + 'static) -> Self {
+        self.inlet = Some(Box::new(inlet));
+        self
     }
 
     /// Keeps as much in reserve as at first, however punctual the device is: what there would be without looking.
@@ -250,25 +260,40 @@ impl CaptureLoop {
         self
     }
 
+    /// Takes in what the microphone has to give, where it is asked for that; where there is nothing, waits until there is
+    /// or for `limit`. Returns whether it is asked at all.
+    fn fetch(&mut self, limit: Duration) -> bool {
+        let inlet = self.capture.as_mut().and_then(|c| c.inlet.as_mut());
+        inlet.map(|inlet| inlet.fetch(limit)).is_some()
+    }
+
+    /// Whether there is a microphone that is asked, and it has become uncertain when it brings something.
+    fn is_unsure(&self) -> bool {
+        let inlet = self.capture.as_ref().and_then(|c| c.inlet.as_ref());
+        inlet.is_some_and(|inlet| inlet.is_unsure())
+    }
+
     /// Hands on the blocks that are due at `now`, both channels of a microphone that has two where nothing is done to the
-    /// voice. What is late is handed on when it has come, or silence in its place if that takes too long.
+    /// voice. What is late is handed on when it has come, or silence in its place if that takes too long. Returns whether
+    /// something is waited for.
     fn run(
         &mut self,
         ticker: &mut Ticker,
         now: Duration,
         block: &mut WideBlock,
-        mut on_block: impl FnMut(&WideBlock),
-    ) {
+        mut on_block: impl FnMut(&WideBlock, Duration),
+    ) -> bool {
         self.due += ticker.due_blocks(now);
         for beat in ticker.beats(self.due) {
             let patient = !self.impatient && self.due <= PATIENCE_BLOCKS;
             if patient && self.capture.as_mut().is_some_and(Capture::must_wait) {
-                return;
+                return true;
             }
             self.next_wide(now, beat, block);
             self.due -= 1;
-            on_block(block);
+            on_block(block, BLOCK_DURATION * self.due);
         }
+        false
     }
 
     /// From here on sound comes from this microphone, or there is silence.
@@ -378,8 +403,9 @@ impl CaptureWorker {
     ///
     /// The thread goes before others if `raise_priority` and the system lets it.
     ///
-    /// `now` tells the time that the devices' callbacks are told. `on_block` runs on the thread every 10 ms and
-    /// must not block for longer than a few of them.
+    /// `now` tells the time that the devices' callbacks are told. `on_block` runs on the thread and must not block for
+    /// longer than a few times 10 ms. It is told how long ago its block was due, and tells how many more have to come
+    /// until something is made of them: if that is more than one, the thread sleeps until there are two.
     ///
     /// # Errors
     /// The system has no thread to give.
@@ -388,7 +414,7 @@ impl CaptureWorker {
         raise_priority: bool,
         voice: Option<Voice>,
         now: impl Fn() -> Duration + Send + 'static,
-        mut on_block: impl FnMut(&WideBlock) + Send + 'static,
+        mut on_block: impl FnMut(&WideBlock, Duration) -> usize + Send + 'static,
     ) -> std::io::Result<Self> {
         let mut capture = CaptureLoop::new(voice);
         let mut block = Box::<WideBlock>::default();
@@ -404,13 +430,24 @@ impl CaptureWorker {
                 while let Ok(config) = wanted.try_recv() {
                     capture.configure_voice(config);
                 }
-                capture.run(ticker, now, &mut block, &mut on_block);
+                capture.fetch(Duration::ZERO);
+                let mut missing = 0;
+                let mut on_block = |block: &WideBlock, ago| missing = on_block(block, ago);
+                // What is late is taken when it comes, if that can be waited for, or at the next beat.
+                while capture.run(ticker, now(), &mut block, &mut on_block)
+                    && capture.fetch(ticker.wait(now()))
+                    && !ticker.wait(now()).is_zero()
+                {}
+                if capture.is_unsure() {
+                    capture.fetch(ticker.wait(now()));
+                }
                 let current = capture.stats();
                 // Without a device the counters stay as the last one left them.
                 if current.capture.blocks > 0 {
                     stats.capture = current.capture;
                 }
                 (stats.voice, stats.reference) = (current.voice, current.reference);
+                u32::from(missing > 1)
             },
         )?;
         Ok(Self { worker, configs })

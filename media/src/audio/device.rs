@@ -266,12 +266,16 @@ impl Microphone {
         mut on_block: impl FnMut(&Block) + Send + 'static,
         on_event: impl FnMut(DeviceEvent) + Send + 'static,
     ) -> Result<Self, DeviceError> {
-        let on_block = move |block: &WideBlock| on_block(&block.mid);
+        let on_block = move |block: &WideBlock, _ago| {
+            on_block(&block.mid);
+            0
+        };
         Self::open_with_voice(system, opening, None, on_block, on_event)
     }
 
     /// As [`Self::open`], and does `voice` to the sound first. While that does nothing, there are both channels of a
-    /// microphone that has two.
+    /// microphone that has two. `on_block` is told how long ago its block was due, and tells how many more have to come
+    /// until something is made of them: two may come together then.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -279,7 +283,7 @@ impl Microphone {
         system: AudioSystem,
         opening: impl Into<Opening>,
         voice: Option<Voice>,
-        on_block: impl FnMut(&WideBlock) + Send + 'static,
+        on_block: impl FnMut(&WideBlock, Duration) -> usize + Send + 'static,
         on_event: impl FnMut(DeviceEvent) + Send + 'static,
     ) -> Result<Self, DeviceError> {
         let opening = opening.into();

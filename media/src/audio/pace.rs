@@ -260,7 +260,8 @@ impl Ticker {
     }
 }
 
-/// A named thread that does something every 10 ms until its handle is dropped.
+/// A named thread that does something every 10 ms until its handle is dropped, or at every so many of them as it says
+/// each time.
 #[derive(Debug)]
 pub(super) struct WorkerHandle<S> {
     stop: Arc<AtomicBool>,
@@ -270,11 +271,12 @@ pub(super) struct WorkerHandle<S> {
 }
 
 impl<S: Copy + Default + Send + 'static> WorkerHandle<S> {
+    /// Starts the thread. `tick` is given the beat and the clock, and tells how many beats are to be slept through.
     pub(super) fn start(
         name: &str,
         raise_priority: bool,
         now: impl Fn() -> Duration + Send + 'static,
-        mut tick: impl FnMut(&mut Ticker, Duration, &mut S) + Send + 'static,
+        mut tick: impl FnMut(&mut Ticker, &dyn Fn() -> Duration, &mut S) -> u32 + Send + 'static,
     ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stats = Arc::new(Mutex::new(S::default()));
@@ -291,10 +293,10 @@ impl<S: Copy + Default + Send + 'static> WorkerHandle<S> {
                 let mut ticker = Ticker::new(now());
                 let mut current = S::default();
                 while !stop.load(Ordering::Acquire) {
-                    tick(&mut ticker, now(), &mut current);
+                    let beats = tick(&mut ticker, &now, &mut current);
                     *stats.lock().unwrap_or_else(PoisonError::into_inner) = current;
                     // Unparked only to stop.
-                    std::thread::park_timeout(ticker.wait(now()));
+                    std::thread::park_timeout(ticker.wait(now()) + BLOCK_DURATION * beats);
                 }
             }
         })?;

@@ -188,6 +188,7 @@ impl Playout {
 
     fn play_both(&mut self, now: Duration, block: &Block, side: Option<&Block>) -> bool {
         self.stats.blocks += 1;
+        self.writer.fetch(Duration::ZERO);
         if self.writer.watch().last_callback().is_none() {
             // Nobody listens yet. What was put in now would only be old when somebody does.
             return false;
@@ -373,15 +374,22 @@ impl PlayoutWorker {
                 while let Ok(next) = playouts.try_recv() {
                     playout.set_device(next);
                 }
-                let due = ticker.due_blocks(now);
+                let at = now();
+                let due = ticker.due_blocks(at);
                 for beat in ticker.beats(due) {
                     pull(&mut block);
-                    playout.play_wide(now, beat, &block);
+                    playout.play_wide(at, beat, &block);
+                }
+                if let Some(playout) = &mut playout.playout
+                    && playout.writer.is_unsure()
+                {
+                    playout.writer.fetch(ticker.wait(now()));
                 }
                 // Without a device the counters stay as the last one left them.
                 if let Some(current) = playout.stats() {
                     *stats = current;
                 }
+                0
             },
         )?;
         Ok(Self { worker })

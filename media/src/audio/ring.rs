@@ -106,8 +106,21 @@ impl RingWatch {
     }
 }
 
+/// What a sound system has to say where it does not call back but is asked.
+pub trait Inlet: std::fmt::Debug + Send {
+    /// Takes in what has come. Where nothing has, waits for it, for `limit` at most.
+    fn fetch(&mut self, limit: Duration) {
+        let _nobody = limit;
+    }
+
+    /// Whether it should be waited for once, since it is not known well enough any more *when* something comes.
+    fn is_unsure(&self) -> bool {
+        false
+    }
+}
+
 /// Where a playout puts its sound: a ring that a callback empties, or a buffer of the system's own.
-pub trait SpeakerBuffer: std::fmt::Debug + Send {
+pub trait SpeakerBuffer: Inlet {
     /// The counters of what empties it.
     fn watch(&self) -> &RingWatch;
 
@@ -117,6 +130,8 @@ pub trait SpeakerBuffer: std::fmt::Debug + Send {
     /// Puts in what fits of both parts of two channels, and returns how much that was.
     fn put(&mut self, samples: &mut dyn ExactSizeIterator<Item = [f32; 2]>) -> usize;
 }
+
+impl Inlet for RingWriter {}
 
 impl SpeakerBuffer for RingWriter {
     fn watch(&self) -> &RingWatch {

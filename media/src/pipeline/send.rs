@@ -291,6 +291,13 @@ impl SendPipeline {
             .plus(u32::try_from(self.pending.mid.len()).unwrap_or(0))
     }
 
+    /// How many more blocks have to come until there is a packet.
+    #[must_use]
+    pub fn missing_blocks(&self) -> usize {
+        let frame = self.encoder.config().frame.samples();
+        frame.saturating_sub(self.pending.mid.len()) / BLOCK_SAMPLES
+    }
+
     /// Takes the block that was captured until `now`, and returns a packet when a frame is full.
     pub fn push_block(&mut self, now: Instant, block: &Block) -> Option<&[u8]> {
         self.push(now, block, None)

@@ -196,7 +196,7 @@ fn stumble(mut capture_loop: CaptureLoop) -> (CaptureStats, Duration, f64) {
         if ticker.wait(now) > Duration::ZERO {
             continue;
         }
-        capture_loop.run(&mut ticker, now, &mut block, |block| {
+        capture_loop.run(&mut ticker, now, &mut block, |block, _ago| {
             blocks += 1;
             silent += u32::from(millis > 500 && block.mid.iter().any(|s| s.abs() < 0.4));
         });

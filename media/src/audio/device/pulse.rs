@@ -5,41 +5,33 @@
 //! behind it has two buffers, of which ours is the one that is not needed: here a block is written to the server as soon
 //! as it is there, what the server asks for tells how much of it was played, and so the server's buffer is our ring.
 //!
-//! One connection and one thread per stream. The messages are those of the crate `pulseaudio`, of which cpal's host is
-//! made too.
+//! One connection per stream and no thread: a worker that wakes up for its own reasons takes in what the server has said
+//! meanwhile. Threads that wait for that cost more than what they do. The messages are those of the crate `pulseaudio`, of
+//! which cpal's host is made too.
+
+mod inbox;
 
 use std::{
-    ffi::{CStr, CString},
-    io::{BufReader, Read as _},
-    net::Shutdown,
-    os::unix::net::UnixStream,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    thread::JoinHandle,
-    time::Duration,
+    ffi::CString, io::BufReader, net::Shutdown, os::unix::net::UnixStream, sync::Arc,
+    thread::JoinHandle, time::Duration,
 };
 
-use cpal::ErrorKind;
 use pulseaudio::protocol::{
     AuthParams, AuthReply, ChannelMap, Command, CommandReply, CorkStreamParams,
     CreatePlaybackStreamReply, CreateRecordStreamReply, DESCRIPTOR_SIZE, Descriptor,
     DescriptorFlags, MAX_VERSION, PlaybackStreamParams, Prop, Props, ProtocolError, PulseError,
     RecordStreamParams, SampleFormat, SampleSpec, SetClientNameReply, SubscriptionMask,
-    encode_descriptor, read_ack_message, read_descriptor, read_reply_message,
+    encode_descriptor, read_ack_message, read_reply_message,
     stream::{BufferAttr, StreamFlags},
     write_command_message,
 };
-use rustix::{
-    event::{PollFd, PollFlags, poll},
-    net::{SendFlags, send},
-};
+use rustix::net::{SendFlags, send};
 
+use self::inbox::{Arrivals, Event, Inbox};
 use super::{DeviceClock, DeviceError, stream::Failure};
 use crate::audio::{
     SAMPLE_RATE_HZ,
-    ring::{RING_DURATION, RingWatch, RingWriter, SpeakerBuffer},
+    ring::{Inlet, RING_DURATION, RingWatch, RingWriter, SpeakerBuffer},
     wide::left_right,
 };
 
@@ -56,12 +48,6 @@ const HELD_SAMPLES: u32 = 4800;
 /// A server that needs longer for an answer has other troubles.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 
-/// What is read at once: some fragments.
-const READ_BYTES: usize = 16 * 1024;
-
-/// A message longer than this is not one of ours.
-const MAX_MESSAGE_BYTES: usize = 1 << 20;
-
 /// Control messages are for this channel.
 const CONTROL: u32 = u32::MAX;
 
@@ -71,12 +57,13 @@ const SAMPLE_BYTES: usize = size_of::<f32>();
 #[derive(Debug)]
 pub(super) struct Stream {
     socket: UnixStream,
+    /// Of who listens for news.
     thread: Option<JoinHandle<()>>,
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        // Ends the thread, which may be told so by the server too.
+        // Whoever listens learns of it by that.
         self.socket.shutdown(Shutdown::Both).unwrap_or(());
         if self
             .thread
@@ -92,10 +79,10 @@ impl Drop for Stream {
 pub(super) fn record(
     name: &str,
     channels: u8,
-    mut writer: RingWriter,
+    writer: RingWriter,
     clock: DeviceClock,
     failure: Arc<Failure>,
-) -> Result<Stream, DeviceError> {
+) -> Result<(Stream, ServerMicrophone), DeviceError> {
     let mut connection = Connection::open()?;
     let (sample_spec, channel_map) = format(channels);
     let created: CreateRecordStreamReply =
@@ -111,18 +98,17 @@ pub(super) fn record(
             flags: FLAGS,
             ..RecordStreamParams::default()
         }))?;
-    let mut samples = Vec::with_capacity(READ_BYTES / SAMPLE_BYTES);
-    connection.run(created.channel, move |event| match event {
-        Event::Sound(bytes) => {
-            samples.clear();
-            let (whole, _rest) = bytes.as_chunks::<SAMPLE_BYTES>();
-            samples.extend(whole.iter().map(|&bytes| f32::from_le_bytes(bytes)));
-            writer.write_from_device(&samples, usize::from(channels), clock.now(), |s| s);
-        }
-        Event::Wanted(_) | Event::Changed => {}
-        Event::Moved(name) => failure.note_moved(name),
-        Event::Trouble(kind) | Event::Ended(kind) => failure.note(kind),
-    })
+    let (stream, inbox) = connection.open_stream(created.channel)?;
+    let microphone = ServerMicrophone {
+        inbox,
+        channels,
+        samples: Vec::with_capacity(RECORDED_SAMPLES as usize * usize::from(channels)),
+        writer,
+        arrivals: Arrivals::default(),
+        clock,
+        failure,
+    };
+    Ok((stream, microphone))
 }
 
 /// Plays on the sink of this name, with one channel or two at 48 kHz, what is put into the buffer.
@@ -154,7 +140,6 @@ pub(super) fn play(
             },
             ..PlaybackStreamParams::default()
         }))?;
-    let level = Arc::<Level>::default();
     let watch = RingWatch::default();
     let mut begin = Vec::new();
     let uncork = Command::CorkPlaybackStream(CorkStreamParams {
@@ -163,29 +148,24 @@ pub(super) fn play(
     });
     write_command_message(&mut begin, connection.sequence, &uncork, connection.version)
         .map_err(|error| from_protocol(&error))?;
+    // It is ready, which is as good as a first call.
+    watch.note_callback(clock.now(), 0);
+    let socket = connection.socket()?;
+    let (stream, inbox) = connection.open_stream(created.channel)?;
     let buffer = ServerBuffer {
-        socket: connection.socket()?,
+        inbox,
+        socket,
         channel: created.channel,
         channels,
-        level: Arc::clone(&level),
-        watch: watch.clone(),
+        level: Level::default(),
+        arrivals: Arrivals::default(),
+        clock,
+        failure,
+        watch,
         begin,
         message: Vec::new(),
         sent: 0,
     };
-    // It is ready, which is as good as a first call.
-    watch.note_callback(clock.now(), 0);
-    let stream = connection.run(created.channel, move |event| match event {
-        Event::Wanted(bytes) => {
-            let samples = bytes / frame;
-            let missing = level.take(samples);
-            watch.note_missing(missing);
-            watch.note_callback(clock.now(), samples);
-        }
-        Event::Sound(_) | Event::Changed => {}
-        Event::Moved(name) => failure.note_moved(name),
-        Event::Trouble(kind) | Event::Ended(kind) => failure.note(kind),
-    })?;
     Ok((stream, buffer))
 }
 
@@ -197,11 +177,21 @@ pub(super) fn watch(
     let mut connection = Connection::open()?;
     let mask = SubscriptionMask::SINK | SubscriptionMask::SOURCE | SubscriptionMask::SERVER;
     connection.tell(&Command::Subscribe(mask))?;
-    connection.run(CONTROL, move |event| match event {
-        Event::Changed => on_change(true),
-        Event::Ended(_) => on_change(false),
-        Event::Sound(_) | Event::Wanted(_) | Event::Moved(_) | Event::Trouble(_) => {}
-    })
+    let (mut stream, mut inbox) = connection.open_stream(CONTROL)?;
+    let thread = std::thread::Builder::new()
+        .name("ahoy-pulse".into())
+        .spawn(move || {
+            while !inbox.is_over() {
+                inbox.fetch(None, |event, _| match event {
+                    Event::Changed => on_change(true),
+                    Event::Ended(_) => on_change(false),
+                    Event::Sound(_) | Event::Wanted(_) | Event::Moved(_) | Event::Trouble(_) => {}
+                });
+            }
+        })
+        .map_err(|error| from_io(&error))?;
+    stream.thread = Some(thread);
+    Ok(stream)
 }
 
 /// What the server's device moves is set by the pieces that are asked for, and not by half of what the buffer holds.
@@ -264,22 +254,6 @@ fn from_protocol(error: &ProtocolError) -> DeviceError {
     }
 }
 
-/// What the server says.
-enum Event<'a> {
-    /// It was recorded.
-    Sound(&'a [u8]),
-    /// So many bytes more may come: as many were played.
-    Wanted(usize),
-    /// The stream is at the device of this name from now on.
-    Moved(&'a CStr),
-    /// Of no consequence.
-    Trouble(ErrorKind),
-    /// There may be other devices.
-    Changed,
-    /// Nothing comes any more.
-    Ended(ErrorKind),
-}
-
 struct Connection {
     reader: BufReader<UnixStream>,
     version: u16,
@@ -294,7 +268,7 @@ impl Connection {
             .set_read_timeout(Some(ANSWER_LIMIT))
             .map_err(|error| from_io(&error))?;
         let mut connection = Self {
-            reader: BufReader::with_capacity(READ_BYTES, socket),
+            reader: BufReader::new(socket),
             version: MAX_VERSION,
             sequence: 0,
         };
@@ -339,112 +313,74 @@ impl Connection {
             .map_err(|error| from_protocol(&error))
     }
 
-    /// Hands on what comes for this channel, on a thread of its own, until the server or the stream ends.
-    fn run(
-        mut self,
-        channel: u32,
-        mut on_event: impl FnMut(Event<'_>) + Send + 'static,
-    ) -> Result<Stream, DeviceError> {
-        let socket = self.socket()?;
-        socket
-            .set_read_timeout(None)
-            .map_err(|error| from_io(&error))?;
-        let thread = std::thread::Builder::new()
-            .name("ahoy-pulse".into())
-            .spawn(move || {
-                let mut payload = Vec::with_capacity(READ_BYTES);
-                let kind = loop {
-                    match self.read(&mut payload) {
-                        Ok(CONTROL) => {
-                            if let Err(kind) = self.control(&payload, &mut on_event) {
-                                break kind;
-                            }
-                        }
-                        Ok(to) if to == channel => on_event(Event::Sound(&payload)),
-                        Ok(_other) => {}
-                        Err(kind) => break kind,
-                    }
-                };
-                on_event(Event::Ended(kind));
-            })
-            .map_err(|error| from_io(&error))?;
-        Ok(Stream {
-            socket,
-            thread: Some(thread),
-        })
+    /// From here on there are only news, and what comes for this channel.
+    fn open_stream(self, channel: u32) -> Result<(Stream, Inbox), DeviceError> {
+        let stream = Stream {
+            socket: self.socket()?,
+            thread: None,
+        };
+        let begun = self.reader.buffer().to_vec();
+        let inbox = Inbox::new(self.reader.into_inner(), self.version, channel, begun);
+        Ok((stream, inbox))
+    }
+}
+
+/// The server's end of a microphone.
+#[derive(Debug)]
+pub(super) struct ServerMicrophone {
+    inbox: Inbox,
+    channels: u8,
+    samples: Vec<f32>,
+    writer: RingWriter,
+    arrivals: Arrivals,
+    clock: DeviceClock,
+    failure: Arc<Failure>,
+}
+
+impl Inlet for ServerMicrophone {
+    fn fetch(&mut self, limit: Duration) {
+        let channels = usize::from(self.channels);
+        self.inbox
+            .fetch(Some(limit), |event, expected| match event {
+                Event::Sound(bytes) => {
+                    self.samples.clear();
+                    let (whole, _rest) = bytes.as_chunks::<SAMPLE_BYTES>();
+                    let samples = whole.iter().map(|&bytes| f32::from_le_bytes(bytes));
+                    self.samples.extend(samples);
+                    let frames = self.samples.len() / channels;
+                    let came = self.arrivals.note(self.clock.now(), frames, expected);
+                    self.writer
+                        .write_from_device(&self.samples, channels, came, |s| s);
+                }
+                Event::Wanted(_) | Event::Changed => {}
+                Event::Moved(name) => self.failure.note_moved(name),
+                Event::Trouble(kind) | Event::Ended(kind) => self.failure.note(kind),
+            });
     }
 
-    fn control(
-        &self,
-        payload: &[u8],
-        on_event: &mut impl FnMut(Event<'_>),
-    ) -> Result<(), ErrorKind> {
-        match Command::read_tag_prefixed(&mut &payload[..], self.version) {
-            Ok((_sequence, Command::Request(request))) => {
-                on_event(Event::Wanted(request.length as usize));
-            }
-            Ok((_sequence, Command::RecordStreamMoved(moved))) => {
-                on_event(Event::Moved(&moved.device_name));
-            }
-            Ok((_sequence, Command::PlaybackStreamMoved(moved))) => {
-                on_event(Event::Moved(&moved.device_name));
-            }
-            Ok((_sequence, Command::SubscribeEvent(_))) => on_event(Event::Changed),
-            Ok((_sequence, Command::PlaybackStreamKilled(_) | Command::RecordStreamKilled(_))) => {
-                return Err(ErrorKind::DeviceNotAvailable);
-            }
-            Ok((_sequence, Command::Overflow(_) | Command::Underflow(_))) => {
-                on_event(Event::Trouble(ErrorKind::Xrun));
-            }
-            // Acknowledgements, and what servers tell that is of no consequence here.
-            Ok(_) | Err(_) => {}
-        }
-        Ok(())
-    }
-
-    /// Until something can be read. Whoever only reads is woken up too when the server has taken what was written to
-    /// it: a hundred times a second.
-    fn wait(&self) {
-        let mut wanted = [PollFd::new(self.reader.get_ref(), PollFlags::IN)];
-        // What is wrong with the connection, reading tells.
-        poll(&mut wanted, None).unwrap_or(0);
-    }
-
-    /// The next message and which channel it is for.
-    fn read(&mut self, payload: &mut Vec<u8>) -> Result<u32, ErrorKind> {
-        const LOST: ErrorKind = ErrorKind::DeviceNotAvailable;
-        if self.reader.buffer().is_empty() {
-            self.wait();
-        }
-        let descriptor = read_descriptor(&mut self.reader).map_err(|_broken| LOST)?;
-        let length = descriptor.length as usize;
-        if length > MAX_MESSAGE_BYTES {
-            return Err(ErrorKind::StreamInvalidated);
-        }
-        payload.resize(length, 0);
-        self.reader.read_exact(payload).map_err(|_broken| LOST)?;
-        Ok(descriptor.channel)
+    fn is_unsure(&self) -> bool {
+        self.arrivals.are_unsure()
     }
 }
 
 /// How far the buffer was filled and emptied, in samples since the stream began.
 #[derive(Debug, Default)]
 struct Level {
-    written: AtomicI64,
-    played: AtomicI64,
+    written: i64,
+    played: i64,
 }
 
 impl Level {
     /// What is there and not played; what is missing already, if negative.
     fn samples(&self) -> i64 {
-        self.written.load(Ordering::Acquire) - self.played.load(Ordering::Acquire)
+        self.written - self.played
     }
 
     /// So many were played. Returns how many of them were not there.
-    fn take(&self, samples: usize) -> usize {
+    fn take(&mut self, samples: usize) -> usize {
         let before = self.samples().max(0);
         let taken = i64::try_from(samples).unwrap_or(i64::MAX);
-        self.played.fetch_add(taken, Ordering::AcqRel);
+        self.played += taken;
         usize::try_from(taken - before).unwrap_or(0)
     }
 }
@@ -452,10 +388,14 @@ impl Level {
 /// The server's buffer of a stream. What is written late was played as silence, and counts as missing.
 #[derive(Debug)]
 pub(super) struct ServerBuffer {
+    inbox: Inbox,
     socket: UnixStream,
     channel: u32,
     channels: u8,
-    level: Arc<Level>,
+    level: Level,
+    arrivals: Arrivals,
+    clock: DeviceClock,
+    failure: Arc<Failure>,
     watch: RingWatch,
     /// Lets the stream play, once there is something.
     begin: Vec<u8>,
@@ -479,11 +419,34 @@ impl ServerBuffer {
             ) {
                 Ok(bytes) => self.sent += bytes,
                 Err(rustix::io::Errno::INTR) => {}
-                // A server that does not read, or is gone: the stream's thread finds out.
+                // A server that does not read, or is gone: what is heard of it tells.
                 Err(_) => return false,
             }
         }
         true
+    }
+}
+
+impl Inlet for ServerBuffer {
+    fn fetch(&mut self, limit: Duration) {
+        let frame = frame_bytes(self.channels);
+        self.inbox
+            .fetch(Some(limit), |event, expected| match event {
+                Event::Wanted(bytes) => {
+                    let samples = bytes / frame;
+                    let missing = self.level.take(samples);
+                    self.watch.note_missing(missing);
+                    let came = self.arrivals.note(self.clock.now(), samples, expected);
+                    self.watch.note_callback(came, samples);
+                }
+                Event::Sound(_) | Event::Changed => {}
+                Event::Moved(name) => self.failure.note_moved(name),
+                Event::Trouble(kind) | Event::Ended(kind) => self.failure.note(kind),
+            });
+    }
+
+    fn is_unsure(&self) -> bool {
+        self.arrivals.are_unsure()
     }
 }
 
@@ -537,7 +500,7 @@ impl SpeakerBuffer for ServerBuffer {
         }
         self.message.append(&mut self.begin);
         let written = i64::try_from(late + fits).unwrap_or(0);
-        self.level.written.fetch_add(written, Ordering::AcqRel);
+        self.level.written += written;
         // What is left of it goes before the next.
         self.flush();
         fits

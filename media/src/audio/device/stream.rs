@@ -208,8 +208,8 @@ impl StreamKind for InputStream {
     ) -> Result<(pulse::Stream, Capture, RingWatch), DeviceError> {
         let (writer, reader) = ring(SAMPLE_RATE_HZ);
         let (capture, watch) = capture(reader, SAMPLE_RATE_HZ)?;
-        let stream = pulse::record(name, channels, writer, clock, failure)?;
-        Ok((stream, capture, watch))
+        let (stream, microphone) = pulse::record(name, channels, writer, clock, failure)?;
+        Ok((stream, capture.fetched_by(microphone), watch))
     }
 }
 
