@@ -253,6 +253,18 @@ fn a_clean_simulated_line_shows_nearly_every_picture_and_the_same_seed_shows_the
 }
 
 #[test]
+fn pictures_take_no_more_than_they_may() {
+    let bitrate = |flags: &[&str]| {
+        let flags: Vec<&str> = ["--for", "8"].iter().chain(flags).copied().collect();
+        video(&sim(&flags)).bitrate_bps.unwrap()
+    };
+    let (free, limited) = (bitrate(&[]), bitrate(&["--video-bitrate", "100k"]));
+    assert!(free > 180_000, "{free}");
+    // Within what the codec's buffer allows over eight seconds.
+    assert!((60_000..115_000).contains(&limited), "{limited}");
+}
+
+#[test]
 fn loss_costs_a_simulated_line_few_pictures_and_the_voice_nothing() {
     let clean = sim(&["--for", "10"]);
     let lossy = sim(&["--for", "10", "--loss", "5"]);

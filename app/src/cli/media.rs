@@ -62,6 +62,9 @@ pub struct VideoFlags {
     /// How many pictures of pattern, camera or screen per second, 1 to 60.
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(1..=60))]
     pub video_fps: Option<u8>,
+    /// Send pictures with no more bits per second than this, 40k to 50M, such as 600k; what the line carries otherwise.
+    #[arg(long, value_name = "BPS", value_parser = values::video_bitrate)]
+    pub video_bitrate: Option<u32>,
     /// Whether to send what is shown sharp or smoothly.
     #[arg(long, value_enum, default_value_t)]
     pub video_content: VideoContentFlag,
@@ -132,6 +135,8 @@ pub struct VideoPlan {
     pub size: (u32, u32),
     /// Of the pattern, the camera or the screen.
     pub fps: u8,
+    /// In bits per second; absent: what the line carries.
+    pub max_bps: Option<u32>,
     /// What is more important.
     pub content: VideoContentFlag,
     /// Absent: the best.
@@ -147,6 +152,7 @@ impl Default for VideoPlan {
             output: VideoOut::Nothing,
             size: PATTERN_SIZE,
             fps: PATTERN_FPS,
+            max_bps: None,
             content: VideoContentFlag::Auto,
             codec: None,
             reference: None,
@@ -169,6 +175,7 @@ impl VideoFlags {
             output: self.video_out.unwrap_or(VideoOut::Nothing),
             size: self.video_size.unwrap_or(PATTERN_SIZE),
             fps: self.video_fps.unwrap_or(PATTERN_FPS),
+            max_bps: self.video_bitrate,
             content: self.video_content,
             codec: self.video_codec,
             reference: self

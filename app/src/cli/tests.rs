@@ -138,7 +138,7 @@ fn pictures_are_planned_from_their_options_where_there_are_any() {
     let got = folder.path().join("got.y4m");
     let line = format!(
         "{} --audio-in silence --audio-out null --video-in {} --video-out {} --video-size 640x360 --video-fps 15 \
-         --video-codec h264 --video-reference pattern",
+         --video-bitrate 600k --video-codec h264 --video-reference pattern",
         eva(),
         film.display(),
         got.display(),
@@ -155,6 +155,7 @@ fn pictures_are_planned_from_their_options_where_there_are_any() {
         output: VideoOut::File(got),
         size: (640, 360),
         fps: 15,
+        max_bps: Some(600_000),
         content: VideoContentFlag::Auto,
         codec: Some(VideoCodecFlag::H264),
         reference: Some(VideoIn::Pattern),

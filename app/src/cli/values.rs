@@ -71,6 +71,15 @@ pub(super) fn audio_bitrate(text: &str) -> Result<u32, String> {
         .ok_or_else(|| String::from("expected 6k to 128k bits per second; 32k is usual for speech"))
 }
 
+/// Bits per second of pictures: from what is hardly one to more than any is worth.
+pub(super) fn video_bitrate(text: &str) -> Result<u32, String> {
+    let value = rate(text)?;
+    u32::try_from(value)
+        .ok()
+        .filter(|bps| (40_000..=50_000_000).contains(bps))
+        .ok_or_else(|| String::from("expected 40k to 50M bits per second, such as 600k"))
+}
+
 /// Longest side of a picture, in pixels.
 const MAX_SIDE: u32 = 4096;
 
@@ -152,6 +161,7 @@ mod tests {
         assert_eq!(percent("0.5%"), Ok(0.005));
         assert_eq!(audio_bitrate("32k"), Ok(32_000));
         assert_eq!(audio_bitrate("128k"), Ok(128_000));
+        assert_eq!(video_bitrate("600k"), Ok(600_000));
         assert_eq!(ptime("20ms"), Ok(20));
         assert_eq!(burst("8"), Ok(8.0));
     }
@@ -169,6 +179,9 @@ mod tests {
         }
         for text in ["5k", "129k", "1G", "ä"] {
             assert!(audio_bitrate(text).is_err(), "{text}");
+        }
+        for text in ["39k", "51M", "much"] {
+            assert!(video_bitrate(text).is_err(), "{text}");
         }
         assert!(ptime("30").is_err());
         assert!(burst("0.5").is_err());

@@ -15,6 +15,7 @@ use std::{
 };
 
 use ahoy_media::{
+    rate::Bitrate,
     time::{BLOCK_SAMPLES, RtpTimestamp, duration_of, samples_in},
     video::{
         codec::{Content, VideoCodec},
@@ -153,6 +154,8 @@ pub struct VideoSettings {
     pub reference: Option<VideoIn>,
     /// Send in this codec and no other.
     pub codec: Option<VideoCodec>,
+    /// Send no more than this, of pictures alone; absent: what the line carries and the pictures are worth.
+    pub max_rate: Option<Bitrate>,
     /// Encode as this; absent: as what moves, but screens as what they seem to show.
     pub content: Option<Content>,
     /// Encode and decode on threads of their own. Not in the simulator, whose time stands still meanwhile.
@@ -177,6 +180,7 @@ impl Default for VideoSettings {
             preview: None,
             reference: None,
             codec: None,
+            max_rate: None,
             content: None,
             threads: true,
             retransmission: true,

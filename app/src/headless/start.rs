@@ -5,9 +5,12 @@ use std::{
     sync::Arc,
 };
 
-use ahoy_media::video::{
-    codec::{Content, VideoCodec},
-    frame::Size,
+use ahoy_media::{
+    rate::Bitrate,
+    video::{
+        codec::{Content, VideoCodec},
+        frame::Size,
+    },
 };
 use ahoy_nat::dial::Ways;
 use ahoy_transport::{
@@ -327,6 +330,7 @@ pub(super) fn video(plan: &VideoPlan) -> Result<VideoSettings, CliError> {
             VideoCodecFlag::Av1 => VideoCodec::Av1,
             VideoCodecFlag::H264 => VideoCodec::H264,
         }),
+        max_rate: plan.max_bps.map(Bitrate),
         content: content(plan.content),
         ..VideoSettings::default()
     })

@@ -6,6 +6,8 @@
 //! device callback <- ring <- Playout (10 ms, drift-corrected) <----+---- pull           thread ahoy-playout
 //! ```
 //!
+//! A sound server that speaks for itself is asked by the workers and not waited for by threads: see `pulse`.
+//!
 //! A callback copies between the device's buffer and a lock-free ring, adds to counters and notes the time. All that
 //! can fail or hang happens elsewhere: a thread per stream (`ahoy-stream`) opens it and closes it, a thread per handle
 //! (`ahoy-device`) watches over both. Sound systems are known to hang when their server dies, to call back a hundred

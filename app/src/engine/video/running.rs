@@ -116,6 +116,8 @@ struct SendHalf {
     voice: Bitrate,
     /// Of the source.
     fps: u32,
+    /// No more is sent, whatever it shows.
+    limit: Option<Bitrate>,
     /// There is one.
     has_source: bool,
     /// There was one.
@@ -123,17 +125,18 @@ struct SendHalf {
     is_held: bool,
 }
 
-/// What is worth sending of pictures of this size.
-fn most(size: Size, fps: u32) -> Bitrate {
+/// What is worth sending of pictures of this size, and may be.
+fn most(size: Size, fps: u32, limit: Option<Bitrate>) -> Bitrate {
     let pixels = size.pixels() as u64 * u64::from(fps);
-    Bitrate(u32::try_from(pixels * MAX_MILLIBITS_PER_PIXEL / 1000).unwrap_or(u32::MAX))
+    let worth = Bitrate(u32::try_from(pixels * MAX_MILLIBITS_PER_PIXEL / 1000).unwrap_or(u32::MAX));
+    limit.map_or(worth, |limit| worth.min(limit))
 }
 
 impl SendHalf {
     /// The source has pictures of this size, and shows this.
     fn set_source(&mut self, size: Size, content: Content) {
         self.pipeline
-            .set_source(size, content, most(size, self.fps));
+            .set_source(size, content, most(size, self.fps, self.limit));
     }
 
     /// Another source gives pictures, or none does. What comes next stands by itself.
@@ -431,6 +434,7 @@ impl Video {
                     capacity: None,
                     voice: Bitrate(0),
                     fps: video.fps,
+                    limit: settings.max_rate,
                     has_source: false,
                     had_source: false,
                     is_held: false,
@@ -689,7 +693,7 @@ fn plan(
     let random: [u8; 6] = runtime.random_array();
     let [a, b, c, d, e, f] = random;
     let config = VideoSendConfig {
-        max_rate: most(size, fps),
+        max_rate: most(size, fps, settings.max_rate),
         retransmission: settings.retransmission
             && theirs.features.contains(VideoFeatures::RETRANSMISSION),
         parity: settings.parity && theirs.features.contains(VideoFeatures::PARITY),

@@ -218,3 +218,31 @@ fn what_is_late_for_once_is_waited_for_and_costs_neither_sound_nor_delay() {
     assert!(stats.underruns > 10, "{stats:?}");
     assert!(silent > Duration::from_millis(200), "{silent:?}");
 }
+
+#[test]
+fn blocks_that_come_together_tell_how_long_ago_each_was_due() {
+    let (mut writer, reader) = ring(48_000);
+    let capture = Capture::new(reader, 48_000, DriftController::new()).unwrap();
+    let mut capture_loop = CaptureLoop::new(None);
+    capture_loop.set_device(Some(capture));
+    let mut ticker = Ticker::new(Duration::ZERO);
+    let mut block = WideBlock::default();
+    let mut last = Vec::new();
+    for tick in 0..100u64 {
+        let now = Duration::from_millis(10 * tick);
+        writer.write_from_device(&[0.5f32; BLOCK_SAMPLES], 1, now, |s| s);
+        // Slept through every other beat.
+        if tick % 2 == 1 {
+            last.clear();
+            let waits = capture_loop.run(&mut ticker, now, &mut block, |block, ago| {
+                last.push((ago.as_millis(), block.mid[240]));
+            });
+            assert!(!waits);
+        }
+    }
+    let ago: Vec<u128> = last.iter().map(|(ago, _)| *ago).collect();
+    assert_eq!(ago, [10, 0]);
+    assert!(last.iter().all(|(_, s)| (s - 0.5).abs() < 0.01), "{last:?}");
+    let stats = capture_loop.stats().capture;
+    assert_eq!((stats.underruns, stats.resyncs), (0, 0), "{stats:?}");
+}
