@@ -103,6 +103,9 @@ pub enum Command {
         /// `auto`, `text` or `motion`; absent: `auto`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         content: Option<String>,
+        /// What other programs play is heard too.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        sound: bool,
     },
     /// Call a contact or a link.
     Call {

@@ -281,6 +281,9 @@ impl Window {
             if let Some(wanted) = self.share.show(ui, call, &shelf, &self.tokens) {
                 self.send(Command::Show(wanted));
             }
+            if let Some(on) = self.share.sound.take() {
+                self.send(Command::ShareSound(on));
+            }
         }
     }
 

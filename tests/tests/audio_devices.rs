@@ -33,7 +33,7 @@ use ahoy_media::audio::{
     capture::Voice,
     device::{
         AudioSystem, DeviceChoice, DeviceError, DeviceEvent, Direction, Microphone, Opening,
-        Speaker, list,
+        Others, Speaker, list,
     },
     priority::ThreadPriority,
     source::{AudioSource, SourceState},
@@ -684,6 +684,100 @@ fn inner_two_channels() {
     assert!(heard_db > 25.0 && played_db > 25.0);
     let one = &heard[heard.len() - SAMPLE_RATE_HZ as usize..];
     assert!(one.iter().all(|[left, right]| left == right));
+}
+
+#[test]
+fn other_programs_are_heard_as_long_as_they_play_and_this_one_is_not() {
+    with_server("inner_others");
+}
+
+#[test]
+#[ignore = "run by other_programs_are_heard_as_long_as_they_play_and_this_one_is_not"]
+fn inner_others() {
+    let Some(server) = server() else { return };
+    let seconds = |seconds: usize| seconds * SAMPLE_RATE_HZ as usize;
+    let tone = |hz: f64, n: usize| (TAU * hz * n as f64 / f64::from(SAMPLE_RATE_HZ)).sin() as f32;
+    // On the same speaker as what is played here.
+    let file = server_folder().join("theirs");
+    let theirs: Vec<u8> = (0..seconds(4))
+        .flat_map(|n| (0.3 * tone(TONES_HZ[0], n)).to_le_bytes())
+        .collect();
+    fs::write(&file, theirs).unwrap();
+    let _held = hold(&server, "spk_a.monitor");
+    let pulled = Arc::new(AtomicU64::new(0));
+    let speaker = Speaker::open(
+        AudioSystem::Best,
+        chosen("spk_a"),
+        {
+            let pulled = Arc::clone(&pulled);
+            move |block| {
+                let begin = pulled.fetch_add(1, Ordering::Relaxed) as usize * BLOCK_SAMPLES;
+                for (n, sample) in block.iter_mut().enumerate() {
+                    *sample = 0.5 * tone(TONES_HZ[1], begin + n);
+                }
+            }
+        },
+        |event| eprintln!("speaker: {event:?}"),
+    )
+    .unwrap();
+    let (others, mut mix) = Others::open().unwrap();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let _mic = server.load(MIC_A);
+    let microphone = Microphone::open_with_voice(
+        AudioSystem::Best,
+        chosen("mic_a"),
+        None,
+        {
+            let heard = Arc::clone(&heard);
+            let mut mixed = WideBlock::default();
+            move |_block: &WideBlock, ago| {
+                mixed.silence();
+                mix.mix_into(&mut mixed, ago);
+                heard.lock().unwrap().push(Heard::of(&mixed.mid));
+                2
+            }
+        },
+        |event| eprintln!("microphone: {event:?}"),
+    )
+    .unwrap();
+    let count = |what: Heard| heard.lock().unwrap().iter().filter(|&&h| h == what).count();
+    wait_until("our own sound being played", PATIENCE, || {
+        pulled.load(Ordering::Relaxed) > 200
+    });
+    let mut play = server.tool("paplay");
+    play.arg("--device=spk_a").arg(&file).args([
+        "--raw",
+        "--format=float32le",
+        "--channels=1",
+        "--rate=48000",
+    ]);
+    let _theirs = Process::start(&mut play);
+    wait_until("two seconds of the other program", PATIENCE, || {
+        count(Heard::Tone('a')) >= 200
+    });
+    // It ends, and another begins.
+    wait_until("silence after it", PATIENCE, || {
+        let heard = heard.lock().unwrap();
+        heard.len() > 50
+            && heard[heard.len() - 50..]
+                .iter()
+                .all(|&h| h == Heard::Silence)
+    });
+    let before = count(Heard::Tone('a'));
+    let _again = Process::start(&mut play);
+    wait_until("another program", PATIENCE, || {
+        count(Heard::Tone('a')) >= before + 100
+    });
+    drop((microphone, others, speaker));
+    let heard = heard.lock().unwrap();
+    let parts = heard.iter().filter(|&&h| h == Heard::Part).count();
+    let own = heard.iter().filter(|&&h| h == Heard::Tone('b')).count();
+    eprintln!(
+        "{} blocks, {before} of the first, {parts} in part",
+        heard.len()
+    );
+    assert_eq!(own, 0, "what is played here comes back");
+    assert!(parts < 12, "{parts} blocks are not whole");
 }
 
 #[test]

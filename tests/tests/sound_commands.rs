@@ -392,3 +392,83 @@ fn who_does_not_want_to_be_disturbed_hears_no_bell_until_they_do() {
     assert_eq!(alice.finish().code, Some(1));
     drop((bob, node));
 }
+
+#[test]
+fn what_other_programs_play_is_shared_while_the_voice_is_muted_and_not_on_hold() {
+    let Some(desk) = Desk::set_up() else { return };
+    let node = desk.supernode();
+    let got = desk.folder.path().join("got.wav");
+    let (clip, got_path) = (speech(), got.to_string_lossy().into_owned());
+    let bob = desk.ahoy(
+        "bob",
+        &[
+            "answer",
+            "--via",
+            &node.first_line(),
+            "--auto",
+            "--once",
+            "--audio-in",
+            &clip.to_string_lossy(),
+            "--audio-out",
+            &got_path,
+        ],
+    );
+    let alice = desk.ahoy(
+        "alice",
+        &[
+            "call",
+            &bob.first_line(),
+            "--audio-in",
+            "mic",
+            "--audio-out",
+            "speaker",
+            "--share-sound",
+        ],
+    );
+    alice.wait_stderr("sound from the other side");
+    // What our speaker plays is the clock: how much of it there was at which moment.
+    let listen = desk.listen("ear");
+    let pass = |seconds: usize| {
+        let from = listen.heard().len();
+        wait_until("some seconds", PATIENCE, || {
+            listen.heard().len() >= from + seconds * RATE
+        });
+        (from + RATE, from + seconds * RATE - RATE / 2)
+    };
+    let quiet = pass(4);
+    assert!(peak(&listen.heard()) > HEARD, "Bob speaks by our speaker");
+    desk.run("alice", &["ctl", "mute"]).expect_code(0);
+    let file = desk.folder.path().join("theirs");
+    let tone: Vec<u8> = (0..60 * RATE)
+        .map(|n| (std::f64::consts::TAU * 600.0 * n as f64 / RATE as f64).sin())
+        .flat_map(|s| ((0.3 * s * 32_767.0) as i16).to_le_bytes())
+        .collect();
+    fs::write(&file, tone).unwrap();
+    let mut play = desk.sound().tool("paplay");
+    play.args(["--device=bell", "--raw", "--format=s16le", "--channels=1"])
+        .args(["--rate=48000", "--latency-msec=100"])
+        .arg(&file);
+    let _theirs = Process::start(&mut play);
+    let shared = pass(4);
+    desk.run("alice", &["ctl", "hold", "on"]).expect_code(0);
+    let held = pass(4);
+    desk.run("alice", &["ctl", "hangup"]).expect_code(0);
+    let end = listen.heard().len();
+    alice.finish().expect_code(0);
+    bob.finish().expect_code(0);
+    let frames = ahoy_media::audio::wav::read_all(&got).unwrap();
+    let part = |(from, to): (usize, usize)| {
+        let at = |time: usize| (frames.len() + time).saturating_sub(end);
+        &frames[at(from)..at(to)]
+    };
+    assert!(peak(part(quiet)) < HEARD, "Bob hears himself");
+    // In pieces of a tenth of a second: clocks that are brought together move the phase.
+    let pieces = part(shared).chunks_exact(RATE / 10);
+    let count = pieces.len() as f64;
+    let share = pieces.map(|piece| share_of_tone(piece, 600.0)).sum::<f64>() / count;
+    assert!(
+        share > 0.8,
+        "{share} of what Bob hears is what the program plays"
+    );
+    assert!(peak(part(held)) < HEARD, "on hold he hears it all the same");
+}

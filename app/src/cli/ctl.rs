@@ -59,6 +59,9 @@ pub enum CtlCommand {
         /// Whether to send it sharp or smoothly: auto, text or motion.
         #[arg(long, default_value = "auto")]
         content: String,
+        /// What other programs play is heard too: the sound of a film, say.
+        #[arg(long)]
+        sound: bool,
     },
     /// Do not disturb: calls come in without a sound.
     Dnd {
@@ -108,9 +111,14 @@ impl From<CtlCommand> for Command {
                 on: state == Switch::On,
                 device: id,
             },
-            CtlCommand::Share { source, content } => Self::Share {
+            CtlCommand::Share {
+                source,
+                content,
+                sound,
+            } => Self::Share {
                 source: named_source(source),
                 content: Some(content),
+                sound,
             },
             CtlCommand::Call { to } => Self::Call { to },
             CtlCommand::Events => Self::Events,

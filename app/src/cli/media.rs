@@ -35,6 +35,9 @@ pub struct MediaFlags {
     /// Milliseconds of sound in a packet: 10, 20, 40 or 60.
     #[arg(long, value_name = "MS", value_parser = values::ptime)]
     pub ptime: Option<u16>,
+    /// Let the other side hear what other programs play, too: the sound of a film, say.
+    #[arg(long)]
+    pub share_sound: bool,
     /// Do not ask the router to let others in.
     #[arg(long)]
     pub no_portmap: bool,
@@ -298,6 +301,8 @@ pub struct MediaPlan {
     pub bitrate_bps: Option<u32>,
     /// Milliseconds of sound in a packet; absent: the app's choice.
     pub ptime_millis: Option<u16>,
+    /// What other programs play is heard too.
+    pub share_sound: bool,
     /// Do not ask the router to let others in.
     pub no_portmap: bool,
     /// Find nobody in the own network without a supernode, and be not found there.
@@ -379,6 +384,7 @@ impl MediaFlags {
             proxy: self.proxy,
             bitrate_bps: self.bitrate,
             ptime_millis: self.ptime,
+            share_sound: self.share_sound,
             no_portmap: self.no_portmap,
             no_lan: self.no_lan,
             voice: self.voice,

@@ -118,6 +118,7 @@ fn a_call_is_planned_from_its_options() {
             proxy: None,
             bitrate_bps: Some(24_000),
             ptime_millis: Some(40),
+            share_sound: false,
             no_portmap: true,
             no_lan: true,
             voice: VoiceFlags {

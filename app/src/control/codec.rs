@@ -137,7 +137,8 @@ mod tests {
             read(r#"{"command":"share","source":"screen"}"#),
             Ok(Command::Share {
                 source: "screen".into(),
-                content: None
+                content: None,
+                sound: false
             })
         );
         let request = Request {

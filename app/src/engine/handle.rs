@@ -47,6 +47,8 @@ pub enum Command {
     Hold(bool),
     /// Show this to the other side from now on, instead of what was shown before, or nothing.
     Show(Option<Showing>),
+    /// Let the other side hear what other programs play, or no more. Ends with what is shown.
+    ShareSound(bool),
     /// Calls come in without a sound, or ring again.
     DoNotDisturb(bool),
     /// Another microphone, without echo cancellation, and so on: from now on, also in a call that goes on.
@@ -213,6 +215,8 @@ pub struct CallView {
     pub held_there: bool,
     /// What is seen, both ways.
     pub pictures: PicturesView,
+    /// The other side hears what other programs play.
+    pub shares_sound: bool,
     /// Where the media goes now: `direct`, `relay`, …
     pub path: Option<&'static str>,
     /// Its round trip, as measured last.

@@ -127,6 +127,8 @@ pub struct AudioSettings {
     pub output: AudioOut,
     /// Sends two channels where there are two, and nothing that suits voices only.
     pub music: bool,
+    /// Lets the other side hear what other programs play.
+    pub share_sound: bool,
     /// Bitrate of the sound and of all that is done about its loss, in bits per second, 6 000 to 128 000; absent: 32 000
     /// for a voice, 128 000 for music.
     pub bitrate_bps: Option<u32>,
@@ -155,6 +157,7 @@ impl Default for AudioSettings {
             input: AudioIn::Microphone,
             output: AudioOut::Speaker,
             music: false,
+            share_sound: false,
             bitrate_bps: None,
             frame_millis: 20,
             protections: Modes::ALL,
@@ -271,8 +274,19 @@ pub(super) type Outgoing = Arc<dyn Fn(Instant, Bytes) + Send + Sync>;
 /// A received packet and when it came.
 pub(super) type Arrival = (Instant, Bytes);
 
+/// Adds what is to be heard beside the microphone to the 10 ms that ended so long ago.
+type Beside = Box<dyn FnMut(&mut WideBlock, Duration) + Send>;
+
 struct SendHalf {
     pipeline: SendPipeline,
+    /// The voice is not to be heard.
+    muted: bool,
+    /// Nothing is.
+    held: bool,
+    /// What other programs play is to be heard, and what brings it, once that is there.
+    wants_beside: bool,
+    beside: Option<Beside>,
+    mixed: Box<WideBlock>,
     rate: VoiceRate,
     policy: LossPolicy,
     outgoing: Outgoing,
@@ -282,7 +296,24 @@ struct SendHalf {
 }
 
 impl SendHalf {
-    fn push(&mut self, now: Instant, block: &WideBlock) {
+    fn set_silent(&mut self, muted: bool, held: bool) {
+        (self.muted, self.held) = (muted, held);
+        // What was said before that and has not left never does, also where other sound goes on.
+        self.pipeline.set_muted(muted || held);
+        if self.beside.is_some() {
+            self.pipeline.set_muted(held);
+        }
+    }
+
+    /// From now on this is heard too. Returns what was before.
+    fn set_beside(&mut self, beside: Option<Beside>) -> Option<Beside> {
+        let before = std::mem::replace(&mut self.beside, beside);
+        self.set_silent(self.muted, self.held);
+        before
+    }
+
+    /// Takes the block that ended `ago`, at `now`.
+    fn push(&mut self, now: Instant, ago: Duration, block: &WideBlock) {
         // It is handed over when its last sample was taken.
         let first = self.pipeline.next_timestamp();
         lock(&self.clock).set(now, first.plus(BLOCK_SAMPLES as u32));
@@ -290,6 +321,18 @@ impl SendHalf {
             probe.record(now, Some(self.pipeline.next_timestamp()));
         }
         self.level = Level::of_wide(block).rms_dbfs;
+        let block = match &mut self.beside {
+            Some(beside) => {
+                if self.muted {
+                    self.mixed.silence();
+                } else {
+                    self.mixed.as_mut().clone_from(block);
+                }
+                beside(&mut self.mixed, ago);
+                &*self.mixed
+            }
+            None => block,
+        };
         if let Some(packet) = self.pipeline.push_wide(now, block) {
             (self.outgoing)(now, Bytes::copy_from_slice(packet));
         }
@@ -397,6 +440,11 @@ impl Media {
         let shared = Arc::new(Shared {
             send: Mutex::new(SendHalf {
                 pipeline: send,
+                muted: false,
+                held: false,
+                wants_beside: false,
+                beside: None,
+                mixed: Box::default(),
                 rate: VoiceRate::new(encoder),
                 policy: LossPolicy::new(protections(settings, understood)),
                 outgoing,
@@ -447,13 +495,18 @@ impl Media {
                 &settings.devices,
             )?),
         };
-        Ok(Self {
+        let mut this = Self {
             shared,
             running,
-            settings: settings.clone(),
+            settings: AudioSettings {
+                share_sound: false,
+                ..settings.clone()
+            },
             channels,
             clocks,
-        })
+        };
+        this.share_sound(settings.share_sound);
+        Ok(this)
     }
 
     /// Which sound is taken and heard when.
@@ -461,9 +514,45 @@ impl Media {
         self.clocks.clone()
     }
 
-    /// Sends silence, or sound again.
-    pub(super) fn set_muted(&self, muted: bool) {
-        lock(&self.shared.send).pipeline.set_muted(muted);
+    /// Sends silence in place of the voice, or of everything, or sound again.
+    pub(super) fn set_silent(&self, muted: bool, held: bool) {
+        lock(&self.shared.send).set_silent(muted, held);
+    }
+
+    /// Lets the other side hear what other programs play, from now on or no more. If that is not possible there is news of
+    /// it.
+    pub(super) fn share_sound(&mut self, shared: bool) {
+        let was_shared = std::mem::replace(&mut self.settings.share_sound, shared);
+        // What could not be opened is tried again.
+        if was_shared == shared && (!shared || self.shares_sound()) {
+            return;
+        }
+        let before = {
+            let mut send = lock(&self.shared.send);
+            send.wants_beside = shared;
+            send.set_beside(None)
+        };
+        drop(before);
+        self.configure_encoder();
+        if shared {
+            #[cfg(feature = "devices")]
+            if matches!(self.running, Running::Devices(_)) {
+                return devices::share_others(&self.shared);
+            }
+            tell(
+                &self.shared,
+                SoundNews {
+                    kind: SoundNewsKind::Lost,
+                    microphone: true,
+                    sentence: "what other programs play is heard only in calls with a microphone or speaker".into(),
+                },
+            );
+        }
+    }
+
+    /// Whether the other side hears what other programs play.
+    pub(super) fn shares_sound(&self) -> bool {
+        lock(&self.shared.send).beside.is_some()
     }
 
     /// The other side is heard at this volume, in percent of what it sends.
@@ -473,9 +562,13 @@ impl Media {
 
     /// Sends music from now on, or a voice again. What the path carries is still kept to.
     pub(super) fn set_music(&mut self, music: bool) {
-        if std::mem::replace(&mut self.settings.music, music) == music {
-            return;
+        if std::mem::replace(&mut self.settings.music, music) != music {
+            self.configure_encoder();
         }
+    }
+
+    /// As what is sent is to be encoded, and the path carries it.
+    fn configure_encoder(&self) {
         let chosen = encoder(&self.settings, self.channels);
         let mut send = lock(&self.shared.send);
         let (bitrate, frame) = send.rate.choose(chosen);
@@ -569,9 +662,17 @@ fn protections(settings: &AudioSettings, understood: Modes) -> Modes {
     settings.protections.and(understood).and(possible)
 }
 
+/// Keeps what happened until it is asked for.
+fn tell(shared: &Shared, told: SoundNews) {
+    let mut news = lock(&shared.news);
+    if news.len() < MAX_NEWS {
+        news.push_back(told);
+    }
+}
+
 /// How to encode, while the path carries it.
 fn encoder(settings: &AudioSettings, channels: u8) -> EncoderConfig {
-    let content = if settings.music {
+    let content = if settings.music || settings.share_sound {
         Content::Music {
             stereo: channels > 1,
         }
@@ -712,7 +813,7 @@ async fn run_clocked(
             spoken.set_mono();
             *lock(&shared.voice) = processed.then(|| devices.stats().voice);
         }
-        lock(&shared.send).push(now, &spoken);
+        lock(&shared.send).push(now, Duration::ZERO, &spoken);
     }
 }
 
@@ -727,11 +828,11 @@ mod devices {
     //! Microphone and speaker, each on its own clock and threads; a file beside one of them is played or
     //! written by that one's clock.
 
-    use std::sync::Arc;
+    use std::{sync::Arc, time::Duration};
 
     use ahoy_media::audio::{
         capture::Voice,
-        device::{AudioSystem, DeviceEvent, Direction, Microphone, Speaker},
+        device::{AudioSystem, DeviceEvent, Direction, Microphone, Others, Speaker},
         reference::reference,
         voice::{Chain, VoiceConfig, VoiceStats},
         wide::WideBlock,
@@ -739,8 +840,8 @@ mod devices {
     use ahoy_transport::runtime::{Runtime, RuntimeExt, Task};
 
     use super::{
-        ClockedSink, MAX_NEWS, MediaError, Shared, Sink, SoundDevices, SoundNews, SoundNewsKind,
-        Source, device_choice, lock,
+        ClockedSink, MediaError, Shared, Sink, SoundDevices, SoundNews, SoundNewsKind, Source,
+        device_choice, lock,
     };
 
     /// Open devices; dropping them closes them.
@@ -812,15 +913,57 @@ mod devices {
                     format!("the {direction} is now {}, as the system says", to.name),
                 ),
             };
-            let mut news = lock(&shared.news);
-            if news.len() < MAX_NEWS {
-                news.push_back(SoundNews {
+            let microphone = direction == Direction::Input;
+            super::tell(
+                &shared,
+                SoundNews {
                     kind,
-                    microphone: direction == Direction::Input,
+                    microphone,
                     sentence,
-                });
-            }
+                },
+            );
         }
+    }
+
+    /// Opens what brings the sound of other programs, on a thread of its own: that takes a moment.
+    pub(super) fn share_others(shared: &Arc<Shared>) {
+        let shared = Arc::clone(shared);
+        let open = {
+            let shared = Arc::clone(&shared);
+            move || match Others::open() {
+                Ok((others, mut mix)) => {
+                    let beside = Box::new(move |block: &mut WideBlock, ago| {
+                        let _held = &others;
+                        mix.mix_into(block, ago);
+                    });
+                    let before = {
+                        let mut send = lock(&shared.send);
+                        if send.wants_beside {
+                            send.set_beside(Some(beside))
+                        } else {
+                            Some(beside as _)
+                        }
+                    };
+                    drop(before);
+                }
+                Err(error) => cannot_share(&shared, &error.to_string()),
+            }
+        };
+        let thread = std::thread::Builder::new().name("ahoy-others".into());
+        if let Err(error) = thread.spawn(open) {
+            cannot_share(&shared, &error.to_string());
+        }
+    }
+
+    fn cannot_share(shared: &Shared, why: &str) {
+        super::tell(
+            shared,
+            SoundNews {
+                kind: SoundNewsKind::Lost,
+                microphone: true,
+                sentence: format!("what other programs play cannot be heard: {why}"),
+            },
+        );
     }
 
     pub(super) fn open(
@@ -854,7 +997,7 @@ mod devices {
                 let on_block = move |block: &WideBlock, ago| {
                     let taken = runtime.now().checked_sub(ago).unwrap_or(runtime.now());
                     let mut send = lock(&shared.send);
-                    send.push(taken, block);
+                    send.push(taken, ago, block);
                     send.pipeline.missing_blocks()
                 };
                 let voice = Voice {
@@ -883,7 +1026,7 @@ mod devices {
                     lock(&shared.recv).pull(now, block);
                     if let Some(source) = &mut file_source {
                         let _state = source.next_wide(&mut spoken);
-                        lock(&shared.send).push(now, &spoken);
+                        lock(&shared.send).push(now, Duration::ZERO, &spoken);
                     }
                 };
                 let speaker = Speaker::open_with_reference(
@@ -920,7 +1063,7 @@ mod devices {
                         tracing::debug!(%error, "a block is not recorded");
                     }
                 }
-                ClockedSink::Echo => lock(&shared.send).push(now, &heard),
+                ClockedSink::Echo => lock(&shared.send).push(now, Duration::ZERO, &heard),
             }
         }
     }

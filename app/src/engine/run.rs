@@ -342,6 +342,14 @@ impl Engine {
             }
             (Command::Hold(held), Some(call)) => self.calls.set_held(call, held),
             (Command::Show(wanted), Some(call)) => return self.show_pictures(call, wanted),
+            (Command::ShareSound(on), Some(call)) => {
+                if let Some(slot) = self.slots.get_mut(&call)
+                    && let Some((_device, media)) = &mut slot.media
+                {
+                    media.share_sound(on);
+                }
+                return self.collect(call);
+            }
             (Command::Sound(change), call) => {
                 self.change_sound(call, change);
                 return;
@@ -358,7 +366,8 @@ impl Engine {
                 | Command::Mute(_)
                 | Command::Volume(_)
                 | Command::Hold(_)
-                | Command::Show(_),
+                | Command::Show(_)
+                | Command::ShareSound(_),
                 None,
             )
             | (Command::Quit, _) => return,
@@ -374,6 +383,11 @@ impl Engine {
             return;
         };
         slot.pictures.begin();
+        if wanted.is_none()
+            && let Some((_device, media)) = &mut slot.media
+        {
+            media.share_sound(false);
+        }
         let shown = match &mut slot.video {
             Some(video) => video.show(wanted).map_err(|error| error.to_string()),
             None if wanted.is_none() => Ok(true),
@@ -769,7 +783,7 @@ impl Engine {
                 let now = self.runtime.now();
                 let slot = self.slots.get(&call);
                 if let Some((_device, media)) = slot.and_then(|slot| slot.media.as_ref()) {
-                    media.set_muted(muted || held);
+                    media.set_silent(muted, held);
                 }
                 if let Some(video) = slot.and_then(|slot| slot.video.as_ref()) {
                     video.set_paused(now, held);
@@ -866,7 +880,9 @@ impl Engine {
                 media.set_volume(slot.volume_percent);
                 // Whoever muted while it rang is not heard now.
                 let current = self.calls.current();
-                media.set_muted(current.is_some_and(|info| info.muted || info.held));
+                if let Some(info) = current {
+                    media.set_silent(info.muted, info.held);
+                }
                 slot.media = Some((participant, media));
                 slot.talking_since = Some(now);
                 self.publish(Event::Connected { call });

@@ -175,10 +175,19 @@ impl Handler {
                 };
                 handle::Command::Show(shown(&camera, None)?)
             }
-            Command::Share { source, content } => {
+            Command::Share {
+                source,
+                content,
+                sound,
+            } => {
                 call.ok_or_else(no_call)?;
                 let Ok(source) = source.parse::<VideoIn>();
-                handle::Command::Show(shown(&source, content.as_deref())?)
+                let shown = shown(&source, content.as_deref())?;
+                // Nothing that is shown ends the sound as well.
+                if shown.is_some() {
+                    self.engine.send(handle::Command::ShareSound(sound));
+                }
+                handle::Command::Show(shown)
             }
             Command::Call { to } => {
                 if call.is_some() {

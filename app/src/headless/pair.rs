@@ -352,6 +352,7 @@ fn person(
             protections: defaults.protections,
             devices: defaults.devices.clone(),
             music: false,
+            share_sound: false,
             bitrate_bps: script.bitrate_bps,
             frame_millis: script.ptime_millis.unwrap_or(defaults.frame_millis),
             voice: defaults.voice,

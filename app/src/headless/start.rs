@@ -297,6 +297,7 @@ fn audio(media: &MediaPlan, echo: bool, sound: &SoundChoices) -> AudioSettings {
             CliAudioOut::Null => AudioOut::Null,
         },
         music: sound.music,
+        share_sound: media.share_sound,
         bitrate_bps: media.bitrate_bps,
         frame_millis: media.ptime_millis.unwrap_or(defaults.frame_millis),
         protections: defaults.protections,

@@ -435,6 +435,7 @@ pub(super) mod tests {
             held: false,
             held_there: false,
             pictures: PicturesView::default(),
+            shares_sound: false,
             path: Some("direct"),
             rtt: None,
             search: None,

@@ -49,6 +49,8 @@ pub(super) struct Page {
     content: Option<Content>,
     /// The camera that was chosen.
     pub(super) camera: Option<String>,
+    /// The person wants the sound of other programs to be heard, or no more.
+    pub(super) sound: Option<bool>,
     /// The first control takes the keyboard when it is drawn next.
     focus: bool,
 }
@@ -89,6 +91,12 @@ impl Page {
         }
         ui.push_id("ways", |ui| {
             parts::card(ui, tokens, |ui| {
+                let sound = ("With sound", "What other programs play is heard too");
+                let is_on = call.shares_sound;
+                if parts::switch(ui, tokens, sound, is_on, true).clicked() {
+                    self.sound = Some(!is_on);
+                }
+                ui.add_space(gap);
                 if let Some(content) = self.ways(ui, call, tokens) {
                     self.content = content;
                     // What is shown already changes with it.

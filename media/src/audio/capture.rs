@@ -118,6 +118,13 @@ impl Capture {
             + self.margin.millis()
     }
 
+    /// Takes in what the device has to give, where it is asked for that; where there is nothing, waits until there is or
+    /// for `limit`. Returns whether it is asked at all.
+    pub(super) fn fetch(&mut self, limit: Duration) -> bool {
+        let inlet = self.inlet.as_mut();
+        inlet.map(|inlet| inlet.fetch(limit)).is_some()
+    }
+
     /// Whether sound flows and the next block is not whole yet. Counts as a wait.
     fn must_wait(&mut self) -> bool {
         let missing = self.resampler.input_samples() > self.reader.filled_samples();
@@ -260,11 +267,9 @@ impl CaptureLoop {
         self
     }
 
-    /// Takes in what the microphone has to give, where it is asked for that; where there is nothing, waits until there is
-    /// or for `limit`. Returns whether it is asked at all.
+    /// As [`Capture::fetch`] of the microphone that is there.
     fn fetch(&mut self, limit: Duration) -> bool {
-        let inlet = self.capture.as_mut().and_then(|c| c.inlet.as_mut());
-        inlet.map(|inlet| inlet.fetch(limit)).is_some()
+        self.capture.as_mut().is_some_and(|c| c.fetch(limit))
     }
 
     /// Whether there is a microphone that is asked, and it has become uncertain when it brings something.

@@ -248,6 +248,54 @@ impl DeviceClock {
     }
 }
 
+/// What other programs play, as long as it is held: see [`OthersMix`].
+#[derive(Debug)]
+pub struct Others {
+    #[cfg(target_os = "linux")]
+    _inner: pulse::others::Others,
+}
+
+/// Mixes what other programs play with something else. What this program plays is not among it.
+#[derive(Debug)]
+pub struct OthersMix {
+    #[cfg(target_os = "linux")]
+    inner: pulse::others::OthersMix,
+}
+
+impl Others {
+    /// Listens to all other programs from now on. Takes a moment.
+    ///
+    /// # Errors
+    /// There is no sound server that tells programs apart (PulseAudio, or PipeWire in its place), or it refuses.
+    pub fn open() -> Result<(Self, OthersMix), DeviceError> {
+        #[cfg(target_os = "linux")]
+        {
+            let (inner, mix) = pulse::others::others(DeviceClock::new())?;
+            Ok((Self { _inner: inner }, OthersMix { inner: mix }))
+        }
+        #[cfg(not(target_os = "linux"))]
+        Err(DeviceError::Unsupported(
+            "this system does not tell programs apart".into(),
+        ))
+    }
+}
+
+impl OthersMix {
+    /// Adds what they played in the 10 ms that ended `ago`. To be called every 10 ms, from real time.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        allow(
+            unused_variables,
+            clippy::needless_pass_by_ref_mut,
+            reason = "there is none"
+        )
+    )]
+    pub fn mix_into(&mut self, block: &mut WideBlock, ago: Duration) {
+        #[cfg(target_os = "linux")]
+        self.inner.mix_into(block, ago);
+    }
+}
+
 /// An open microphone. Dropping it closes the device.
 #[derive(Debug)]
 pub struct Microphone {

@@ -70,6 +70,27 @@ impl WideBlock {
         self.is_stereo = false;
     }
 
+    /// Adds another, in two channels if one of them has two; no louder than full scale.
+    pub fn add(&mut self, other: &Self) {
+        if let Some(added) = other.side() {
+            if !self.is_stereo {
+                self.side = SILENCE;
+            }
+            self.is_stereo = true;
+            for (sample, added) in self.side.iter_mut().zip(added) {
+                *sample += added;
+            }
+        }
+        for (sample, added) in self.mid.iter_mut().zip(&other.mid) {
+            *sample += added;
+        }
+        for (mid, side) in self.mid.iter_mut().zip(&mut self.side) {
+            let of_side = if self.is_stereo { *side } else { 0.0 };
+            let frame = left_right([*mid, of_side]).map(|sample| sample.clamp(-1.0, 1.0));
+            [*mid, *side] = mid_side(frame);
+        }
+    }
+
     /// Takes two channels, left and right; silence where there are too few samples.
     pub fn set_frames(&mut self, frames: impl Iterator<Item = [f32; 2]>) {
         let (mid, side) = self.set_stereo();

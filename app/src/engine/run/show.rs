@@ -204,6 +204,10 @@ impl Engine {
                     self.runtime.now(),
                     slot.video.as_ref().and_then(Video::showing),
                 ),
+                shares_sound: slot
+                    .media
+                    .as_ref()
+                    .is_some_and(|(_device, media)| media.shares_sound()),
                 outgoing: info.direction == Direction::Outgoing,
                 started: info.started,
                 path: slot.path.map(PathKind::as_str),
@@ -268,6 +272,7 @@ impl Engine {
             held: false,
             held_there: false,
             pictures: video::view::PicturesView::default(),
+            shares_sound: false,
             outgoing: ended.direction == Direction::Outgoing,
             started: ended.timeline.started,
             path: path.map(PathKind::as_str),

@@ -10,6 +10,7 @@
 //! which cpal's host is made too.
 
 mod inbox;
+pub(super) mod others;
 
 use std::{
     ffi::CString, io::BufReader, net::Shutdown, os::unix::net::UnixStream, sync::Arc,
@@ -83,13 +84,26 @@ pub(super) fn record(
     clock: DeviceClock,
     failure: Arc<Failure>,
 ) -> Result<(Stream, ServerMicrophone), DeviceError> {
+    record_from(Some(name), None, channels, writer, clock, failure)
+}
+
+/// Records from the source of this name, or what the stream of this number plays.
+fn record_from(
+    name: Option<&str>,
+    played: Option<u32>,
+    channels: u8,
+    writer: RingWriter,
+    clock: DeviceClock,
+    failure: Arc<Failure>,
+) -> Result<(Stream, ServerMicrophone), DeviceError> {
     let mut connection = Connection::open()?;
     let (sample_spec, channel_map) = format(channels);
     let created: CreateRecordStreamReply =
         connection.ask(&Command::CreateRecordStream(RecordStreamParams {
             sample_spec,
             channel_map,
-            source_name: Some(c_string(name)?),
+            source_name: name.map(c_string).transpose()?,
+            direct_on_input_index: played,
             buffer_attr: BufferAttr {
                 max_length: u32::MAX,
                 fragment_size: RECORDED_SAMPLES * frame_bytes(channels) as u32,
@@ -171,11 +185,17 @@ pub(super) fn play(
 
 /// Tells, on a thread of its own, that there may be other devices or another default; with `false` that it tells no
 /// more.
-pub(super) fn watch(
+pub(super) fn watch(on_change: impl FnMut(bool) + Send + 'static) -> Result<Stream, DeviceError> {
+    let mask = SubscriptionMask::SINK | SubscriptionMask::SOURCE | SubscriptionMask::SERVER;
+    follow(mask, on_change)
+}
+
+/// The same with what is in `mask`.
+fn follow(
+    mask: SubscriptionMask,
     mut on_change: impl FnMut(bool) + Send + 'static,
 ) -> Result<Stream, DeviceError> {
     let mut connection = Connection::open()?;
-    let mask = SubscriptionMask::SINK | SubscriptionMask::SOURCE | SubscriptionMask::SERVER;
     connection.tell(&Command::Subscribe(mask))?;
     let (mut stream, mut inbox) = connection.open_stream(CONTROL)?;
     let thread = std::thread::Builder::new()
@@ -285,6 +305,10 @@ impl Connection {
         let mut props = Props::new();
         props.set(Prop::ApplicationName, c"ahoy");
         props.set(Prop::MediaRole, c"phone");
+        props.set(
+            Prop::ApplicationProcessId,
+            &*c_string(&std::process::id().to_string())?,
+        );
         let _named: SetClientNameReply = connection.ask(&Command::SetClientName(props))?;
         Ok(connection)
     }

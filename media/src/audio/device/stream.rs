@@ -26,7 +26,7 @@ use crate::audio::{
     drift::DriftController,
     playout::Playout,
     priority::{self, ThreadPriority},
-    ring::{RingReader, RingWatch, SpeakerBuffer, ring},
+    ring::{RingReader, RingWatch, RingWriter, SpeakerBuffer, ring},
 };
 
 /// How long a stream may take to come into being.
@@ -206,11 +206,19 @@ impl StreamKind for InputStream {
         clock: DeviceClock,
         failure: Arc<Failure>,
     ) -> Result<(pulse::Stream, Capture, RingWatch), DeviceError> {
-        let (writer, reader) = ring(SAMPLE_RATE_HZ);
-        let (capture, watch) = capture(reader, SAMPLE_RATE_HZ)?;
-        let (stream, microphone) = pulse::record(name, channels, writer, clock, failure)?;
-        Ok((stream, capture.fetched_by(microphone), watch))
+        microphone(|writer| pulse::record(name, channels, writer, clock, failure))
     }
+}
+
+/// What is recorded by a stream of a sound server.
+#[cfg(target_os = "linux")]
+pub(super) fn microphone(
+    record: impl FnOnce(RingWriter) -> Result<(pulse::Stream, pulse::ServerMicrophone), DeviceError>,
+) -> Result<(pulse::Stream, Capture, RingWatch), DeviceError> {
+    let (writer, reader) = ring(SAMPLE_RATE_HZ);
+    let (capture, watch) = capture(reader, SAMPLE_RATE_HZ)?;
+    let (stream, microphone) = record(writer)?;
+    Ok((stream, capture.fetched_by(microphone), watch))
 }
 
 fn capture(reader: RingReader, rate_hz: u32) -> Result<(Capture, RingWatch), DeviceError> {
