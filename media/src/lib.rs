@@ -5,7 +5,7 @@
 //! network's packets go into a [`pipeline::recv::RecvPipeline`], and the speaker pulls one block from it every
 //! 10 ms. Between the two stands [`audio::neteq`], which hides jitter and loss.
 //! What the sender does so that loss can be repaired is decided in [`loss`].
-//! Pictures are [`video`]; what keeps them together with the sound is [`sync`].
+//! Pictures are [`video`]; what keeps them together with the sound is [`sync`]. A call is written to a file by [`record`].
 //!
 //! Nothing here owns a clock, a thread or a socket: time is an argument.
 
@@ -14,6 +14,7 @@ pub mod loss;
 pub mod packet;
 pub mod pipeline;
 pub mod rate;
+pub mod record;
 pub mod sync;
 pub mod time;
 pub mod video;

@@ -89,7 +89,7 @@ impl Default for Volume {
 }
 
 /// The same below the knee, less than full scale above, without a corner between.
-fn bend(sample: f32) -> f32 {
+pub(crate) fn bend(sample: f32) -> f32 {
     let over = sample.abs() - KNEE;
     if over <= 0.0 {
         return sample;

@@ -237,6 +237,8 @@ pub struct FrameBuffer {
     passed_frame: Option<u64>,
     given: VecDeque<u64>,
     needs_key: bool,
+    /// Somebody would like to have one, and goes on without.
+    wants_key: bool,
     last_key_request: Option<Instant>,
     counters: FrameBufferCounters,
 }
@@ -269,6 +271,7 @@ impl FrameBuffer {
             passed_frame: None,
             given: VecDeque::new(),
             needs_key: true,
+            wants_key: false,
             last_key_request: None,
             counters: FrameBufferCounters::default(),
         }
@@ -295,6 +298,11 @@ impl FrameBuffer {
     /// Says how long an answer takes; 100 ms until then.
     pub fn set_round_trip(&mut self, round_trip: Duration) {
         self.round_trip = round_trip;
+    }
+
+    /// Asks for a key frame. What comes before it goes out as ever.
+    pub fn want_key(&mut self) {
+        self.wants_key = true;
     }
 
     /// The decoder refused the last frame: nothing goes out before the next key frame.
@@ -696,6 +704,7 @@ impl FrameBuffer {
         };
         if frame.descriptor.is_key {
             self.needs_key = false;
+            self.wants_key = false;
             self.given.clear();
         }
         self.given.push_back(number);
@@ -723,7 +732,8 @@ impl FrameBuffer {
     }
 
     fn key_due(&self, now: Instant) -> Option<Instant> {
-        if !self.needs_key || self.ssrc.is_none() || self.key_is_coming(now) {
+        let is_wished = self.needs_key || self.wants_key;
+        if !is_wished || self.ssrc.is_none() || self.key_is_coming(now) {
             return None;
         }
         let interval = self.config.key_interval.max(self.round_trip * 3 / 2);

@@ -201,6 +201,13 @@ impl VideoRecv {
         buffer.poll_timeout(now)
     }
 
+    /// Asks for a key frame, without stopping before it: somebody wants to begin with one.
+    pub fn want_key(&mut self) {
+        if let Some((_codec, buffer)) = &mut self.buffer {
+            buffer.want_key();
+        }
+    }
+
     /// The decoder took a frame, and a picture came out; or it refused, and nothing goes on before a key frame.
     pub fn decoded(&mut self, is_picture: bool) {
         if is_picture {

@@ -612,6 +612,11 @@ impl VideoSend {
         }
     }
 
+    /// The next picture is to stand by itself: somebody wants to begin with it.
+    pub fn want_key(&mut self) {
+        self.needs_key = true;
+    }
+
     /// Takes a message of the receiver, and gives out packets to send again.
     pub fn handle_feedback(&mut self, now: Instant, bytes: &[u8]) -> Vec<VideoOut> {
         let feedback = match Feedback::decode(bytes) {

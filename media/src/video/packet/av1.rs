@@ -62,8 +62,8 @@ fn write_leb128(mut value: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// The OBUs to be sent, without their sizes.
-fn obus(unit: &[u8]) -> Option<Vec<Vec<u8>>> {
+/// The OBUs to be sent, without their sizes. `None` if the unit is malformed.
+pub(crate) fn obus(unit: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut obus = Vec::new();
     let mut rest = unit;
     while let Some((header, after)) = rest.split_first() {
@@ -145,7 +145,7 @@ pub fn split(unit: &[u8], is_key: bool, limit: usize) -> Option<Vec<Vec<u8>>> {
 }
 
 /// Appends an OBU with its size.
-fn append(obu: &[u8], out: &mut Vec<u8>) -> Option<()> {
+pub(crate) fn append(obu: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let (header, mut rest) = obu.split_first()?;
     if !is_sent(*header) {
         return Some(());
@@ -167,6 +167,15 @@ fn append(obu: &[u8], out: &mut Vec<u8>) -> Option<()> {
     write_leb128(rest.len(), out);
     out.extend_from_slice(rest);
     Some(())
+}
+
+/// A temporal unit as files keep it: all OBUs with their sizes, and no temporal delimiter. `None` if it is malformed.
+pub(crate) fn stored(unit: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(unit.len());
+    for obu in obus(unit)? {
+        append(&obu, &mut out)?;
+    }
+    Some(out)
 }
 
 /// The temporal unit whose payloads these are, in low-overhead format, with its temporal delimiter. `None` if they are

@@ -39,6 +39,11 @@ fn units(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// The NAL units of an access unit of Annex B that mean anything to a decoder.
+pub(crate) fn sent_units(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    units(bytes).filter(|unit| is_sent(unit))
+}
+
 fn is_sent(unit: &[u8]) -> bool {
     unit.first()
         .is_some_and(|header| !matches!(header & TYPE, ACCESS_UNIT_DELIMITER | FILLER))
@@ -67,7 +72,7 @@ pub fn split(unit: &[u8], limit: usize) -> Option<Vec<Vec<u8>>> {
     let mut packets = Vec::new();
     let mut together: Vec<&[u8]> = Vec::new();
     let mut bytes = 1;
-    for unit in units(unit).filter(|unit| is_sent(unit)) {
+    for unit in sent_units(unit) {
         if !together.is_empty() && bytes + 2 + unit.len() > limit {
             packets.push(aggregate(&together));
             together.clear();
