@@ -115,7 +115,7 @@ pub struct RecordStats {
     /// Pictures that are not in them, of both sides: the disk was too slow, or they could not be read. None before a side's
     /// first key frame counts.
     pub pictures_dropped: u64,
-    /// Blocks of 10 ms of sound that are not in them, of both sides: the disk was too slow, or they came too late.
+    /// Blocks of 10 ms of sound that are not in them, of both sides: the disk was too slow, or there were too many.
     pub sound_dropped: u64,
 }
 

@@ -378,7 +378,11 @@ fn duration(millis: f64) -> Vec<u8> {
 fn tracks(tracks: &[Track]) -> Vec<u8> {
     let mut out = Vec::new();
     put_with(&mut out, TRACKS, |all| {
-        for (track, number) in tracks.iter().zip(1u64..) {
+        let numbered = tracks.iter().zip(1u64..);
+        // Some players take the first pictures there are, whatever the file says.
+        let (first, others): (Vec<_>, Vec<_>) =
+            numbered.partition(|(track, _number)| track.is_default);
+        for (track, number) in first.into_iter().chain(others) {
             put_with(all, TRACK_ENTRY, |entry| put_track(entry, track, number));
         }
     });

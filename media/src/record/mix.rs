@@ -19,16 +19,19 @@ use crate::{
     time::{BLOCK_DURATION, BLOCK_SAMPLES, SAMPLE_RATE_HZ, SampleClock, samples_in},
 };
 
-/// A side that is further from where it should be than this is put there: a gap, or blocks that came all at once. More
-/// than devices hand over in one go.
-const FAR: Duration = Duration::from_millis(200);
+/// A side that is so much late is followed by the blocks that waited: whoever stalls for longer gives the time up, and then
+/// there is a gap.
+const GAP: Duration = Duration::from_secs(1);
+
+/// A side that is so much early has too many blocks. More than devices hand over in one go.
+const EARLY: Duration = Duration::from_millis(300);
 
 /// Where no block of a second was nearer than this to where it should be, its side is moved: no clock does that.
 const STANDING_MILLIS: f64 = 30.0;
 const STANDING_BLOCKS: u32 = 100;
 
-/// A side that gives nothing for so long is silent meanwhile; the other one is not kept waiting. More than [`FAR`].
-const HOLD: Duration = Duration::from_millis(300);
+/// A side that gives nothing for so long is silent meanwhile; the other one is not kept waiting. More than [`GAP`].
+const HOLD: Duration = Duration::from_millis(1100);
 
 /// If nothing comes from anybody for so long, nothing is written: the file's times tell that it was so.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -110,13 +113,12 @@ impl Line {
     /// Takes a block that should end so many samples after where the mix is.
     fn push(&mut self, at: Instant, should_end: i64, block: &WideBlock) -> Pushed {
         let block_samples = BLOCK_SAMPLES as i64;
-        let far = samples_in(FAR);
         let held = self.samples.len() as i64;
         let ends = held + block_samples;
-        if ends > should_end + far {
+        if ends > should_end + samples_in(EARLY) {
             return Pushed::TooMuch;
         }
-        let is_placed = self.looked.is_some() && ends + far >= should_end;
+        let is_placed = self.looked.is_some() && ends + samples_in(GAP) >= should_end;
         if is_placed {
             let excess = (ends - should_end) as f64 * 1000.0 / f64::from(SAMPLE_RATE_HZ);
             let elapsed = self.looked.map_or(BLOCK_DURATION, |looked| {
@@ -347,29 +349,63 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_comes_all_at_once_after_a_stall_does_not_shift_what_follows() {
+    /// Pushes blocks of both sides at these instants, in hundredths of a second; where those that are marked are in the mix,
+    /// in milliseconds, and how many were too much.
+    fn marked(ats: impl Iterator<Item = u32>, marks: &[u32]) -> (Vec<f64>, u32) {
         let begin = start();
         let mut mixer = Mixer::new(begin, true);
-        let quiet = WideBlock::SILENCE;
         let mut out = Vec::new();
         let mut refused = 0;
-        for n in 1..=500u32 {
-            // For a second everything waits, and then it comes.
-            let at = begin + BLOCK_DURATION * if (100..200).contains(&n) { 200 } else { n };
+        for (at, n) in ats.zip(1u32..) {
+            let loud = if marks.contains(&n) { 0.5 } else { 0.0 };
+            let block = WideBlock::mono(&[loud; BLOCK_SAMPLES]);
             for side in 0..2 {
-                let mark = if n == 490 { 0.5 } else { 0.0 };
-                let block = WideBlock::mono(&[mark; BLOCK_SAMPLES]);
-                let block = if n == 490 { &block } else { &quiet };
-                refused += u32::from(mixer.push(side, at, block) == Pushed::TooMuch);
+                let pushed = mixer.push(side, begin + BLOCK_DURATION * at, &block);
+                refused += u32::from(pushed == Pushed::TooMuch);
             }
             out.extend(pulled(&mut mixer, false));
         }
         out.extend(pulled(&mut mixer, true));
-        assert!(refused > 100, "{refused}");
-        let loud = out.iter().position(|frame| frame[0].abs() > 0.3).unwrap();
-        let strayed = (loud as f64 / 48.0 - 4890.0).abs();
-        assert!(strayed < 20.0, "{strayed}");
+        let is_loud = |frame: &[f32; 2]| frame[0].abs() > 0.3;
+        let edges = out.windows(2).enumerate();
+        let begins = edges.filter(|(_, pair)| !is_loud(&pair[0]) && is_loud(&pair[1]));
+        let begins = begins.map(|(at, _)| at as f64 / 48.0).collect();
+        (begins, refused)
+    }
+
+    #[test]
+    fn what_comes_all_at_once_after_a_stall_is_where_it_was_said() {
+        // For most of a second everything waits, and then it comes.
+        let ats = (1..=300).map(|n| if (101..200).contains(&n) { 200 } else { n });
+        let (places, refused) = marked(ats, &[150, 290]);
+        assert_eq!(refused, 0);
+        let [first, second] = places[..] else {
+            panic!("{places:?}");
+        };
+        assert!((first - 1490.0).abs() < 10.0, "{first}");
+        assert!((second - 2890.0).abs() < 10.0, "{second}");
+    }
+
+    #[test]
+    fn a_gap_is_silent_and_what_follows_is_in_its_place() {
+        let ats = (1..=100).chain(400..=500);
+        let (places, refused) = marked(ats, &[90, 150]);
+        assert_eq!(refused, 0);
+        let [first, second] = places[..] else {
+            panic!("{places:?}");
+        };
+        assert!((first - 890.0).abs() < 10.0, "{first}");
+        assert!((second - 4480.0).abs() < 10.0, "{second}");
+    }
+
+    #[test]
+    fn more_than_there_can_be_is_left_out_and_shifts_nothing_for_long() {
+        let ats = (1..=100)
+            .chain(std::iter::repeat_n(100, 100))
+            .chain(101..=500);
+        let (places, refused) = marked(ats, &[590]);
+        assert!(refused >= 2 * 60, "{refused}");
+        assert!((places[0] - 4890.0).abs() < 20.0, "{places:?}");
     }
 
     #[test]

@@ -395,6 +395,32 @@ fn key_frames_are_asked_for_at_an_interval_until_one_comes() {
 }
 
 #[test]
+fn a_key_frame_that_is_only_wished_for_stops_nobody() {
+    let start = Instant::now();
+    let mut packetizer = Packetizer::new(VideoCodec::H264, 9, 5);
+    let mut buffer = FrameBuffer::new(VideoCodec::H264, FrameBufferConfig::default());
+    let mut asked = Vec::new();
+    for number in 0..60u64 {
+        let now = start + Duration::from_secs(number) / 30;
+        if number == 10 {
+            buffer.want_key();
+        }
+        // It comes with the fortieth.
+        let since_key = if number < 40 { number } else { number - 40 };
+        let frame = encoded(1, number, since_key);
+        for packet in packetizer.packetize(&frame).unwrap() {
+            buffer.insert(now, &VideoPacket::parse(&packet.bytes).unwrap());
+        }
+        assert!(buffer.poll_frame(now).is_some(), "{number}");
+        if buffer.poll_requests(now).key_frame {
+            asked.push(number);
+        }
+    }
+    assert_eq!(asked.first(), Some(&10), "{asked:?}");
+    assert!(asked.len() >= 3 && asked.last() < Some(&40), "{asked:?}");
+}
+
+#[test]
 fn each_packet_is_asked_for_at_most_so_often() {
     let start = Instant::now();
     let at = |millis| start + Duration::from_millis(millis);
