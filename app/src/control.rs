@@ -107,6 +107,12 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         sound: bool,
     },
+    /// Record the call, or no more.
+    Record {
+        /// To this file, by its whole path; absent: no more.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        file: Option<PathBuf>,
+    },
     /// Call a contact or a link.
     Call {
         /// A contact's name or an `ahoy:` link.
@@ -152,6 +158,8 @@ pub enum ErrorCode {
     NoCall,
     /// The call does not ring here.
     NotRinging,
+    /// Nobody is there to be told yet, or for the moment.
+    NotTalking,
     /// There is a call already.
     InCall,
     /// The name or link is not known.
@@ -216,6 +224,12 @@ pub struct CallStatus {
     /// What is wrong with pictures, for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picture_trouble: Option<String>,
+    /// The file that it is recorded to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<PathBuf>,
+    /// The other side says that it records.
+    #[serde(default)]
+    pub recorded_there: bool,
 }
 
 /// A happening.
@@ -243,6 +257,15 @@ pub enum ControlEvent {
         /// The call's id.
         id: String,
         /// In a word, such as `gone`, `busy`, `back`.
+        kind: String,
+        /// For a person.
+        sentence: String,
+    },
+    /// The call is recorded, here or there, or is no more.
+    Recording {
+        /// The call's id.
+        id: String,
+        /// `started`, `finished` or `failed`; `started_there` or `stopped_there`.
         kind: String,
         /// For a person.
         sentence: String,
@@ -329,6 +352,7 @@ impl From<CommandError> for ControlError {
             CommandError::InCall => ErrorCode::InCall,
             CommandError::NoCall => ErrorCode::NoCall,
             CommandError::NotRinging => ErrorCode::NotRinging,
+            CommandError::NotTalking => ErrorCode::NotTalking,
         };
         Self::new(code, error)
     }

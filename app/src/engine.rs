@@ -34,6 +34,7 @@ pub mod memory_book;
 pub mod nat;
 pub mod profile_book;
 pub mod reach;
+pub mod recording;
 mod relays;
 pub mod renewal;
 mod run;

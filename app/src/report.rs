@@ -54,6 +54,12 @@ pub struct Report {
     /// The network between; absent when no session came up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
+    /// What was recorded of it here; absent where nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<RecordingReport>,
+    /// The other side said that it recorded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recorded_there: bool,
     /// What it cost this machine; absent in the simulator.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<Cost>,
@@ -180,6 +186,25 @@ pub struct PathRecord {
     /// Its smoothed round trip when last seen, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rtt_ms: Option<f64>,
+}
+
+/// What was recorded of a call, in all its files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct RecordingReport {
+    /// Sound in them, in seconds.
+    pub seconds: f64,
+    /// Their size.
+    pub bytes: u64,
+    /// How many.
+    pub files: u32,
+    /// Our pictures in them.
+    pub pictures_own: u64,
+    /// The other side's.
+    pub pictures_theirs: u64,
+    /// Pictures that are not in them, of both sides, from the first that is on.
+    pub pictures_dropped: u64,
+    /// Sound that is not in them, of both sides, in milliseconds.
+    pub sound_dropped_ms: u64,
 }
 
 /// Somebody in the call.

@@ -16,7 +16,7 @@
 //!      4 busy         -
 //!      5 cancel       u8 reason
 //!      6 hang up      u8 reason
-//!      7 media state  u32 revision, u8 flags (1 muted, 2 held)
+//!      7 media state  u32 revision, u8 flags (1 muted, 2 held, 4 blank, 8 recording)
 //!      8 candidates   varint length, bytes
 //!      9 report       varint length, JSON
 //!
@@ -95,6 +95,8 @@ pub enum Signal {
         /// The sender shows nothing more: its last picture is to be taken away. Whoever never showed anything need not
         /// say so.
         blank: bool,
+        /// The sender records the call. Whoever does not know this flag does not tell its person.
+        recording: bool,
     },
     /// Either: more ways to reach the sender. At most [`MAX_CANDIDATES_BYTES`], opaque here.
     Candidates(Vec<u8>),
@@ -205,9 +207,12 @@ impl SignalMessage {
                 muted,
                 held,
                 blank,
+                recording,
             } => {
                 out.put_u32(*revision);
-                out.put_u8(u8::from(*muted) | u8::from(*held) << 1 | u8::from(*blank) << 2);
+                let flags = [*muted, *held, *blank, *recording];
+                let flags = flags.iter().zip(0u8..);
+                out.put_u8(flags.fold(0, |all, (flag, bit)| all | u8::from(*flag) << bit));
             }
             Signal::Candidates(bytes) => {
                 assert!(bytes.len() <= MAX_CANDIDATES_BYTES, "too many candidates");
@@ -262,6 +267,7 @@ impl SignalMessage {
                     muted: flags & 1 != 0,
                     held: flags & 2 != 0,
                     blank: flags & 4 != 0,
+                    recording: flags & 8 != 0,
                 }
             }
             8 => Signal::Candidates(reader.var_bytes(MAX_CANDIDATES_BYTES)?.to_vec()),

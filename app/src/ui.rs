@@ -10,6 +10,7 @@ pub mod model;
 pub mod open;
 mod pace;
 mod parts;
+mod record;
 mod share;
 mod shelf;
 mod sound;
@@ -175,6 +176,16 @@ impl Window {
             Act::Camera => {
                 let camera = share::camera(self.share.camera.clone());
                 self.send(Command::Show(Some(camera)));
+            }
+            Act::Record => {
+                let name = self
+                    .view
+                    .borrow()
+                    .call
+                    .as_ref()
+                    .map(|call| call.name.clone());
+                let to = record::to_own_folder(&name.unwrap_or_default());
+                self.send(Command::Record(Some(to)));
             }
             Act::Share => {
                 self.sound.open = false;
@@ -375,10 +386,11 @@ impl Window {
     /// What is under the pictures: who, and what can be done.
     fn call_bar(&mut self, ui: &mut egui::Ui, call: &CallView, now: Instant) {
         /// Below this width, buttons have a row of their own.
-        const NARROW: f32 = 740.0;
-        const BUTTON_WIDTH: f32 = 120.0;
+        const NARROW: f32 = 920.0;
+        const BUTTON_WIDTH: f32 = 132.0;
         let tokens = self.tokens;
         let gap = tokens.size.gap;
+        call::recording(ui, call, &tokens, now);
         call::trouble(ui, call, &tokens);
         let actions = model::call_actions(call);
         let mut act = None;

@@ -13,6 +13,7 @@ pub mod person;
 pub mod plain_quic;
 pub mod process;
 pub mod proxies;
+pub mod recorded;
 pub mod secrets;
 #[cfg(target_os = "linux")]
 pub mod sound_server;

@@ -332,6 +332,10 @@ impl Stage {
                 ..AudioSettings::default()
             },
             video: engine::video::VideoSettings::default(),
+            recording: engine::recording::RecordSettings {
+                file: None,
+                threads: false,
+            },
             sound: ahoy::sound::SoundChoices::default(),
             answering: Answering::Person,
             limits: CallConfig::default(),
@@ -540,6 +544,7 @@ impl Phone {
             | Event::Request { .. }
             | Event::Sound { .. }
             | Event::Pictures { .. }
+            | Event::Recording { .. }
             | Event::SoundChosen(_)
             | Event::Ringing { .. }
             | Event::Connected { .. }
@@ -565,6 +570,7 @@ impl Phone {
             | Event::Request { .. }
             | Event::Sound { .. }
             | Event::Pictures { .. }
+            | Event::Recording { .. }
             | Event::SoundChosen(_)
             | Event::Ringing { .. }
             | Event::Connected { .. }

@@ -555,6 +555,7 @@ fn two_who_call_each_other_at_once_talk_without_ringing() {
                     | Event::Request { .. }
                     | Event::Sound { .. }
                     | Event::Pictures { .. }
+                    | Event::Recording { .. }
                     | Event::SoundChosen(_)
                     | Event::Ringing { .. }
                     | Event::Connected { .. }

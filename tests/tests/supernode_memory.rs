@@ -337,6 +337,7 @@ fn person(
             ..AudioSettings::default()
         },
         video: engine::video::VideoSettings::default(),
+        recording: engine::recording::RecordSettings::default(),
         sound: ahoy::sound::SoundChoices::default(),
         answering: Answering::Contacts,
         limits: CallConfig::default(),

@@ -25,7 +25,10 @@ use ahoy_media::audio::{
     level::Level,
     wav::read_all,
 };
-use ahoy_tests::sound_server::{Process, Sound, SoundServer, recorded};
+use ahoy_tests::{
+    recorded::Recorded,
+    sound_server::{Process, Sound, SoundServer, recorded},
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -222,6 +225,13 @@ impl Person {
             !link.is_empty()
         });
         link
+    }
+
+    #[track_caller]
+    fn wait_call(&self, what: &str, wanted: impl Fn(&Value) -> bool) {
+        wait_until(what, || {
+            self.status().is_some_and(|status| wanted(&status["call"]))
+        });
     }
 
     #[track_caller]
@@ -593,6 +603,8 @@ fn two_windows_call_each_other_by_keyboard() {
         let mut command = ahoy();
         command.args(["--via", &node, "--audio-in"]).arg(input);
         command.arg("--audio-out").arg(output);
+        // Where recordings go.
+        command.env("HOME", dir.path());
         command
     };
     let mut silence = ahoy();
@@ -631,7 +643,22 @@ fn two_windows_call_each_other_by_keyboard() {
     assert_both_drawn(&screen.shoot("4-muted"));
     own.press("m");
     ada.wait_muted(false);
-    ada.let_pass(Duration::from_secs(4));
+    own.press("r");
+    ada.wait_call("a recording", |call| call["recording"].is_string());
+    grace.wait_call("what is told", |call| call["recorded_there"] == true);
+    ada.let_pass(Duration::from_secs(2));
+    assert_both_drawn(&screen.shoot("4-recording"));
+    own.press("r");
+    ada.wait_call("its end", |call| call["recording"].is_null());
+    grace.wait_call("its end there", |call| call["recorded_there"] == false);
+    let mut films = fs::read_dir(dir.path().join("ahoy")).unwrap();
+    let film = films.next().unwrap().unwrap().path();
+    let name = film.file_name().unwrap().to_string_lossy().into_owned();
+    assert!(name.starts_with("20") && name.ends_with(".mkv"), "{name}");
+    assert!(films.next().is_none());
+    let seconds = Recorded::read(&film).seconds();
+    assert!(seconds > 1.5, "{seconds}");
+    ada.let_pass(Duration::from_secs(2));
     own.press("h");
 
     assert_eq!(

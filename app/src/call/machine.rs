@@ -105,6 +105,7 @@ impl Calls {
             state: phase.state(),
             muted: common.muted,
             held: common.held,
+            recording: common.recording,
             started: common.timeline.started,
         })
     }
@@ -248,15 +249,53 @@ impl Calls {
         self.set_local_media(call, |common| common.blank = blank)
     }
 
+    /// Whether this call can be recorded now: the other side is there to be told.
+    ///
+    /// # Errors
+    /// [`CommandError::NotTalking`] before anything was heard and while no path works, [`CommandError::NoCall`] when it
+    /// is gone.
+    pub fn may_record(&self, call: CallId) -> Result<(), CommandError> {
+        match &self.current {
+            Some((common, Phase::InCall(in_call))) if common.call == call => {
+                match in_call.state() {
+                    CallState::Talking => Ok(()),
+                    CallState::LookingUp
+                    | CallState::Calling
+                    | CallState::RingingThere
+                    | CallState::RingingHere
+                    | CallState::Connecting
+                    | CallState::Reconnecting { .. } => Err(CommandError::NotTalking),
+                }
+            }
+            Some((common, Phase::LookingUp(_) | Phase::Calling(_) | Phase::Ringing(_)))
+                if common.call == call =>
+            {
+                Err(CommandError::NotTalking)
+            }
+            Some(_) | None => Err(CommandError::NoCall),
+        }
+    }
+
+    /// Has the other side know that this call is recorded here, or is no more.
+    ///
+    /// # Errors
+    /// As [`Self::may_record`]; it can end whenever there is a call.
+    pub fn set_recording(&mut self, call: CallId, recording: bool) -> Result<(), CommandError> {
+        if recording {
+            self.may_record(call)?;
+        }
+        self.set_local_media(call, |common| common.recording = recording)
+    }
+
     fn set_local_media(
         &mut self,
         call: CallId,
         change: impl FnOnce(&mut Common),
     ) -> Result<(), CommandError> {
         let (mut common, phase) = self.take(call)?;
-        let before = (common.muted, common.held, common.blank);
+        let before = common.media_state();
         change(&mut common);
-        if before != (common.muted, common.held, common.blank) {
+        if before != common.media_state() {
             common.revision += 1;
             self.actions.push_back(Action::SetLocalMedia {
                 call,
@@ -492,6 +531,7 @@ impl Common {
             muted: false,
             held: false,
             blank: false,
+            recording: false,
             revision: 0,
         }
     }
@@ -513,6 +553,8 @@ impl Common {
         common.timeline.accepted = Some(now);
         common.muted = ours.muted;
         common.held = ours.held;
+        // Whoever comes back is still recorded, and has to be told.
+        common.recording = ours.recording;
         common.revision = 1;
         common
     }
@@ -523,6 +565,7 @@ impl Common {
             muted: self.muted,
             held: self.held,
             blank: self.blank,
+            recording: self.recording,
         }
     }
 }

@@ -225,6 +225,8 @@ pub(super) struct Common {
     pub(super) held: bool,
     /// The other side was told to take our picture away.
     pub(super) blank: bool,
-    /// Counts changes of these three.
+    /// It is recorded here.
+    pub(super) recording: bool,
+    /// Counts changes of these four.
     pub(super) revision: u32,
 }

@@ -482,6 +482,7 @@ fn an_older_mute_state_does_not_undo_a_newer_one() {
         muted,
         held: false,
         blank: false,
+        recording: false,
     };
     assert_eq!(bench.signal(CALL, PHONE, state(2, true)).len(), 1);
     assert_eq!(bench.signal(CALL, PHONE, state(1, false)), []);
@@ -518,12 +519,80 @@ fn that_a_picture_is_taken_away_is_told_once_and_heard() {
         muted: false,
         held: false,
         blank: true,
+        recording: false,
     };
     let heard = bench.signal(CALL, PHONE, theirs);
     assert!(matches!(
         heard[..],
         [Action::RemoteMedia { blank: true, .. }]
     ));
+}
+
+fn tells_of_recording(actions: &[Action]) -> Vec<bool> {
+    let told = sent(actions).into_iter().filter_map(|(_to, signal)| {
+        if let Signal::MediaState { recording, .. } = signal {
+            Some(recording)
+        } else {
+            None
+        }
+    });
+    told.collect()
+}
+
+#[test]
+fn a_call_is_recorded_only_while_the_other_side_can_be_told() {
+    let mut bench = Bench::calling(&[PHONE]);
+    let refused = Err(CommandError::NotTalking);
+    assert_eq!(bench.calls.set_recording(CALL, true), refused);
+    bench.session(PHONE, SessionEvent::Connected);
+    bench.signal(CALL, PHONE, accept());
+    assert_eq!(bench.calls.set_recording(CALL, true), refused);
+    bench.handle(Event::FirstAudio {
+        call: CALL,
+        participant: PHONE,
+    });
+    bench.session(PHONE, SessionEvent::Reconnecting);
+    assert_eq!(bench.calls.set_recording(CALL, true), refused);
+    bench.session(PHONE, SessionEvent::Restored);
+    assert_eq!(
+        bench.calls.set_recording(LOWER, true),
+        Err(CommandError::NoCall)
+    );
+    assert!(tells_of_recording(&bench.actions()).is_empty());
+    bench.calls.set_recording(CALL, true).unwrap();
+    bench.calls.set_recording(CALL, true).unwrap();
+    assert_eq!(tells_of_recording(&bench.actions()), [true]);
+    assert!(bench.calls.current().unwrap().recording);
+    // It can be ended whenever there is a call.
+    bench.session(PHONE, SessionEvent::Reconnecting);
+    bench.calls.set_recording(CALL, false).unwrap();
+    assert_eq!(tells_of_recording(&bench.actions()), [false]);
+    let theirs = Signal::MediaState {
+        revision: 1,
+        muted: false,
+        held: false,
+        blank: false,
+        recording: true,
+    };
+    let heard = bench.signal(CALL, PHONE, theirs);
+    assert!(matches!(
+        heard[..],
+        [Action::RemoteMedia {
+            recording: true,
+            ..
+        }]
+    ));
+}
+
+#[test]
+fn whoever_calls_again_into_a_recorded_call_is_told_again() {
+    let mut bench = Bench::talking();
+    bench.calls.set_recording(CALL, true).unwrap();
+    bench.session(PHONE, SessionEvent::Reconnecting);
+    let actions = bench.incoming(HIGHER, PHONE, PERSON);
+    assert!(opens_media(&actions));
+    assert_eq!(tells_of_recording(&actions), [true]);
+    assert!(bench.calls.current().unwrap().recording);
 }
 
 #[test]

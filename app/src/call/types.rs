@@ -248,7 +248,7 @@ pub enum Action {
         /// On hold: nothing is sent, nothing is played.
         held: bool,
     },
-    /// Mute, hold or what is shown changed there.
+    /// Mute, hold, what is shown or recorded changed there.
     RemoteMedia {
         /// Which call.
         call: CallId,
@@ -260,6 +260,8 @@ pub enum Action {
         held: bool,
         /// It shows nothing more.
         blank: bool,
+        /// It records the call.
+        recording: bool,
     },
     /// Send what is queued for this device, then close media and session with it.
     CloseSession {
@@ -318,6 +320,8 @@ pub struct CallInfo {
     pub muted: bool,
     /// Put on hold here.
     pub held: bool,
+    /// Recorded here.
+    pub recording: bool,
     /// When it was placed or came in.
     pub started: Instant,
 }
@@ -351,4 +355,7 @@ pub enum CommandError {
     /// The call is not ringing here.
     #[error("the call is not ringing here")]
     NotRinging,
+    /// The other side cannot be told that it is recorded.
+    #[error("a call can be recorded once you talk: the other side has to be told")]
+    NotTalking,
 }

@@ -4,7 +4,11 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use super::{CliError, MediaFlags, MediaPlan, media::writable, values};
+use super::{
+    CliError, MediaFlags, MediaPlan,
+    media::{unused, writable},
+    values,
+};
 use crate::link::PersonLink;
 
 /// Call somebody, without a window.
@@ -24,6 +28,10 @@ pub struct CallArgs {
     /// Write the report to this file.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// Record the call to this file, such as call.mkv, which every player opens: both voices, and the pictures of both
+    /// sides. The other side is told. A file that is there already is not written over.
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
     /// Print the report as JSON.
     #[arg(long)]
     pub json: bool,
@@ -52,6 +60,8 @@ pub struct CallPlan {
     pub setup_limit: Option<Duration>,
     /// Where the report goes.
     pub report: Option<PathBuf>,
+    /// Where the call is recorded.
+    pub record: Option<PathBuf>,
     /// Print the report.
     pub json: bool,
     /// Media options.
@@ -79,6 +89,10 @@ pub struct AnswerArgs {
     /// Write the report of each call to this file; the last one stays.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// Record the call to this file, such as call.mkv, which every player opens: both voices, and the pictures of both
+    /// sides. The other side is told. A file that is there already is not written over, and later calls get a number.
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
     /// Media options.
     #[command(flatten)]
     pub media: MediaFlags,
@@ -106,6 +120,8 @@ pub struct AnswerPlan {
     pub once: bool,
     /// Where the reports go.
     pub report: Option<PathBuf>,
+    /// Where the calls are recorded.
+    pub record: Option<PathBuf>,
     /// Media options.
     pub media: MediaPlan,
 }
@@ -119,11 +135,15 @@ impl CallArgs {
         if let Some(report) = &self.report {
             writable(report, "--report")?;
         }
+        if let Some(record) = &self.record {
+            unused(record, "--record")?;
+        }
         Ok(CallPlan {
             to: self.to,
             talk_limit: self.talk,
             setup_limit: self.timeout,
             report: self.report,
+            record: self.record,
             json: self.json,
             media: self.media.plan()?,
         })
@@ -139,6 +159,9 @@ impl AnswerArgs {
         if let Some(report) = &self.report {
             writable(report, "--report")?;
         }
+        if let Some(record) = &self.record {
+            unused(record, "--record")?;
+        }
         Ok(AnswerPlan {
             auto: match (self.auto, self.contacts_only) {
                 (false, _) => AutoAnswer::Nobody,
@@ -148,6 +171,7 @@ impl AnswerArgs {
             echo: self.echo,
             once: self.once,
             report: self.report,
+            record: self.record,
             media: self.media.plan()?,
         })
     }

@@ -1,6 +1,6 @@
 //! `ahoy ctl`: tells the running app what to do.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -63,6 +63,12 @@ pub enum CtlCommand {
         #[arg(long)]
         sound: bool,
     },
+    /// Record the call to a file that every player opens; the other side is told.
+    Record {
+        /// The file, such as call.mkv, which must not be there yet; off: no more.
+        #[arg(value_name = "FILE|off")]
+        file: PathBuf,
+    },
     /// Do not disturb: calls come in without a sound.
     Dnd {
         /// Undisturbed?
@@ -103,6 +109,11 @@ impl From<CtlCommand> for Command {
             CtlCommand::PttUp => Self::PttUp,
             CtlCommand::Hold { state } => Self::Hold {
                 on: state == Switch::On,
+            },
+            CtlCommand::Record { file } => Self::Record {
+                // The app runs in another folder.
+                file: (file != Path::new("off"))
+                    .then(|| std::path::absolute(&file).unwrap_or(file)),
             },
             CtlCommand::Dnd { state } => Self::Dnd {
                 on: state == Switch::On,
@@ -153,6 +164,7 @@ pub async fn ctl(folder: &Path, arguments: CtlArgs) -> Result<(), CliError> {
             ErrorCode::BadRequest | ErrorCode::UnknownContact => Exit::Usage,
             ErrorCode::NoCall
             | ErrorCode::NotRinging
+            | ErrorCode::NotTalking
             | ErrorCode::InCall
             | ErrorCode::Unavailable => Exit::Failed,
         };

@@ -418,6 +418,18 @@ pub(super) fn writable(path: &std::path::Path, option: &str) -> Result<(), CliEr
     Ok(())
 }
 
+/// A file could be written there, and there is none.
+pub(super) fn unused(path: &std::path::Path, option: &str) -> Result<(), CliError> {
+    writable(path, option)?;
+    if path.symlink_metadata().is_ok() {
+        let path = path.display();
+        return Err(CliError::usage(format_args!(
+            "there is a file {path} already, and {option} writes over none: name another one"
+        )));
+    }
+    Ok(())
+}
+
 impl FromStr for AudioIn {
     type Err = Infallible;
 

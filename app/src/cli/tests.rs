@@ -108,6 +108,7 @@ fn a_call_is_planned_from_its_options() {
         talk_limit: Some(Duration::from_secs(8)),
         setup_limit: Some(Duration::from_millis(2500)),
         report: Some(folder.path().join("r.json")),
+        record: None,
         json: true,
         media: MediaPlan {
             audio_in: AudioIn::File(wav),

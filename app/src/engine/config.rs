@@ -21,6 +21,7 @@ pub use crate::settings::PathPolicy;
 
 use super::{
     media::{AudioSettings, Probe},
+    recording::RecordSettings,
     video::{VideoProbe, VideoSettings},
 };
 use crate::{call::CallConfig, identity::Identity, sound::SoundChoices};
@@ -207,6 +208,8 @@ pub struct EngineConfig {
     pub audio: AudioSettings,
     /// Pictures.
     pub video: VideoSettings,
+    /// What is recorded.
+    pub recording: RecordSettings,
     /// What the person chose about sound, to be shown and changed: `audio` and `limits` follow it from the first change
     /// on.
     pub sound: SoundChoices,

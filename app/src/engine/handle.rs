@@ -4,6 +4,7 @@
 //! are what happened, for those who wait for something.
 
 use std::{
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -14,6 +15,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use super::{
     media::SoundNews,
     nat::NatReports,
+    recording::{RecordTo, RecordingNews, RecordingView},
     renewal::Renewer,
     video::{PictureNews, Showing, view::PicturesView},
 };
@@ -49,6 +51,8 @@ pub enum Command {
     Show(Option<Showing>),
     /// Let the other side hear what other programs play, or no more. Ends with what is shown.
     ShareSound(bool),
+    /// Record the call there from now on, or no more. Refused while the other side cannot be told.
+    Record(Option<RecordTo>),
     /// Calls come in without a sound, or ring again.
     DoNotDisturb(bool),
     /// Another microphone, without echo cancellation, and so on: from now on, also in a call that goes on.
@@ -119,6 +123,13 @@ pub enum Event {
         call: CallId,
         /// What.
         news: PictureNews,
+    },
+    /// Something happened to the recordings of a call, here or there.
+    Recording {
+        /// Which call.
+        call: CallId,
+        /// What.
+        news: RecordingNews,
     },
     /// The person has chosen something about sound.
     SoundChosen(SoundChange),
@@ -217,6 +228,12 @@ pub struct CallView {
     pub pictures: PicturesView,
     /// The other side hears what other programs play.
     pub shares_sound: bool,
+    /// We record it.
+    pub recording: Option<RecordingView>,
+    /// The other side records it.
+    pub recorded_there: bool,
+    /// What we recorded of it last, complete.
+    pub recorded: Option<PathBuf>,
     /// Where the media goes now: `direct`, `relay`, …
     pub path: Option<&'static str>,
     /// Its round trip, as measured last.

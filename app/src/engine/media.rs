@@ -34,6 +34,7 @@ use ahoy_media::{
         send::{SendConfig, SendError, SendPipeline, SendStats},
     },
     rate::Bitrate,
+    record::{RecordTap, Side},
     sync::SoundClock,
     time::{BLOCK_SAMPLES, MediaTime, RtpTimestamp},
 };
@@ -293,6 +294,8 @@ struct SendHalf {
     level: f32,
     probe: Option<Arc<BlockLog>>,
     clock: Arc<Mutex<SoundClock>>,
+    /// Where what we say is recorded.
+    tap: Option<RecordTap>,
 }
 
 impl SendHalf {
@@ -333,6 +336,15 @@ impl SendHalf {
             }
             None => block,
         };
+        if let Some(tap) = &self.tap {
+            // What is sent: nothing that was said while muted.
+            let sent = if self.pipeline.is_muted() {
+                &WideBlock::SILENCE
+            } else {
+                block
+            };
+            tap.sound(Side::Ours, now, sent);
+        }
         if let Some(packet) = self.pipeline.push_wide(now, block) {
             (self.outgoing)(now, Bytes::copy_from_slice(packet));
         }
@@ -347,6 +359,8 @@ struct RecvHalf {
     volume: Volume,
     probe: Option<Arc<BlockLog>>,
     clock: Arc<Mutex<SoundClock>>,
+    /// Where what we hear is recorded.
+    tap: Option<RecordTap>,
 }
 
 impl RecvHalf {
@@ -357,6 +371,10 @@ impl RecvHalf {
             }
         }
         let info = self.pipeline.get_wide(now, block);
+        if let Some(tap) = &self.tap {
+            // However loud it is heard here. It plays from now on.
+            tap.sound(Side::Theirs, now + BLOCK_DURATION, block);
+        }
         self.volume.apply_wide(block);
         self.level = Level::of_wide(block).rms_dbfs;
         let received = match info.kind {
@@ -451,6 +469,7 @@ impl Media {
                 level: f32::NEG_INFINITY,
                 probe: probe.map(|probe| Arc::clone(&probe.spoken)),
                 clock: Arc::clone(&clocks.taken),
+                tap: None,
             }),
             recv: Mutex::new(RecvHalf {
                 pipeline: RecvPipeline::new(RecvConfig {
@@ -466,6 +485,7 @@ impl Media {
                 volume: Volume::new(),
                 probe: probe.map(|probe| Arc::clone(&probe.heard)),
                 clock: Arc::clone(&clocks.heard),
+                tap: None,
             }),
             sink_errors: Mutex::new(0),
             voice: Mutex::new(None),
@@ -553,6 +573,12 @@ impl Media {
     /// Whether the other side hears what other programs play.
     pub(super) fn shares_sound(&self) -> bool {
         lock(&self.shared.send).beside.is_some()
+    }
+
+    /// What is said and heard goes there too from now on, or nowhere else.
+    pub(super) fn set_tap(&self, tap: Option<RecordTap>) {
+        lock(&self.shared.send).tap.clone_from(&tap);
+        lock(&self.shared.recv).tap = tap;
     }
 
     /// The other side is heard at this volume, in percent of what it sends.

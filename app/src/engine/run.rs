@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -28,6 +29,7 @@ use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use tokio::sync::{broadcast, mpsc, watch};
 
 mod offers;
+mod record;
 mod show;
 
 use super::{
@@ -118,6 +120,12 @@ struct Slot {
     first_audio_told: bool,
     /// How loud the other side is heard.
     volume_percent: u16,
+    /// A recording was begun because every call is recorded.
+    recorded_by_itself: bool,
+    /// What we recorded last, complete.
+    recorded: Option<PathBuf>,
+    /// The other side records.
+    recorded_there: bool,
 }
 
 /// The engine's state. See [`run`](Self::run).
@@ -154,6 +162,10 @@ pub(super) struct Engine {
     ready: bool,
     home_was_up: BTreeMap<NodeId, bool>,
     people: People,
+    /// The recording of the call in hand.
+    recording: Option<record::Recording>,
+    /// Recordings whose files are being completed.
+    ending_recordings: Vec<record::EndingRecording>,
     /// How loud people are heard, where that was set since the engine runs.
     volumes: BTreeMap<UserId, u16>,
     ticks: u32,
@@ -226,6 +238,8 @@ impl Engine {
             events,
             ready: false,
             home_was_up: BTreeMap::new(),
+            recording: None,
+            ending_recordings: Vec::new(),
             volumes: BTreeMap::new(),
             ticks: 0,
         }
@@ -288,6 +302,7 @@ impl Engine {
             }
             self.drain();
         }
+        self.finish_recordings().await;
         // Else the other side rings on, or waits for us to come back.
         drop(self.farewell);
         let said = self.farewells.recv();
@@ -350,6 +365,7 @@ impl Engine {
                 }
                 return self.collect(call);
             }
+            (Command::Record(wanted), Some(call)) => return self.record(call, wanted),
             (Command::Sound(change), call) => {
                 self.change_sound(call, change);
                 return;
@@ -367,7 +383,8 @@ impl Engine {
                 | Command::Volume(_)
                 | Command::Hold(_)
                 | Command::Show(_)
-                | Command::ShareSound(_),
+                | Command::ShareSound(_)
+                | Command::Record(_),
                 None,
             )
             | (Command::Quit, _) => return,
@@ -795,8 +812,9 @@ impl Engine {
                 muted,
                 held,
                 blank,
+                recording,
             } => {
-                tracing::debug!(muted, held, blank, "what the other side does");
+                tracing::debug!(muted, held, blank, recording, "what the other side does");
                 if let Some(slot) = self.slots.get_mut(&call)
                     && let Some((device, _media)) = &slot.media
                     && *device == participant
@@ -806,6 +824,7 @@ impl Engine {
                     if let Some(video) = &slot.video {
                         video.set_blank(blank);
                     }
+                    self.recorded_there(call, recording);
                 }
             }
             Action::CloseSession { call, participant } => {
@@ -828,6 +847,9 @@ impl Engine {
             Action::Changed { call, state } => {
                 if state == CallState::RingingThere {
                     self.publish(Event::Ringing { call });
+                }
+                if state == CallState::Talking {
+                    self.record_by_itself(call);
                 }
                 self.show();
             }
@@ -885,6 +907,7 @@ impl Engine {
                 }
                 slot.media = Some((participant, media));
                 slot.talking_since = Some(now);
+                self.tap_opened(call);
                 self.publish(Event::Connected { call });
             }
             Err(error) => {
@@ -1005,6 +1028,9 @@ impl Slot {
             talking_since: None,
             first_audio_told: false,
             volume_percent: NORMAL_PERCENT,
+            recorded_by_itself: false,
+            recorded: None,
+            recorded_there: false,
         }
     }
 }

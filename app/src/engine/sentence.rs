@@ -1,4 +1,8 @@
-//! Endings of calls, as sentences for a person.
+//! Endings of calls and of recordings, as sentences for a person.
+
+use std::{path::Path, time::Duration};
+
+use ahoy_media::record::RecordStats;
 
 use crate::call::{Direction, EndedCall, Ending, Failure, Side, Unreachable};
 
@@ -53,4 +57,50 @@ pub fn ended(name: &str, ended: &EndedCall) -> String {
         }
         Ending::Merged { .. } => format!("You and {name} called each other at once."),
     }
+}
+
+/// That the call is recorded from now on.
+#[must_use]
+pub fn recording(path: &Path) -> String {
+    format!(
+        "This call is recorded to {}; the other side is told.",
+        path.display()
+    )
+}
+
+/// Where a recording is, and how long.
+#[must_use]
+pub fn recorded(path: &Path, stats: &RecordStats) -> String {
+    let path = path.display();
+    let clock = clock(stats.duration);
+    let mut sentence = match stats.files {
+        0 | 1 => format!("Recorded {clock} of the call to {path}."),
+        files => format!(
+            "Recorded {clock} of the call to {path} and {} more.",
+            files - 1
+        ),
+    };
+    if stats.pictures_dropped + stats.sound_dropped > 0 {
+        sentence.push_str(" Some of it is missing: this machine was too busy at times.");
+    }
+    sentence
+}
+
+/// Minutes and seconds, and hours if there are any.
+#[must_use]
+pub fn clock(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match hours {
+        0 => format!("{minutes}:{seconds:02}"),
+        hours => format!("{hours}:{minutes:02}:{seconds:02}"),
+    }
+}
+
+/// What an error says, as it stands alone.
+#[must_use]
+pub fn of(error: &str) -> String {
+    let mut letters = error.chars();
+    let first = letters.next().into_iter().flat_map(char::to_uppercase);
+    format!("{}{}.", first.collect::<String>(), letters.as_str())
 }

@@ -35,7 +35,9 @@ pub async fn call(profile: &Profile, plan: CallPlan) -> Result<(), CliError> {
         talk_limit: plan.talk_limit,
         ..CallConfig::default()
     };
-    let mut running = start(profile, &plan.media, false, Answering::Person, limits, None).await?;
+    let record = plan.record.as_deref();
+    let person = Answering::Person;
+    let mut running = start(profile, &plan.media, false, person, limits, record, None).await?;
     let control = serve(&running)?;
     if running.homes > 0 {
         // Registered, our own relay is ready; but the other side's serves as well.
@@ -104,6 +106,7 @@ pub async fn call(profile: &Profile, plan: CallPlan) -> Result<(), CliError> {
                 | Event::Request { .. }
                 | Event::Sound { .. }
                 | Event::Pictures { .. }
+                | Event::Recording { .. }
                 | Event::SoundChosen(_),
             )
             | Err(RecvError::Lagged(_)) => {}
@@ -180,7 +183,9 @@ pub async fn answer(profile: &Profile, plan: AnswerPlan) -> Result<(), CliError>
         AutoAnswer::Everybody => Answering::Everybody,
     };
     let limits = CallConfig::default();
-    let mut running = start(profile, &plan.media, plan.echo, answering, limits, None).await?;
+    let record = plan.record.as_deref();
+    let (media, echo) = (&plan.media, plan.echo);
+    let mut running = start(profile, media, echo, answering, limits, record, None).await?;
     if running.homes == 0 && !running.lan {
         return Err(CliError::usage(
             "nobody could call you: name a supernode with --via ahoy-node:…, or run one (ahoy supernode --print-link); \
@@ -235,6 +240,7 @@ pub async fn answer(profile: &Profile, plan: AnswerPlan) -> Result<(), CliError>
                 | Event::FirstAudio { .. }
                 | Event::Sound { .. }
                 | Event::Pictures { .. }
+                | Event::Recording { .. }
                 | Event::SoundChosen(_),
             )
             | Err(RecvError::Lagged(_)) => {}

@@ -7,6 +7,7 @@ use tokio::sync::broadcast;
 
 use super::start::{Running, showing};
 use crate::{
+    call::CommandError,
     cli::{CliError, VideoContentFlag, VideoIn},
     control::{
         CallStatus, Command, ControlError, ControlEvent, ControlHandler, EVENT_BACKLOG, ErrorCode,
@@ -14,6 +15,7 @@ use crate::{
     },
     engine::{
         handle::{self, CallView, EngineHandle, Event, Phase, View},
+        recording::RecordTo,
         video::{Showing, VideoIn as ShownIn, view::Received},
     },
 };
@@ -90,10 +92,13 @@ struct Handler {
 impl ControlHandler for Handler {
     fn handle(&self, command: Command) -> BoxFuture<'_, Result<Option<Status>, ControlError>> {
         Box::pin(async move {
-            let was_muted = muted(&self.engine.view().borrow());
+            let before = Before::of(&self.engine.view().borrow());
             let result = self.carry_out(command.clone());
             if result.is_ok() {
-                self.settle(&command, was_muted).await;
+                self.settle(&command, &before).await;
+                if matches!(command, Command::Record { file: Some(_) }) {
+                    return is_recorded(&self.engine.view().borrow());
+                }
             }
             result
         })
@@ -106,7 +111,7 @@ impl ControlHandler for Handler {
 
 impl Handler {
     /// Waits until what was asked for shows, so that whoever asks next is told of it.
-    async fn settle(&self, command: &Command, was_muted: Option<bool>) {
+    async fn settle(&self, command: &Command, before: &Before) {
         let mut view = self.engine.view();
         let call = |view: &View, wanted: &dyn Fn(&CallView) -> bool| match &view.call {
             Some(call) => is_over(call) || wanted(call),
@@ -115,9 +120,13 @@ impl Handler {
         let shown = view.wait_for(|view| match command {
             Command::Mute | Command::PttUp => call(view, &|call| call.muted),
             Command::Unmute | Command::PttDown => call(view, &|call| !call.muted),
-            Command::ToggleMute => muted(view) != was_muted,
+            Command::ToggleMute => muted(view) != before.muted,
             Command::Hold { on } => call(view, &|call| call.held == *on),
             Command::Dnd { on } => view.do_not_disturb == *on,
+            Command::Record { file } => {
+                let is_refused = view.notice.is_some() && view.notice != before.notice;
+                is_refused || call(view, &|call| call.recording.is_some() == file.is_some())
+            }
             Command::Camera { .. } | Command::Share { .. } => true,
             Command::Accept => call(view, &|call| call.phase != Phase::Incoming),
             Command::Decline | Command::HangUp => call(view, &|_running| false),
@@ -189,6 +198,22 @@ impl Handler {
                 }
                 handle::Command::Show(shown)
             }
+            Command::Record { file } => {
+                let call = call.ok_or_else(no_call)?;
+                if file.is_some() && !matches!(call.phase, Phase::Talking { .. }) {
+                    return Err(CommandError::NotTalking.into());
+                }
+                if file.is_some() && call.recording.is_some() {
+                    return Err(ControlError::new(
+                        ErrorCode::Unavailable,
+                        "this call is recorded already: ahoy ctl record off",
+                    ));
+                }
+                handle::Command::Record(file.map(|path| RecordTo {
+                    path,
+                    any_number: false,
+                }))
+            }
             Command::Call { to } => {
                 if call.is_some() {
                     return Err(ControlError::new(
@@ -235,6 +260,31 @@ fn shown(source: &VideoIn, content: Option<&str>) -> Result<Option<Showing>, Con
         }
     };
     showing(source, content).map_err(|error| refused(error.to_string()))
+}
+
+/// What was to be seen before a command.
+struct Before {
+    muted: Option<bool>,
+    notice: Option<String>,
+}
+
+impl Before {
+    fn of(view: &View) -> Self {
+        Self {
+            muted: muted(view),
+            notice: view.notice.clone(),
+        }
+    }
+}
+
+/// Whether the recording that was asked for has begun, or why not.
+fn is_recorded(view: &View) -> Result<Option<Status>, ControlError> {
+    let call = view.call.as_ref().filter(|call| !is_over(call));
+    if call.is_some_and(|call| call.recording.is_some()) {
+        return Ok(None);
+    }
+    let why = view.notice.as_deref().unwrap_or("the call is not recorded");
+    Err(ControlError::new(ErrorCode::Unavailable, why))
 }
 
 fn muted(view: &View) -> Option<bool> {
@@ -308,6 +358,11 @@ fn call_status(call: &CallView) -> CallStatus {
         }
         .into(),
         picture_trouble: call.pictures.trouble.clone(),
+        recording: call
+            .recording
+            .as_ref()
+            .map(|recording| recording.path.clone()),
+        recorded_there: call.recorded_there,
         age_ms: millis(now.saturating_duration_since(call.started)),
     }
 }
@@ -365,6 +420,11 @@ async fn tell(
                 })
             }
             Event::Pictures { call, news } => Some(ControlEvent::Pictures {
+                id: call.to_string(),
+                kind: news.kind.name().to_owned(),
+                sentence: news.sentence,
+            }),
+            Event::Recording { call, news } => Some(ControlEvent::Recording {
                 id: call.to_string(),
                 kind: news.kind.name().to_owned(),
                 sentence: news.sentence,

@@ -115,6 +115,7 @@ fn tell(event: &Event) {
         | Event::Request { .. }
         | Event::Sound { .. }
         | Event::Pictures { .. }
+        | Event::Recording { .. }
         | Event::SoundChosen(_)
         | Event::Ended { .. }
         | Event::Failed { .. } => {}

@@ -33,6 +33,7 @@ use crate::{
         handle::{Command, EngineHandle, Event},
         media::{AudioIn, AudioOut, AudioSettings, Probe},
         memory_book::MemoryBook,
+        recording::RecordSettings,
         video::{VideoOut, VideoProbe, VideoSettings, capture_to_render, measured_skew},
     },
     identity::Identity,
@@ -224,6 +225,7 @@ impl Pair {
                     | Event::FirstAudio { .. }
                     | Event::Sound { .. }
                     | Event::Pictures { .. }
+                    | Event::Recording { .. }
                     | Event::SoundChosen(_) => {}
                 }
             }
@@ -363,6 +365,7 @@ fn person(
             room: None,
         },
         video,
+        recording: RecordSettings::default(),
         sound: crate::sound::SoundChoices::default(),
         answering,
         limits: CallConfig {
@@ -411,6 +414,7 @@ async fn ready(
                     | Event::FirstAudio { .. }
                     | Event::Sound { .. }
                     | Event::Pictures { .. }
+                    | Event::Recording { .. }
                     | Event::SoundChosen(_)
                     | Event::Ended { .. }
                     | Event::Failed { .. },

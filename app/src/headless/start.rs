@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
     sync::Arc,
 };
 
@@ -32,6 +33,7 @@ use crate::{
         handle::{Command, EngineHandle, Event},
         media::{AudioIn, AudioOut, AudioSettings, SoundDevices},
         profile_book::ProfileBook,
+        recording::RecordSettings,
         video::{Showing, VideoIn, VideoOut, VideoSettings, WindowPictures},
     },
     profile::{Profile, ProfileLock},
@@ -62,7 +64,7 @@ pub(crate) struct Running {
     _saving: Task,
 }
 
-/// Starts an engine as the person of `profile`; the first use makes one. Pictures go to `window`, unless the command line
+/// Starts an engine as the person of `profile`; the first use makes one. Every call is recorded to `record`. Pictures go to `window`, unless the command line
 /// wants them elsewhere.
 ///
 /// # Errors
@@ -73,6 +75,7 @@ pub(crate) async fn start(
     echo: bool,
     answering: Answering,
     limits: CallConfig,
+    record: Option<&Path>,
     window: Option<&WindowPictures>,
 ) -> Result<Running, CliError> {
     let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime);
@@ -144,6 +147,10 @@ pub(crate) async fn start(
         proxy: proxy.clone(),
         audio: audio(media, echo, &sound),
         video: video.clone(),
+        recording: RecordSettings {
+            file: record.map(Path::to_owned),
+            ..RecordSettings::default()
+        },
         sound: sound.clone(),
         answering,
         limits: limits.clone(),

@@ -9,8 +9,8 @@ use ahoy_transport::identity::DeviceId;
 
 use super::{
     AudioReport, Cost, Estimate, Histogram, Network, Participant, PathKind, PathRecord,
-    RemoteReport, Report, SCHEMA, Search, Security, Setup, Switch, VideoReport, histogram::round,
-    verdict::verdict,
+    RecordingReport, RemoteReport, Report, SCHEMA, Search, Security, Setup, Switch, VideoReport,
+    histogram::round, verdict::verdict,
 };
 use crate::call::{EndedCall, Timeline};
 
@@ -37,6 +37,8 @@ pub struct ReportBuilder {
     lost: Option<u64>,
     cost: Option<Cost>,
     remote: Option<RemoteReport>,
+    recording: Option<RecordingReport>,
+    recorded_there: bool,
     people: BTreeMap<DeviceId, Person>,
 }
 
@@ -165,6 +167,25 @@ impl ReportBuilder {
         self.cost = Some(cost);
     }
 
+    /// A recording is complete.
+    pub fn recorded(&mut self, one: RecordingReport) {
+        let all = self.recording.get_or_insert_default();
+        *all = RecordingReport {
+            seconds: round(all.seconds + one.seconds),
+            bytes: all.bytes + one.bytes,
+            files: all.files + one.files,
+            pictures_own: all.pictures_own + one.pictures_own,
+            pictures_theirs: all.pictures_theirs + one.pictures_theirs,
+            pictures_dropped: all.pictures_dropped + one.pictures_dropped,
+            sound_dropped_ms: all.sound_dropped_ms + one.sound_dropped_ms,
+        };
+    }
+
+    /// The other side says that it records.
+    pub fn recorded_there(&mut self) {
+        self.recorded_there = true;
+    }
+
     /// What the other side measured; its last word counts.
     pub fn set_remote(&mut self, remote: RemoteReport) {
         self.remote = Some(remote);
@@ -194,6 +215,8 @@ impl ReportBuilder {
             network: self.network(),
             security: self.security,
             paths: self.paths,
+            recording: self.recording,
+            recorded_there: self.recorded_there,
             cost: self.cost,
             remote: self.remote,
             verdict: String::new(),

@@ -109,12 +109,13 @@ fn signal() -> impl Strategy<Value = Signal> {
         Just(Signal::Busy),
         cancel.prop_map(Signal::Cancel),
         hang_up.prop_map(Signal::HangUp),
-        any::<(u32, bool, bool, bool)>().prop_map(|(revision, muted, held, blank)| {
+        any::<(u32, [bool; 4])>().prop_map(|(revision, [muted, held, blank, recording])| {
             Signal::MediaState {
                 revision,
                 muted,
                 held,
                 blank,
+                recording,
             }
         }),
         prop::collection::vec(any::<u8>(), 0..MAX_CANDIDATES_BYTES).prop_map(Signal::Candidates),
@@ -251,6 +252,7 @@ fn the_bytes_of_every_signal_stay_as_they_are() {
         muted: true,
         held: true,
         blank: false,
+        recording: false,
     };
     assert_eq!(golden(state), "0107 0000010203");
     let state = Signal::MediaState {
@@ -258,8 +260,17 @@ fn the_bytes_of_every_signal_stay_as_they_are() {
         muted: false,
         held: false,
         blank: true,
+        recording: false,
     };
     assert_eq!(golden(state), "0107 0000000204");
+    let state = Signal::MediaState {
+        revision: 3,
+        muted: false,
+        held: false,
+        blank: false,
+        recording: true,
+    };
+    assert_eq!(golden(state), "0107 0000000308");
     assert_eq!(golden(Signal::Candidates(vec![7, 8])), "0108 020708");
     let report = Signal::Report(Box::default());
     let json = hex(br#"{"setup":{},"participants":[]}"#);

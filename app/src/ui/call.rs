@@ -32,6 +32,7 @@ pub(super) fn show(
     let mut done = Done::default();
     parts::card(ui, tokens, |ui| {
         heading(ui, call, tokens, now);
+        recording(ui, call, tokens, now);
         if matches!(call.phase, Phase::Talking { .. }) {
             ui.add_space(size.gap);
             done.act = details(ui, call, talks_by_key, tokens);
@@ -57,6 +58,22 @@ pub(super) fn heading(ui: &mut egui::Ui, call: &CallView, tokens: &Tokens, now: 
     ui.add(egui::Label::new(RichText::new(&call.name).heading()).wrap());
     let line = RichText::new(model::call_line(call, now)).color(colors.text_soft);
     ui.add(egui::Label::new(line).wrap());
+}
+
+/// Who records, if anybody, and where the last recording is.
+pub(super) fn recording(ui: &mut egui::Ui, call: &CallView, tokens: &Tokens, now: Instant) {
+    let colors = tokens.colors(ui.ctx());
+    for line in model::recording_lines(call, now) {
+        ui.horizontal(|ui| {
+            let color = if line.is_on {
+                parts::dot(ui, colors.danger);
+                colors.danger_text
+            } else {
+                colors.text_soft
+            };
+            ui.add(egui::Label::new(RichText::new(line.text).color(color)).wrap());
+        });
+    }
 }
 
 /// What is wrong with pictures, if anything.

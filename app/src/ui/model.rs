@@ -9,6 +9,7 @@ use crate::{
     call::CallId,
     engine::{
         handle::{CallView, Command, HomeView, Phase, View},
+        sentence::clock,
         video::{VideoIn, view::Received},
     },
     sound::{SoundDevice, SoundSwitch},
@@ -36,6 +37,8 @@ pub enum Act {
     Camera,
     /// The page opens, or closes, where people choose what else to show.
     Share,
+    /// The call is recorded, in the person's folder of films.
+    Record,
 }
 
 /// How a button looks.
@@ -70,8 +73,7 @@ pub fn call_line(call: &CallView, now: Instant) -> String {
         Phase::Incoming => "calls you".into(),
         Phase::Connecting => "Connecting…".into(),
         Phase::Talking { since } => {
-            let seconds = now.saturating_duration_since(*since).as_secs();
-            let clock = format!("{}:{:02}", seconds / 60, seconds % 60);
+            let clock = clock(now.saturating_duration_since(*since));
             match call.path {
                 Some(path) => format!("{clock} · {path} · end-to-end encrypted"),
                 None => format!("{clock} · end-to-end encrypted"),
@@ -128,11 +130,47 @@ pub fn call_actions(call: &CallView) -> Vec<Action> {
                     action("Share", Key::S, Act::Share, plain)
                 });
             }
+            if call.recording.is_some() {
+                let stop = Act::Tell(Command::Record(None));
+                actions.push(action("Stop recording", Key::R, stop, primary));
+            } else if matches!(call.phase, Phase::Talking { .. }) {
+                // Before, nobody is there to be told.
+                actions.push(action("Record", Key::R, Act::Record, plain));
+            }
             actions.push(danger("Hang up", Key::H, Command::HangUp));
             actions
         }
         Phase::Ended { .. } => Vec::new(),
     }
+}
+
+/// A line about recording.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordingLine {
+    /// What it says.
+    pub text: String,
+    /// It goes on now, so it has the red mark.
+    pub is_on: bool,
+}
+
+/// Who records the call, and where the last recording is.
+#[must_use]
+pub fn recording_lines(call: &CallView, now: Instant) -> Vec<RecordingLine> {
+    let on = |text| RecordingLine { text, is_on: true };
+    let mut lines = Vec::new();
+    if let Some(recording) = &call.recording {
+        let time = now.saturating_duration_since(recording.since);
+        lines.push(on(format!("Recording {}", clock(time))));
+    } else if let Some(path) = &call.recorded {
+        lines.push(RecordingLine {
+            text: format!("Recorded to {}", path.display()),
+            is_on: false,
+        });
+    }
+    if call.recorded_there && !is_over(call) {
+        lines.push(on(format!("{} is recording", call.name)));
+    }
+    lines
 }
 
 /// What stands over the picture of the other side, or where it would be, if there is something to be said.
@@ -413,7 +451,11 @@ pub(super) mod tests {
     use ahoy_transport::identity::{NodeId, UserId};
 
     use super::*;
-    use crate::{call::CallId, engine::video::view::PicturesView, ui::desk::DeviceRow};
+    use crate::{
+        call::CallId,
+        engine::{recording::RecordingView, video::view::PicturesView},
+        ui::desk::DeviceRow,
+    };
 
     #[expect(
         clippy::disallowed_methods,
@@ -436,6 +478,9 @@ pub(super) mod tests {
             held_there: false,
             pictures: PicturesView::default(),
             shares_sound: false,
+            recording: None,
+            recorded_there: false,
+            recorded: None,
             path: Some("direct"),
             rtt: None,
             search: None,
@@ -465,12 +510,14 @@ pub(super) mod tests {
         } else {
             vec!["Mute", "Hang up"]
         };
+        let mut talking = in_call.clone();
+        talking.insert(talking.len() - 1, "Record");
         let phases = [
             (Phase::Calling, vec!["Cancel"]),
             (Phase::Ringing, vec!["Cancel"]),
             (Phase::Incoming, vec!["Answer", "Decline"]),
             (Phase::Connecting, in_call.clone()),
-            (Phase::Talking { since: now }, in_call.clone()),
+            (Phase::Talking { since: now }, talking),
             (Phase::Reconnecting, in_call.clone()),
             (
                 Phase::Ended {
@@ -487,6 +534,44 @@ pub(super) mod tests {
             ..call(Phase::Connecting)
         };
         assert_eq!(labels(&muted)[0], "Unmute");
+    }
+
+    #[test]
+    fn who_records_is_seen_and_how_long_and_where_it_went() {
+        let begin = now();
+        let quiet = call(Phase::Talking { since: begin });
+        assert!(recording_lines(&quiet, begin).is_empty());
+        let later = begin + Duration::from_secs(72);
+        let both = CallView {
+            recording: Some(RecordingView {
+                path: "call.mkv".into(),
+                since: begin,
+            }),
+            recorded_there: true,
+            ..quiet
+        };
+        let texts = |call: &CallView| -> Vec<String> {
+            let lines = recording_lines(call, later).into_iter();
+            lines.map(|line| line.text).collect()
+        };
+        assert_eq!(texts(&both), ["Recording 1:12", "Grace is recording"]);
+        assert!(labels(&both).contains(&"Stop recording"));
+        // It can be ended while the connection is gone.
+        let gone = CallView {
+            phase: Phase::Reconnecting,
+            ..both.clone()
+        };
+        assert!(labels(&gone).contains(&"Stop recording"));
+        let over = CallView {
+            recording: None,
+            recorded: Some("call.mkv".into()),
+            phase: Phase::Ended {
+                sentence: "Grace hung up.".into(),
+            },
+            ..both
+        };
+        assert_eq!(texts(&over), ["Recorded to call.mkv"]);
+        assert!(recording_lines(&over, later).iter().all(|line| !line.is_on));
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub fn open(profile: &Profile, media: &MediaPlan, target: String) -> Result<(), 
         false,
         Answering::Person,
         CallConfig::default(),
+        None,
         Some(&pictures),
     ))?;
     let control = {

@@ -185,6 +185,7 @@ impl Calls {
                 muted,
                 held,
                 blank,
+                recording,
             } => {
                 if let Some(member) = in_call.members.get_mut(&from)
                     && revision > member.revision
@@ -202,6 +203,7 @@ impl Calls {
                         muted,
                         held,
                         blank,
+                        recording,
                     });
                 }
                 self.current = Some((common, Phase::InCall(in_call)));

@@ -38,7 +38,7 @@ impl Calls {
             media,
             accepted,
         });
-        if muted || held {
+        if muted || held || common.recording {
             self.send(call, participant, common.media_state());
         }
         self.current = Some((common, Phase::InCall(in_call)));

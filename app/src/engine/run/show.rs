@@ -16,12 +16,14 @@ use crate::{
 
 impl Engine {
     pub(super) fn handle_tick(&mut self) {
+        self.look_at_ending_recordings();
         let Some(call) = self.calls.current().map(|info| info.call) else {
             return;
         };
         self.ticks = self.ticks.wrapping_add(1);
         self.collect(call);
         self.adapt(call);
+        self.look_at_recording(call);
         if self.ticks.is_multiple_of(TICKS_PER_REPORT) {
             self.measure_cost(call);
             self.tell_report(call);
@@ -208,6 +210,9 @@ impl Engine {
                     .media
                     .as_ref()
                     .is_some_and(|(_device, media)| media.shares_sound()),
+                recording: self.recording_view(info.call),
+                recorded_there: slot.recorded_there,
+                recorded: slot.recorded.clone(),
                 outgoing: info.direction == Direction::Outgoing,
                 started: info.started,
                 path: slot.path.map(PathKind::as_str),
@@ -243,6 +248,7 @@ impl Engine {
     pub(super) fn handle_ended(&mut self, ended: EndedCall) {
         let call = ended.call;
         self.stop_video(call, None);
+        self.end_recording_of(call);
         self.collect(call);
         self.measure_cost(call);
         let Some(mut slot) = self.slots.remove(&call) else {
@@ -273,6 +279,9 @@ impl Engine {
             held_there: false,
             pictures: video::view::PicturesView::default(),
             shares_sound: false,
+            recording: None,
+            recorded_there: false,
+            recorded: slot.recorded.take(),
             outgoing: ended.direction == Direction::Outgoing,
             started: ended.timeline.started,
             path: path.map(PathKind::as_str),

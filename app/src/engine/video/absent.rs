@@ -5,7 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ahoy_media::{loss::Loss, rate::Bitrate};
+use ahoy_media::{
+    loss::Loss,
+    rate::Bitrate,
+    record::{RecordTap, Side},
+};
 use ahoy_transport::runtime::Runtime;
 use tokio::sync::mpsc;
 
@@ -40,6 +44,14 @@ impl Video {
     }
 
     pub(in crate::engine) fn follow_voice(&self, _now: Instant, _on_wire: Bitrate) {
+        match *self {}
+    }
+
+    pub(in crate::engine) fn set_tap(&self, _tap: Option<RecordTap>) {
+        match *self {}
+    }
+
+    pub(in crate::engine) fn want_key(&self, _side: Side) {
         match *self {}
     }
 

@@ -13,12 +13,13 @@ use std::{
 use ahoy_media::{
     loss::Loss,
     rate::Bitrate,
+    record::{RecordTap, Side},
     sync::{LONGEST_WAIT, LipSync, Moment},
     time::RtpTimestamp,
     video::{
         codec::{Content, VideoCodec, VideoConfig},
         frame::{Frame, Size},
-        frame_buffer::FrameBufferConfig,
+        frame_buffer::{FrameBufferConfig, ReceivedFrame},
         latest::Latest,
         packet::{CLOCK_HZ, timestamp},
         recv::{DecodableFrame, PictureClock, VideoRecv, VideoRecvConfig},
@@ -210,6 +211,8 @@ struct Shared {
     news: Mutex<VecDeque<PictureNews>>,
     follow_queue: bool,
     clocks: SoundClocks,
+    /// Where pictures are recorded, of both sides.
+    tap: Mutex<Option<RecordTap>>,
     /// The decoder has room again, or refused something.
     wake: Notify,
 }
@@ -277,6 +280,22 @@ impl Shared {
         true
     }
 
+    /// Records a picture of the other side that is shown `now`, by so many seconds before its sound. What is recorded need
+    /// not wait: it is put where its sound is.
+    fn record(&self, now: Instant, lead: Option<f64>, frame: &DecodableFrame, size: Size) {
+        let Some(tap) = &*lock(&self.tap) else { return };
+        let lead = lead.filter(|lead| lead.abs() < LONGEST_WAIT.as_secs_f64());
+        let lead = lead.unwrap_or(0.0);
+        let by = Duration::try_from_secs_f64(lead.abs()).unwrap_or_default();
+        let at = if lead > 0.0 {
+            now + by
+        } else {
+            now.checked_sub(by).unwrap_or(now)
+        };
+        let ReceivedFrame { bytes, is_key, .. } = &frame.frame;
+        tap.picture(Side::Theirs, at, frame.codec, bytes, *is_key, size);
+    }
+
     /// How long a frame still waits before it goes to the decoder, so that its picture is shown with its sound.
     fn wait(&self, now: Instant, recv: &RecvHalf, frame: &DecodableFrame) -> Duration {
         let heard = *lock(&self.clocks.heard);
@@ -324,8 +343,8 @@ impl<J: Send + 'static> Hands<J> {
 enum Job {
     /// Take pictures from there from now on. That ends the one before.
     Source(Option<Next>),
-    /// Take a picture and send it.
-    Shot(Shot),
+    /// Take a picture and send it: it was due at the instant.
+    Shot(Shot, Instant),
     /// Take a picture for whoever watches themselves.
     Glance { index: u64, taken: Duration },
 }
@@ -470,6 +489,7 @@ impl Video {
             news: Mutex::default(),
             follow_queue: settings.follow_queue,
             clocks,
+            tap: Mutex::default(),
             wake: Notify::new(),
         });
         if not_shown {
@@ -575,6 +595,28 @@ impl Video {
             let mut send = lock(send);
             send.voice = on_wire;
             send.share(now);
+        }
+    }
+
+    /// What is sent and shown goes there too from now on, or nowhere else.
+    pub(in crate::engine) fn set_tap(&self, tap: Option<RecordTap>) {
+        *lock(&self.shared.tap) = tap;
+    }
+
+    /// The next picture of this side should be one to begin with.
+    pub(in crate::engine) fn want_key(&self, side: Side) {
+        match side {
+            Side::Ours => {
+                if let Some(send) = &self.shared.send {
+                    lock(send).pipeline.want_key();
+                }
+            }
+            Side::Theirs => {
+                if let Some(recv) = &self.shared.recv {
+                    lock(recv).pipeline.want_key();
+                    self.shared.wake.notify_one();
+                }
+            }
         }
     }
 
@@ -807,7 +849,7 @@ async fn take_pictures(runtime: Arc<dyn Runtime>, shared: Arc<Shared>, mut hands
                 config,
                 key,
             };
-            if hands.offer(Job::Shot(shot)).is_err() {
+            if hands.offer(Job::Shot(shot, now)).is_err() {
                 // The encoder is not free: this picture is not sent.
                 let mut send = lock(send);
                 send.pipeline.push(now, None);
@@ -836,7 +878,7 @@ fn encoding(
     let mut preview = shared.preview.clone().map(Preview::new);
     move |job| {
         let Some(send) = &shared.send else { return };
-        let shot = match job {
+        let (shot, at) = match job {
             Job::Source(next) => {
                 if let Some(preview) = &mut preview {
                     match &next {
@@ -848,8 +890,8 @@ fn encoding(
                 is_failing = false;
                 return;
             }
-            Job::Shot(shot) => Ok(shot),
-            Job::Glance { index, taken } => Err((index, taken)),
+            Job::Shot(shot, at) => (Ok(shot), at),
+            Job::Glance { index, taken } => (Err((index, taken)), runtime.now()),
         };
         let Some(eye) = &mut source else { return };
         let seen = match &shot {
@@ -896,6 +938,10 @@ fn encoding(
                 );
             }
             Err(error) => tracing::debug!(%error, "a picture is not sent"),
+        }
+        if let (Ok(Some(encoded)), Some(tap)) = (&encoded, &*lock(&shared.tap)) {
+            let (bytes, is_key) = (&encoded.bytes, encoded.is_key);
+            tap.picture(Side::Ours, at, codec, bytes, is_key, config.size);
         }
         let mut send = lock(send);
         let took = now.saturating_duration_since(began);
@@ -1065,10 +1111,12 @@ fn decoding(
                     recv.pipeline.decoded(true);
                     recv.pipeline.rendered(now, picture.size());
                     let heard = *lock(&shared.clocks.heard);
-                    if let Some(lead) = recv.sync.lead(now, frame.frame.timestamp, &heard) {
+                    let lead = recv.sync.lead(now, frame.frame.timestamp, &heard);
+                    if let Some(lead) = lead {
                         recv.skew
                             .record(Duration::try_from_secs_f64(lead.abs()).unwrap_or_default());
                     }
+                    shared.record(now, lead, &frame, picture.size());
                     let took = now.saturating_duration_since(since).min(MAX_DECODING);
                     recv.decoding =
                         (recv.decoding * (DECODING_MEAN_OF - 1) + took) / DECODING_MEAN_OF;

@@ -136,6 +136,7 @@ impl Happening {
             | Event::Request { .. }
             | Event::Sound { .. }
             | Event::Pictures { .. }
+            | Event::Recording { .. }
             | Event::SoundChosen(_)
             | Event::Ended { .. }
             | Event::Failed { .. } => None,
