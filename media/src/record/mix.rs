@@ -26,8 +26,9 @@ const GAP: Duration = Duration::from_secs(1);
 /// A side that is so much early has too many blocks. More than devices hand over in one go.
 const EARLY: Duration = Duration::from_millis(300);
 
-/// Where no block of a second was nearer than this to where it should be, its side is moved: no clock does that.
-const STANDING_MILLIS: f64 = 30.0;
+/// Where no block of a second was nearer than this to where it should be, its side is moved: no clock does that. What is less is
+/// no worse to hear than the cut would be, and goes away as drift does.
+const STANDING_MILLIS: f64 = 80.0;
 const STANDING_BLOCKS: u32 = 100;
 
 /// A side that gives nothing for so long is silent meanwhile; the other one is not kept waiting. More than [`GAP`].
