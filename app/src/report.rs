@@ -348,6 +348,10 @@ pub struct VideoReport {
     /// The same by the logs of both ends; only where these share a clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured_skew_ms: Option<Percentiles>,
+    /// How much longer than by itself the other side's sound waited before it was heard, for its pictures, in
+    /// milliseconds, each time that one was shown; only where there was sound, and the sender told of its clocks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sound_waits_ms: Option<Percentiles>,
     /// From camera to screen; only where both ends share a clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capture_to_render_ms: Option<Percentiles>,

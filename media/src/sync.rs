@@ -1,22 +1,27 @@
 //! Lip sync: what was taken at one moment is heard and seen at one moment.
 //!
 //! Sound and pictures have clocks of their own, in their packets' timestamps. The sender tells now and then which two of
-//! these belong together, a [`Moment`]; the receiver knows which sound plays when, and so when a picture is due. Only
-//! pictures wait, never sound: the ear notices more. It waits for no more than [`LONGEST_WAIT`], whatever was told.
+//! these belong together, a [`Moment`]; the receiver knows which sound plays when, and so when a picture is due. It waits
+//! for no more than [`LONGEST_WAIT`], whatever was told. Sound waits for pictures that are regularly late, a little: see
+//! [`sound_wait`].
 //!
 //! ```text
 //!  0                   1                   2                   3
 //!  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
-//! |  V=0  |0 0 0 0|  sound's timestamp, 48 kHz                    :
+//! |  V=0  |0 0 0 T|  sound's timestamp, 48 kHz                    :
 //! :               |  picture's timestamp, 90 kHz                  :
 //! :               |
 //! ```
+//!
+//! `T`: the pictures are text, or stand still. Nobody reads lips there, so sound need not wait for them.
 //!
 //! It says what two sender reports say (RFC 3550 section 6.4.1), without a clock of the day. What is lost is told again a
 //! second later.
 
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+pub mod sound_wait;
 
 use std::time::{Duration, Instant};
 
@@ -35,6 +40,7 @@ const STOPPED_AFTER: Duration = Duration::from_secs(1);
 const FARTHEST: i64 = 30 * PICTURE_HZ;
 
 const VERSION: u8 = 0;
+const TEXT: u8 = 0x01;
 
 /// Bytes of a [`Moment`] on the wire.
 pub const MOMENT_BYTES: usize = 9;
@@ -46,6 +52,8 @@ pub struct Moment {
     pub sound: RtpTimestamp,
     /// Of the picture, 90 kHz.
     pub picture: RtpTimestamp,
+    /// What is shown is text.
+    pub is_text: bool,
 }
 
 /// Why bytes are no [`Moment`].
@@ -65,7 +73,17 @@ impl Moment {
     pub fn encode(self) -> [u8; MOMENT_BYTES] {
         let [a, b, c, d] = self.sound.0.to_be_bytes();
         let [e, f, g, h] = self.picture.0.to_be_bytes();
-        [VERSION << 4, a, b, c, d, e, f, g, h]
+        [
+            VERSION << 4 | if self.is_text { TEXT } else { 0 },
+            a,
+            b,
+            c,
+            d,
+            e,
+            f,
+            g,
+            h,
+        ]
     }
 
     /// Reads one.
@@ -81,6 +99,7 @@ impl Moment {
         Ok(Self {
             sound: RtpTimestamp(u32::from_be_bytes([a, b, c, d])),
             picture: RtpTimestamp(u32::from_be_bytes([e, f, g, h])),
+            is_text: head & TEXT != 0,
         })
     }
 
@@ -145,6 +164,12 @@ impl LipSync {
         self.moment = Some(moment);
     }
 
+    /// Whether the sender said that what it shows is text.
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        self.moment.is_some_and(|moment| moment.is_text)
+    }
+
     /// How long a picture that could be shown `now` still has to wait for its sound, where `heard` says which sound plays
     /// when. Nothing while there is no sound, or nothing is known.
     #[must_use]
@@ -176,8 +201,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_told_is_read_again(sound: u32, picture: u32) {
-            let moment = Moment { sound: RtpTimestamp(sound), picture: RtpTimestamp(picture) };
+        fn what_is_told_is_read_again(sound: u32, picture: u32, is_text: bool) {
+            let moment = Moment { sound: RtpTimestamp(sound), picture: RtpTimestamp(picture), is_text };
             prop_assert_eq!(Moment::decode(&moment.encode()), Ok(moment));
         }
 
@@ -200,8 +225,14 @@ mod tests {
         let moment = Moment {
             sound: RtpTimestamp(0x0102_0304),
             picture: RtpTimestamp(0xfffe_fdfc),
+            is_text: false,
         };
         assert_eq!(moment.encode(), [0, 1, 2, 3, 4, 0xff, 0xfe, 0xfd, 0xfc]);
+        let text = Moment {
+            is_text: true,
+            ..moment
+        };
+        assert_eq!(text.encode(), [1, 1, 2, 3, 4, 0xff, 0xfe, 0xfd, 0xfc]);
         assert_eq!(Moment::decode(&[0x10; 9]), Err(MomentError::Version(1)));
         assert_eq!(Moment::decode(&[0; 8]), Err(MomentError::Length));
         assert_eq!(Moment::decode(&[0; 10]), Err(MomentError::Length));
@@ -219,6 +250,7 @@ mod tests {
         sync.learn(Moment {
             sound: RtpTimestamp(u32::MAX - 50),
             picture,
+            is_text: false,
         });
         assert_eq!(sync.wait(begin, shown, &heard), Duration::ZERO);
         // Its sound is heard in 150 ms.
@@ -240,6 +272,7 @@ mod tests {
         sync.learn(Moment {
             sound: RtpTimestamp(0),
             picture: RtpTimestamp(0),
+            is_text: false,
         });
         let mut heard = SoundClock::default();
         heard.set(begin, RtpTimestamp(0));

@@ -200,6 +200,7 @@ fn shown(
                         timestamp: timestamp(taken),
                         number: n,
                         first_arrival: now,
+                        is_repaired: false,
                     },
                 };
                 let decoded = decode.decode(&frame, taken).unwrap().unwrap();

@@ -158,6 +158,7 @@ impl Recorded {
                 let frame = DecodableFrame {
                     codec,
                     frame: ReceivedFrame {
+                        is_repaired: false,
                         bytes,
                         is_key: block.is_keyframe.unwrap_or(false),
                         temporal_layer: 0,

@@ -245,6 +245,8 @@ pub struct PathStats {
     pub connections: u64,
     /// Smoothed round trip of the living connection.
     pub rtt: Option<Duration>,
+    /// The shortest that it had: that of the way itself, without what waits on it.
+    pub min_rtt: Option<Duration>,
     /// Datagrams given to QUIC: media, copies and reports.
     pub sent_datagrams: u64,
     /// Their bytes, without QUIC's share.
@@ -265,6 +267,7 @@ impl PathStats {
             up: false,
             connections: 0,
             rtt: None,
+            min_rtt: None,
             sent_datagrams: 0,
             sent_bytes: 0,
             received_datagrams: 0,
@@ -681,6 +684,7 @@ impl Session {
             stats.remote = Some(path.remote);
             let link = path.link.and_then(|link| state.links.get(&link));
             stats.rtt = link.map(|link| link.connection.rtt());
+            stats.min_rtt = link.map(|link| link.connection.stats().min_rtt);
         }
         stats
     }

@@ -148,8 +148,14 @@ pub struct SimArgs {
     /// Alice's sound has a clock that is faster by so many millionths, and Bob's one that is slower: -1000 to 1000.
     #[arg(long, value_name = "PPM", default_value_t = 0, allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-1000..=1000), help_heading = "Media")]
     pub drift: i32,
+    /// How long encoding a picture takes, in milliseconds, 0 to 60000: on average, from half to one and a half of it.
+    #[arg(long, value_name = "MS", default_value = "0", value_parser = values::millis, help_heading = "Media")]
+    pub encode_ms: Duration,
+    /// The same for decoding one.
+    #[arg(long, value_name = "MS", default_value = "0", value_parser = values::millis, help_heading = "Media")]
+    pub decode_ms: Duration,
     /// Leave parts out that make pictures better, to see what they are good for: retransmission, parity, queue,
-    /// lip-sync, alert, spread.
+    /// lip-sync, sound-wait, alert, spread.
     #[arg(
         long,
         value_enum,
@@ -205,6 +211,10 @@ pub struct SimPlan {
     pub codec: SimCodec,
     /// By how many millionths Alice's sound has a faster clock, and Bob's a slower one.
     pub drift_ppm: i32,
+    /// How long encoding a picture takes on average.
+    pub encode_takes: Duration,
+    /// How long decoding a picture takes on average.
+    pub decode_takes: Duration,
     /// What is left out.
     pub without: Vec<VideoPart>,
     /// What both send of pictures, and where what the caller saw goes.
@@ -222,6 +232,8 @@ pub enum VideoPart {
     Queue,
     /// Pictures are shown when their sound is heard.
     LipSync,
+    /// Sound waits for pictures that are regularly late.
+    SoundWait,
     /// Parity leaves later than its frame where losses come in bursts.
     Spread,
     /// Pictures wait while the other side's reports are late, which come more often where pictures do.
@@ -305,6 +317,8 @@ impl SimArgs {
             ptime_millis: self.ptime,
             codec: self.codec,
             drift_ppm: self.drift,
+            encode_takes: self.encode_ms,
+            decode_takes: self.decode_ms,
             without: self.without,
             video: simulated(self.video.plan()?)?,
         })

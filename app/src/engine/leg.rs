@@ -867,6 +867,12 @@ impl Leg {
         link.paths.get(&link.active?)?.rtt
     }
 
+    /// The shortest that it had.
+    pub(super) fn min_rtt(&self) -> Option<Duration> {
+        let link = self.session.as_ref()?.stats();
+        link.paths.get(&link.active?)?.min_rtt
+    }
+
     /// What finding direct paths has cost so far, if any was looked for.
     pub(super) fn search(&self) -> Option<Search> {
         let mut search = self.direct.search();

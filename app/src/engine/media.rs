@@ -35,7 +35,7 @@ use ahoy_media::{
     },
     rate::Bitrate,
     record::{RecordTap, Side},
-    sync::SoundClock,
+    sync::{SoundClock, sound_wait::SoundWait},
     time::{BLOCK_SAMPLES, MediaTime, RtpTimestamp},
 };
 use ahoy_transport::runtime::{Runtime, RuntimeExt};
@@ -171,13 +171,15 @@ impl Default for AudioSettings {
     }
 }
 
-/// Which sound is taken and heard when: what pictures go by.
+/// Which sound is taken and heard when: what pictures go by. And how long it waits for them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SoundClocks {
     /// Ours.
     pub(super) taken: Arc<Mutex<SoundClock>>,
     /// The other side's.
     pub(super) heard: Arc<Mutex<SoundClock>>,
+    /// What is heard waits so for pictures.
+    pub(super) wait: Arc<Mutex<SoundWait>>,
 }
 
 /// Why there is no sound. The text is for a person.
@@ -361,6 +363,7 @@ struct RecvHalf {
     clock: Arc<Mutex<SoundClock>>,
     /// Where what we hear is recorded.
     tap: Option<RecordTap>,
+    wait: Arc<Mutex<SoundWait>>,
 }
 
 impl RecvHalf {
@@ -388,6 +391,8 @@ impl RecvHalf {
         if let Some(time) = time {
             lock(&self.clock).set(now, time);
         }
+        let least = lock(&self.wait).playout(now, self.pipeline.playout());
+        self.pipeline.set_min_delay(least);
         if let Some(probe) = &self.probe {
             probe.record(now, time);
         }
@@ -486,6 +491,7 @@ impl Media {
                 probe: probe.map(|probe| Arc::clone(&probe.heard)),
                 clock: Arc::clone(&clocks.heard),
                 tap: None,
+                wait: Arc::clone(&clocks.wait),
             }),
             sink_errors: Mutex::new(0),
             voice: Mutex::new(None),
@@ -579,6 +585,11 @@ impl Media {
     pub(super) fn set_tap(&self, tap: Option<RecordTap>) {
         lock(&self.shared.send).tap.clone_from(&tap);
         lock(&self.shared.recv).tap = tap;
+    }
+
+    /// The other side's sound comes by a way that takes so long.
+    pub(super) fn set_way(&self, way: Duration) {
+        lock(&self.clocks.wait).set_way(way);
     }
 
     /// The other side is heard at this volume, in percent of what it sends.

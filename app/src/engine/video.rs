@@ -5,7 +5,8 @@
 //!
 //! The source is clocked by the runtime, so files and the test pattern work in the simulator too. Encoding and decoding
 //! take long: in a program they have threads of their own ([`VideoSettings::threads`]), and the tasks only hand over;
-//! in the simulator they are done in no time, where virtual time stands.
+//! in the simulator they are done in no time, where virtual time stands, or take what they are said to
+//! ([`VideoSettings::takes`]).
 
 use std::{
     collections::BTreeMap,
@@ -141,6 +142,16 @@ pub struct WindowPictures {
     pub own: Latest,
 }
 
+/// How long the work on a picture takes in a simulation, whose time stands still meanwhile: on average, evenly
+/// distributed from half to one and a half of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CodecTimes {
+    /// To encode it.
+    pub encode: Duration,
+    /// To decode it.
+    pub decode: Duration,
+}
+
 /// How a device sends and shows pictures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VideoSettings {
@@ -160,6 +171,8 @@ pub struct VideoSettings {
     pub content: Option<Content>,
     /// Encode and decode on threads of their own. Not in the simulator, whose time stands still meanwhile.
     pub threads: bool,
+    /// How long that takes where nothing has a thread. Nothing but a simulation has another than none.
+    pub takes: CodecTimes,
     /// Ask for lost packets, and send them again.
     pub retransmission: bool,
     /// Send parity where the way is long, and take it.
@@ -170,6 +183,8 @@ pub struct VideoSettings {
     pub follow_queue: bool,
     /// Show pictures when their sound is heard. Off only in tests.
     pub lip_sync: bool,
+    /// Let sound wait a little for pictures that are regularly late. Off only in tests.
+    pub sound_wait: bool,
 }
 
 impl Default for VideoSettings {
@@ -183,11 +198,13 @@ impl Default for VideoSettings {
             max_rate: None,
             content: None,
             threads: true,
+            takes: CodecTimes::default(),
             retransmission: true,
             parity: true,
             spread: true,
             follow_queue: true,
             lip_sync: true,
+            sound_wait: true,
         }
     }
 }
@@ -366,6 +383,8 @@ pub(super) struct VideoStats {
     pub(super) likeness: Option<Likeness>,
     /// How far pictures were from their sound when they were shown.
     pub(super) skew: Option<Percentiles>,
+    /// How much longer than by itself sound waited when they were shown.
+    pub(super) sound_waits: Option<Percentiles>,
 }
 
 /// Counters as they are reported; `sent_for` is how long we have been sending, `lost` what the session missed.
@@ -376,6 +395,7 @@ pub(super) fn report(stats: &VideoStats, sent_for: Duration, lost: Option<u64>) 
         received,
         likeness,
         skew,
+        sound_waits,
     } = stats;
     let bitrate = |codec_bytes: u64| {
         let seconds = sent_for.as_secs_f64();
@@ -420,6 +440,7 @@ pub(super) fn report(stats: &VideoStats, sent_for: Duration, lost: Option<u64>) 
         longest_freeze_ms: received.map(|received| millis(received.longest_freeze)),
         skew_ms: *skew,
         measured_skew_ms: None,
+        sound_waits_ms: *sound_waits,
         capture_to_render_ms: None,
         psnr_db: likeness
             .and_then(|likeness| likeness.psnr_db)

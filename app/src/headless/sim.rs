@@ -31,7 +31,11 @@ use crate::{
         Assertion, AssertionFailure, CliError, Exit, Party, Print, SimCodec, SimPlan, VideoPart,
         junit, print_json, print_line,
     },
-    engine::{config::Upkeep, handle::Event, video::VideoSettings},
+    engine::{
+        config::Upkeep,
+        handle::Event,
+        video::{CodecTimes, VideoSettings},
+    },
     report::{Report, summary, write_atomically},
     sim::World,
 };
@@ -243,11 +247,16 @@ fn script(plan: &SimPlan, scratch: &Scratch) -> Result<Script, CliError> {
         video: VideoSettings {
             // Virtual time stands still while pictures are encoded.
             threads: false,
+            takes: CodecTimes {
+                encode: plan.encode_takes,
+                decode: plan.decode_takes,
+            },
             retransmission: !plan.without.contains(&VideoPart::Retransmission),
             parity: !plan.without.contains(&VideoPart::Parity),
             spread: !plan.without.contains(&VideoPart::Spread),
             follow_queue: !plan.without.contains(&VideoPart::Queue),
             lip_sync: !plan.without.contains(&VideoPart::LipSync),
+            sound_wait: !plan.without.contains(&VideoPart::SoundWait),
             ..both(video(&plan.video)?)
         },
     })

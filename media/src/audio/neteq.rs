@@ -48,6 +48,7 @@ use crate::{
         wide::{WideBlock, mid_side},
     },
     rate::Bitrate,
+    sync::sound_wait::Playout,
     time::{
         BLOCK_SAMPLES, Block, MediaTime, SAMPLES_PER_MILLI, SampleClock, duration_of, samples_in,
     },
@@ -296,6 +297,18 @@ impl NetEq {
     /// quarter of real time.
     pub fn set_min_delay(&mut self, min_delay: Duration) {
         self.delay.set_min(samples_in(min_delay));
+    }
+
+    /// How long the fastest packets wait before they play, at the last pull. None while nothing plays.
+    #[must_use]
+    pub fn playout(&self) -> Option<Playout> {
+        let fastest = self.delay.fastest().filter(|_| self.playing)?;
+        let level = self.levels.last().filter(|level| **level < i64::MAX)?;
+        let span = |samples: i64| duration_of(u64::try_from(samples).unwrap_or(0));
+        Some(Playout {
+            level: span(level.saturating_sub(fastest)),
+            own: span(self.delay.own_target()),
+        })
     }
 
     /// The sender began anew: its media times have nothing to do with the earlier ones. Counters go on.

@@ -14,6 +14,7 @@ use crate::{
         rtp::{RtpError, RtpPacket},
         unwrap::{Sequence, SequenceTracker, TimestampUnwrapper},
     },
+    sync::sound_wait::Playout,
     time::Block,
 };
 
@@ -226,6 +227,12 @@ impl RecvPipeline {
     /// Changes the least target level, for instance to wait for pictures.
     pub fn set_min_delay(&mut self, min_delay: Duration) {
         self.neteq.set_min_delay(min_delay);
+    }
+
+    /// How long the fastest packets wait before they play, at the last block. None while nothing plays.
+    #[must_use]
+    pub fn playout(&self) -> Option<Playout> {
+        self.neteq.playout()
     }
 
     /// Packets that were not ours: malformed, or of another payload type or stream. In no other counter.

@@ -378,6 +378,7 @@ mod pictures {
                 let frame = DecodableFrame {
                     codec,
                     frame: ReceivedFrame {
+                        is_repaired: false,
                         bytes,
                         is_key: block.is_keyframe.unwrap_or(false),
                         temporal_layer: 0,

@@ -145,6 +145,8 @@ pub struct ReceivedFrame {
     pub number: u64,
     /// When its first packet came.
     pub first_arrival: Instant,
+    /// It is later than others: something of it was lost, or of what it needs, and came again.
+    pub is_repaired: bool,
 }
 
 /// What the sender should be told.
@@ -170,6 +172,8 @@ struct Assembly {
     last_arrival: Instant,
     /// When the last packet came.
     whole: Option<Instant>,
+    /// Something of it, or of what it needs, was lost and came again.
+    is_repaired: bool,
 }
 
 impl Assembly {
@@ -323,7 +327,7 @@ impl FrameBuffer {
             return;
         }
         let sequence = self.place(header.ssrc, header.sequence);
-        self.note_sequence(now, sequence);
+        let was_asked_for = self.note_sequence(now, sequence);
         let Some(first_sequence) = sequence.checked_sub(descriptor.index.into()) else {
             self.counters.malformed += 1;
             return;
@@ -336,6 +340,7 @@ impl FrameBuffer {
             self.counters.duplicates += 1;
             return;
         }
+        frame.is_repaired |= was_asked_for;
         frame.bodies.insert(descriptor.index, body.to_vec());
         frame.bytes += body.len();
         self.bytes += body.len();
@@ -424,6 +429,7 @@ impl FrameBuffer {
                 first_arrival: now,
                 last_arrival: now,
                 whole: None,
+                is_repaired: false,
             }
         });
         let same = Descriptor {
@@ -451,6 +457,7 @@ impl FrameBuffer {
                 let restored = frame.restore();
                 self.bytes = self.bytes - before + frame.bytes;
                 self.counters.restored += restored.len() as u64;
+                frame.is_repaired |= !restored.is_empty();
                 for index in restored {
                     self.missing
                         .remove(&(frame.first_sequence + u64::from(index)));
@@ -481,20 +488,22 @@ impl FrameBuffer {
         self.given.clear();
     }
 
-    fn note_sequence(&mut self, now: Instant, sequence: u64) {
+    /// A packet of this number came. Whether it was asked for.
+    fn note_sequence(&mut self, now: Instant, sequence: u64) -> bool {
         let Some(highest) = self.highest_sequence else {
             self.highest_sequence = Some(sequence);
-            return;
+            return false;
         };
         if sequence <= highest {
             let was = self.missing.remove(&sequence);
-            self.counters.recovered += u64::from(was.is_some_and(|was| was.requests > 0));
-            return;
+            let was_asked_for = was.is_some_and(|was| was.requests > 0);
+            self.counters.recovered += u64::from(was_asked_for);
+            return was_asked_for;
         }
         self.highest_sequence = Some(sequence);
         if sequence - highest > MAX_JUMP {
             self.let_go();
-            return;
+            return false;
         }
         for missing in (highest + 1).max(self.passed_sequence)..sequence {
             let new = Missing {
@@ -507,6 +516,7 @@ impl FrameBuffer {
         while self.missing.len() > MAX_MISSING {
             self.missing.pop_first();
         }
+        false
     }
 
     /// The packet of this number is known to be there, and did not come.
@@ -624,6 +634,7 @@ impl FrameBuffer {
             let mut ready = None;
             let mut lost = None;
             let mut has_waited = false;
+            let mut behind_gap = None;
             for (number, frame) in &self.frames {
                 let Some(whole) = frame.whole else { continue };
                 match self.readiness(*number, frame) {
@@ -632,6 +643,8 @@ impl FrameBuffer {
                         lost = None;
                         if !gap || now >= whole + self.config.reordering {
                             ready = Some(*number);
+                        } else {
+                            behind_gap = Some(*number);
                         }
                         break;
                     }
@@ -640,6 +653,7 @@ impl FrameBuffer {
                     Readiness::Waits if self.needs_key || has_waited => {}
                     Readiness::Waits => {
                         has_waited = true;
+                        behind_gap = Some(*number);
                         let hope = self.hope(frame.first_sequence);
                         if hope.is_none_or(|hope| now >= hope)
                             || now >= whole + self.config.patience
@@ -647,6 +661,12 @@ impl FrameBuffer {
                             lost = lost.or(Some(*number));
                         }
                     }
+                }
+            }
+            // All behind it wait too.
+            if let Some(number) = behind_gap {
+                for frame in self.frames.range_mut(number..).map(|(_, frame)| frame) {
+                    frame.is_repaired |= frame.whole.is_some();
                 }
             }
             if let Some(number) = ready {
@@ -719,6 +739,7 @@ impl FrameBuffer {
             timestamp: frame.timestamp,
             number,
             first_arrival: frame.first_arrival,
+            is_repaired: frame.is_repaired,
         })
     }
 

@@ -184,7 +184,10 @@ impl Ladder {
     /// Encoding a picture took so long, or the encoder was not free for one. Says whether the rung is another one now.
     pub fn encoded(&mut self, now: Instant, took: Option<Duration>) -> bool {
         let interval = self.interval();
-        let took = took.unwrap_or(interval * 2);
+        // One that has not done any yet is not slow: it begins.
+        let Some(took) = took.or(self.takes.map(|_| interval * 2)) else {
+            return false;
+        };
         let mean = self
             .takes
             .map_or(took, |mean| (mean * (MEAN_OF - 1) + took) / MEAN_OF);
@@ -311,6 +314,18 @@ mod tests {
         }
         let changes = follow(&mut ladder, later + Duration::from_secs(18), 30_000, 3000);
         assert_eq!(changes.len(), 1, "{changes:?}");
+        assert_eq!(ladder.rung().size.to_string(), "1280x720");
+    }
+
+    #[test]
+    fn an_encoder_that_was_not_free_for_the_first_picture_is_not_slow() {
+        let mut ladder = ladder();
+        let begin = start();
+        assert!(!ladder.encoded(begin, None));
+        for n in 1..90u32 {
+            let now = begin + Duration::from_millis(33) * n;
+            assert!(!ladder.encoded(now, Some(Duration::from_millis(15))), "{n}");
+        }
         assert_eq!(ladder.rung().size.to_string(), "1280x720");
     }
 

@@ -276,6 +276,7 @@ fn packets() -> Vec<Sample> {
     let moment = Moment {
         sound: RtpTimestamp(960),
         picture: RtpTimestamp(3000),
+        is_text: false,
     };
     let asked = PictureFeedback {
         missing: vec![65_534, 65_535, 0, 7],

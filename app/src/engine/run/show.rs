@@ -61,6 +61,7 @@ impl Engine {
                 video.follow_voice(now, media.on_wire());
                 if let Some(rtt) = leg.rtt() {
                     video.set_round_trip(rtt);
+                    media.set_way(leg.min_rtt().unwrap_or(rtt) / 2);
                 }
                 let stats = video.stats(now);
                 let frames_sent = stats.sent.map(|sent| sent.frames);

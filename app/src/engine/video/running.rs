@@ -1,6 +1,7 @@
 //! Pictures that run.
 
 mod eye;
+mod hands;
 mod open;
 mod preview;
 
@@ -28,7 +29,6 @@ use ahoy_media::{
         sink::VideoSink,
         source::{SourceNewsKind, VideoSource},
         stage::{DecodeStage, EncodeStage},
-        worker::Worker,
     },
 };
 use ahoy_transport::{
@@ -41,6 +41,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use self::{
     eye::{Eye, Look},
+    hands::Hands,
     open::{open_show, open_source},
     preview::Preview,
 };
@@ -185,6 +186,7 @@ struct RecvHalf {
     /// From giving a frame to the decoder until its picture is shown.
     decoding: Duration,
     skew: Histogram,
+    sound_waits: Histogram,
 }
 
 /// Where pictures are shown.
@@ -210,6 +212,8 @@ struct Shared {
     line: PictureLine,
     news: Mutex<VecDeque<PictureNews>>,
     follow_queue: bool,
+    /// Sound waits for pictures, and not these alone for it.
+    sound_wait: bool,
     clocks: SoundClocks,
     /// Where pictures are recorded, of both sides.
     tap: Mutex<Option<RecordTap>>,
@@ -264,12 +268,17 @@ impl Shared {
     }
 
     /// Tells the other side which sound belongs to the picture of `taken`, if there is sound.
-    fn tell_moment(&self, now: Instant, taken: Duration) -> bool {
+    fn tell_moment(&self, now: Instant, taken: Duration, is_text: bool) -> bool {
         let Some(sound) = lock(&self.clocks.taken).sample_at(now) else {
             return false;
         };
         let picture = timestamp(taken);
-        let moment = Moment { sound, picture }.encode();
+        let moment = Moment {
+            sound,
+            picture,
+            is_text,
+        }
+        .encode();
         let payload = Bytes::copy_from_slice(&moment);
         (self.line.send)(
             MOMENT_FLOW,
@@ -302,40 +311,6 @@ impl Shared {
         recv.sync
             .wait(now, frame.frame.timestamp, &heard)
             .saturating_sub(recv.decoding)
-    }
-}
-
-/// A worker's thread, or nobody's: then it is done on the spot.
-enum Hands<J> {
-    Thread(Worker<J>),
-    Here(Box<dyn FnMut(J) + Send>),
-}
-
-impl<J: Send + 'static> Hands<J> {
-    fn new(
-        name: &str,
-        waiting: Option<usize>,
-        work: impl FnMut(J) + Send + 'static,
-    ) -> Result<Self, MediaError> {
-        Ok(match waiting {
-            Some(waiting) => {
-                let worker = Worker::start(name, waiting, work);
-                Self::Thread(worker.map_err(|error| {
-                    MediaError::Pictures(format!("no thread is left for pictures: {error}"))
-                })?)
-            }
-            None => Self::Here(Box::new(work)),
-        })
-    }
-
-    fn offer(&mut self, job: J) -> Result<(), J> {
-        match self {
-            Self::Thread(worker) => worker.offer(job),
-            Self::Here(work) => {
-                work(job);
-                Ok(())
-            }
-        }
     }
 }
 
@@ -473,6 +448,7 @@ impl Video {
                 sync: LipSync::default(),
                 decoding: Duration::ZERO,
                 skew: Histogram::default(),
+                sound_waits: Histogram::default(),
             })
         });
         settings.open_windows();
@@ -488,6 +464,7 @@ impl Video {
             line,
             news: Mutex::default(),
             follow_queue: settings.follow_queue,
+            sound_wait: settings.sound_wait && settings.lip_sync,
             clocks,
             tap: Mutex::default(),
             wake: Notify::new(),
@@ -498,7 +475,7 @@ impl Video {
         let mut tasks = Vec::new();
         if let Some(codec) = codec {
             let encode = encoding(runtime, &shared, codec);
-            let hands = Hands::new("encode", settings.threads.then_some(1), encode)?;
+            let hands = settings.hands(runtime, "encode", 1, settings.takes.encode, encode)?;
             let run = take_pictures(Arc::clone(runtime), Arc::clone(&shared), hands);
             tasks.push(runtime.spawn_task(run));
             let estimate = shared.line.estimate.clone();
@@ -507,7 +484,8 @@ impl Video {
         }
         let threads = if settings.threads { CODEC_THREADS } else { 1 };
         let decode = decoding(runtime, &shared, threads);
-        let hands = Hands::new("decode", settings.threads.then_some(DECODE_QUEUE), decode)?;
+        let takes = settings.takes.decode;
+        let hands = settings.hands(runtime, "decode", DECODE_QUEUE, takes, decode)?;
         let (lip_sync, run_shared) = (settings.lip_sync, Arc::clone(&shared));
         let run = receive(Arc::clone(runtime), run_shared, arrivals, hands, lip_sync);
         tasks.push(runtime.spawn_task(run));
@@ -673,6 +651,11 @@ impl Video {
                 .recv
                 .as_ref()
                 .and_then(|recv| lock(recv).skew.percentiles()),
+            sound_waits: self
+                .shared
+                .recv
+                .as_ref()
+                .and_then(|recv| lock(recv).sound_waits.percentiles()),
             ..shown
         }
     }
@@ -780,6 +763,7 @@ async fn take_pictures(runtime: Arc<dyn Runtime>, shared: Arc<Shared>, mut hands
     let origin = runtime.now();
     let mut source: Option<Count> = None;
     let mut moments = 0u32;
+    let mut told_text = false;
     let mut next_moment = origin;
     loop {
         match &source {
@@ -827,8 +811,12 @@ async fn take_pictures(runtime: Arc<dyn Runtime>, shared: Arc<Shared>, mut hands
         if let Some(probe) = &shared.probe {
             probe.taken.record(timestamp(taken), now);
         }
-        if now >= next_moment && shared.tell_moment(now, now.saturating_duration_since(origin)) {
+        let is_text = lock(send).pipeline.video().content == Content::Text;
+        let is_due = now >= next_moment || is_text != told_text;
+        let picture = now.saturating_duration_since(origin);
+        if is_due && shared.tell_moment(now, picture, is_text) {
             moments = moments.saturating_add(1);
+            told_text = is_text;
             next_moment = now
                 + if moments < MOMENTS_AT_FIRST {
                     MOMENT_EVERY_AT_FIRST
@@ -981,8 +969,8 @@ async fn receive(
     mut hands: Hands<Decoding>,
     lip_sync: bool,
 ) {
-    // In order, with when each could have been shown.
-    let mut held: VecDeque<(Instant, DecodableFrame)> = VecDeque::new();
+    // In order.
+    let mut held: VecDeque<Held> = VecDeque::new();
     let mut due: Option<Instant> = None;
     // When the last one went to the decoder, and what it says of when it was taken.
     let mut last: Option<(Instant, RtpTimestamp)> = None;
@@ -1015,26 +1003,36 @@ async fn receive(
             while held.len() < MAX_HELD
                 && let Some(frame) = lock(recv).pipeline.poll_frame(now)
             {
-                held.push_back((now, frame));
+                held.push_back(Held {
+                    since: now,
+                    waited: None,
+                    frame,
+                });
             }
-            let Some((since, frame)) = held.pop_front() else {
+            let Some(mut next) = held.pop_front() else {
                 break;
             };
-            let timestamp = frame.frame.timestamp;
-            let longest = last.map_or(since, |(at, before)| {
+            let timestamp = next.frame.frame.timestamp;
+            let longest = last.map_or(next.since, |(at, before)| {
                 let usual = u32::try_from(timestamp.since(before)).unwrap_or(0);
                 let usual = Duration::from_secs(usual.into()) / CLOCK_HZ;
-                (at + LONGEST_STILL.max(usual * 2)).min(since + LONGEST_WAIT)
+                (at + LONGEST_STILL.max(usual * 2)).min(next.since + LONGEST_WAIT)
             });
-            let at = (now + shared.wait(now, &lock(recv), &frame)).min(longest);
-            if lip_sync && now < at && held.len() + 1 < MAX_HELD {
+            let at = (now + shared.wait(now, &lock(recv), &next.frame)).min(longest);
+            if lip_sync && next.waited.is_none() && now < at && held.len() + 1 < MAX_HELD {
                 due = Some(at);
-                held.push_front((since, frame));
+                held.push_front(next);
                 break;
             }
-            let offered = Decoding { since: now, frame };
+            // Whatever comes now is the decoder's: it is not free.
+            let waited = now.saturating_duration_since(next.since);
+            let offered = Decoding {
+                offered: now,
+                waited: *next.waited.get_or_insert(waited),
+                frame: next.frame,
+            };
             if let Err(Decoding { frame, .. }) = hands.offer(offered) {
-                held.push_front((since, frame));
+                held.push_front(Held { frame, ..next });
                 break;
             }
             last = Some((now, timestamp));
@@ -1075,9 +1073,21 @@ fn take(runtime: &Arc<dyn Runtime>, shared: &Shared, arrival: PictureArrival) {
     }
 }
 
-/// A frame for the decoder, and since when it is there.
-struct Decoding {
+/// A frame that waits for its sound, or for the decoder.
+struct Held {
+    /// All that it needs is there since then.
     since: Instant,
+    /// How long it waited for its sound, once that is over.
+    waited: Option<Duration>,
+    frame: DecodableFrame,
+}
+
+/// A frame for the decoder.
+struct Decoding {
+    /// When it was handed over.
+    offered: Instant,
+    /// How long it waited for its sound before: all the rest was needed.
+    waited: Duration,
     frame: DecodableFrame,
 }
 
@@ -1090,7 +1100,12 @@ fn decoding(
     let (runtime, shared) = (Arc::clone(runtime), Arc::clone(shared));
     let mut stage = DecodeStage::new(threads);
     let mut is_failing = false;
-    move |Decoding { since, frame }| {
+    move |job| {
+        let Decoding {
+            offered,
+            waited,
+            frame,
+        } = job;
         let Some(recv) = &shared.recv else { return };
         let taken = lock(recv).clock.taken(frame.frame.timestamp);
         match stage.decode(&frame, taken) {
@@ -1115,9 +1130,16 @@ fn decoding(
                     if let Some(lead) = lead {
                         recv.skew
                             .record(Duration::try_from_secs_f64(lead.abs()).unwrap_or_default());
+                        let mut wait = lock(&shared.clocks.wait);
+                        recv.sound_waits.record(wait.extra());
+                        // What a line loses makes some late, and not all: sound does not wait for these.
+                        let is_regular = !frame.frame.is_repaired;
+                        if shared.sound_wait && is_regular && !recv.sync.is_text() {
+                            wait.picture(now, lead + waited.as_secs_f64());
+                        }
                     }
                     shared.record(now, lead, &frame, picture.size());
-                    let took = now.saturating_duration_since(since).min(MAX_DECODING);
+                    let took = now.saturating_duration_since(offered).min(MAX_DECODING);
                     recv.decoding =
                         (recv.decoding * (DECODING_MEAN_OF - 1) + took) / DECODING_MEAN_OF;
                     if let Some(probe) = &shared.probe {

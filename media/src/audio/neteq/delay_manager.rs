@@ -149,6 +149,11 @@ impl DelayManager {
 
     /// The level beyond the fastest packet at which packets are played.
     pub(super) fn target(&self) -> i64 {
+        self.own_target().clamp(self.config.min, self.config.max)
+    }
+
+    /// The same if nobody asked for a least one.
+    pub(super) fn own_target(&self) -> i64 {
         let wanted = if self.config.adaptive {
             self.target
         } else {
@@ -160,20 +165,24 @@ impl DelayManager {
         } else {
             0
         };
-        (wanted + copy).clamp(self.config.min, self.config.max)
+        (wanted + copy).clamp(0, self.config.max)
     }
 
     /// The playout delay to aim at, on the scale of transits. None before the first packet.
     pub(super) fn wanted(&self) -> Option<i64> {
+        let settled = self.fastest()? + self.target();
+        Some(self.growing().map_or(settled, |ahead| settled.max(ahead)))
+    }
+
+    /// The transit of the fastest packets, on the route that is in use.
+    pub(super) fn fastest(&self) -> Option<i64> {
         let base = self.least(BASE_WINDOWS)?;
         let level = self.least(LEVEL_WINDOWS).unwrap_or(base);
-        let target = self.target();
-        let settled = if level > base + target {
-            level + target
+        Some(if level > base + self.target() {
+            level
         } else {
-            base + target
-        };
-        Some(self.growing().map_or(settled, |ahead| settled.max(ahead)))
+            base
+        })
     }
 
     /// While a queue grows: what the packet after the newest will need. Sound is stretched towards it, which

@@ -441,6 +441,31 @@ fn each_packet_is_asked_for_at_most_so_often() {
     assert_eq!(buffer.counters().recovered, 1);
 }
 
+#[test]
+fn what_waits_for_something_lost_is_known_from_what_comes_as_usual() {
+    let start = Instant::now();
+    let mut packetizer = Packetizer::new(VideoCodec::H264, 9, 5);
+    let mut buffer = FrameBuffer::new(VideoCodec::H264, FrameBufferConfig::default());
+    let mut lost = Vec::new();
+    let mut given = Vec::new();
+    for number in 0..6u64 {
+        let now = start + Duration::from_secs(number) / 30;
+        let packets = packetizer.packetize(&encoded(1, number, number)).unwrap();
+        let (kept, gone) = packets.split_at(packets.len() - usize::from(number == 2));
+        lost.extend_from_slice(gone);
+        // It is asked for when the frame behind it comes, and is there before the one after.
+        let again = if number == 4 { lost.as_slice() } else { &[] };
+        for packet in again.iter().chain(kept) {
+            buffer.insert(now, &VideoPacket::parse(&packet.bytes).unwrap());
+            while let Some(frame) = buffer.poll_frame(now) {
+                given.push(frame.is_repaired);
+            }
+        }
+        buffer.poll_requests(now + Duration::from_millis(10));
+    }
+    assert_eq!(given, [false, false, true, true, false, false]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
