@@ -21,6 +21,8 @@ use super::{
 pub struct H264Encoder {
     encoder: Encoder,
     config: VideoConfig,
+    /// The highest bitrate that its layer may have, in bits per second.
+    most: u32,
     needs_key: bool,
     pictures: u64,
 }
@@ -67,6 +69,7 @@ impl H264Encoder {
         let config = within_limits(config);
         Ok(Self {
             encoder: set_up(config)?,
+            most: config.bitrate.bps(),
             config,
             needs_key: true,
             pictures: 0,
@@ -82,35 +85,30 @@ fn within_limits(mut config: VideoConfig) -> VideoConfig {
     config
 }
 
-/// Sets the bitrate of an encoder that has begun: the crate has no function for it.
+/// Sets the bitrate of an encoder that has begun: the crate has no function for it. `most` is what its only layer may have,
+/// which is what it began with until more is wanted; an encoder that is to have more than that refuses.
 #[expect(unsafe_code, reason = "a C library is called")]
-fn set_bitrate(encoder: &mut Encoder, bps: u32) -> Result<(), VideoError> {
-    let mut target = openh264_sys2::SBitrateInfo {
-        iLayer: openh264_sys2::SPATIAL_LAYER_ALL,
+fn set_bitrate(encoder: &mut Encoder, bps: u32, most: &mut u32) -> Result<(), VideoError> {
+    let info = |layer, bps: u32| openh264_sys2::SBitrateInfo {
+        iLayer: layer,
         iBitrate: i32::try_from(bps).unwrap_or(i32::MAX),
     };
-    let mut most = openh264_sys2::SBitrateInfo {
-        iBitrate: target.iBitrate.saturating_mul(2),
-        ..target
+    let mut set = |option, mut info: openh264_sys2::SBitrateInfo| {
+        // SAFETY: the encoder is alive; both options take a pointer to this structure, which outlives the call.
+        let code = unsafe { encoder.raw_api().set_option(option, (&raw mut info).cast()) };
+        match code {
+            0 => Ok(()),
+            code => Err(failed(format!("{bps} bit/s were refused: {code}"))),
+        }
     };
-    // SAFETY: the encoder is alive; both options take a pointer to this structure, which outlives the calls.
-    let codes = unsafe {
-        let api = encoder.raw_api();
-        [
-            api.set_option(
-                openh264_sys2::ENCODER_OPTION_MAX_BITRATE,
-                (&raw mut most).cast(),
-            ),
-            api.set_option(
-                openh264_sys2::ENCODER_OPTION_BITRATE,
-                (&raw mut target).cast(),
-            ),
-        ]
-    };
-    match codes {
-        [_, 0] => Ok(()),
-        codes => Err(failed(format!("the bitrate was refused: {codes:?}"))),
+    if bps > *most {
+        let more = bps.saturating_mul(2).min(i32::MAX.cast_unsigned());
+        let layer = openh264_sys2::SPATIAL_LAYER_0;
+        set(openh264_sys2::ENCODER_OPTION_MAX_BITRATE, info(layer, more))?;
+        *most = more;
     }
+    let all = openh264_sys2::SPATIAL_LAYER_ALL;
+    set(openh264_sys2::ENCODER_OPTION_BITRATE, info(all, bps))
 }
 
 impl VideoEncoder for H264Encoder {
@@ -129,9 +127,10 @@ impl VideoEncoder for H264Encoder {
             ..config
         } == self.config;
         if only_rate && self.pictures > 0 {
-            set_bitrate(&mut self.encoder, config.bitrate.bps())?;
+            set_bitrate(&mut self.encoder, config.bitrate.bps(), &mut self.most)?;
         } else if config != self.config {
             self.encoder = set_up(config)?;
+            self.most = config.bitrate.bps();
             self.needs_key = true;
             self.pictures = 0;
         }

@@ -114,6 +114,36 @@ fn another_bitrate_is_kept_within_half_a_second() {
     }
 }
 
+/// A drop makes a rung begin with little, and what comes back is many times that.
+#[test]
+fn an_encoder_that_began_with_little_gets_much_and_little_again_without_a_key_frame() {
+    for codec in CODECS {
+        let mut config = VideoConfig {
+            bitrate: Bitrate::kbps(30),
+            ..config()
+        };
+        let mut pictures = pictures(config.size, 30);
+        let mut encoder = encoder(codec, config);
+        let first = encode(&mut *encoder, pictures.by_ref().take(30));
+        assert!(first[0].1.is_key, "{codec:?}");
+        for rate in [31, 60, 61, 300, 2000, 900, 30, 5000, 400, 30] {
+            config.bitrate = Bitrate::kbps(rate);
+            encoder.configure(config).unwrap();
+            let some = encode(&mut *encoder, pictures.by_ref().take(4));
+            assert!(!some.iter().any(|(_, frame)| frame.is_key), "{codec:?}");
+        }
+        let little = kbps(&encode(&mut *encoder, pictures.by_ref().take(60)), 2.0);
+        config.bitrate = Bitrate::kbps(400);
+        encoder.configure(config).unwrap();
+        encode(&mut *encoder, pictures.by_ref().take(15));
+        let much = kbps(&encode(&mut *encoder, pictures.by_ref().take(60)), 2.0);
+        assert!(
+            much > 150.0 && little < 60.0,
+            "{codec:?}: {little:.0} -> {much:.0}"
+        );
+    }
+}
+
 #[test]
 fn a_key_frame_that_was_asked_for_starts_a_decoder_in_the_middle() {
     for codec in CODECS {
