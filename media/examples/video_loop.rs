@@ -367,7 +367,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 continue;
             };
             receiver.decoded(true);
-            receiver.rendered(now, picture.size());
+            receiver.rendered(now, picture.size(), received.frame.is_still);
             let delay = now.saturating_duration_since(start + when);
             delays.push(delay);
             let psnr = reference.compare(picture);

@@ -201,6 +201,7 @@ fn shown(
                         number: n,
                         first_arrival: now,
                         is_repaired: false,
+                        is_still: false,
                     },
                 };
                 let decoded = decode.decode(&frame, taken).unwrap().unwrap();

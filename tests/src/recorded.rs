@@ -159,6 +159,7 @@ impl Recorded {
                     codec,
                     frame: ReceivedFrame {
                         is_repaired: false,
+                        is_still: false,
                         bytes,
                         is_key: block.is_keyframe.unwrap_or(false),
                         temporal_layer: 0,

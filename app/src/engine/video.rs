@@ -181,6 +181,8 @@ pub struct VideoSettings {
     pub spread: bool,
     /// Go by what really waits to be sent, and let what is late make room. Off only in tests.
     pub follow_queue: bool,
+    /// Send what stands still seldom, to those who know of it. Off only in tests.
+    pub still: bool,
     /// Show pictures when their sound is heard. Off only in tests.
     pub lip_sync: bool,
     /// Let sound wait a little for pictures that are regularly late. Off only in tests.
@@ -203,6 +205,7 @@ impl Default for VideoSettings {
             parity: true,
             spread: true,
             follow_queue: true,
+            still: true,
             lip_sync: true,
             sound_wait: true,
         }
@@ -239,6 +242,7 @@ impl VideoSettings {
         let features = [
             (VideoFeatures::RETRANSMISSION, self.retransmission),
             (VideoFeatures::PARITY, self.parity),
+            (VideoFeatures::STILL, self.still),
         ]
         .into_iter()
         .filter(|(_, on)| *on)

@@ -122,6 +122,8 @@ impl VideoFeatures {
     pub const RETRANSMISSION: Self = Self(1);
     /// It makes missing packets of a picture from packets of parity.
     pub const PARITY: Self = Self(2);
+    /// It knows that what stands still comes seldom.
+    pub const STILL: Self = Self(4);
 
     /// Both sets together.
     #[must_use]

@@ -147,6 +147,8 @@ pub struct ReceivedFrame {
     pub first_arrival: Instant,
     /// It is later than others: something of it was lost, or of what it needs, and came again.
     pub is_repaired: bool,
+    /// What it shows stands still: the next one may be long in coming.
+    pub is_still: bool,
 }
 
 /// What the sender should be told.
@@ -740,6 +742,7 @@ impl FrameBuffer {
             number,
             first_arrival: frame.first_arrival,
             is_repaired: frame.is_repaired,
+            is_still: frame.descriptor.is_still,
         })
     }
 

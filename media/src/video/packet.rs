@@ -6,12 +6,14 @@
 //!  0                   1                   2                   3
 //!  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
-//! |  V=0  |K|0|TID|         frame number          | packet index  :
+//! |  V=0  |K|S|TID|         frame number          | packet index  :
 //! :  in the frame |      packets in the frame     |    needs 1    |
 //! |    needs 2    |  payload: AV1, or H.264 by RFC 6184           :
 //! ```
 //!
 //! * `K`: a key frame, it starts a sequence and needs no other. `TID`: layer in time, 0 for the base, up to 2.
+//! * `S`: what is shown stands still, and is sent again now and then only. Receivers that do not know the bit refuse it, so it
+//!   is set only for those that said they do.
 //! * The frame number counts what the encoder gave out, modulo 2^16, also what was then not sent.
 //! * Packets of a frame have consecutive sequence numbers; the marker is set on the last one.
 //! * Needs: how many frames ago the frames were that this one refers to, 0 for none. These need others in turn.
@@ -56,7 +58,7 @@ const MAX_TEMPORAL_LAYER: u8 = 2;
 
 const VERSION: u8 = 0;
 const KEY: u8 = 0x08;
-const RESERVED: u8 = 0x04;
+const STILL: u8 = 0x04;
 
 impl VideoCodec {
     /// The RTP payload type.
@@ -84,6 +86,8 @@ pub struct Descriptor {
     pub temporal_layer: u8,
     /// How many frames ago those were that it refers to, 0 for none. All 0 exactly in a key frame.
     pub needs: [u8; 2],
+    /// What is shown stands still: the next one may be long in coming, and nothing is missing then.
+    pub is_still: bool,
 }
 
 /// Why bytes are no packet of a picture.
@@ -112,7 +116,9 @@ impl Descriptor {
     }
 
     fn to_bytes(self) -> [u8; DESCRIPTOR_BYTES] {
-        let flags = VERSION << 4 | if self.is_key { KEY } else { 0 } | self.temporal_layer;
+        let key = if self.is_key { KEY } else { 0 };
+        let still = if self.is_still { STILL } else { 0 };
+        let flags = VERSION << 4 | key | still | self.temporal_layer;
         let [f0, f1] = self.frame.to_be_bytes();
         let [i0, i1] = self.index.to_be_bytes();
         let [c0, c1] = self.count.to_be_bytes();
@@ -132,8 +138,9 @@ impl Descriptor {
             is_key: flags & KEY != 0,
             temporal_layer: flags & 0x03,
             needs: [n0, n1],
+            is_still: flags & STILL != 0,
         };
-        if flags & RESERVED == 0 && descriptor.is_valid() {
+        if descriptor.is_valid() {
             Ok(descriptor)
         } else {
             Err(PacketError::Descriptor)
@@ -209,6 +216,7 @@ pub struct Packetizer {
     ssrc: u32,
     sequence: u16,
     frame: u16,
+    is_still: bool,
 }
 
 impl Packetizer {
@@ -220,7 +228,13 @@ impl Packetizer {
             ssrc,
             sequence,
             frame: 0,
+            is_still: false,
         }
+    }
+
+    /// Says of the frames from now on whether what they show stands still.
+    pub fn set_still(&mut self, is_still: bool) {
+        self.is_still = is_still;
     }
 
     /// Counts a frame that came from the encoder and is not sent.
@@ -256,6 +270,7 @@ impl Packetizer {
                 is_key: frame.is_key,
                 temporal_layer: frame.temporal_layer,
                 needs: frame.needs,
+                is_still: self.is_still,
             };
             let header = RtpHeader {
                 marker: index + 1 == count,

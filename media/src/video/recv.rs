@@ -24,6 +24,10 @@ use crate::time::RtpTimestamp;
 /// A picture that stands still for longer than this is frozen.
 pub const FREEZE: Duration = Duration::from_millis(200);
 
+/// Unless its sender said that what it shows stands still: that is sent again at least once a second, and here one of these
+/// may be lost.
+pub const STILL_FREEZE: Duration = Duration::from_millis(2200);
+
 /// How to receive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct VideoRecvConfig {
@@ -61,6 +65,8 @@ pub struct VideoRecvStats {
     pub longest_freeze: Duration,
     /// When the first picture was shown, and the last.
     pub shown: Option<(Instant, Instant)>,
+    /// What the last one shows stands still, as its sender says.
+    pub is_still: bool,
     /// Of the last picture.
     pub size: Option<Size>,
     /// Of the last packet.
@@ -220,8 +226,8 @@ impl VideoRecv {
         }
     }
 
-    /// A picture of this size is shown from `now` on.
-    pub fn rendered(&mut self, now: Instant, size: Size) {
+    /// A picture of this size is shown from `now` on; what it shows stands still, if its sender says so.
+    pub fn rendered(&mut self, now: Instant, size: Size, is_still: bool) {
         let first = match self.stats.shown {
             Some((first, last)) => {
                 note_gap(&mut self.stats, now.saturating_duration_since(last));
@@ -230,13 +236,15 @@ impl VideoRecv {
             None => now,
         };
         self.stats.shown = Some((first, now));
+        self.stats.is_still = is_still;
         self.stats.rendered += 1;
         self.stats.size = Some(size);
     }
 }
 
 fn note_gap(stats: &mut VideoRecvStats, gap: Duration) {
-    if gap > FREEZE {
+    let usual = if stats.is_still { STILL_FREEZE } else { FREEZE };
+    if gap > usual {
         stats.freezes += 1;
         stats.frozen += gap;
         stats.longest_freeze = stats.longest_freeze.max(gap);
@@ -310,7 +318,7 @@ mod tests {
         let at = |millis| begin + Duration::from_millis(millis);
         for millis in [0, 33, 66, 300, 333, 800] {
             recv.decoded(true);
-            recv.rendered(at(millis), size);
+            recv.rendered(at(millis), size, false);
         }
         let stats = recv.stats(at(900));
         assert_eq!((stats.rendered, stats.decoded), (6, 6));
@@ -321,6 +329,24 @@ mod tests {
         assert!((stats.fps().unwrap() - 6.25).abs() < 1e-9);
         assert_eq!(recv.stats(at(1800)).freezes, 3);
         assert_eq!(recv.stats(at(900)), stats);
+    }
+
+    #[test]
+    fn what_stands_still_is_not_frozen_unless_nothing_comes_at_all() {
+        let size = Size::new(320, 180).unwrap();
+        let begin = start();
+        let at = |millis| begin + Duration::from_millis(millis);
+        for (is_still, freezes) in [(true, 0), (false, 2)] {
+            let mut recv = VideoRecv::new(VideoRecvConfig::default());
+            for millis in [0, 750, 2250] {
+                recv.rendered(at(millis), size, is_still);
+            }
+            assert_eq!(recv.stats(at(2300)).freezes, freezes);
+            assert_eq!(recv.stats(at(4500)).freezes, freezes + 1);
+            // What moves again is counted as usual.
+            recv.rendered(at(2300), size, false);
+            assert_eq!(recv.stats(at(2600)).freezes, freezes + 1);
+        }
     }
 
     #[test]

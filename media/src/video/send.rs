@@ -518,6 +518,11 @@ impl VideoSend {
         self.stats.unchanged += 1;
     }
 
+    /// Says of the pictures from now on whether what they show stands still. Only to a receiver that knows of it.
+    pub fn set_still(&mut self, is_still: bool) {
+        self.packetizer.set_still(is_still);
+    }
+
     /// Takes what became of a picture, and gives out its packets in order. `None`: the encoder left it out.
     pub fn push(&mut self, now: Instant, encoded: Option<&EncodedFrame>) -> Vec<VideoOut> {
         let Some(frame) = encoded else {

@@ -900,17 +900,22 @@ fn encoding(
         }
         let Ok(shot) = shot else { return };
         let mut config = shot.config;
-        match seen {
+        let still = match seen {
             Look::Nothing => return,
             Look::Same => return lock(send).pipeline.unchanged(),
-            Look::Picture { size, content } => {
+            Look::Picture {
+                size,
+                content,
+                is_still,
+            } => {
                 if (size, content) != (config.size, config.content) {
                     let mut send = lock(send);
                     send.set_source(size, content);
                     config = send.pipeline.video();
                 }
+                is_still
             }
-        }
+        };
         let began = runtime.now();
         let encoded = stage.encode(config, shot.key, eye.frame());
         let now = runtime.now();
@@ -935,6 +940,7 @@ fn encoding(
         let took = now.saturating_duration_since(began);
         send.pipeline.encoded(now, Some(took));
         let encoded = encoded.ok().flatten();
+        send.pipeline.set_still(still);
         let packets = send.pipeline.push(now, encoded.as_ref());
         drop(send);
         shared.send_all(packets);
@@ -1124,7 +1130,8 @@ fn decoding(
                     let now = runtime.now();
                     let mut recv = lock(recv);
                     recv.pipeline.decoded(true);
-                    recv.pipeline.rendered(now, picture.size());
+                    let is_still = frame.frame.is_still;
+                    recv.pipeline.rendered(now, picture.size(), is_still);
                     let heard = *lock(&shared.clocks.heard);
                     let lead = recv.sync.lead(now, frame.frame.timestamp, &heard);
                     if let Some(lead) = lead {

@@ -6,7 +6,7 @@ use ahoy_media::video::{codec::Content, source::SourceNewsKind};
 
 use super::{PictureNews, PictureNewsKind, Showing};
 
-/// A picture that has not changed for so long is told of. Even what stands still is sent again several times a second.
+/// A picture that has not changed for so long is told of. Even what stands still is sent again more often.
 const STILL: Duration = Duration::from_secs(2);
 
 /// The pictures of a call as a person sees them.

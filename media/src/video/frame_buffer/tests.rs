@@ -490,7 +490,7 @@ proptest! {
                 ssrc: 1,
             };
             let needs = if is_key { [0; 2] } else { [needs.0 + 1, needs.1] };
-            let descriptor = Descriptor { frame, index: index % count, count, is_key, temporal_layer, needs };
+            let descriptor = Descriptor { frame, index: index % count, count, is_key, temporal_layer, needs, is_still: false };
             buffer.insert(now, &VideoPacket { header, descriptor, body: &[0x41; 500] });
             let mut last = None;
             while let Some(frame) = buffer.poll_frame(now) {

@@ -195,9 +195,16 @@ fn what_contradicts_itself_is_refused() {
         VideoPacket::parse(&bytes).unwrap_err()
     };
     assert_eq!(refused(12, 0x18), PacketError::Version(1));
+    // What stands still is said by a bit of its own.
+    packetizer.set_still(true);
+    let still = packetizer.packetize(&frame(vec![0x12, 0, 0x32, 3, 1, 2, 3], true));
+    let still = still.unwrap()[0].bytes.clone();
+    assert_eq!((good[12], still[12]), (0x08, 0x0c));
+    assert!(VideoPacket::parse(&still).unwrap().descriptor.is_still);
+    assert!(!VideoPacket::parse(&good).unwrap().descriptor.is_still);
     for (at, value) in [
         (12, 0x00),
-        (12, 0x0c),
+        (12, 0x04),
         (12, 0x0b),
         (16, 1),
         (17, 0xff),

@@ -10,13 +10,18 @@ use ahoy_media::video::{
 };
 
 use super::{Shot, within};
-use crate::signal::VideoCapabilities;
+use crate::signal::{VideoCapabilities, VideoFeatures};
 
 /// A picture that stands still is encoded on for so long: with each it becomes sharper.
 const REFINED_AFTER: Duration = Duration::from_secs(1);
 
 /// From then on so often: whoever missed the end of one learns of it by the next, and nothing counts as frozen there.
 const STILL_EVERY: Duration = Duration::from_millis(150);
+
+/// To those who are told that it stands still, from so many of these on half as often with each, and so often at least: one
+/// more may be lost before the other side is told that nothing comes.
+const STILL_SURE: u32 = 3;
+const STILL_LEAST: Duration = Duration::from_millis(750);
 
 /// What is there to encode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +30,12 @@ pub(super) enum Look {
     Nothing,
     /// The one before, which was sent as well as it can be.
     Same,
-    /// One of this size at most, that shows this.
-    Picture { size: Size, content: Content },
+    /// One of this size at most, that shows this; the next may be long in coming, since it stands still.
+    Picture {
+        size: Size,
+        content: Content,
+        is_still: bool,
+    },
 }
 
 /// Looks at a source.
@@ -43,6 +52,10 @@ pub(super) struct Eye {
     missed: bool,
     changed_at: Duration,
     sent_at: Duration,
+    /// The other side knows that what stands still comes seldom.
+    tells_still: bool,
+    /// How often it was sent again since it does.
+    again: u32,
     news: Vec<SourceNews>,
 }
 
@@ -71,6 +84,8 @@ impl Eye {
             missed: false,
             changed_at: Duration::ZERO,
             sent_at: Duration::ZERO,
+            tells_still: theirs.features.contains(VideoFeatures::STILL),
+            again: 0,
             news: Vec::new(),
         }
     }
@@ -107,16 +122,29 @@ impl Eye {
         let turned = self.judge(changed);
         if changed {
             self.changed_at = shot.taken;
+            self.again = 0;
         }
         let is_sharp = shot.taken.saturating_sub(self.changed_at) >= REFINED_AFTER;
-        let is_known = shot.taken.saturating_sub(self.sent_at) < STILL_EVERY;
+        let is_known = shot.taken.saturating_sub(self.sent_at) < self.still_every();
         if is_sharp && is_known && !shot.key && !turned {
             return Look::Same;
         }
         self.sent_at = shot.taken;
+        self.again += u32::from(is_sharp);
         Look::Picture {
             size,
             content: self.content,
+            is_still: is_sharp && self.tells_still,
+        }
+    }
+
+    /// How often what stands still is sent again.
+    fn still_every(&self) -> Duration {
+        let doubled = self.again.saturating_sub(STILL_SURE).min(8);
+        if self.tells_still {
+            (STILL_EVERY * (1 << doubled)).min(STILL_LEAST)
+        } else {
+            STILL_EVERY
         }
     }
 
@@ -128,6 +156,7 @@ impl Eye {
                 Look::Picture {
                     size: self.frame.size(),
                     content: self.content,
+                    is_still: false,
                 }
             }
             Taken::Unchanged => Look::Same,

@@ -414,26 +414,150 @@ fn eye(kind: SourceKind, size: Size, next: impl IntoIterator<Item = Taken>) -> E
     Eye::new(Box::new(told), theirs(), None)
 }
 
-#[test]
-fn what_stands_still_is_encoded_on_for_a_second_and_then_now_and_then() {
-    let mut eye = eye(SourceKind::Screen, size(), [Taken::Picture]);
+/// When it is sent, of so many looks, and whether the other side is told that it stands still.
+fn sent_of(looks: &[Look], is_still: bool) -> Vec<usize> {
     let picture = Look::Picture {
         size: size(),
         content: Content::Text,
+        is_still,
     };
+    (0..looks.len())
+        .filter(|at| looks[*at] == picture)
+        .collect()
+}
+
+#[test]
+fn what_stands_still_is_encoded_on_for_a_second_and_then_now_and_then() {
+    let mut eye = eye(SourceKind::Screen, size(), [Taken::Picture]);
     let looks = looks(&mut eye, 0, 60, &[41, 42]);
-    assert!(looks[..20].iter().all(|look| *look == picture));
-    let later: Vec<usize> = (20..60).filter(|at| looks[*at] == picture).collect();
+    let sent = sent_of(&looks, false);
+    assert_eq!(sent[..20], (0..20).collect::<Vec<_>>());
     // Every 150 ms, and where a key frame is asked for.
     assert_eq!(
-        later,
+        sent[20..],
         [22, 25, 28, 31, 34, 37, 40, 41, 42, 45, 48, 51, 54, 57]
     );
-    assert!(
-        looks
-            .iter()
-            .all(|look| [picture, Look::Same].contains(look))
+    let same = looks.iter().filter(|look| **look == Look::Same);
+    assert_eq!(same.count() + sent.len(), 60);
+}
+
+#[test]
+fn who_is_told_that_something_stands_still_is_sent_it_ever_more_seldom() {
+    let theirs = VideoCapabilities {
+        features: VideoFeatures::STILL,
+        ..theirs()
+    };
+    let changes = [vec![Taken::Picture], vec![Taken::Unchanged; 99]].concat();
+    let told = Told {
+        next: changes.iter().copied().cycle().take(200).collect(),
+        size: size(),
+        kind: SourceKind::Screen,
+    };
+    let mut eye = Eye::new(Box::new(told), theirs, None);
+    let looks = looks(&mut eye, 0, 140, &[]);
+    let sharp = sent_of(&looks, false);
+    // A change is sent at once, and said to be one.
+    let expected: Vec<usize> = (0..20).chain(100..120).collect();
+    assert_eq!(sharp, expected);
+    // 150 ms thrice, since what is lost last is missed only then; twice that, four times, and five at most.
+    let still = sent_of(&looks, true);
+    assert_eq!(
+        still,
+        [22, 25, 28, 31, 37, 49, 64, 79, 94, 122, 125, 128, 131, 137]
     );
+}
+
+/// What a screen that stands still for half a minute costs in its last twenty seconds, on the wire in bits per second; how
+/// often its receiver counts it as frozen; and how long after the loss of the last picture before the stillness that is
+/// shown after all.
+fn still_share(features: VideoFeatures) -> (f64, u64, Duration) {
+    let mut stage = stage(
+        VideoSettings::default(),
+        Some(VideoCapabilities {
+            features: features.with(VideoFeatures::RETRANSMISSION),
+            ..theirs()
+        }),
+    );
+    // It moves for two seconds, and then once more after thirty.
+    let given = [
+        vec![Taken::Picture; 40],
+        vec![Taken::Unchanged; 600],
+        vec![Taken::Picture; 2],
+    ];
+    let told = Told {
+        next: given.concat().into(),
+        size: size(),
+        kind: SourceKind::Screen,
+    };
+    let wanted = Showing {
+        input: VideoIn::Screen {
+            target: "told".into(),
+            fps: 20,
+        },
+        content: Some(Content::Text),
+    };
+    stage.video.begin(wanted, Box::new(told));
+    let mut recv = VideoRecv::new(VideoRecvConfig::default());
+    recv.set_round_trip(Duration::from_millis(20));
+    let (begin, tick) = (stage.runtime.now(), Duration::from_millis(10));
+    let (mut bytes, mut lost, mut repaired) = (0, None, None);
+    let mut shown_before = 0;
+    for _ in 0..3400 {
+        stage.world.run_for(tick).unwrap();
+        let now = stage.runtime.now();
+        let since = now - begin;
+        for (flow, packet) in std::mem::take(&mut *lock(&stage.line)) {
+            if flow != PICTURE_FLOW {
+                continue;
+            }
+            if since > Duration::from_secs(11) && since < Duration::from_secs(31) {
+                bytes += packet.len() + 64;
+            }
+            // What is refined for a second after the last change ends there.
+            let is_last =
+                since >= Duration::from_millis(2895) && since < Duration::from_millis(3010);
+            if is_last && lost.is_none_or(|at| at == now) {
+                lost = Some(now);
+                continue;
+            }
+            recv.insert_packet(now, &packet);
+        }
+        while let Some(frame) = recv.poll_frame(now) {
+            let is_behind = lost.is_some() && frame.frame.is_repaired;
+            if is_behind && repaired.is_none() {
+                repaired = lost.map(|at| now - at);
+            }
+            recv.rendered(now, size(), frame.frame.is_still);
+            shown_before += 1;
+        }
+        for message in recv.poll_feedback(now) {
+            let asked = PictureArrival {
+                flow: REQUEST_FLOW,
+                at: now,
+                payload: message.into(),
+            };
+            stage.arrivals.try_send(asked).unwrap();
+        }
+    }
+    assert!(shown_before > 60, "{shown_before}");
+    let stats = recv.stats(stage.runtime.now());
+    let bps = bytes as f64 * 8.0 / 20.0;
+    eprintln!("{bps:.0} bit/s, {} freezes, {repaired:?}", stats.freezes);
+    (bps, stats.freezes, repaired.unwrap())
+}
+
+#[test]
+fn a_screen_that_stands_still_costs_next_to_nothing_is_not_frozen_and_misses_nothing() {
+    let (bps, freezes, repaired) = still_share(VideoFeatures::STILL);
+    assert!(bps < 2500.0, "{bps}");
+    // The loss itself may be one.
+    assert!(freezes <= 1, "{freezes}");
+    assert!(repaired < Duration::from_millis(300), "{repaired:?}");
+    // So it is for those who do not know of it.
+    let (often, freezes, repaired) = still_share(VideoFeatures::NONE);
+    assert!(often > 3.0 * bps, "{often} {bps}");
+    assert!(freezes <= 1, "{freezes}");
+    assert!(repaired < Duration::from_millis(300), "{repaired:?}");
 }
 
 #[test]
@@ -449,6 +573,7 @@ fn a_size_is_what_the_other_side_shows_at_most_and_nothing_is_nothing() {
     let picture = Look::Picture {
         size: Size::new(640, 360).unwrap(),
         content: Content::Motion,
+        is_still: false,
     };
     let expected = [Look::Nothing, picture, Look::Nothing, picture];
     assert_eq!(looks(&mut eye, 0, 4, &[]), expected);
