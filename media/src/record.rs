@@ -1,7 +1,7 @@
 //! A call in a file: both voices in one track, the pictures of both sides beside it, as they travelled.
 //!
 //! Pictures are not encoded again: the file gets what the decoder took of the other side, and what our encoder sent. The
-//! sound is mixed ([`mix`]) and encoded once more, in Opus. The file is Matroska ([`matroska`]), which holds all of it,
+//! sound is mixed (`mix`) and encoded once more, in Opus. The file is Matroska (`matroska`), which holds all of it,
 //! and can be played up to its end at every moment.
 //!
 //! [`Recording`] is the work, without thread or clock. A [`Recorder`] does it on a thread of its own; [`RecordTap`]s hand
