@@ -41,6 +41,7 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --features ahoy-tests/devices,ahoy-tests/lab,ahoy-tests/video -- -D warnings
 	$(CARGO) clippy --locked -p ahoy --no-default-features -- -D warnings
+	$(CARGO) clippy --locked -p ahoy $(HEADLESS) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
 
 # The program comes with them, since app/tests needs it. To build it before, alone, would compile our crates twice:

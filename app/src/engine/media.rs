@@ -52,7 +52,6 @@ const MAX_CATCH_UP: Duration = Duration::from_secs(1);
 /// Blocks whose instants are remembered for a delay measurement: an hour.
 const MAX_LOGGED_BLOCKS: usize = 360_000;
 /// News of devices that wait for the engine, which looks several times a second.
-#[cfg(feature = "devices")]
 const MAX_NEWS: usize = 32;
 /// The tone of `--audio-in tone`: concert pitch, well below full scale.
 const TONE_HZ: f32 = 440.0;
