@@ -189,6 +189,18 @@ impl Sound {
         self.pactl(&["unload-module", &module.0]);
     }
 
+    /// What plays a file of bare samples at 48 kHz to a sink, as another program; `format` as PulseAudio calls it.
+    #[must_use]
+    pub fn player(&self, sink: &str, file: &Path, format: &str, channels: u16) -> Command {
+        let mut play = self.tool("paplay");
+        play.args(["--raw", "--rate=48000"])
+            .arg(format!("--device={sink}"))
+            .arg(format!("--format={format}"))
+            .arg(format!("--channels={channels}"))
+            .arg(file);
+        play
+    }
+
     /// Writes down what `source` hears: bare little-endian f32, 48 kHz, mono or interleaved.
     ///
     /// # Panics

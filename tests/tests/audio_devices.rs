@@ -189,15 +189,8 @@ fn speak(sound: &Sound) -> Vec<Process> {
                 .collect();
             fs::write(&file, tone).unwrap();
         }
-        let mut play = sound.tool("paplay");
-        play.arg(format!("--device={mouth}")).arg(file).args([
-            "--raw",
-            "--format=s16le",
-            "--channels=1",
-            "--rate=48000",
-            "--latency-msec=200",
-        ]);
-        processes.push(Process::start(&mut play));
+        let mut play = sound.player(mouth, &file, "s16le", 1);
+        processes.push(Process::start(play.arg("--latency-msec=200")));
         processes.push(hold(sound, &format!("{mouth}.monitor")));
     }
     processes
@@ -620,13 +613,7 @@ fn inner_two_channels() {
         .flat_map(f32::to_le_bytes)
         .collect();
     fs::write(&file, music).unwrap();
-    let mut play = server.tool("paplay");
-    play.arg("--device=mouth_a").arg(&file).args([
-        "--raw",
-        "--format=float32le",
-        "--channels=2",
-        "--rate=48000",
-    ]);
+    let mut play = server.player("mouth_a", &file, "float32le", 2);
     let _said = Process::start(&mut play);
     let heard = Arc::new(Mutex::new(Vec::new()));
     let voice = |config| Voice {
@@ -744,13 +731,7 @@ fn inner_others() {
     wait_until("our own sound being played", PATIENCE, || {
         pulled.load(Ordering::Relaxed) > 200
     });
-    let mut play = server.tool("paplay");
-    play.arg("--device=spk_a").arg(&file).args([
-        "--raw",
-        "--format=float32le",
-        "--channels=1",
-        "--rate=48000",
-    ]);
+    let mut play = server.player("spk_a", &file, "float32le", 1);
     let _theirs = Process::start(&mut play);
     wait_until("two seconds of the other program", PATIENCE, || {
         count(Heard::Tone('a')) >= 200

@@ -444,11 +444,8 @@ fn what_other_programs_play_is_shared_while_the_voice_is_muted_and_not_on_hold()
         .flat_map(|s| ((0.3 * s * 32_767.0) as i16).to_le_bytes())
         .collect();
     fs::write(&file, tone).unwrap();
-    let mut play = desk.sound().tool("paplay");
-    play.args(["--device=bell", "--raw", "--format=s16le", "--channels=1"])
-        .args(["--rate=48000", "--latency-msec=100"])
-        .arg(&file);
-    let _theirs = Process::start(&mut play);
+    let mut play = desk.sound().player("bell", &file, "s16le", 1);
+    let _theirs = Process::start(play.arg("--latency-msec=100"));
     let shared = pass(4);
     desk.run("alice", &["ctl", "hold", "on"]).expect_code(0);
     let held = pass(4);

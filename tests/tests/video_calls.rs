@@ -538,26 +538,26 @@ fn on_a_long_way_parity_of_bursts_leaves_later() {
     }
 }
 
-/// A minute in which the sound's clocks go apart by 200 millionths, the network is changed, and packets come when they
-/// like.
+/// A minute in which the sound's clocks go apart by 200 millionths, and the network is changed.
+const A_MINUTE: [&str; 12] = [
+    "--for",
+    "60",
+    "--video-size",
+    "160x90",
+    "--video-fps",
+    "15",
+    "--video-codec",
+    "h264",
+    "--drift",
+    "100",
+    "--switch-at",
+    "20",
+];
+
+/// Packets come when they like, too.
 #[test]
 fn pictures_are_shown_when_their_sound_is_heard() {
-    let flags = [
-        "--for",
-        "60",
-        "--video-size",
-        "160x90",
-        "--video-fps",
-        "15",
-        "--video-codec",
-        "h264",
-        "--jitter",
-        "60",
-        "--drift",
-        "100",
-        "--switch-at",
-        "20",
-    ];
+    let flags = [&A_MINUTE[..], &["--jitter", "60"]].concat();
     let (on, _) = sim_by_seconds(&flags);
     let shown = video(&on);
     let (told, measured) = (shown.skew_ms.unwrap(), shown.measured_skew_ms.unwrap());
@@ -581,26 +581,12 @@ fn delay(simulated: &Simulated) -> Percentiles {
 /// The same minute on machines that are busy: pictures are ready only when their sound is over.
 #[test]
 fn sound_waits_a_little_for_pictures_that_take_their_time() {
-    let flags = [
-        "--for",
-        "60",
-        "--video-size",
-        "160x90",
-        "--video-fps",
-        "15",
-        "--video-codec",
-        "h264",
-        "--drift",
-        "100",
-        "--switch-at",
-        "20",
-    ];
     let busy = ["--encode-ms", "25", "--decode-ms", "45"];
-    let (on, _) = sim_by_seconds(&[&flags[..], &busy].concat());
+    let (on, _) = sim_by_seconds(&[&A_MINUTE[..], &busy].concat());
     let without = ["--without", "sound-wait"];
-    let (off, _) = sim_by_seconds(&[&flags[..], &busy, &without].concat());
+    let (off, _) = sim_by_seconds(&[&A_MINUTE[..], &busy, &without].concat());
     let none = ["--video-in", "none"];
-    let (alone, _) = sim_by_seconds(&[&flags[..], &none].concat());
+    let (alone, _) = sim_by_seconds(&[&A_MINUTE[..], &none].concat());
     let shown = video(&on);
     for skew in [shown.skew_ms.unwrap(), shown.measured_skew_ms.unwrap()] {
         assert!(skew.p95 <= 40.0, "{skew:?}");
