@@ -1031,7 +1031,8 @@ mod devices {
                 let heard = Arc::clone(shared);
                 let (shared, runtime) = (Arc::clone(shared), Arc::clone(runtime));
                 let on_block = move |block: &WideBlock, ago| {
-                    let taken = runtime.now().checked_sub(ago).unwrap_or(runtime.now());
+                    let now = runtime.now();
+                    let taken = now.checked_sub(ago).unwrap_or(now);
                     let mut send = lock(&shared.send);
                     send.push(taken, ago, block);
                     send.pipeline.missing_blocks()

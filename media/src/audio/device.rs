@@ -252,7 +252,7 @@ impl DeviceClock {
 #[derive(Debug)]
 pub struct Others {
     #[cfg(target_os = "linux")]
-    _inner: pulse::others::Others,
+    _news: pulse::Stream,
 }
 
 /// Mixes what other programs play with something else. What this program plays is not among it.
@@ -270,8 +270,8 @@ impl Others {
     pub fn open() -> Result<(Self, OthersMix), DeviceError> {
         #[cfg(target_os = "linux")]
         {
-            let (inner, mix) = pulse::others::others(DeviceClock::new())?;
-            Ok((Self { _inner: inner }, OthersMix { inner: mix }))
+            let (news, inner) = pulse::others::others(DeviceClock::new())?;
+            Ok((Self { _news: news }, OthersMix { inner }))
         }
         #[cfg(not(target_os = "linux"))]
         Err(DeviceError::Unsupported(

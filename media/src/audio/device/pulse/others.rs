@@ -40,12 +40,6 @@ struct Playing {
     _stream: Stream,
 }
 
-/// Knows which other programs play. Dropping it ends that.
-#[derive(Debug)]
-pub(in super::super) struct Others {
-    _watch: Stream,
-}
-
 /// Mixes what other programs play.
 #[derive(Debug)]
 pub(in super::super) struct OthersMix {
@@ -55,8 +49,8 @@ pub(in super::super) struct OthersMix {
     block: Box<WideBlock>,
 }
 
-/// Listens to all other programs from now on, whenever they play.
-pub(in super::super) fn others(clock: DeviceClock) -> Result<(Others, OthersMix), DeviceError> {
+/// Listens to all other programs from now on, whenever they play, until the stream of news is dropped.
+pub(in super::super) fn others(clock: DeviceClock) -> Result<(Stream, OthersMix), DeviceError> {
     let (news, heard) = sync_channel(1);
     let watch = follow(SubscriptionMask::SINK_INPUT, move |goes_on| {
         // One that waits tells as much as two. That there will be none any more is told by our going.
@@ -76,7 +70,7 @@ pub(in super::super) fn others(clock: DeviceClock) -> Result<(Others, OthersMix)
         clock,
         block: Box::default(),
     };
-    Ok((Others { _watch: watch }, mix))
+    Ok((watch, mix))
 }
 
 /// Follows the streams that come and go, until there is no news any more or nobody who mixes.
