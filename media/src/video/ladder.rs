@@ -43,13 +43,15 @@ const GRACE: Duration = Duration::from_millis(1500);
 /// An encoder that takes more than this share of the time between two pictures will be late with some, in percent.
 const BUSY_PERCENT: u32 = 70;
 
-/// One that takes less can do more: twice the pixels take twice as long.
-const IDLE_PERCENT: u32 = 30;
+/// One that would take less on the rung above can do more: twice the pixels take at most twice as long.
+const IDLE_PERCENT: u64 = 60;
 
-/// After a step down for want of time, more is tried only after this, and twice as long after each.
-const RETRY_AFTER: Duration = Duration::from_secs(20);
+/// After a step down for want of time, more is tried only after this, and after twice as long when that was too much.
+const RETRY_AFTER: Duration = Duration::from_secs(8);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(128);
 
-/// The time that encoding takes is a mean over so many pictures.
+/// The time that encoding takes is a mean over so many pictures, or over as many as there are: the first, from which a
+/// stream begins, takes several times as long as any other, and says nothing of them.
 const MEAN_OF: u32 = 16;
 
 /// What to encode.
@@ -73,11 +75,14 @@ pub struct Ladder {
     enough: Option<Instant>,
     /// Above this one this machine is too slow.
     fastest: usize,
-    /// Time per picture as of late.
+    /// Time per picture as of late, and the mean of how many it is.
     takes: Option<Duration>,
+    mean_of: u32,
     late_since: Option<Instant>,
     retry_at: Option<Instant>,
     retry_after: Duration,
+    /// When more was tried last.
+    tried: Option<Instant>,
 }
 
 impl Ladder {
@@ -114,9 +119,11 @@ impl Ladder {
             enough: None,
             fastest: 0,
             takes: None,
+            mean_of: 0,
             late_since: None,
             retry_at: None,
             retry_after: RETRY_AFTER,
+            tried: None,
         }
     }
 
@@ -167,18 +174,43 @@ impl Ladder {
             self.enough = None;
         }
         if self.retry_at.is_some_and(|at| now >= at) && self.fastest > 0 {
-            let idle = self.interval() * IDLE_PERCENT / 100;
-            if self.takes.is_some_and(|takes| takes < idle) {
+            while self.fastest > 0 && self.could_do(self.fastest - 1) {
                 self.fastest -= 1;
+                self.tried = Some(now);
             }
             self.retry_at = Some(now + self.retry_after);
+        }
+        if self.at != before {
+            self.forget_times();
         }
         self.at != before
     }
 
+    /// What pictures of another rung took says nothing of those that come.
+    fn forget_times(&mut self) {
+        self.late_since = None;
+        self.takes = None;
+        self.mean_of = 0;
+    }
+
+    /// Between two pictures that are encoded on a rung.
+    fn interval_of(&self, rung: Rung) -> Duration {
+        Duration::from_secs(1) * rung.one_of / self.fps.max(1)
+    }
+
     /// Between two pictures that are encoded.
     fn interval(&self) -> Duration {
-        Duration::from_secs(1) * self.rung().one_of / self.fps.max(1)
+        self.interval_of(self.rung())
+    }
+
+    /// Whether pictures of another rung would be encoded in time, by what they take here.
+    fn could_do(&self, other: usize) -> bool {
+        let (Some(other), Some(takes)) = (self.rungs.get(other).copied(), self.takes) else {
+            return false;
+        };
+        let pixels = |rung: Rung| rung.size.pixels() as f64;
+        let there = takes.mul_f64(pixels(other) / pixels(self.rung()).max(1.0));
+        there.as_nanos() * 100 < self.interval_of(other).as_nanos() * u128::from(IDLE_PERCENT)
     }
 
     /// Encoding a picture took so long, or the encoder was not free for one. Says whether the rung is another one now.
@@ -188,9 +220,9 @@ impl Ladder {
         let Some(took) = took.or(self.takes.map(|_| interval * 2)) else {
             return false;
         };
-        let mean = self
-            .takes
-            .map_or(took, |mean| (mean * (MEAN_OF - 1) + took) / MEAN_OF);
+        self.mean_of = (self.mean_of + 1).min(MEAN_OF);
+        let before = self.takes.unwrap_or(took);
+        let mean = (before * (self.mean_of - 1) + took) / self.mean_of;
         self.takes = Some(mean);
         if mean <= interval * BUSY_PERCENT / 100 {
             self.late_since = None;
@@ -202,10 +234,17 @@ impl Ladder {
         }
         self.at += 1;
         self.fastest = self.at;
-        self.late_since = None;
-        self.takes = None;
+        self.forget_times();
+        let was_too_much = self
+            .tried
+            .take()
+            .is_some_and(|at| now < at + self.retry_after * 2);
+        self.retry_after = if was_too_much {
+            (self.retry_after * 2).min(MAX_RETRY_AFTER)
+        } else {
+            RETRY_AFTER
+        };
         self.retry_at = Some(now + self.retry_after);
-        self.retry_after *= 2;
         true
     }
 }
@@ -327,6 +366,51 @@ mod tests {
             assert!(!ladder.encoded(now, Some(Duration::from_millis(15))), "{n}");
         }
         assert_eq!(ladder.rung().size.to_string(), "1280x720");
+    }
+
+    #[test]
+    fn a_first_picture_that_takes_long_does_not_make_pictures_small() {
+        let mut ladder = ladder();
+        let begin = start();
+        for n in 0..90u32 {
+            let now = begin + Duration::from_millis(33) * n;
+            let took = if n == 0 { 75 } else { 14 };
+            assert!(
+                !ladder.encoded(now, Some(Duration::from_millis(took))),
+                "{n}"
+            );
+        }
+        assert_eq!(ladder.rung().size.to_string(), "1280x720");
+    }
+
+    #[test]
+    fn an_encoder_that_was_too_slow_for_a_moment_has_its_pictures_back_in_half_a_minute() {
+        let mut ladder = ladder();
+        let begin = start();
+        let mut rungs = Vec::new();
+        for n in 0..900u32 {
+            let now = begin + Duration::from_millis(33) * n;
+            // Something else kept the machine busy for a second.
+            let took = match (n, ladder.rung().size.width()) {
+                (60..90, _) => 60,
+                (_, 1280) => 16,
+                (_, 960) => 10,
+                _ => 5,
+            };
+            let changes = [
+                ladder.follow(now, Bitrate::kbps(550)),
+                ladder.encoded(now, Some(Duration::from_millis(took))),
+            ];
+            if changes.contains(&true) {
+                rungs.push((n * 33, ladder.rung().size.to_string()));
+            }
+        }
+        assert!(rungs[0].0 < 3000 && rungs.len() >= 2, "{rungs:?}");
+        assert!(
+            rungs.last().is_some_and(|(at, _)| *at < 25_000),
+            "{rungs:?}"
+        );
+        assert_eq!(ladder.rung().size.to_string(), "1280x720", "{rungs:?}");
     }
 
     #[test]
