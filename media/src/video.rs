@@ -17,6 +17,7 @@ pub mod frame_buffer;
 pub mod h264;
 pub mod ladder;
 pub mod latest;
+mod layers;
 pub mod live;
 pub mod packet;
 pub mod pattern;

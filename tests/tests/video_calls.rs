@@ -269,6 +269,20 @@ fn pictures_take_no_more_than_they_may() {
 }
 
 #[test]
+fn one_layer_is_worth_more_than_three_and_three_come_with_losses() {
+    let psnr = |more: &[&str]| {
+        let seen = sim(&[&["--video-bitrate", "250k", "--for", "8"], more].concat());
+        video(&seen).psnr_db.unwrap()
+    };
+    let (one, three) = (psnr(&[]), psnr(&["--without", "single-layer"]));
+    assert!(one > three + 1.0, "{one:.1} and {three:.1} dB");
+    let lossy = ["--loss", "5"];
+    let one = psnr(&lossy);
+    let three = psnr(&[&lossy[..], &["--without", "single-layer"]].concat());
+    assert!(one < three + 1.0, "{one:.1} and {three:.1} dB");
+}
+
+#[test]
 fn loss_costs_a_simulated_line_few_pictures_and_the_voice_nothing() {
     let clean = sim(&["--for", "10"]);
     let lossy = sim(&["--for", "10", "--loss", "5"]);
@@ -415,8 +429,18 @@ fn a_line_that_becomes_narrow_stops_pictures_for_a_moment_and_gives_back_what_th
 
 #[test]
 fn without_care_a_line_that_becomes_narrow_costs_words_and_pictures() {
-    let (off, _) = narrow("6", &["--for", "8", "--without", "queue"]);
-    let longest = video(&off).longest_freeze_ms.unwrap();
+    let late = |without: &[&str]| {
+        let (seen, _) = narrow("6", &[&["--for", "8"], without].concat());
+        let late = video(&seen).capture_to_render_ms.unwrap().p95;
+        (late, video(&seen).longest_freeze_ms.unwrap())
+    };
+    let (on, _) = late(&[]);
+    assert!(on < 200.0, "{on}");
+    // All that was made before is shown, in its own time.
+    let (off, _) = late(&["--without", "queue"]);
+    assert!(off > 500.0, "{off}");
+    // Where there are layers, some of it is left out at last, and what refers to it.
+    let (_, longest) = late(&["--without", "queue,single-layer"]);
     assert!(longest > 500, "{longest}");
     let h264 = ["--for", "8", "--video-codec", "h264", "--without", "alert"];
     let (off, _) = narrow("6", &h264);

@@ -236,6 +236,8 @@ pub enum VideoPart {
     SoundWait,
     /// Parity leaves later than its frame where losses come in bursts.
     Spread,
+    /// Pictures have one layer in time while next to nothing is lost.
+    SingleLayer,
     /// Pictures wait while the other side's reports are late, which come more often where pictures do.
     Alert,
 }

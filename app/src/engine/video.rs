@@ -179,6 +179,8 @@ pub struct VideoSettings {
     pub parity: bool,
     /// Send parity later where bursts would take it with its frame. Off only in tests.
     pub spread: bool,
+    /// One layer in time while next to nothing is lost. Off only in tests.
+    pub single_layer: bool,
     /// Go by what really waits to be sent, and let what is late make room. Off only in tests.
     pub follow_queue: bool,
     /// Send what stands still seldom, to those who know of it. Off only in tests.
@@ -204,6 +206,7 @@ impl Default for VideoSettings {
             retransmission: true,
             parity: true,
             spread: true,
+            single_layer: true,
             follow_queue: true,
             still: true,
             lip_sync: true,

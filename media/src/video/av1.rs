@@ -192,13 +192,13 @@ fn settings(config: VideoConfig) -> Settings {
     }
 }
 
+fn speed_of(effort: u8) -> i32 {
+    SPEEDS.get(usize::from(effort)).copied().unwrap_or(10)
+}
+
 fn set_up(config: VideoConfig) -> Result<Encoder, String> {
     let mut encoder = Encoder::new(settings(config)).map_err(|error| error.to_string())?;
     let is_text = config.content == Content::Text;
-    let speed = SPEEDS
-        .get(usize::from(config.effort))
-        .copied()
-        .unwrap_or(10);
     // Columns of tiles, by the power of two, for the threads to share.
     let columns = match (config.size.pixels(), config.threads) {
         (..=400_000, _) | (_, 1) => 0,
@@ -206,7 +206,7 @@ fn set_up(config: VideoConfig) -> Result<Encoder, String> {
         _ => 2,
     };
     let controls = [
-        (sys::AOME_SET_CPUUSED, speed),
+        (sys::AOME_SET_CPUUSED, speed_of(config.effort)),
         (sys::AV1E_SET_TUNE_CONTENT, i32::from(is_text)),
         (sys::AV1E_SET_ENABLE_PALETTE, i32::from(is_text)),
         (sys::AV1E_SET_ENABLE_INTRABC, i32::from(is_text)),
@@ -278,9 +278,16 @@ impl VideoEncoder for Av1Encoder {
         let only_rate = VideoConfig {
             bitrate: self.config.bitrate,
             fps: self.config.fps,
+            effort: self.config.effort,
             ..config
         } == self.config;
         if only_rate {
+            if config.effort != self.config.effort {
+                let speed = speed_of(config.effort);
+                self.encoder
+                    .set(sys::AOME_SET_CPUUSED, speed)
+                    .map_err(|error| failed(error.to_string()))?;
+            }
             self.encoder
                 .change(settings(config))
                 .and_then(|()| self.encoder.set_layers(shares(config.temporal_layers)))

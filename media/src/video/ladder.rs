@@ -41,7 +41,20 @@ const UP_AFTER_FAR: Duration = Duration::from_millis(1200);
 const GRACE: Duration = Duration::from_millis(1500);
 
 /// An encoder that takes more than this share of the time between two pictures will be late with some, in percent.
-const BUSY_PERCENT: u32 = 70;
+const BUSY_PERCENT: u32 = 85;
+
+/// Before pictures become smaller for that, the encoder takes so much less trouble: see
+/// [`VideoConfig::effort`](super::codec::VideoConfig::effort). It costs 0.2 dB, and a size several.
+const LESS_EFFORT: u8 = 1;
+
+/// For so long it must be, until something is done; pictures become smaller when it was done in vain for as long again.
+const LATE_FOR: Duration = Duration::from_millis(400);
+
+/// No picture counts as one that took longer than so many times the time between two.
+const MOST_INTERVALS: u32 = 2;
+
+/// With all its trouble, encoding takes so much longer.
+const MORE_TROUBLE: f64 = 1.25;
 
 /// One that would take less on the rung above can do more: twice the pixels take at most twice as long.
 const IDLE_PERCENT: u64 = 60;
@@ -52,7 +65,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(128);
 
 /// The time that encoding takes is a mean over so many pictures, or over as many as there are: the first, from which a
 /// stream begins, takes several times as long as any other, and says nothing of them.
-const MEAN_OF: u32 = 16;
+const MEAN_OF: u32 = 12;
 
 /// What to encode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +86,9 @@ pub struct Ladder {
     began: Option<Instant>,
     too_little: Option<Instant>,
     enough: Option<Instant>,
+    /// Less trouble is taken; only where that changes with nothing else.
+    effort_less: u8,
+    can_do_less: bool,
     /// Above this one this machine is too slow.
     fastest: usize,
     /// Time per picture as of late, and the mean of how many it is.
@@ -117,6 +133,8 @@ impl Ladder {
             began: None,
             too_little: None,
             enough: None,
+            effort_less: 0,
+            can_do_less: codec == VideoCodec::Av1,
             fastest: 0,
             takes: None,
             mean_of: 0,
@@ -131,6 +149,12 @@ impl Ladder {
     #[must_use]
     pub fn rung(&self) -> Rung {
         self.rungs.get(self.at).copied().unwrap_or(self.rungs[0])
+    }
+
+    /// How much less trouble the encoder is to take than it would.
+    #[must_use]
+    pub fn effort_less(&self) -> u8 {
+        self.effort_less
     }
 
     /// What a rung needs at least, in bits per second.
@@ -173,7 +197,12 @@ impl Ladder {
         } else {
             self.enough = None;
         }
-        if self.retry_at.is_some_and(|at| now >= at) && self.fastest > 0 {
+        let is_less = self.effort_less > 0 || self.fastest > 0;
+        if self.retry_at.is_some_and(|at| now >= at) && is_less {
+            if self.could_do(self.at) {
+                self.effort_less = 0;
+                self.tried = Some(now);
+            }
             while self.fastest > 0 && self.could_do(self.fastest - 1) {
                 self.fastest -= 1;
                 self.tried = Some(now);
@@ -209,17 +238,18 @@ impl Ladder {
             return false;
         };
         let pixels = |rung: Rung| rung.size.pixels() as f64;
-        let there = takes.mul_f64(pixels(other) / pixels(self.rung()).max(1.0));
+        let mut there = takes.mul_f64(pixels(other) / pixels(self.rung()).max(1.0));
+        if self.effort_less > 0 {
+            there = there.mul_f64(MORE_TROUBLE);
+        }
         there.as_nanos() * 100 < self.interval_of(other).as_nanos() * u128::from(IDLE_PERCENT)
     }
 
-    /// Encoding a picture took so long, or the encoder was not free for one. Says whether the rung is another one now.
-    pub fn encoded(&mut self, now: Instant, took: Option<Duration>) -> bool {
+    /// Encoding a picture took so long. Says whether the rung is another one now.
+    pub fn encoded(&mut self, now: Instant, took: Duration) -> bool {
         let interval = self.interval();
-        // One that has not done any yet is not slow: it begins.
-        let Some(took) = took.or(self.takes.map(|_| interval * 2)) else {
-            return false;
-        };
+        // A moment in which the machine did something else, however long, is that of one picture.
+        let took = took.min(interval * MOST_INTERVALS);
         self.mean_of = (self.mean_of + 1).min(MEAN_OF);
         let before = self.takes.unwrap_or(took);
         let mean = (before * (self.mean_of - 1) + took) / self.mean_of;
@@ -229,11 +259,20 @@ impl Ladder {
             return false;
         }
         let since = *self.late_since.get_or_insert(now);
-        if now < since + DOWN_AFTER || self.at + 1 >= self.rungs.len() {
+        if now < since + LATE_FOR {
             return false;
         }
-        self.at += 1;
-        self.fastest = self.at;
+        tracing::debug!(?mean, size = %self.rung().size, "encoding takes too long");
+        let is_smaller = !self.can_do_less || self.effort_less > 0;
+        if is_smaller {
+            if self.at + 1 >= self.rungs.len() {
+                return false;
+            }
+            self.at += 1;
+            self.fastest = self.at;
+        } else {
+            self.effort_less = LESS_EFFORT;
+        }
         self.forget_times();
         let was_too_much = self
             .tried
@@ -245,7 +284,7 @@ impl Ladder {
             RETRY_AFTER
         };
         self.retry_at = Some(now + self.retry_after);
-        true
+        is_smaller
     }
 }
 
@@ -329,7 +368,7 @@ mod tests {
         let mut changed = None;
         for n in 0..90u32 {
             let now = begin + Duration::from_millis(33) * n;
-            if ladder.encoded(now, Some(Duration::from_millis(40))) {
+            if ladder.encoded(now, Duration::from_millis(40)) {
                 changed.get_or_insert(n);
                 break;
             }
@@ -341,14 +380,14 @@ mod tests {
         for n in 0..60u32 {
             ladder.encoded(
                 later + Duration::from_millis(33) * n,
-                Some(Duration::from_millis(22)),
+                Duration::from_millis(22),
             );
         }
         assert_eq!(follow(&mut ladder, later, 17_000, 3000), []);
         for n in 0..60u32 {
             ladder.encoded(
                 later + Duration::from_millis(33) * n,
-                Some(Duration::from_millis(5)),
+                Duration::from_millis(5),
             );
         }
         let changes = follow(&mut ladder, later + Duration::from_secs(18), 30_000, 3000);
@@ -357,13 +396,15 @@ mod tests {
     }
 
     #[test]
-    fn an_encoder_that_was_not_free_for_the_first_picture_is_not_slow() {
+    fn a_moment_in_which_the_machine_does_something_else_changes_nothing() {
         let mut ladder = ladder();
         let begin = start();
-        assert!(!ladder.encoded(begin, None));
-        for n in 1..90u32 {
+        for n in 0..300u32 {
             let now = begin + Duration::from_millis(33) * n;
-            assert!(!ladder.encoded(now, Some(Duration::from_millis(15))), "{n}");
+            // Ten pictures were left out after each of these.
+            let took = if n % 75 == 0 { 400 } else { 17 };
+            assert!(!ladder.encoded(now, Duration::from_millis(took)), "{n}");
+            assert_eq!(ladder.effort_less(), 0);
         }
         assert_eq!(ladder.rung().size.to_string(), "1280x720");
     }
@@ -375,12 +416,31 @@ mod tests {
         for n in 0..90u32 {
             let now = begin + Duration::from_millis(33) * n;
             let took = if n == 0 { 75 } else { 14 };
-            assert!(
-                !ladder.encoded(now, Some(Duration::from_millis(took))),
-                "{n}"
-            );
+            assert!(!ladder.encoded(now, Duration::from_millis(took)), "{n}");
         }
         assert_eq!(ladder.rung().size.to_string(), "1280x720");
+    }
+
+    #[test]
+    fn where_less_trouble_is_enough_pictures_stay_as_they_are() {
+        let mut ladder = ladder();
+        let begin = start();
+        for n in 0..90u32 {
+            let now = begin + Duration::from_millis(33) * n;
+            let took = if ladder.effort_less() == 0 { 31 } else { 26 };
+            assert!(!ladder.encoded(now, Duration::from_millis(took)));
+        }
+        assert_eq!(ladder.rung().size.to_string(), "1280x720");
+        assert_eq!(ladder.effort_less(), 1);
+        // No more is tried than is likely to succeed.
+        follow(&mut ladder, begin + Duration::from_secs(3), 20_000, 600);
+        assert_eq!(ladder.effort_less(), 1);
+        for n in 0..360u32 {
+            let now = begin + Duration::from_secs(30) + Duration::from_millis(33) * n;
+            assert!(!ladder.encoded(now, Duration::from_millis(14)));
+            ladder.follow(now, Bitrate::kbps(600));
+        }
+        assert_eq!(ladder.effort_less(), 0);
     }
 
     #[test]
@@ -399,7 +459,7 @@ mod tests {
             };
             let changes = [
                 ladder.follow(now, Bitrate::kbps(550)),
-                ladder.encoded(now, Some(Duration::from_millis(took))),
+                ladder.encoded(now, Duration::from_millis(took)),
             ];
             if changes.contains(&true) {
                 rungs.push((n * 33, ladder.rung().size.to_string()));

@@ -23,6 +23,7 @@ use super::{
     feedback::Feedback,
     frame::Size,
     ladder::Ladder,
+    layers::LayerChoice,
     packet::{Packetizer, VideoPacket},
     protect::{Line, Protector},
     retransmit::{SentPackets, SentPacketsConfig},
@@ -62,7 +63,7 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(4);
 const UNKNOWN_LOSS: f32 = 0.03;
 
 /// Text has one layer: with several, libaom does not find again what has scrolled, and a page of 720p takes 58 KB a picture
-/// instead of 1.5. And it gets more trouble, which is worth several decibels there, and hardly takes longer.
+/// instead of 1.5. And it gets more trouble.
 const TEXT_LAYERS: u8 = 1;
 const TEXT_EFFORT: u8 = 1;
 const MAX_EFFORT: u8 = 3;
@@ -95,6 +96,8 @@ pub struct VideoSendConfig {
     pub spread: bool,
     /// From this round trip on. On shorter ways what is asked for comes in time.
     pub parity_from: Duration,
+    /// One layer in time while next to nothing is lost.
+    pub single_layer: bool,
     /// Encode smaller and fewer pictures where the bitrate is not worth more, or the machine is too slow.
     pub ladder: bool,
     /// What the network puts around each packet, in bytes.
@@ -124,6 +127,7 @@ impl VideoSendConfig {
             parity: true,
             spread: true,
             parity_from: Duration::from_millis(100),
+            single_layer: true,
             ladder: true,
             overhead_bytes: 64,
             max_rate: Bitrate(u32::MAX),
@@ -243,6 +247,7 @@ pub struct VideoSend {
     config: VideoSendConfig,
     video: VideoConfig,
     ladder: Ladder,
+    layers: LayerChoice,
     packetizer: Packetizer,
     sent: SentPackets,
     round_trip: Duration,
@@ -278,6 +283,7 @@ impl VideoSend {
     pub fn new(config: VideoSendConfig, video: VideoConfig) -> Self {
         Self {
             ladder: Ladder::new(config.codec, video.content, video.size, video.fps),
+            layers: LayerChoice::new(),
             packetizer: Packetizer::new(config.codec, config.ssrc, config.first_sequence),
             sent: SentPackets::new(config.sent),
             round_trip: Duration::from_millis(100),
@@ -401,13 +407,22 @@ impl VideoSend {
         let video = VideoConfig {
             size: rung.size,
             fps: (self.video.fps / rung.one_of).max(1),
+            effort: match self.video.content {
+                Content::Motion => self.video.effort,
+                // It hardly takes longer, and is worth several decibels.
+                Content::Text => (self.video.effort + TEXT_EFFORT).min(MAX_EFFORT),
+            }
+            .saturating_sub(self.ladder.effort_less()),
             ..self.video
         };
         match video.content {
+            Content::Motion if self.config.single_layer => VideoConfig {
+                temporal_layers: self.layers.of(video.temporal_layers),
+                ..video
+            },
             Content::Motion => video,
             Content::Text => VideoConfig {
                 temporal_layers: TEXT_LAYERS,
-                effort: (video.effort + TEXT_EFFORT).min(MAX_EFFORT),
                 ..video
             },
         }
@@ -468,6 +483,7 @@ impl VideoSend {
             let changes = self.ladder.follow(now, self.codec_rate(1.0));
             self.stats.rungs += u64::from(changes);
         }
+        self.layers.follow(now, self.lost());
         let full = self.waits().as_secs_f64() / self.config.max_backlog.as_secs_f64().max(1e-3);
         let over = ((full - SOFT_BACKLOG) / (1.0 - SOFT_BACKLOG)).clamp(0.0, 1.0);
         let share = if self.waiting.is_some_and(|waiting| waiting.is_held) {
@@ -505,8 +521,8 @@ impl VideoSend {
         }
     }
 
-    /// Encoding a picture took so long; `None`: the encoder was not free for one.
-    pub fn encoded(&mut self, now: Instant, took: Option<Duration>) {
+    /// Encoding a picture took so long.
+    pub fn encoded(&mut self, now: Instant, took: Duration) {
         if self.config.ladder {
             let changes = self.ladder.encoded(now, took);
             self.stats.rungs += u64::from(changes);
@@ -584,12 +600,18 @@ impl VideoSend {
         out
     }
 
+    /// Which share of what is sent is lost, as far as is known.
+    fn lost(&self) -> f32 {
+        // What is told of the sound comes late where the way is long; what is known of the line is of all packets.
+        let known = self.line_loss.unwrap_or(self.loss);
+        self.loss.fraction.max(known.fraction)
+    }
+
     /// What the line does to packets, as far as is known.
     fn line(&self, now: Instant) -> Line {
         let is_first = self.first.is_some_and(|first| now < first + UNKNOWN_FOR);
-        // What is told of the sound comes late where the way is long; what is known of the line is of all packets.
         let known = self.line_loss.unwrap_or(self.loss);
-        let fraction = self.loss.fraction.max(known.fraction);
+        let fraction = self.lost();
         Line {
             loss: Loss {
                 fraction: if is_first {

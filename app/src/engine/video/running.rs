@@ -723,6 +723,7 @@ fn plan(
             && theirs.features.contains(VideoFeatures::RETRANSMISSION),
         parity: settings.parity && theirs.features.contains(VideoFeatures::PARITY),
         spread: settings.spread,
+        single_layer: settings.single_layer,
         ..VideoSendConfig::new(
             codec,
             u32::from_be_bytes([a, b, c, d]),
@@ -839,9 +840,7 @@ async fn take_pictures(runtime: Arc<dyn Runtime>, shared: Arc<Shared>, mut hands
             };
             if hands.offer(Job::Shot(shot, now)).is_err() {
                 // The encoder is not free: this picture is not sent.
-                let mut send = lock(send);
-                send.pipeline.push(now, None);
-                send.pipeline.encoded(now, None);
+                lock(send).pipeline.push(now, None);
             }
         } else if shared.preview.is_some() && taken >= count.looked + GLANCE_EVERY {
             count.looked = taken;
@@ -938,7 +937,7 @@ fn encoding(
         }
         let mut send = lock(send);
         let took = now.saturating_duration_since(began);
-        send.pipeline.encoded(now, Some(took));
+        send.pipeline.encoded(now, took);
         let encoded = encoded.ok().flatten();
         send.pipeline.set_still(still);
         let packets = send.pipeline.push(now, encoded.as_ref());

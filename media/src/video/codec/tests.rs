@@ -203,6 +203,24 @@ fn shown<'a>(
         .collect()
 }
 
+#[test]
+fn more_or_less_trouble_takes_no_key_frame() {
+    let mut encoder = encoder(VideoCodec::Av1, config());
+    let mut decoder = decoder(VideoCodec::Av1);
+    let mut shown = Frame::black(config().size, Duration::ZERO);
+    for (n, picture) in pictures(config().size, 30).take(40).enumerate() {
+        let effort = u8::try_from(n / 10).unwrap() % 3;
+        let with = VideoConfig { effort, ..config() };
+        encoder.configure(with).unwrap();
+        let encoded = encoder.encode(&picture, false).unwrap().unwrap();
+        assert_eq!(encoded.is_key, n == 0, "picture {n}");
+        assert_eq!(decoder.decode(&encoded.bytes, &mut shown), Ok(true));
+        let psnr = psnr_db(&picture, &shown).unwrap();
+        assert!(psnr > 33.0, "picture {n}: {psnr:.1} dB");
+    }
+    assert_eq!(encoder.config().effort, 0);
+}
+
 /// With the most effort: at less, libaom now and then takes a square of 8 pixels of the number from somewhere else in a
 /// picture of the base, four pictures after the one that it refers to, whichever layers are decoded.
 fn layered(layers: u8) -> Vec<(Frame, EncodedFrame)> {
