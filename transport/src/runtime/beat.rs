@@ -68,10 +68,18 @@ impl BeatTimer {
     fn reset(&mut self, now: Instant, at: Instant) {
         let at = on_beat(first_beat(now), now, at);
         // The same beat as before: the timer stays as it is, fired or not.
-        if at != self.at {
-            self.at = at;
+        if at == self.at {
+            return;
+        }
+        if at > self.at {
+            // tokio leaves a timer that moves to later where it is, and wakes up in vain to move it then: as with every
+            // acknowledgement that left with other news before its time. A new one takes the old one's place at once;
+            // whoever resets polls again.
+            self.sleep.set(tokio::time::sleep_until(at.into()));
+        } else {
             self.sleep.as_mut().reset(at.into());
         }
+        self.at = at;
     }
 }
 
