@@ -9,6 +9,8 @@
 //! Every envelope begins with `u8 version | u8 kind` ([`EnvelopeKind::of`]) and is as long as one of
 //! [`SIZE_CLASSES`].
 //!
+//! A [`Letter`] is what waits in a mailbox for a device that is off: no call, no epoch, and days of life.
+//!
 //! An opened offer is genuine, fresh and meant for this registration, but may have come by several homes:
 //! [`OfferGuard`] lets each call through once.
 
@@ -23,11 +25,16 @@ use rand_core::CryptoRngCore;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::wire::{Reader, WireError, Writer};
+use crate::{
+    identity::CertificateError,
+    wire::{Reader, WireError, Writer},
+};
 
 mod aead;
+mod boxed;
 mod follow_up;
 mod guard;
+mod letter;
 mod offer;
 pub mod xwing;
 
@@ -36,8 +43,12 @@ pub use guard::{
     Admission, CALL_MEMORY, HELD_MILLIS, MAX_HELD_CALLS, MAX_HELD_PER_CALL, MAX_REMEMBERED_CALLS,
     OfferGuard, Standing,
 };
+pub use letter::{
+    Letter, LetterId, MAX_LETTER_AGE_MILLIS, MAX_LETTER_BODY, OpenedLetter, open_letter,
+    seal_letter,
+};
 pub use offer::{
-    MAX_OFFER_AGE_MILLIS, MAX_OFFER_AHEAD_MILLIS, MAX_OFFER_LOG, MAX_OFFER_PART, Offer, OpenError,
+    MAX_OFFER_AGE_MILLIS, MAX_OFFER_AHEAD_MILLIS, MAX_OFFER_LOG, MAX_OFFER_PART, Offer,
     OpenedOffer, Registration, open_offer, seal_offer,
 };
 
@@ -54,6 +65,7 @@ pub type CallTag = [u8; 16];
 const VERSION: u8 = 1;
 const KIND_OFFER: u8 = 0;
 const KIND_FOLLOW_UP: u8 = 1;
+const KIND_LETTER: u8 = 2;
 
 /// The smallest class that holds `len` bytes.
 fn size_class(len: usize) -> Option<usize> {
@@ -67,6 +79,8 @@ pub enum EnvelopeKind {
     Offer,
     /// For the [`CallEnvelopes`] with this tag, or for [`OfferGuard::hold`] while there are none.
     FollowUp(CallTag),
+    /// For [`open_letter`].
+    Letter,
 }
 
 impl EnvelopeKind {
@@ -82,6 +96,7 @@ impl EnvelopeKind {
                 let _direction = reader.u8()?;
                 Ok(Self::FollowUp(reader.array()?))
             }
+            KIND_LETTER => Ok(Self::Letter),
             _undefined => Err(WireError::Undefined),
         }
     }
@@ -179,6 +194,53 @@ pub enum SealError {
     Exhausted,
 }
 
+/// Why an offer does not ring, or a letter is not read. For our own eyes: whoever sent it learns nothing of this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Not in a form that this version defines.
+    #[error("it cannot be read: {0}")]
+    Malformed(WireError),
+    /// Made by a newer program.
+    #[error("it has version {0}, which this program does not know; update ahoy")]
+    UnknownVersion(u8),
+    /// Sealed to a key that was wiped, or never ours.
+    #[error("it is sealed to a key of ours that no longer exists (generation {0})")]
+    UnknownKey(u32),
+    /// Changed on the way, or sealed to another device.
+    #[error("it does not open with our key")]
+    Undecryptable,
+    /// It was written to another device, which passes it on.
+    #[error("it was made to another device")]
+    WrongRecipient,
+    /// It was made for another registration: recorded earlier, or the home mixed them up.
+    #[error("it was made for another registration of this device")]
+    WrongEpoch,
+    /// Too old.
+    #[error("it is {0} ms old")]
+    Stale(u64),
+    /// Sent in the future: one of the two clocks is wrong.
+    #[error("it is dated {0} ms ahead; one of the two clocks is wrong")]
+    FromTheFuture(u64),
+    /// The sender's certificate does not count.
+    #[error("the sender's certificate: {0}")]
+    Certificate(#[from] CertificateError),
+    /// The certified device did not sign it.
+    #[error("it is not signed by the sender's device")]
+    BadSignature,
+}
+
+impl From<WireError> for OpenError {
+    fn from(error: WireError) -> Self {
+        match error {
+            WireError::Version(version) => Self::UnknownVersion(version),
+            WireError::Truncated
+            | WireError::TrailingBytes
+            | WireError::TooLong
+            | WireError::Undefined => Self::Malformed(error),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,6 +267,8 @@ mod tests {
             Ok(EnvelopeKind::FollowUp([9; 16]))
         );
         envelope[1] = 2;
+        assert_eq!(EnvelopeKind::of(&envelope), Ok(EnvelopeKind::Letter));
+        envelope[1] = 3;
         assert_eq!(EnvelopeKind::of(&envelope), Err(WireError::Undefined));
         assert_eq!(
             EnvelopeKind::of(&envelope[..511]),

@@ -1,21 +1,12 @@
 //! The first message of a call.
 //!
-//! ```text
-//! 0       1        2                6                           1126
-//! | ver=1 | kind=0 | generation u32 | X-Wing ciphertext (1120)  | ChaCha20-Poly1305(body | signature | zeros), tag |
-//! ```
-//! The whole is padded to a size class (so 2048 bytes at least). Key = HKDF-SHA256(salt `ahoy/1 sealed
-//! offer`, secret = X-Wing shared secret, info = recipient device | generation | recipient's X-Wing public
-//! key), nonce zero (the key serves once), additional data = everything before the ciphertext.
+//! A [box](super::boxed) of kind 0, label `ahoy/1 sealed offer`, domain `ahoy/1 offer`, with this body:
 //!
 //! ```text
 //! body: | ver=1 | call id | session secret | recipient device | home epoch | sequence | sent at   | log n | log hash |
 //!       | u8    | 16      | 32             | 32               | u64        | u64      | u64 Unix ms | u64 | 32       |
 //!       | certificate | log           | offer       | candidates  |       each: u16 length, bytes
 //! ```
-//! The signature (64 bytes, by the sender's device, domain `ahoy/1 offer`) covers the X-Wing ciphertext
-//! followed by the body. So a recipient cannot pass an offer on as if it had been sent to somebody else, and
-//! whoever has the recipient's keys still cannot call the recipient in another's name.
 
 use std::fmt;
 
@@ -23,16 +14,16 @@ use rand_core::CryptoRngCore;
 use zeroize::Zeroizing;
 
 use super::{
-    CallId, KIND_OFFER, SealError, SessionSecret, VERSION, aead, check_padding, put_part,
-    read_envelope, read_part, size_class,
-    xwing::{CIPHERTEXT_LEN, Ciphertext, ENCAPSULATION_SEED_LEN, PublicKey, SharedSecret},
+    CallId, KIND_OFFER, OpenError, SealError, SessionSecret,
+    boxed::{self, Purpose},
+    put_part, read_part,
 };
 use crate::{
     identity::{
         CertificateError, DeviceCertificate, DeviceId, DeviceKeys, Domain, LogPosition,
-        MAX_CERTIFICATE_LEN, SIGNATURE_LEN, VerifiedDevice, VerifiedSealKey, verify_signature,
+        MAX_CERTIFICATE_LEN, VerifiedDevice, VerifiedSealKey,
     },
-    wire::{Reader, WireError, Writer},
+    wire::{Reader, Writer},
 };
 
 /// Oldest offer that still rings. Longer than anybody lets it ring, so one that waited at a home while the
@@ -45,10 +36,12 @@ pub const MAX_OFFER_LOG: usize = 4096;
 /// Longest description, and longest list of candidates, in bytes.
 pub const MAX_OFFER_PART: usize = 8192;
 
-const DOMAIN: Domain = Domain::new("ahoy/1 offer");
-const KEY_LABEL: &str = "ahoy/1 sealed offer";
+const PURPOSE: Purpose = Purpose {
+    kind: KIND_OFFER,
+    key_label: "ahoy/1 sealed offer",
+    domain: Domain::new("ahoy/1 offer"),
+};
 const BODY_VERSION: u8 = 1;
-const HEADER_LEN: usize = 1 + 1 + 4 + CIPHERTEXT_LEN;
 
 /// What the caller tells the callee's device before there is a connection.
 #[derive(Clone, PartialEq, Eq)]
@@ -151,20 +144,17 @@ pub fn seal_offer(
     if offer.offer.len() > MAX_OFFER_PART || offer.candidates.len() > MAX_OFFER_PART {
         return Err(SealError::TooLarge);
     }
-    let mut randomness = Zeroizing::new([0; ENCAPSULATION_SEED_LEN]);
-    rng.fill_bytes(&mut *randomness);
-    let (ciphertext, shared) = to.public().encapsulate(&randomness);
-
+    let key = boxed::encapsulate(to, rng);
     let log: &[u8] = if offer.log.len() > MAX_OFFER_LOG {
         &[]
     } else {
         &offer.log
     };
     let body = body(offer, log);
-    if envelope_len(&body).is_some() || log.is_empty() {
-        return seal_body(&body, keys, to, &ciphertext, &shared);
+    if boxed::envelope_len(&body).is_some() || log.is_empty() {
+        return boxed::seal(PURPOSE, &body, keys, to, &key);
     }
-    seal_body(&self::body(offer, &[]), keys, to, &ciphertext, &shared)
+    boxed::seal(PURPOSE, &self::body(offer, &[]), keys, to, &key)
 }
 
 fn body(offer: &Offer, log: &[u8]) -> Zeroizing<Vec<u8>> {
@@ -173,104 +163,6 @@ fn body(offer: &Offer, log: &[u8]) -> Zeroizing<Vec<u8>> {
     let mut body = Zeroizing::new(Vec::with_capacity(room));
     offer.write(log, &mut body);
     body
-}
-
-fn envelope_len(body: &[u8]) -> Option<usize> {
-    size_class(HEADER_LEN + body.len() + SIGNATURE_LEN + aead::TAG_LEN)
-}
-
-fn seal_body(
-    body: &[u8],
-    keys: &DeviceKeys,
-    to: &VerifiedSealKey,
-    ciphertext: &Ciphertext,
-    shared: &SharedSecret,
-) -> Result<Vec<u8>, SealError> {
-    let len = envelope_len(body).ok_or(SealError::TooLarge)?;
-    let ciphertext = ciphertext.to_bytes();
-
-    let mut signed = Zeroizing::new(Vec::with_capacity(CIPHERTEXT_LEN + body.len()));
-    signed.put_bytes(&ciphertext);
-    signed.put_bytes(body);
-    let signature = keys.sign(DOMAIN, &signed);
-
-    let mut envelope = Vec::with_capacity(len);
-    envelope.put_u8(VERSION);
-    envelope.put_u8(KIND_OFFER);
-    envelope.put_u32(to.generation());
-    envelope.put_bytes(&ciphertext);
-    let mut inner = Vec::with_capacity(len);
-    inner.put_bytes(body);
-    inner.put_bytes(&signature);
-    inner.resize(len - HEADER_LEN - aead::TAG_LEN, 0);
-    let key = box_key(shared, to.device(), to.generation(), to.public());
-    aead::seal(&key, 0, &envelope, &mut inner);
-    envelope.append(&mut inner);
-    Ok(envelope)
-}
-
-fn box_key(
-    shared: &SharedSecret,
-    device: DeviceId,
-    generation: u32,
-    public: &PublicKey,
-) -> Zeroizing<[u8; 32]> {
-    aead::derive(
-        shared,
-        KEY_LABEL,
-        &[
-            device.as_bytes(),
-            &generation.to_be_bytes(),
-            &public.to_bytes(),
-        ],
-    )
-}
-
-/// Why an envelope does not ring. For our own eyes: whoever sent it learns nothing of this.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum OpenError {
-    /// Not an offer in a form that this version defines.
-    #[error("the offer cannot be read: {0}")]
-    Malformed(WireError),
-    /// Made by a newer program.
-    #[error("the offer has version {0}, which this program does not know; update ahoy")]
-    UnknownVersion(u8),
-    /// Sealed to a key that was wiped, or never ours.
-    #[error("the offer is sealed to a key of ours that no longer exists (generation {0})")]
-    UnknownKey(u32),
-    /// Changed on the way, or sealed to another device.
-    #[error("the offer does not open with our key")]
-    Undecryptable,
-    /// It was written to another device, which passes it on.
-    #[error("the offer was made to another device")]
-    WrongRecipient,
-    /// It was made for another registration: recorded earlier, or the home mixed them up.
-    #[error("the offer was made for another registration of this device")]
-    WrongEpoch,
-    /// Too old.
-    #[error("the offer is {0} ms old")]
-    Stale(u64),
-    /// Sent in the future: one of the two clocks is wrong.
-    #[error("the offer is dated {0} ms ahead; one of the two clocks is wrong")]
-    FromTheFuture(u64),
-    /// The sender's certificate does not count.
-    #[error("the caller's certificate: {0}")]
-    Certificate(#[from] CertificateError),
-    /// The certified device did not sign it.
-    #[error("the offer is not signed by the caller's device")]
-    BadSignature,
-}
-
-impl From<WireError> for OpenError {
-    fn from(error: WireError) -> Self {
-        match error {
-            WireError::Version(version) => Self::UnknownVersion(version),
-            WireError::Truncated
-            | WireError::TrailingBytes
-            | WireError::TooLong
-            | WireError::Undefined => Self::Malformed(error),
-        }
-    }
 }
 
 /// What this device is at the home from which an envelope came.
@@ -306,29 +198,8 @@ pub fn open_offer(
     verify: impl FnOnce(&Offer) -> Result<VerifiedDevice, CertificateError>,
 ) -> Result<OpenedOffer, OpenError> {
     let keys = registration.keys;
-    let mut reader = read_envelope(envelope)?;
-    if reader.u8()? != KIND_OFFER {
-        return Err(WireError::Undefined.into());
-    }
-    let generation = reader.u32()?;
-    let ciphertext: [u8; CIPHERTEXT_LEN] = reader.array()?;
-    let sealed = reader.rest();
-    let header = envelope.get(..HEADER_LEN).ok_or(WireError::Truncated)?;
-
-    let secret = keys
-        .seal_keys()
-        .secret(generation)
-        .ok_or(OpenError::UnknownKey(generation))?;
-    let (shared, public) = secret.decapsulate_with_public(&Ciphertext::from_bytes(&ciphertext));
-    let key = box_key(&shared, keys.id(), generation, &public);
-    let inner = aead::open(&key, 0, header, sealed).ok_or(OpenError::Undecryptable)?;
-
-    let mut reader = Reader::new(&inner);
-    let offer = Offer::read(&mut reader)?;
-    let body_len = inner.len() - reader.remaining();
-    let signature: [u8; SIGNATURE_LEN] = reader.array()?;
-    check_padding(reader)?;
-    let body = inner.get(..body_len).ok_or(WireError::Truncated)?;
+    let opened = boxed::open(PURPOSE, keys, envelope, Offer::read)?;
+    let offer = &opened.body;
     if offer.recipient != keys.id() {
         return Err(OpenError::WrongRecipient);
     }
@@ -343,14 +214,12 @@ pub fn open_offer(
     if ahead > MAX_OFFER_AHEAD_MILLIS {
         return Err(OpenError::FromTheFuture(ahead));
     }
-    let sender = verify(&offer)?;
-    let mut signed = Zeroizing::new(Vec::with_capacity(CIPHERTEXT_LEN + body.len()));
-    signed.put_bytes(&ciphertext);
-    signed.put_bytes(body);
-    if !verify_signature(sender.device().as_bytes(), DOMAIN, &signed, &signature) {
-        return Err(OpenError::BadSignature);
-    }
-    Ok(OpenedOffer { sender, offer })
+    let sender = verify(offer)?;
+    opened.check(&sender)?;
+    Ok(OpenedOffer {
+        sender,
+        offer: opened.body,
+    })
 }
 
 #[cfg(test)]
@@ -359,7 +228,10 @@ mod tests {
     use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
     use sha2::{Digest, Sha256};
 
-    use super::*;
+    use super::{
+        super::xwing::{Ciphertext, SharedSecret},
+        *,
+    };
     use crate::identity::{CertificateFields, RootKey};
 
     const NOW: u64 = 1_800_000_000_000;
@@ -373,6 +245,22 @@ mod tests {
         root: RootKey,
         keys: DeviceKeys,
         certificate: DeviceCertificate,
+    }
+
+    fn seal_body(
+        body: &[u8],
+        keys: &DeviceKeys,
+        to: &VerifiedSealKey,
+        ciphertext: &Ciphertext,
+        shared: &SharedSecret,
+    ) -> Result<Vec<u8>, SealError> {
+        boxed::seal(
+            PURPOSE,
+            body,
+            keys,
+            to,
+            &(ciphertext.clone(), shared.clone()),
+        )
     }
 
     fn body_of(offer: &Offer) -> Zeroizing<Vec<u8>> {
