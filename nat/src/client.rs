@@ -17,6 +17,7 @@ use crate::{
     dial::Dialled,
     supernode::{
         LocalClient,
+        mailbox::{MARK_LEN, MailKey, WaitingLetter},
         protocol::{MAX_MESSAGE, Push, Refusal, Registration, RelayGrant, Request, Response},
     },
 };
@@ -154,29 +155,23 @@ impl NodeClient {
     /// # Errors
     /// See [`RequestError`].
     pub async fn register(&self, registration: Registration) -> Result<Registered, RequestError> {
-        match self.request(&Request::Register(registration)).await? {
-            Response::Registered {
-                mut observed,
-                now_millis,
-                relay,
-            } => {
-                observed.set_ip(observed.ip().to_canonical());
-                if self.tunnel().is_some() {
-                    observed = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
-                }
-                Ok(Registered {
-                    observed,
-                    now_millis,
-                    relay: relay.map(|grant| self.located(grant)),
-                })
-            }
-            Response::Devices(_)
-            | Response::Delivered { .. }
-            | Response::Replied
-            | Response::Relay(_)
-            | Response::RelayAllowed { .. }
-            | Response::Refused(_) => Err(RequestError::Protocol),
+        let Response::Registered {
+            mut observed,
+            now_millis,
+            relay,
+        } = self.request(&Request::Register(registration)).await?
+        else {
+            return Err(RequestError::Protocol);
+        };
+        observed.set_ip(observed.ip().to_canonical());
+        if self.tunnel().is_some() {
+            observed = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
         }
+        Ok(Registered {
+            observed,
+            now_millis,
+            relay: relay.map(|grant| self.located(grant)),
+        })
     }
 
     /// The devices of `user` that are registered at the supernode. Nothing in them is verified.
@@ -184,15 +179,10 @@ impl NodeClient {
     /// # Errors
     /// See [`RequestError`].
     pub async fn lookup(&self, user: UserId) -> Result<Vec<Registration>, RequestError> {
-        match self.request(&Request::Lookup { user }).await? {
-            Response::Devices(devices) => Ok(devices),
-            Response::Registered { .. }
-            | Response::Delivered { .. }
-            | Response::Replied
-            | Response::Relay(_)
-            | Response::RelayAllowed { .. }
-            | Response::Refused(_) => Err(RequestError::Protocol),
-        }
+        let Response::Devices(devices) = self.request(&Request::Lookup { user }).await? else {
+            return Err(RequestError::Protocol);
+        };
+        Ok(devices)
     }
 
     /// Hands an envelope to a device. The number names the delivery in [`Push::ReplyTo`].
@@ -210,15 +200,10 @@ impl NodeClient {
             epoch,
             envelope,
         };
-        match self.request(&request).await? {
-            Response::Delivered { delivery } => Ok(delivery),
-            Response::Registered { .. }
-            | Response::Devices(_)
-            | Response::Replied
-            | Response::Relay(_)
-            | Response::RelayAllowed { .. }
-            | Response::Refused(_) => Err(RequestError::Protocol),
-        }
+        let Response::Delivered { delivery } = self.request(&request).await? else {
+            return Err(RequestError::Protocol);
+        };
+        Ok(delivery)
     }
 
     /// Answers a delivery.
@@ -226,15 +211,10 @@ impl NodeClient {
     /// # Errors
     /// See [`RequestError`].
     pub async fn reply(&self, delivery: u64, payload: Vec<u8>) -> Result<(), RequestError> {
-        match self.request(&Request::Reply { delivery, payload }).await? {
-            Response::Replied => Ok(()),
-            Response::Registered { .. }
-            | Response::Devices(_)
-            | Response::Delivered { .. }
-            | Response::Relay(_)
-            | Response::RelayAllowed { .. }
-            | Response::Refused(_) => Err(RequestError::Protocol),
-        }
+        let Response::Replied = self.request(&Request::Reply { delivery, payload }).await? else {
+            return Err(RequestError::Protocol);
+        };
+        Ok(())
     }
 
     /// Credentials for the supernode's relay.
@@ -242,15 +222,10 @@ impl NodeClient {
     /// # Errors
     /// See [`RequestError`].
     pub async fn relay_grant(&self) -> Result<RelayGrant, RequestError> {
-        match self.request(&Request::RelayGrant).await? {
-            Response::Relay(grant) => Ok(self.located(grant)),
-            Response::Registered { .. }
-            | Response::Devices(_)
-            | Response::Delivered { .. }
-            | Response::Replied
-            | Response::RelayAllowed { .. }
-            | Response::Refused(_) => Err(RequestError::Protocol),
-        }
+        let Response::Relay(grant) = self.request(&Request::RelayGrant).await? else {
+            return Err(RequestError::Protocol);
+        };
+        Ok(self.located(grant))
     }
 
     /// Makes the supernode's relay serve the relayed addresses of `relay`, another supernode, and says for how
@@ -259,17 +234,78 @@ impl NodeClient {
     /// # Errors
     /// See [`RequestError`]; [`Refusal::UnprovenRelay`] when no such supernode is there.
     pub async fn allow_relay(&self, relay: NodeAddress) -> Result<Duration, RequestError> {
-        match self.request(&Request::AllowRelay { relay }).await? {
-            Response::RelayAllowed { lifetime_secs } => {
-                Ok(Duration::from_secs(lifetime_secs.into()))
-            }
-            Response::Registered { .. }
-            | Response::Devices(_)
-            | Response::Delivered { .. }
-            | Response::Replied
-            | Response::Relay(_)
-            | Response::Refused(_) => Err(RequestError::Protocol),
-        }
+        let Response::RelayAllowed { lifetime_secs } =
+            self.request(&Request::AllowRelay { relay }).await?
+        else {
+            return Err(RequestError::Protocol);
+        };
+        Ok(Duration::from_secs(lifetime_secs.into()))
+    }
+
+    /// Has the supernode keep a box for this device, which is registered there. Says how many letters wait.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn keep_box(&self, key: MailKey) -> Result<u32, RequestError> {
+        let Response::BoxKept { waiting } = self.request(&Request::KeepBox { key }).await? else {
+            return Err(RequestError::Protocol);
+        };
+        Ok(waiting)
+    }
+
+    /// The devices of `user` that have boxes at the supernode. Nothing in them is verified.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn boxes(&self, user: UserId) -> Result<Vec<Registration>, RequestError> {
+        let Response::Devices(devices) = self.request(&Request::Boxes { user }).await? else {
+            return Err(RequestError::Protocol);
+        };
+        Ok(devices)
+    }
+
+    /// Leaves an envelope in the box of a device, marked as a contact's or not. Says whether it counts as one's.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn leave(
+        &self,
+        (user, to): (UserId, DeviceId),
+        mark: Option<[u8; MARK_LEN]>,
+        envelope: Vec<u8>,
+    ) -> Result<bool, RequestError> {
+        let request = Request::Leave {
+            user,
+            to,
+            mark,
+            envelope,
+        };
+        let Response::Left { contact } = self.request(&request).await? else {
+            return Err(RequestError::Protocol);
+        };
+        Ok(contact)
+    }
+
+    /// What waits for this device, or as much of it as one answer holds.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn fetch(&self) -> Result<Vec<WaitingLetter>, RequestError> {
+        let Response::Letters(letters) = self.request(&Request::Fetch).await? else {
+            return Err(RequestError::Protocol);
+        };
+        Ok(letters)
+    }
+
+    /// This device has these letters.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn acknowledge(&self, ids: Vec<u64>) -> Result<(), RequestError> {
+        let Response::Acknowledged = self.request(&Request::Acknowledge { ids }).await? else {
+            return Err(RequestError::Protocol);
+        };
+        Ok(())
     }
 
     /// The next push. A push that cannot be read is skipped: a newer supernode may say more.

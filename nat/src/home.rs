@@ -17,7 +17,10 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::{
     client::{NodeClient, Registered, RequestError},
     dial::{Dialled, NodePlace, Ways},
-    supernode::protocol::{Push, Registration},
+    supernode::{
+        mailbox::MailKey,
+        protocol::{Push, Registration},
+    },
 };
 
 /// First wait after a failure. A supernode that restarts is back within a second or two.
@@ -58,6 +61,12 @@ pub trait Registrant: Send + Sync + std::fmt::Debug + 'static {
 
     /// What to register under a fresh epoch.
     fn registration(&self, epoch: u64) -> Registration;
+
+    /// Under which key contacts' letters are known there; `None`: no box is wanted.
+    fn mail_key(&self, node: NodeId) -> Option<MailKey> {
+        let _no_home_differs = node;
+        None
+    }
 }
 
 /// Why no connection to a supernode came up, for a person.
@@ -91,6 +100,8 @@ pub enum HomeEvent {
     },
     /// The supernode stops soon.
     Draining,
+    /// Letters wait in the box of this device: for [`NodeClient::fetch`].
+    Mail,
 }
 
 /// How a home stands.
@@ -402,6 +413,22 @@ impl Keeper {
         Ok(Ok(()))
     }
 
+    /// Has the home keep our box, and says whether something waits in it.
+    fn look_for_mail(&self, client: &NodeClient) -> Option<Looking> {
+        let key = self.registrant.mail_key(self.node)?;
+        let (client, node) = (client.clone(), self.node);
+        Some(Box::pin(async move {
+            match client.keep_box(key).await {
+                Ok(waiting) => waiting > 0,
+                Err(error) => {
+                    // Calls come through all the same.
+                    tracing::info!(?node, %error, "no mailbox there");
+                    false
+                }
+            }
+        }))
+    }
+
     /// Hands pushes on, renews the registration and moves it to a better connection, until that is over.
     async fn serve(&self, client: NodeClient) -> Result<Loss, Abandoned> {
         let mut client = Closing(client);
@@ -410,6 +437,7 @@ impl Keeper {
         // Kept while the registration is renewed: a push that is half read is not lost.
         let mut push = next_push(&client);
         let mut before = Before(None);
+        let mut mail = self.look_for_mail(&client);
         loop {
             let received = tokio::select! {
                 biased;
@@ -421,6 +449,18 @@ impl Keeper {
                     }
                 }
                 received = before.next_push() => received,
+                waits = async {
+                    match &mut mail {
+                        Some(looking) => looking.await,
+                        None => std::future::pending().await,
+                    }
+                } => {
+                    mail = None;
+                    if waits {
+                        self.report(HomeEvent::Mail).await?;
+                    }
+                    continue;
+                }
                 () = self.events.closed() => return Err(Abandoned),
                 () = self.kicked.notified() => {
                     let registering = self.register(&client);
@@ -461,6 +501,7 @@ impl Keeper {
                         return Ok(Loss::Registration(error));
                     }
                     renewal.set(self.renewal());
+                    mail = self.look_for_mail(&client);
                     continue;
                 }
             };
@@ -468,6 +509,7 @@ impl Keeper {
                 Push::Incoming { delivery, envelope } => HomeEvent::Incoming { delivery, envelope },
                 Push::ReplyTo { delivery, payload } => HomeEvent::ReplyTo { delivery, payload },
                 Push::Draining => HomeEvent::Draining,
+                Push::Mail => HomeEvent::Mail,
             })
             .await?;
         }
@@ -510,6 +552,9 @@ impl Drop for Closing {
         self.0.close();
     }
 }
+
+/// Whether letters wait is being asked.
+type Looking = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 /// A push that is being waited for.
 type NextPush = Pin<Box<dyn Future<Output = Result<Push, ConnectionLost>> + Send>>;

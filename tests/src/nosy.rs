@@ -137,7 +137,8 @@ impl Nosy {
                 sender.finish();
             }
         }
-        lock(&self.registry).handle_closed(key);
+        let now = self.runtime.now();
+        lock(&self.registry).handle_closed(now, key);
         lock(&self.clients).remove(&key.0);
     }
 

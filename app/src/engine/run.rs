@@ -569,6 +569,7 @@ impl Engine {
                 self.handle_push(Some(node), Push::ReplyTo { delivery, payload });
             }
             HomeEvent::Draining => tracing::debug!(?node, "home is about to stop"),
+            HomeEvent::Mail => tracing::debug!(?node, "letters wait"),
         }
         self.show();
     }

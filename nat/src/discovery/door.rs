@@ -33,6 +33,7 @@ use crate::{
     home::{HomeEvent, HomeUp},
     supernode::{
         LocalClient, Supernode,
+        mailbox::MailLimits,
         protocol::{Push, Registration, Request, Response},
         registry::Limits,
     },
@@ -47,6 +48,10 @@ const CALLERS_PER_ADDRESS: usize = 4;
 /// are a handful of requests and 10 KiB per call.
 fn limits() -> Limits {
     Limits {
+        mail: MailLimits {
+            boxes: 0,
+            ..MailLimits::default()
+        },
         // And the device itself.
         connections: CALLERS + 1,
         anonymous_connections: CALLERS,
@@ -202,6 +207,7 @@ async fn hand_on(
             Push::Incoming { delivery, envelope } => HomeEvent::Incoming { delivery, envelope },
             Push::ReplyTo { delivery, payload } => HomeEvent::ReplyTo { delivery, payload },
             Push::Draining => HomeEvent::Draining,
+            Push::Mail => HomeEvent::Mail,
         };
         if events.send((node, event)).await.is_err() {
             return;

@@ -24,6 +24,9 @@ use ahoy_transport::{
     identity::{DeviceId, MAX_NODE_ADDRESS_LEN, NodeAddress, UserId},
     wire::{Reader, WireError, Writer},
 };
+use zeroize::Zeroizing;
+
+use super::mailbox::{MARK_LEN, MailKey, WaitingLetter};
 
 /// Version of every message here.
 pub const VERSION: u8 = 1;
@@ -40,6 +43,8 @@ pub const MAX_LOG: usize = 12 * 1024;
 pub const MAX_SEAL_KEY: usize = 2048;
 /// Devices of one person that can be registered and that a look-up returns, as many as a device log holds.
 pub const MAX_DEVICES: usize = 16;
+/// Most letters in one answer, and most that are acknowledged at once.
+pub const MAX_LETTERS: usize = 64;
 /// Longest TURN username, password, realm or nonce in bytes.
 const MAX_RELAY_TEXT: usize = 128;
 
@@ -75,6 +80,34 @@ pub enum Request {
     AllowRelay {
         /// Where it is to be asked for the proof; its IP address becomes the one that is allowed.
         relay: NodeAddress,
+    },
+    /// Keep a box for the device that is registered on this connection, also while it is off.
+    KeepBox {
+        /// Checks the marks of contacts.
+        key: MailKey,
+    },
+    /// Which devices of this person have boxes here, on or off?
+    Boxes {
+        /// The person.
+        user: UserId,
+    },
+    /// Leave an envelope in a device's box.
+    Leave {
+        /// Whose device it is.
+        user: UserId,
+        /// The device.
+        to: DeviceId,
+        /// Made by a contact, see [`MailKey::mark`]; `None` by anybody else.
+        mark: Option<[u8; MARK_LEN]>,
+        /// Sealed for the device; opaque here.
+        envelope: Vec<u8>,
+    },
+    /// What waits for the device that is registered on this connection?
+    Fetch,
+    /// The device that is registered on this connection has these letters.
+    Acknowledge {
+        /// As they were numbered; at most [`MAX_LETTERS`].
+        ids: Vec<u64>,
     },
 }
 
@@ -119,6 +152,20 @@ pub enum Response {
         /// Seconds for which this holds. Asking again before they are over prolongs it.
         lifetime_secs: u32,
     },
+    /// The box is there.
+    BoxKept {
+        /// Letters that wait in it.
+        waiting: u32,
+    },
+    /// The envelope waits, or has waited already.
+    Left {
+        /// It counts as a contact's.
+        contact: bool,
+    },
+    /// What waits, or as much of it as one answer holds; none is a valid answer.
+    Letters(Vec<WaitingLetter>),
+    /// They are forgotten here.
+    Acknowledged,
     /// The request is not done, and why.
     Refused(Refusal),
 }
@@ -153,6 +200,12 @@ pub enum Refusal {
     /// The request cannot be read.
     #[error("the request cannot be read by this version")]
     Malformed,
+    /// This supernode keeps no mail.
+    #[error("this supernode keeps no mail")]
+    NoMail,
+    /// No room for another letter to this device, of this kind of sender.
+    #[error("the device's mailbox is full")]
+    BoxFull,
 }
 
 /// What a supernode says unasked.
@@ -174,6 +227,8 @@ pub enum Push {
     },
     /// This supernode stops soon: register elsewhere.
     Draining,
+    /// Something new waits in the device's box.
+    Mail,
 }
 
 /// Long-term credentials for the TURN relay (RFC 8489 section 9.2), with a nonce so that the first Allocate
@@ -218,6 +273,11 @@ const DELIVER: u8 = 0x03;
 const REPLY: u8 = 0x04;
 const RELAY_GRANT: u8 = 0x05;
 const ALLOW_RELAY: u8 = 0x06;
+const KEEP_BOX: u8 = 0x07;
+const BOXES: u8 = 0x08;
+const LEAVE: u8 = 0x09;
+const FETCH: u8 = 0x0a;
+const ACKNOWLEDGE: u8 = 0x0b;
 
 const REGISTERED: u8 = 0x41;
 const DEVICES: u8 = 0x42;
@@ -225,11 +285,16 @@ const DELIVERED: u8 = 0x43;
 const REPLIED: u8 = 0x44;
 const RELAY: u8 = 0x45;
 const RELAY_ALLOWED: u8 = 0x46;
+const BOX_KEPT: u8 = 0x47;
+const LEFT: u8 = 0x48;
+const LETTERS: u8 = 0x49;
+const ACKNOWLEDGED: u8 = 0x4a;
 const REFUSED: u8 = 0x4f;
 
 const INCOMING: u8 = 0x81;
 const REPLY_TO: u8 = 0x82;
 const DRAINING: u8 = 0x83;
+const MAIL: u8 = 0x84;
 
 /// Whether a request is a registration, by its first bytes.
 pub(super) fn is_registration(request: &[u8]) -> bool {
@@ -268,9 +333,9 @@ fn distinct_logs(devices: &[Registration]) -> Vec<&[u8]> {
     logs
 }
 
-fn read_count(reader: &mut Reader<'_>) -> Result<usize, WireError> {
+fn read_count(reader: &mut Reader<'_>, max: usize) -> Result<usize, WireError> {
     let count = usize::try_from(reader.varint()?).unwrap_or(usize::MAX);
-    if count > MAX_DEVICES {
+    if count > max {
         return Err(WireError::TooLong);
     }
     Ok(count)
@@ -326,6 +391,37 @@ impl Request {
                 put_node_address(&mut out, relay);
                 out
             }
+            Self::KeepBox { key } => {
+                let mut out = start(KEEP_BOX);
+                out.put_bytes(&*key.0);
+                out
+            }
+            Self::Boxes { user } => {
+                let mut out = start(BOXES);
+                out.put_bytes(user.as_bytes());
+                out
+            }
+            Self::Leave {
+                user,
+                to,
+                mark,
+                envelope,
+            } => {
+                let mut out = start(LEAVE);
+                out.put_bytes(user.as_bytes());
+                out.put_bytes(to.as_bytes());
+                out.put_u8(u8::from(mark.is_some()));
+                out.put_bytes(mark.as_ref().map_or(&[], |mark| mark.as_slice()));
+                out.put_var_bytes(envelope);
+                out
+            }
+            Self::Fetch => start(FETCH),
+            Self::Acknowledge { ids } => {
+                let mut out = start(ACKNOWLEDGE);
+                out.put_varint(ids.len() as u64);
+                ids.iter().for_each(|id| out.put_u64(*id));
+                out
+            }
         }
     }
 
@@ -353,6 +449,29 @@ impl Request {
             ALLOW_RELAY => Self::AllowRelay {
                 relay: read_node_address(&mut reader)?,
             },
+            KEEP_BOX => Self::KeepBox {
+                key: MailKey(Zeroizing::new(reader.array()?)),
+            },
+            BOXES => Self::Boxes {
+                user: UserId(reader.array()?),
+            },
+            LEAVE => Self::Leave {
+                user: UserId(reader.array()?),
+                to: DeviceId(reader.array()?),
+                mark: match reader.u8()? {
+                    0 => None,
+                    1 => Some(reader.array()?),
+                    _undefined => return Err(WireError::Undefined),
+                },
+                envelope: reader.var_bytes(MAX_ENVELOPE)?.to_vec(),
+            },
+            FETCH => Self::Fetch,
+            ACKNOWLEDGE => {
+                let count = read_count(&mut reader, MAX_LETTERS)?;
+                let ids: Result<Vec<u64>, WireError> =
+                    (0..count).map(|_nth| reader.u64()).collect();
+                Self::Acknowledge { ids: ids? }
+            }
             _ => return Err(WireError::Undefined),
         };
         reader.finish()?;
@@ -431,6 +550,26 @@ impl Response {
                 out.put_u32(*lifetime_secs);
                 out
             }
+            Self::BoxKept { waiting } => {
+                let mut out = start(BOX_KEPT);
+                out.put_u32(*waiting);
+                out
+            }
+            Self::Left { contact } => {
+                let mut out = start(LEFT);
+                out.put_u8(u8::from(*contact));
+                out
+            }
+            Self::Letters(letters) => {
+                let mut out = start(LETTERS);
+                out.put_varint(letters.len() as u64);
+                for letter in letters {
+                    out.put_u64(letter.id);
+                    out.put_var_bytes(&letter.envelope);
+                }
+                out
+            }
+            Self::Acknowledged => start(ACKNOWLEDGED),
             Self::Refused(refusal) => {
                 let mut out = start(REFUSED);
                 out.put_u8(refusal.code());
@@ -456,10 +595,10 @@ impl Response {
                 },
             },
             DEVICES => {
-                let logs = (0..read_count(&mut reader)?)
+                let logs = (0..read_count(&mut reader, MAX_DEVICES)?)
                     .map(|_| reader.var_bytes(MAX_LOG))
                     .collect::<Result<Vec<_>, _>>()?;
-                let devices = (0..read_count(&mut reader)?)
+                let devices = (0..read_count(&mut reader, MAX_DEVICES)?)
                     .map(|_| {
                         let log = usize::try_from(reader.varint()?).unwrap_or(usize::MAX);
                         Ok(Registration {
@@ -484,6 +623,28 @@ impl Response {
             RELAY_ALLOWED => Self::RelayAllowed {
                 lifetime_secs: reader.u32()?,
             },
+            BOX_KEPT => Self::BoxKept {
+                waiting: reader.u32()?,
+            },
+            LEFT => Self::Left {
+                contact: match reader.u8()? {
+                    0 => false,
+                    1 => true,
+                    _undefined => return Err(WireError::Undefined),
+                },
+            },
+            LETTERS => {
+                let letters = (0..read_count(&mut reader, MAX_LETTERS)?)
+                    .map(|_| {
+                        Ok(WaitingLetter {
+                            id: reader.u64()?,
+                            envelope: reader.var_bytes(MAX_ENVELOPE)?.to_vec(),
+                        })
+                    })
+                    .collect::<Result<Vec<_>, WireError>>()?;
+                Self::Letters(letters)
+            }
+            ACKNOWLEDGED => Self::Acknowledged,
             REFUSED => Self::Refused(Refusal::from_code(reader.u8()?)?),
             _ => return Err(WireError::Undefined),
         };
@@ -510,6 +671,7 @@ impl Push {
                 out
             }
             Self::Draining => start(DRAINING),
+            Self::Mail => start(MAIL),
         }
     }
 
@@ -529,6 +691,7 @@ impl Push {
                 payload: reader.var_bytes(MAX_ENVELOPE)?.to_vec(),
             },
             DRAINING => Self::Draining,
+            MAIL => Self::Mail,
             _ => return Err(WireError::Undefined),
         };
         reader.finish()?;
@@ -537,7 +700,7 @@ impl Push {
 }
 
 impl Refusal {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::NotYours,
         Self::UnknownDevice,
         Self::WrongEpoch,
@@ -547,6 +710,8 @@ impl Refusal {
         Self::NoRelay,
         Self::Malformed,
         Self::UnprovenRelay,
+        Self::NoMail,
+        Self::BoxFull,
     ];
 
     fn code(self) -> u8 {
@@ -560,6 +725,8 @@ impl Refusal {
             Self::NoRelay => 7,
             Self::Malformed => 8,
             Self::UnprovenRelay => 9,
+            Self::NoMail => 10,
+            Self::BoxFull => 11,
         }
     }
 
@@ -648,7 +815,7 @@ mod tests {
     use ahoy_transport::identity::NodeKeys;
     use proptest::{collection::vec, prelude::*};
 
-    use super::*;
+    use super::{super::mailbox::MailCapability, *};
 
     fn bytes(max: usize) -> impl Strategy<Value = Vec<u8>> {
         vec(any::<u8>(), 0..max)
@@ -695,6 +862,8 @@ mod tests {
             user: [u8; 32],
             epoch: u64,
             envelope in bytes(300),
+            left in bytes(300),
+            ids in 0..=MAX_LETTERS,
             addr: IpAddr,
             port in 1..=u16::MAX,
         ) {
@@ -705,6 +874,12 @@ mod tests {
                 Request::Reply { delivery: epoch, payload: envelope },
                 Request::RelayGrant,
                 Request::AllowRelay { relay: relay(addr, port) },
+                Request::KeepBox { key: MailCapability::from_bytes(user).at(relay(addr, port).node) },
+                Request::Boxes { user: UserId(user) },
+                Request::Leave { user: UserId(user), to: DeviceId(user), mark: None, envelope: left.clone() },
+                Request::Leave { user: UserId(user), to: DeviceId(user), mark: Some([7; MARK_LEN]), envelope: left },
+                Request::Fetch,
+                Request::Acknowledge { ids: vec![epoch; ids] },
             ] {
                 prop_assert_eq!(Request::decode(&request.encode()), Ok(request));
             }
@@ -725,6 +900,10 @@ mod tests {
                 Response::Replied,
                 Response::RelayAllowed { lifetime_secs: grant.lifetime_secs },
                 Response::Relay(grant),
+                Response::BoxKept { waiting: 9 },
+                Response::Left { contact: now_millis % 2 == 0 },
+                Response::Letters(vec![WaitingLetter { id: now_millis, envelope: payload.clone() }; 2]),
+                Response::Acknowledged,
             ]
             .into_iter()
             .chain(Refusal::ALL.map(Response::Refused))
@@ -735,6 +914,7 @@ mod tests {
                 Push::Incoming { delivery: now_millis, envelope: payload.clone() },
                 Push::ReplyTo { delivery: now_millis, payload },
                 Push::Draining,
+                Push::Mail,
             ] {
                 prop_assert_eq!(Push::decode(&push.encode()), Ok(push));
             }

@@ -6,12 +6,14 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     net::IpAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use ahoy_transport::identity::{DeviceId, NodeAddress, UserId};
 
 use super::{
+    mailbox::{MailCounters, MailLimits, Mailbox},
     protocol::{
         MAX_DEVICES, Push, Refusal, Registration, Request, Response, devices_that_fit,
         is_registration,
@@ -53,6 +55,8 @@ pub struct Limits {
     /// Bytes per second that one device may have handed to it, with eight seconds of burst: a flood of one
     /// device must not fill its line.
     pub received_bytes_per_second: u64,
+    /// What may wait for devices that are off.
+    pub mail: MailLimits,
 }
 
 impl Default for Limits {
@@ -66,6 +70,7 @@ impl Default for Limits {
             requests_per_second: 10,
             sent_bytes_per_second: 16 << 10,
             received_bytes_per_second: 128 << 10,
+            mail: MailLimits::default(),
         }
     }
 }
@@ -136,7 +141,8 @@ struct Client {
 
 struct Entry {
     connection: ConnectionKey,
-    registration: Registration,
+    /// Shared with the device's box.
+    registration: Arc<Registration>,
 }
 
 struct Delivery {
@@ -158,6 +164,7 @@ pub struct Registry {
     anonymous: usize,
     deliveries: VecDeque<Delivery>,
     next_delivery: u64,
+    mailbox: Mailbox,
     counters: RegistryCounters,
 }
 
@@ -172,11 +179,12 @@ impl std::fmt::Debug for Registry {
 }
 
 impl Registry {
-    /// An empty registry. Delivery ids start at `first_delivery`, a random number, so that an id from before
+    /// An empty registry. Delivery ids, and those of letters, start at `first_delivery`, a random number, so that an id from before
     /// a restart means nothing after it.
     #[must_use]
     pub fn new(limits: Limits, first_delivery: u64) -> Self {
         Self {
+            mailbox: Mailbox::new(limits.mail.clone(), first_delivery),
             limits,
             clients: HashMap::new(),
             devices: BTreeMap::new(),
@@ -230,8 +238,8 @@ impl Registry {
         Ok(())
     }
 
-    /// A connection is gone, and with it the registration that stands on it.
-    pub fn handle_closed(&mut self, key: ConnectionKey) {
+    /// A connection is gone, and with it the registration that stands on it; the device's box stays.
+    pub fn handle_closed(&mut self, now: Instant, key: ConnectionKey) {
         let Some(Client { newcomer, .. }) = self.clients.remove(&key) else {
             return;
         };
@@ -252,6 +260,7 @@ impl Registry {
             && let Some(entry) = self.devices.remove(&device)
         {
             self.by_epoch.remove(&(device.1, entry.registration.epoch));
+            self.mailbox.seen(now, device, None);
         }
     }
 
@@ -277,6 +286,12 @@ impl Registry {
     #[must_use]
     pub fn counters(&self) -> RegistryCounters {
         self.counters
+    }
+
+    /// What the boxes have counted.
+    #[must_use]
+    pub fn mail(&self) -> MailCounters {
+        self.mailbox.counters()
     }
 
     /// Counts a request that was refused outside.
@@ -354,7 +369,7 @@ impl Registry {
             Request::Register(registration) => {
                 let client = self.clients.get(&key).ok_or(Refusal::NotYours)?;
                 let device = client.newcomer.device.ok_or(Refusal::NotYours)?;
-                self.register(key, device, registration)?;
+                self.register(now, key, device, registration)?;
                 Ok((Answer::Registered, None))
             }
             Request::Lookup { user } => {
@@ -362,7 +377,8 @@ impl Registry {
                 let first = (user, DeviceId([0; 32]));
                 let last = (user, DeviceId([0xff; 32]));
                 let devices = self.devices.range(first..=last);
-                let devices = devices_that_fit(devices.map(|(_device, entry)| &entry.registration));
+                let devices = devices.map(|(_device, entry)| &*entry.registration);
+                let devices = devices_that_fit(devices);
                 Ok((Answer::Respond(Response::Devices(devices)), None))
             }
             Request::Deliver {
@@ -414,7 +430,93 @@ impl Registry {
             }
             Request::RelayGrant => Ok((Answer::RelayGrant, None)),
             Request::AllowRelay { relay } => Ok((Answer::AllowRelay(relay), None)),
+            request @ (Request::KeepBox { .. }
+            | Request::Boxes { .. }
+            | Request::Leave { .. }
+            | Request::Fetch
+            | Request::Acknowledge { .. }) => {
+                let (response, routed) = self.answer_mail(now, key, request)?;
+                Ok((Answer::Respond(response), routed))
+            }
         }
+    }
+
+    fn answer_mail(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        request: Request,
+    ) -> Result<(Response, Option<Routed>), Refusal> {
+        match request {
+            Request::KeepBox { key: mail_key } => {
+                let (owner, entry) = self.owner(key)?;
+                let registration = Arc::clone(&entry.registration);
+                let source = self.clients.get(&key).ok_or(Refusal::NotYours)?;
+                let source = source.newcomer.source;
+                let kept = self
+                    .mailbox
+                    .keep(now, owner, source, registration, mail_key);
+                Ok((Response::BoxKept { waiting: kept? }, None))
+            }
+            Request::Boxes { user } => {
+                let boxes = self.mailbox.boxes(now, user);
+                Ok((Response::Devices(devices_that_fit(boxes.iter())), None))
+            }
+            Request::Leave {
+                user,
+                to,
+                mark,
+                envelope,
+            } => {
+                let owner = (user, to);
+                let client = self.clients.get_mut(&key).ok_or(Refusal::NotYours)?;
+                client.meter_sent(now, &self.limits, envelope.len())?;
+                let from = client.newcomer.source;
+                let left = self
+                    .mailbox
+                    .leave(now, from, owner, mark.as_ref(), envelope)?;
+                // A device that is off fetches it when it comes.
+                let told = self.devices.get(&owner).filter(|_there| left.fresh);
+                let routed = told.map(|entry| Routed {
+                    to: entry.connection,
+                    push: Push::Mail,
+                });
+                let contact = left.contact;
+                Ok((Response::Left { contact }, routed))
+            }
+            Request::Fetch => {
+                let (owner, _entry) = self.owner(key)?;
+                let letters = self.mailbox.fetch(now, owner);
+                let bytes = letters.iter().map(|letter| letter.envelope.len()).sum();
+                let client = self.clients.get_mut(&key).ok_or(Refusal::NotYours)?;
+                if !client.meter_received(now, &self.limits, bytes) {
+                    return Err(Refusal::TooFast);
+                }
+                Ok((Response::Letters(letters), None))
+            }
+            Request::Acknowledge { ids } => {
+                let (owner, _entry) = self.owner(key)?;
+                self.mailbox.acknowledge(owner, &ids);
+                Ok((Response::Acknowledged, None))
+            }
+            Request::Register(_)
+            | Request::Lookup { .. }
+            | Request::Deliver { .. }
+            | Request::Reply { .. }
+            | Request::RelayGrant
+            | Request::AllowRelay { .. } => Err(Refusal::Malformed),
+        }
+    }
+
+    /// The device that is registered on this connection. What the handshake alone showed is a claim.
+    fn owner(&self, key: ConnectionKey) -> Result<((UserId, DeviceId), &Entry), Refusal> {
+        let newcomer = self.clients.get(&key).ok_or(Refusal::NotYours)?.newcomer;
+        let device = newcomer.device.ok_or(Refusal::NotYours)?;
+        let entry = self.devices.get(&device).ok_or(Refusal::NotYours)?;
+        if entry.connection != key {
+            return Err(Refusal::NotYours);
+        }
+        Ok((device, entry))
     }
 
     fn meter_bytes(
@@ -424,30 +526,20 @@ impl Registry {
         to: ConnectionKey,
         bytes: usize,
     ) -> Result<(), Refusal> {
-        let bytes = bytes as u64;
-        let (sent, received) = (
-            self.limits.sent_bytes_per_second,
-            self.limits.received_bytes_per_second,
-        );
+        let limits = &self.limits;
         let client = self.clients.get_mut(&from).ok_or(Refusal::NotYours)?;
-        if !client
-            .sent_bytes
-            .take(now, bytes, sent, sent * BURST_SECONDS)
-        {
-            return Err(Refusal::TooFast);
-        }
+        client.meter_sent(now, limits, bytes)?;
         let target = self.clients.get_mut(&to).ok_or(Refusal::UnknownDelivery)?;
-        if !target
-            .received_bytes
-            .take(now, bytes, received, received * BURST_SECONDS)
-        {
-            return Err(Refusal::Full);
+        if target.meter_received(now, limits, bytes) {
+            Ok(())
+        } else {
+            Err(Refusal::Full)
         }
-        Ok(())
     }
 
     fn register(
         &mut self,
+        now: Instant,
         key: ConnectionKey,
         device: (UserId, DeviceId),
         registration: Registration,
@@ -469,6 +561,8 @@ impl Registry {
             Some(user) if *user != device.0 => return Err(Refusal::NotYours),
             Some(_) | None => {}
         }
+        let registration = Arc::new(registration);
+        self.mailbox.seen(now, device, Some(&registration));
         let entry = Entry {
             connection: key,
             registration,
@@ -528,6 +622,24 @@ impl Client {
         } else {
             Err(Refusal::TooFast)
         }
+    }
+
+    /// Bytes that it has handed on.
+    fn meter_sent(&mut self, now: Instant, limits: &Limits, bytes: usize) -> Result<(), Refusal> {
+        let rate = limits.sent_bytes_per_second;
+        let burst = rate * BURST_SECONDS;
+        if self.sent_bytes.take(now, bytes as u64, rate, burst) {
+            Ok(())
+        } else {
+            Err(Refusal::TooFast)
+        }
+    }
+
+    /// Whether that many bytes may be handed to it.
+    fn meter_received(&mut self, now: Instant, limits: &Limits, bytes: usize) -> bool {
+        let rate = limits.received_bytes_per_second;
+        let burst = rate * BURST_SECONDS;
+        self.received_bytes.take(now, bytes as u64, rate, burst)
     }
 }
 
@@ -643,7 +755,7 @@ mod tests {
             registry.handle_request(now, ConnectionKey(1), deliver(4)),
             Err(Refusal::WrongEpoch)
         );
-        registry.handle_closed(ConnectionKey(2));
+        registry.handle_closed(now, ConnectionKey(2));
         assert_eq!(
             registry.handle_request(now, ConnectionKey(1), deliver(5)),
             Err(Refusal::UnknownDevice)
@@ -658,7 +770,7 @@ mod tests {
         registry
             .handle_request(now, ConnectionKey(3), Request::Register(registration(6)))
             .unwrap();
-        registry.handle_closed(ConnectionKey(2));
+        registry.handle_closed(now, ConnectionKey(2));
         let (_, routed) = registry
             .handle_request(now, ConnectionKey(1), deliver(6))
             .unwrap();
@@ -700,7 +812,7 @@ mod tests {
             .handle_request(now, ConnectionKey(1), deliver(5))
             .unwrap();
         assert_eq!(routed.map(|routed| routed.to), Some(ConnectionKey(2)));
-        registry.handle_closed(ConnectionKey(3));
+        registry.handle_closed(now, ConnectionKey(3));
         assert!(
             registry
                 .handle_request(now, ConnectionKey(1), deliver(5))
@@ -811,7 +923,7 @@ mod tests {
         assert_eq!((registry.connections(), registry.anonymous()), (5, 2));
         assert_eq!(registry.counters().sent_away, 3);
         for key in 1..10 {
-            registry.handle_closed(ConnectionKey(key));
+            registry.handle_closed(now, ConnectionKey(key));
         }
         assert_eq!((registry.connections(), registry.anonymous()), (0, 0));
         assert!(registry.sources.is_empty());
@@ -837,7 +949,7 @@ mod tests {
         }
         assert_eq!(registry.deliveries.len(), MAX_DELIVERIES);
         for n in 0..4 {
-            registry.handle_closed(ConnectionKey(n));
+            registry.handle_closed(now, ConnectionKey(n));
         }
         assert!(registry.devices.is_empty() && registry.by_epoch.is_empty());
     }

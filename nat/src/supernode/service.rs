@@ -25,6 +25,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::{
     admission::check_registration,
+    mailbox::MailCounters,
     protocol::{MAX_MESSAGE, Push, Refusal, RelayGrant, Request, Response},
     registry::{Answer, ConnectionKey, Limits, Newcomer, NoRoom, Registry, RegistryCounters},
     relay::{
@@ -86,6 +87,8 @@ pub struct SupernodeStatus {
     pub registered: usize,
     /// Counted by the registry.
     pub registry: RegistryCounters,
+    /// Counted by the boxes of devices that may be off.
+    pub mail: MailCounters,
     /// Pushes that were dropped because the connection did not take them in time.
     pub pushes_dropped: u64,
     /// Connections closed because they did not take what they had asked for.
@@ -232,6 +235,7 @@ impl Supernode {
             anonymous: state.registry.anonymous(),
             registered: state.registry.registered(),
             registry: state.registry.counters(),
+            mail: state.registry.mail(),
             pushes_dropped: self.shared.pushes_dropped.load(Ordering::Relaxed),
             stalled: self.shared.stalled.load(Ordering::Relaxed),
             proofs_asked: state.vouching.dialled(),
@@ -317,8 +321,9 @@ impl LocalClient {
 
 impl Drop for LocalClient {
     fn drop(&mut self) {
+        let now = self.shared.runtime.now();
         let mut state = self.shared.lock();
-        state.registry.handle_closed(self.key);
+        state.registry.handle_closed(now, self.key);
         state.clients.remove(&self.key);
     }
 }
@@ -380,7 +385,8 @@ impl Shared {
                 .clients
                 .get(&routed.to)
                 .is_some_and(|outbox| self.push(outbox, &routed.push));
-            if !queued {
+            // A letter waits all the same, whether its device heard of it or not.
+            if !queued && routed.push != Push::Mail {
                 return Err(Refusal::Full);
             }
         }
@@ -538,8 +544,9 @@ struct Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
+        let now = self.shared.runtime.now();
         let mut state = self.shared.lock();
-        state.registry.handle_closed(self.key);
+        state.registry.handle_closed(now, self.key);
         state.clients.remove(&self.key);
     }
 }

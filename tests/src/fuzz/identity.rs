@@ -210,7 +210,9 @@ pub fn follow_up(bytes: &[u8]) {
                     assert!(callee.open(&envelope).is_err(), "it opens once");
                 }
             }
-            Ok(EnvelopeKind::Offer) => assert!(callee.open(&envelope).is_err()),
+            Ok(EnvelopeKind::Offer | EnvelopeKind::Letter) => {
+                assert!(callee.open(&envelope).is_err());
+            }
             Err(error) => {
                 let refused = callee.open(&envelope).expect_err("no envelope");
                 assert!(!refused.to_string().is_empty() && !error.to_string().is_empty());

@@ -214,6 +214,8 @@ impl Engine {
                             | Refusal::UnknownDelivery
                             | Refusal::NoRelay
                             | Refusal::UnprovenRelay
+                            | Refusal::NoMail
+                            | Refusal::BoxFull
                             | Refusal::Malformed,
                         )
                         | RequestError::Lost
@@ -270,6 +272,11 @@ impl Engine {
                         self.handle_offer(node, delivery, &envelope);
                     }
                 }
+                Ok(EnvelopeKind::Letter) => {
+                    tracing::debug!(
+                        "a letter came as a delivery, which would tell that we are here"
+                    );
+                }
                 Ok(EnvelopeKind::FollowUp(tag)) => {
                     let up = home.and_then(|node| self.home(node));
                     let answer = home
@@ -281,10 +288,12 @@ impl Engine {
             },
             Push::ReplyTo { payload, .. } => match EnvelopeKind::of(&payload) {
                 Ok(EnvelopeKind::FollowUp(tag)) => self.handle_follow_up(tag, &payload, None),
-                Ok(EnvelopeKind::Offer) => tracing::debug!("an offer came as a reply"),
+                Ok(EnvelopeKind::Offer | EnvelopeKind::Letter) => {
+                    tracing::debug!("an offer or a letter came as a reply");
+                }
                 Err(error) => tracing::debug!(%error, "a reply cannot be read"),
             },
-            Push::Draining => {}
+            Push::Draining | Push::Mail => {}
         }
     }
 
