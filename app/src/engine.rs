@@ -14,13 +14,17 @@ use ahoy_nat::{
     netmon::NetMonitor,
     port::{PortHub, SharedPort},
     portmap::{PortMapper, library::LibraryRouter, manager::Policy},
-    supernode::protocol::Registration,
+    supernode::{
+        mailbox::{MailCapability, MailKey},
+        protocol::Registration,
+    },
 };
 use ahoy_transport::{
     endpoint::{Endpoint, EndpointConfig, NodeAuth},
     identity::{NodeAddress, NodeId},
     runtime::{Runtime, RuntimeExt},
 };
+use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use tokio::sync::{broadcast, mpsc, watch};
 
 pub mod book;
@@ -29,6 +33,7 @@ mod cost;
 pub mod directory;
 pub mod handle;
 mod leg;
+mod mail;
 pub mod media;
 pub mod memory_book;
 pub mod nat;
@@ -49,6 +54,8 @@ use nat::NatScout;
 use renewal::Renewer;
 use run::{EVENT_QUEUE, Engine, Internal};
 
+use crate::chat::book::ChatBook;
+
 /// Registers this device at its homes.
 #[derive(Debug)]
 struct Device {
@@ -58,6 +65,8 @@ struct Device {
     /// Our homes, and how they are found.
     homes: Vec<NodeAddress>,
     reaching: Reaching,
+    /// With what contacts mark their letters; none where conversations cannot be kept.
+    mail: Option<MailCapability>,
 }
 
 impl Device {
@@ -97,6 +106,10 @@ impl Registrant for Device {
 
     fn registration(&self, epoch: u64) -> Registration {
         self.me.borrow().registration(epoch)
+    }
+
+    fn mail_key(&self, node: NodeId) -> Option<MailKey> {
+        Some(self.mail.as_ref()?.at(node))
     }
 }
 
@@ -154,6 +167,11 @@ pub fn start(
         me: me.clone(),
         homes: config.homes.iter().map(|(home, _)| home.clone()).collect(),
         reaching: config.reaching(),
+        mail: ChatBook(book.shelf())
+            .own_capability(&mut ChaCha20Rng::from_seed(runtime.random_array()))
+            .inspect_err(|error| tracing::error!(%error, "no mailbox"))
+            .ok()
+            .filter(|_| config.mailbox),
     });
     let homes: Vec<Home> = config
         .homes

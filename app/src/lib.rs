@@ -1,6 +1,7 @@
 //! The calling app.
 
 pub mod call;
+pub mod chat;
 pub mod cli;
 pub mod contacts;
 pub mod control;

@@ -390,7 +390,7 @@ pub fn display_name(name: &str) -> String {
 
 /// Characters that show nothing themselves but change or hide what stands near them. Joiners (U+200C,
 /// U+200D) stay: Persian, Hindi and many emoji need them.
-fn is_deceptive(c: char) -> bool {
+pub(crate) fn is_deceptive(c: char) -> bool {
     matches!(c,
         // Bidirectional controls (Unicode Annex 9): marks, embeddings and overrides, isolates.
         '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'

@@ -4,7 +4,7 @@
 //! state before or after it. What strangers can grow is bounded. The database is open in one process at a
 //! time, which holds the [`ProfileLock`].
 //!
-//! Schema 1, all keys and values bytes:
+//! Schema 2, all keys and values bytes:
 //!
 //! ```text
 //! contacts  user id -> Contact          blocked  user id -> ver=1, since u64
@@ -12,6 +12,7 @@
 //! calls     time, call id -> CallRecord forks    user id -> fork proof
 //! invites   invite id -> ver=1, created u64, not after u64, u8 revoked, u16 length, label
 //! meta      "schema" -> u32
+//! chat      conversations, see [`crate::chat::book`]; not in schema 1
 //! ```
 
 use std::fs::File;
@@ -29,6 +30,10 @@ use redb::{
 };
 
 use crate::{
+    chat::{
+        book::ChatBook,
+        shelf::{self, Shelf, ShelfError},
+    },
     contacts::{CallRecord, CallerFacts, Contact, Request},
     link::display_name,
     profile::{ProfileError, ProfileLock},
@@ -48,7 +53,9 @@ const MAX_LABEL: usize = 256;
 /// Pages kept in memory. The library's default of 1 GiB is for servers.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
 
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
+/// Before conversations.
+const SCHEMA_1: u32 = 1;
 const VERSION: u8 = 1;
 type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
 const META: TableDefinition<'static, &'static str, u32> = TableDefinition::new("meta");
@@ -59,7 +66,8 @@ const CALLS: Table = TableDefinition::new("calls");
 const LOGS: Table = TableDefinition::new("logs");
 const FORKS: Table = TableDefinition::new("forks");
 const INVITES: Table = TableDefinition::new("invites");
-const TABLES: [Table; 7] = [CONTACTS, BLOCKED, INBOX, CALLS, LOGS, FORKS, INVITES];
+const CHAT: Table = TableDefinition::new("chat");
+const TABLES: [Table; 8] = [CONTACTS, BLOCKED, INBOX, CALLS, LOGS, FORKS, INVITES, CHAT];
 
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +102,15 @@ pub enum StoreError {
     /// Only contacts' logs are kept.
     #[error("this person is not a contact")]
     NotAContact,
+    /// Conversations.
+    #[error(transparent)]
+    Chat(#[from] ShelfError),
+}
+
+impl From<StoreError> for ShelfError {
+    fn from(error: StoreError) -> Self {
+        Self(error.to_string())
+    }
 }
 
 macro_rules! from_redb {
@@ -246,22 +263,23 @@ impl Store {
         let known = {
             let mut meta = txn.open_table(META)?;
             let known = meta.get("schema")?.map(|version| version.value());
-            if known.is_none() {
+            if matches!(known, None | Some(SCHEMA_1)) {
                 meta.insert("schema", SCHEMA)?;
             }
             known
         };
         match known {
             Some(SCHEMA) => txn.abort()?,
-            Some(other) => {
-                txn.abort()?;
-                return Err(StoreError::Newer(other));
-            }
-            None => {
+            // What is there already stays as it is.
+            Some(SCHEMA_1) | None => {
                 for table in TABLES {
                     txn.open_table(table)?;
                 }
                 txn.commit()?;
+            }
+            Some(other) => {
+                txn.abort()?;
+                return Err(StoreError::Newer(other));
             }
         }
         Ok(Self { db })
@@ -364,7 +382,7 @@ impl Store {
         self.remove(CONTACTS, user.as_bytes())
     }
 
-    /// Blocks a person, who stops being a contact.
+    /// Blocks a person, who stops being a contact. What they wrote is forgotten.
     ///
     /// # Errors
     /// When the database fails.
@@ -372,7 +390,9 @@ impl Store {
         let mut value = vec![VERSION];
         value.put_u64(now_millis);
         let key = user.as_bytes().as_slice();
+        let forgotten = ChatBook(self).forgotten(user, now_millis)?;
         self.write(|txn| {
+            change_chat(txn, &forgotten)?;
             txn.open_table(BLOCKED)?.insert(key, value.as_slice())?;
             txn.open_table(CONTACTS)?.remove(key)?;
             txn.open_table(INBOX)?.remove(key)?;
@@ -671,6 +691,43 @@ impl Store {
         invites.sort_by_key(|invite| (std::cmp::Reverse(invite.created_at_millis), invite.id));
         Ok(invites)
     }
+}
+
+impl Shelf for Store {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ShelfError> {
+        Ok(self.read(CHAT, key, |bytes| Ok(bytes.to_vec()))?)
+    }
+
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<shelf::Item>, ShelfError> {
+        let scan = || -> Result<Vec<shelf::Item>, StoreError> {
+            let table = self.db.begin_read()?.open_table(CHAT)?;
+            let mut found = Vec::new();
+            for entry in table.range(prefix..)? {
+                let (key, value) = entry?;
+                if !key.value().starts_with(prefix) {
+                    break;
+                }
+                found.push((key.value().to_vec(), value.value().to_vec()));
+            }
+            Ok(found)
+        };
+        Ok(scan()?)
+    }
+
+    fn change(&self, changes: Vec<shelf::Change>) -> Result<(), ShelfError> {
+        Ok(self.write(|txn| change_chat(txn, &changes))?)
+    }
+}
+
+fn change_chat(txn: &WriteTransaction, changes: &[shelf::Change]) -> Result<(), StoreError> {
+    let mut table = txn.open_table(CHAT)?;
+    for (key, value) in changes {
+        match value {
+            Some(value) => table.insert(key.as_slice(), value.as_slice())?,
+            None => table.remove(key.as_slice())?,
+        };
+    }
+    Ok(())
 }
 
 fn pinned_bytes(first_seen_millis: u64, log: &[u8]) -> Vec<u8> {

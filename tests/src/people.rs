@@ -343,6 +343,7 @@ impl Stage {
             port_mapping: false,
             upkeep: Upkeep::default(),
             lan_discovery: false,
+            mailbox: true,
             guess_ports: true,
             probe: Some(probe.clone()),
             video_probe: None,
@@ -546,6 +547,8 @@ impl Phone {
             | Event::Pictures { .. }
             | Event::Recording { .. }
             | Event::SoundChosen(_)
+            | Event::Message { .. }
+            | Event::MessageState { .. }
             | Event::Ringing { .. }
             | Event::Connected { .. }
             | Event::Ended { .. }
@@ -572,6 +575,8 @@ impl Phone {
             | Event::Pictures { .. }
             | Event::Recording { .. }
             | Event::SoundChosen(_)
+            | Event::Message { .. }
+            | Event::MessageState { .. }
             | Event::Ringing { .. }
             | Event::Connected { .. }
             | Event::FirstAudio { .. }

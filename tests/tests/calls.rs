@@ -557,6 +557,8 @@ fn two_who_call_each_other_at_once_talk_without_ringing() {
                     | Event::Pictures { .. }
                     | Event::Recording { .. }
                     | Event::SoundChosen(_)
+                    | Event::Message { .. }
+                    | Event::MessageState { .. }
                     | Event::Ringing { .. }
                     | Event::Connected { .. }
                     | Event::FirstAudio { .. }

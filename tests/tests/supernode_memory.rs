@@ -344,6 +344,7 @@ fn person(
         allow_loopback: true,
         port_mapping: false,
         lan_discovery: false,
+        mailbox: true,
         guess_ports: true,
         proxy: None,
         upkeep: Upkeep::default(),

@@ -5,7 +5,7 @@ use std::fmt;
 use ahoy_transport::identity::{Invite, NodeAddress, UserId, VerifiedDevice, log::DeviceLog};
 
 use super::handle::{ContactView, RequestView};
-use crate::{call::EndedCall, signal::Offer};
+use crate::{call::EndedCall, chat::shelf::Shelf};
 
 /// Somebody to call.
 #[derive(Debug, Clone)]
@@ -47,11 +47,15 @@ pub trait AddressBook: Send + Sync + fmt::Debug + 'static {
     /// Our own link, with these homes.
     fn my_link(&self, homes: Vec<NodeAddress>) -> String;
 
-    /// What to do when this device calls with this offer.
-    fn welcome(&self, caller: &VerifiedDevice, offer: &Offer, now_millis: u64) -> Welcome;
+    /// What to do when this device calls or writes and shows this invite, perhaps an empty one.
+    fn welcome(&self, caller: &VerifiedDevice, invite: &[u8], now_millis: u64) -> Welcome;
 
-    /// A stranger's call goes to the inbox. `log` is the device log as it came, perhaps empty.
-    fn request(&self, caller: &VerifiedDevice, offer: &Offer, log: &[u8], now_millis: u64);
+    /// A stranger goes to the inbox. `name` is what they call themselves, `log` the device log as it came, perhaps
+    /// empty. Says whether there is room.
+    fn request(&self, caller: &VerifiedDevice, name: &str, log: &[u8], now_millis: u64) -> bool;
+
+    /// Where conversations lie.
+    fn shelf(&self) -> &dyn Shelf;
 
     /// How to show somebody: the contact's name, or what they call themselves, made safe.
     fn display_name(&self, user: UserId, claimed: &str) -> String;

@@ -226,6 +226,8 @@ pub struct EngineConfig {
     /// Be found, and find others, in the own network without a supernode. Only where media may go directly: it shows
     /// others there where we are.
     pub lan_discovery: bool,
+    /// Have our homes keep letters for us while we are off.
+    pub mailbox: bool,
     /// Guess ports where no direct path is found otherwise: see [`ahoy_nat::ice::spray`].
     pub guess_ports: bool,
     /// Logs for measuring mouth to ear.

@@ -223,6 +223,31 @@ struct AnswerOf {
     registrations: Vec<Registration>,
 }
 
+/// A way to ask a directory, and whether it was opened for that.
+pub(super) async fn reach(
+    runtime: &Arc<dyn Runtime>,
+    endpoint: &Endpoint,
+    directory: Directory,
+) -> Option<(NodeAddress, NodeClient, bool)> {
+    match directory {
+        Directory::Home(node, client) => Some((node, client, false)),
+        Directory::Guest(address, reaching) => {
+            let place = reaching
+                .locate(&**runtime, &address)
+                .await
+                .inspect_err(|error| tracing::info!(%address, %error, "no such supernode"))
+                .ok()?;
+            let auth = NodeAuth::Anonymous;
+            let dialled = dial(endpoint, address.node, &place, auth, reaching.ways)
+                .await
+                .inspect_err(|error| tracing::info!(%address, %error, "supernode not reached"))
+                .ok()?;
+            let client = NodeClient::dialled(Arc::clone(runtime), dialled);
+            Some((address, client, true))
+        }
+    }
+}
+
 async fn ask(
     runtime: &Arc<dyn Runtime>,
     endpoint: &Endpoint,
@@ -230,23 +255,7 @@ async fn ask(
     user: UserId,
 ) -> Option<AnswerOf> {
     let asking = async {
-        let (node, client, is_guest) = match directory {
-            Directory::Home(node, client) => (node, client, false),
-            Directory::Guest(address, reaching) => {
-                let place = reaching
-                    .locate(&**runtime, &address)
-                    .await
-                    .inspect_err(|error| tracing::info!(%address, %error, "no such supernode"))
-                    .ok()?;
-                let auth = NodeAuth::Anonymous;
-                let dialled = dial(endpoint, address.node, &place, auth, reaching.ways)
-                    .await
-                    .inspect_err(|error| tracing::info!(%address, %error, "supernode not reached"))
-                    .ok()?;
-                let client = NodeClient::dialled(Arc::clone(runtime), dialled);
-                (address, client, true)
-            }
-        };
+        let (node, client, is_guest) = reach(runtime, endpoint, directory).await?;
         let registrations = client
             .lookup(user)
             .await

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     call::{CallId, Ending},
+    chat::{Message, MessageId, MessageState},
     report::{Outcome, Report, Search},
     sound::{SoundChange, SoundChoices},
 };
@@ -57,6 +58,15 @@ pub enum Command {
     DoNotDisturb(bool),
     /// Another microphone, without echo cancellation, and so on: from now on, also in a call that goes on.
     Sound(SoundChange),
+    /// Write to a contact by name, or to a person by link.
+    Message {
+        /// Names the message; random.
+        id: MessageId,
+        /// To whom.
+        to: String,
+        /// What.
+        text: String,
+    },
     /// Something went wrong outside of the engine, in a sentence for the person.
     Complain(String),
     /// Close everything.
@@ -92,6 +102,24 @@ pub enum Event {
     Request {
         /// Who, as their certificate proves.
         from: UserId,
+    },
+    /// Somebody wrote, or called while nobody could answer here.
+    Message {
+        /// What the writer is called here.
+        name: String,
+        /// What came.
+        message: Message,
+        /// A stranger's: it waits in the request inbox.
+        request: bool,
+    },
+    /// Something became of a message of ours, or of word that we called.
+    MessageState {
+        /// Which.
+        id: MessageId,
+        /// To whom.
+        to: UserId,
+        /// What.
+        state: MessageState,
     },
     /// The other side rings.
     Ringing {

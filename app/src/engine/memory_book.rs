@@ -19,11 +19,11 @@ use super::{
 };
 use crate::{
     call::EndedCall,
+    chat::shelf::{MemoryShelf, Shelf},
     link::{self, PersonLink},
-    signal::Offer,
 };
 
-/// Strangers remembered; the newest count.
+/// Strangers remembered; more are turned away.
 const MAX_REQUESTS: usize = 20;
 /// People whose logs are remembered.
 const MAX_LOGS: usize = 10_000;
@@ -34,6 +34,7 @@ pub struct MemoryBook {
     me: UserId,
     name: String,
     state: Mutex<State>,
+    shelf: MemoryShelf,
     sequence: AtomicU64,
 }
 
@@ -53,6 +54,7 @@ impl MemoryBook {
             me,
             name: name.to_owned(),
             state: Mutex::default(),
+            shelf: MemoryShelf::default(),
             sequence: AtomicU64::new(1),
         }
     }
@@ -93,7 +95,11 @@ impl AddressBook for MemoryBook {
         link.to_string()
     }
 
-    fn welcome(&self, caller: &VerifiedDevice, _offer: &Offer, _now_millis: u64) -> Welcome {
+    fn shelf(&self) -> &dyn Shelf {
+        &self.shelf
+    }
+
+    fn welcome(&self, caller: &VerifiedDevice, _invite: &[u8], _now_millis: u64) -> Welcome {
         let state = self.lock();
         if state.blocked.contains(&caller.user()) {
             Welcome::Drop
@@ -104,10 +110,14 @@ impl AddressBook for MemoryBook {
         }
     }
 
-    fn request(&self, caller: &VerifiedDevice, offer: &Offer, _log: &[u8], _now_millis: u64) {
-        let name = link::display_name(&offer.display_name);
+    fn request(&self, caller: &VerifiedDevice, name: &str, _log: &[u8], _now_millis: u64) -> bool {
+        let name = link::display_name(name);
         let mut state = self.lock();
+        let known = state.requests.len();
         state.requests.retain(|known| known.user != caller.user());
+        if known >= MAX_REQUESTS && state.requests.len() == known {
+            return false;
+        }
         state.requests.insert(
             0,
             RequestView {
@@ -115,7 +125,7 @@ impl AddressBook for MemoryBook {
                 user: caller.user(),
             },
         );
-        state.requests.truncate(MAX_REQUESTS);
+        true
     }
 
     fn display_name(&self, user: UserId, claimed: &str) -> String {

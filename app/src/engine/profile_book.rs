@@ -19,10 +19,10 @@ use super::{
 };
 use crate::{
     call::EndedCall,
+    chat::shelf::Shelf,
     contacts::{Contact, RingPolicy, Strangers, find_by_name, ring_policy},
     link::{Link, LinkError, PersonLink, display_name},
-    signal::Offer,
-    store::{LogObservation, Store, StoreError},
+    store::{InboxOutcome, LogObservation, Store, StoreError},
 };
 
 /// People, as the profile's database knows them.
@@ -129,8 +129,12 @@ impl AddressBook for ProfileBook {
         link.to_string()
     }
 
-    fn welcome(&self, caller: &VerifiedDevice, offer: &Offer, now_millis: u64) -> Welcome {
-        let invite = InviteProof::from_bytes(&offer.invite).ok();
+    fn shelf(&self) -> &dyn Shelf {
+        &self.store
+    }
+
+    fn welcome(&self, caller: &VerifiedDevice, invite: &[u8], now_millis: u64) -> Welcome {
+        let invite = InviteProof::from_bytes(invite).ok();
         let facts = self.store.caller_facts(
             caller.user(),
             caller.device(),
@@ -145,12 +149,13 @@ impl AddressBook for ProfileBook {
         }
     }
 
-    fn request(&self, caller: &VerifiedDevice, offer: &Offer, log: &[u8], now_millis: u64) {
-        let added = self
-            .store
-            .add_request(caller.user(), &offer.display_name, log, now_millis);
-        if let Some(outcome) = told(added) {
-            tracing::debug!(?outcome, "a stranger's request");
+    fn request(&self, caller: &VerifiedDevice, name: &str, log: &[u8], now_millis: u64) -> bool {
+        let added = self.store.add_request(caller.user(), name, log, now_millis);
+        let outcome = told(added);
+        tracing::debug!(?outcome, "a stranger's request");
+        match outcome {
+            Some(InboxOutcome::Added | InboxOutcome::Updated) => true,
+            Some(InboxOutcome::Full) | None => false,
         }
     }
 

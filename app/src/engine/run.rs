@@ -28,6 +28,7 @@ use ahoy_transport::{
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use tokio::sync::{broadcast, mpsc, watch};
 
+mod mail;
 mod offers;
 mod record;
 mod show;
@@ -39,6 +40,7 @@ use super::{
     directory::{Findings, Target},
     handle::{Command, ContactView, Event, RequestView, View},
     leg::{Farewell, Leg, LegContext, LegEvent, SprayGate},
+    mail::{Delivery, Posted},
     media::{Media, SoundDevices},
     nat::NatScout,
     reach::MAX_RELAYED,
@@ -92,6 +94,12 @@ pub(super) enum Internal {
         device: DeviceId,
         event: LegEvent,
     },
+    /// Letters came from one of our homes.
+    Letters(Delivery),
+    /// Nothing more waits at that home.
+    Fetched(NodeId),
+    /// An attempt to send something is over.
+    Posted(Posted),
 }
 
 /// One call and everything that belongs to it.
@@ -168,6 +176,7 @@ pub(super) struct Engine {
     ending_recordings: Vec<record::EndingRecording>,
     /// How loud people are heard, where that was set since the engine runs.
     volumes: BTreeMap<UserId, u16>,
+    mail: mail::Mail,
     ticks: u32,
 }
 
@@ -241,6 +250,7 @@ impl Engine {
             recording: None,
             ending_recordings: Vec::new(),
             volumes: BTreeMap::new(),
+            mail: mail::Mail::default(),
             ticks: 0,
         }
     }
@@ -248,6 +258,8 @@ impl Engine {
     /// Runs until the last handle is gone or somebody quits.
     pub(super) async fn run(mut self, mut happenings: mpsc::Receiver<Internal>) {
         self.show();
+        self.open_mail();
+        self.post_due();
         let mut tick = self.runtime.sleep(TICK);
         loop {
             let deadline = self.calls.poll_timeout().map(|(at, _reason)| at);
@@ -276,6 +288,7 @@ impl Engine {
                 () = &mut tick => {
                     tick.reset(self.runtime.now() + TICK);
                     self.look_at_door();
+                    self.post_due();
                     self.handle_tick();
                 }
             }
@@ -371,6 +384,7 @@ impl Engine {
                 return;
             }
             (Command::Complain(sentence), _) => return self.fail(sentence),
+            (Command::Message { id, to, text }, _) => return self.write_message(id, &to, &text),
             (Command::DoNotDisturb(on), _) => {
                 self.view.send_modify(|view| view.do_not_disturb = on);
                 return;
@@ -534,6 +548,9 @@ impl Engine {
                 device,
                 event,
             } => self.handle_leg(call, device, event),
+            Internal::Letters(delivery) => self.handle_letters(delivery),
+            Internal::Fetched(node) => self.handle_fetched(node),
+            Internal::Posted(posted) => self.handle_posted(posted),
         }
     }
 
@@ -550,8 +567,12 @@ impl Engine {
                     self.nat.measure();
                 }
                 self.each_leg(|leg| leg.handle_home_up(node));
-                if self.home_was_up.insert(node, true) == Some(false) {
+                let was_up = self.home_was_up.insert(node, true);
+                if was_up == Some(false) {
                     self.publish(Event::HomeBack { node });
+                }
+                if was_up != Some(true) {
+                    self.hurry_mail();
                 }
                 self.become_ready();
             }
@@ -569,7 +590,7 @@ impl Engine {
                 self.handle_push(Some(node), Push::ReplyTo { delivery, payload });
             }
             HomeEvent::Draining => tracing::debug!(?node, "home is about to stop"),
-            HomeEvent::Mail => tracing::debug!(?node, "letters wait"),
+            HomeEvent::Mail => self.fetch_mail(node),
         }
         self.show();
     }

@@ -107,7 +107,9 @@ pub async fn call(profile: &Profile, plan: CallPlan) -> Result<(), CliError> {
                 | Event::Sound { .. }
                 | Event::Pictures { .. }
                 | Event::Recording { .. }
-                | Event::SoundChosen(_),
+                | Event::SoundChosen(_)
+                | Event::Message { .. }
+                | Event::MessageState { .. },
             )
             | Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => break Err(CliError::failed("the engine stopped")),
@@ -241,7 +243,9 @@ pub async fn answer(profile: &Profile, plan: AnswerPlan) -> Result<(), CliError>
                 | Event::Sound { .. }
                 | Event::Pictures { .. }
                 | Event::Recording { .. }
-                | Event::SoundChosen(_),
+                | Event::SoundChosen(_)
+                | Event::Message { .. }
+                | Event::MessageState { .. },
             )
             | Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => break Err(CliError::failed("the engine stopped")),

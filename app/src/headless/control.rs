@@ -432,7 +432,9 @@ async fn tell(
             Event::Request { .. }
             | Event::Failed { .. }
             | Event::Sound { .. }
-            | Event::SoundChosen(_) => None,
+            | Event::SoundChosen(_)
+            | Event::Message { .. }
+            | Event::MessageState { .. } => None,
         };
         if let Some(told) = told {
             // Nobody listening is fine.

@@ -117,6 +117,8 @@ fn tell(event: &Event) {
         | Event::Pictures { .. }
         | Event::Recording { .. }
         | Event::SoundChosen(_)
+        | Event::Message { .. }
+        | Event::MessageState { .. }
         | Event::Ended { .. }
         | Event::Failed { .. } => {}
     }

@@ -226,7 +226,9 @@ impl Pair {
                     | Event::Sound { .. }
                     | Event::Pictures { .. }
                     | Event::Recording { .. }
-                    | Event::SoundChosen(_) => {}
+                    | Event::SoundChosen(_)
+                    | Event::Message { .. }
+                    | Event::MessageState { .. } => {}
                 }
             }
         };
@@ -377,6 +379,7 @@ fn person(
         port_mapping: false,
         upkeep: script.upkeep,
         lan_discovery: false,
+        mailbox: false,
         guess_ports: true,
         probe: Some(probe.clone()),
         video_probe: Some(video_probe.clone()),
@@ -416,6 +419,8 @@ async fn ready(
                     | Event::Pictures { .. }
                     | Event::Recording { .. }
                     | Event::SoundChosen(_)
+                    | Event::Message { .. }
+                    | Event::MessageState { .. }
                     | Event::Ended { .. }
                     | Event::Failed { .. },
                 )

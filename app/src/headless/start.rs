@@ -162,6 +162,7 @@ pub(crate) async fn start(
             && !all_here,
         upkeep: Upkeep::default(),
         lan_discovery: lan,
+        mailbox: true,
         guess_ports: settings.guess_ports,
         probe: None,
         video_probe: None,

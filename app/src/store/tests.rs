@@ -111,15 +111,37 @@ fn a_second_process_is_told_that_the_profile_is_in_use() {
 }
 
 #[test]
+fn a_profile_from_before_conversations_keeps_what_it_has() {
+    let (_dir, lock, store) = store();
+    let known = contact(1, "Bo");
+    store.put_contact(&known, NOW).unwrap();
+    let txn = store.db.begin_write().unwrap();
+    txn.open_table(META).unwrap().insert("schema", 1).unwrap();
+    txn.delete_table(CHAT).unwrap();
+    txn.commit().unwrap();
+    drop(store);
+    let store = Store::open(&lock).unwrap();
+    assert_eq!(store.contact(known.user).unwrap(), Some(known));
+    store.change(vec![(vec![1, 2], Some(vec![3]))]).unwrap();
+    store
+        .change(vec![(vec![1, 3], None), (vec![2], Some(vec![4]))])
+        .unwrap();
+    drop(store);
+    let store = Store::open(&lock).unwrap();
+    assert_eq!(store.scan(&[1]), Ok(vec![(vec![1, 2], vec![3])]));
+    assert_eq!(store.get(&[2]), Ok(Some(vec![4])));
+}
+
+#[test]
 fn a_newer_schema_is_named_and_left_alone() {
     let (_dir, lock, store) = store();
     let txn = store.db.begin_write().unwrap();
-    txn.open_table(META).unwrap().insert("schema", 2).unwrap();
+    txn.open_table(META).unwrap().insert("schema", 3).unwrap();
     txn.commit().unwrap();
     drop(store);
     for _ in 0..2 {
         let error = Store::open(&lock).unwrap_err();
-        assert!(matches!(error, StoreError::Newer(2)), "{error}");
+        assert!(matches!(error, StoreError::Newer(3)), "{error}");
         assert!(error.to_string().contains("update ahoy"));
     }
 }

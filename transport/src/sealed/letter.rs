@@ -31,7 +31,7 @@ use crate::{
 /// Oldest letter that is still read: as long as a home keeps it, and as the key that it is sealed to lives.
 pub const MAX_LETTER_AGE_MILLIS: u64 = 15 * 24 * 60 * 60 * 1000;
 /// Longest body, in bytes: a text of 4 KiB and what goes with it.
-pub const MAX_LETTER_BODY: usize = 6 * 1024;
+pub const MAX_LETTER_BODY: usize = 7 * 1024;
 
 const PURPOSE: Purpose = Purpose {
     kind: KIND_LETTER,

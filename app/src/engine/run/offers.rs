@@ -7,7 +7,9 @@ use ahoy_nat::{
     supernode::protocol::{Push, Refusal},
 };
 use ahoy_transport::{
-    identity::{CertificateError, DeviceId, NodeId, UserId, VerifiedDevice},
+    identity::{
+        CertificateError, DeviceCertificate, DeviceId, LogPosition, NodeId, UserId, VerifiedDevice,
+    },
     runtime::RuntimeExt,
     sealed::{
         self, Admission, CallEnvelopes, CallTag, EnvelopeKind, Role, SessionSecret, Standing,
@@ -305,7 +307,8 @@ impl Engine {
             epoch: up.epoch,
         };
         let opened = open_offer(envelope, registration, now_millis, |offer| {
-            self.judge_caller(offer, now_millis)
+            let head = offer.log_head;
+            self.judge_sender(&offer.certificate, &offer.log, head, now_millis)
         });
         let opened = match opened {
             Ok(opened) => opened,
@@ -321,14 +324,15 @@ impl Engine {
         };
         let caller = opened.sender;
         let welcome = match self.config.answering {
-            Answering::Everybody => match self.book.welcome(&caller, &offer, now_millis) {
+            Answering::Everybody => match self.book.welcome(&caller, &offer.invite, now_millis) {
                 Welcome::Inbox => Welcome::Ring,
                 decided @ (Welcome::Ring | Welcome::Silent | Welcome::Drop) => decided,
             },
             Answering::Person | Answering::Contacts => {
-                self.book.welcome(&caller, &offer, now_millis)
+                self.book.welcome(&caller, &offer.invite, now_millis)
             }
         };
+        self.note_rung(call);
         let standing = match welcome {
             Welcome::Ring | Welcome::Silent => Standing::Known,
             Welcome::Inbox | Welcome::Drop => Standing::Stranger,
@@ -356,8 +360,8 @@ impl Engine {
             Welcome::Drop => return,
             Welcome::Inbox if crossing => Alert::Audible,
             Welcome::Inbox => {
-                self.book
-                    .request(&caller, &offer, &opened.offer.log, now_millis);
+                let (name, log) = (&offer.display_name, &opened.offer.log);
+                self.book.request(&caller, name, log, now_millis);
                 self.people = People::read(&*self.book);
                 self.publish(Event::Request {
                     from: caller.user(),
@@ -401,17 +405,19 @@ impl Engine {
     }
 
     /// Whether a caller is who the offer says. The newest log of a contact is kept.
-    fn judge_caller(
+    pub(super) fn judge_sender(
         &self,
-        offer: &sealed::Offer,
+        certificate: &DeviceCertificate,
+        log: &[u8],
+        head: LogPosition,
         now_millis: u64,
     ) -> Result<VerifiedDevice, CertificateError> {
-        let user = offer.certificate.fields().user;
+        let user = certificate.fields().user;
         let claim = Claim {
             expected: None,
-            certificate: &offer.certificate,
-            log: &offer.log,
-            head: Some(offer.log_head),
+            certificate,
+            log,
+            head: Some(head),
         };
         match judge(claim, self.book.known_log(user).as_ref(), now_millis) {
             Ok(judged) => {
@@ -427,7 +433,7 @@ impl Engine {
                 | ClaimError::HeadConflict
                 | ClaimError::Revoked),
             ) => {
-                tracing::warn!(%distrust, "a caller's device log is refused");
+                tracing::warn!(%distrust, "a sender's device log is refused");
                 Err(CertificateError::NotInLog)
             }
         }

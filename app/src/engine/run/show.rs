@@ -265,6 +265,8 @@ impl Engine {
         tracing::debug!(?call, ?outcome, reason = report.reason, "call ended");
         let legs = std::mem::take(&mut slot.legs);
         self.linger(legs);
+        let person = slot.person.take();
+        self.leave_word(&ended, person.as_ref());
         self.tags.retain(|_tag, (of, _device)| *of != call);
         self.book.record(&ended, self.runtime.unix_millis());
         let sentence = sentence::ended(&name, &ended);

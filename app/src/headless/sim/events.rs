@@ -138,6 +138,8 @@ impl Happening {
             | Event::Pictures { .. }
             | Event::Recording { .. }
             | Event::SoundChosen(_)
+            | Event::Message { .. }
+            | Event::MessageState { .. }
             | Event::Ended { .. }
             | Event::Failed { .. } => None,
         }

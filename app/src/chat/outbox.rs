@@ -1,0 +1,516 @@
+//! When what is sent again. Sans-IO.
+//!
+//! Every entry is tried at once, then until homes have it with growing waits, then now and then until its reader says
+//! that it arrived: a home that started anew has forgotten it. After [`LIFETIME_MILLIS`] it is given up.
+//!
+//! What was sealed for a device stays what it is, so that a home knows a copy by its bytes.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use ahoy_nat::supernode::protocol::{MAX_ENVELOPE, put_node_address, read_node_address};
+use ahoy_transport::{
+    identity::{DeviceId, NodeAddress, UserId},
+    sealed::MAX_LETTER_BODY,
+    wire::{Reader, WireError, Writer},
+};
+
+use super::{MessageId, MessageState, Obstacle};
+
+/// How long something is tried; also as long as homes keep it.
+pub const LIFETIME_MILLIS: u64 = 14 * 24 * 60 * 60 * 1000;
+/// Most entries at once, and most of them to one person.
+pub const MAX_OUTGOING: usize = 1_000;
+/// Most entries to one person.
+pub const MAX_OUTGOING_PER_PERSON: usize = 200;
+/// Attempts at once.
+pub const MAX_POSTING: usize = 4;
+/// Homes that an entry names.
+pub const MAX_PLACES: usize = 8;
+/// Devices of one person.
+const MAX_DEVICES: usize = 16;
+/// First wait after an attempt that left it nowhere; each further one doubles it. All waits are drawn between a half
+/// and the whole, so that those who wait for a home that comes back do not come in one moment.
+const FIRST_BACKOFF: Duration = Duration::from_secs(10);
+const LAST_BACKOFF: Duration = Duration::from_secs(30 * 60);
+/// How often it is left again where it may be forgotten: a supernode that started anew has it back within hours.
+const CHECK: Duration = Duration::from_secs(3 * 3600);
+const VERSION: u8 = 1;
+
+/// Something to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Names it.
+    pub id: MessageId,
+    /// To whom.
+    pub user: UserId,
+    /// To this device alone, and without waiting for an answer: a receipt.
+    pub only: Option<DeviceId>,
+    /// When it was written, Unix milliseconds.
+    pub at_millis: u64,
+    /// The encoded [`super::note::Note`].
+    pub note: Vec<u8>,
+    /// Where the person may have boxes, as known when it was written; at most [`MAX_PLACES`].
+    pub homes: Vec<NodeAddress>,
+    /// What was sealed for which device.
+    pub sealed: BTreeMap<DeviceId, Vec<u8>>,
+}
+
+impl Outgoing {
+    /// Nothing of it has been sealed yet.
+    #[must_use]
+    pub fn new(
+        id: MessageId,
+        user: UserId,
+        only: Option<DeviceId>,
+        at_millis: u64,
+        note: Vec<u8>,
+        mut homes: Vec<NodeAddress>,
+    ) -> Self {
+        homes.truncate(MAX_PLACES);
+        Self {
+            id,
+            user,
+            only,
+            at_millis,
+            note,
+            homes,
+            sealed: BTreeMap::new(),
+        }
+    }
+
+    /// As it is stored, under its id:
+    ///
+    /// ```text
+    /// | ver=1 | user 32 | u8 one device | device 32 | at u64 | note | u8 count, homes | u8 count, each: device 32, envelope |
+    ///                                            each: varint length, bytes
+    /// ```
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![VERSION];
+        bytes.put_bytes(&self.user.0);
+        bytes.put_u8(u8::from(self.only.is_some()));
+        bytes.put_bytes(&self.only.map_or([0; 32], |device| device.0));
+        bytes.put_u64(self.at_millis);
+        bytes.put_var_bytes(&self.note);
+        bytes.put_u8(u8::try_from(self.homes.len()).unwrap_or(0));
+        self.homes
+            .iter()
+            .for_each(|home| put_node_address(&mut bytes, home));
+        let sealed = self.sealed.iter().take(MAX_DEVICES);
+        bytes.put_u8(u8::try_from(sealed.len()).unwrap_or(0));
+        for (device, envelope) in sealed {
+            bytes.put_bytes(&device.0);
+            bytes.put_var_bytes(envelope);
+        }
+        bytes
+    }
+
+    pub(super) fn from_bytes(id: MessageId, bytes: &[u8]) -> Result<Self, WireError> {
+        let mut reader = Reader::new(bytes);
+        match reader.u8()? {
+            VERSION => {}
+            other => return Err(WireError::Version(other)),
+        }
+        let user = UserId(reader.array()?);
+        let is_one = reader.u8()? == 1;
+        let device = DeviceId(reader.array()?);
+        let at_millis = reader.u64()?;
+        let note = reader.var_bytes(MAX_LETTER_BODY)?.to_vec();
+        let count = usize::from(reader.u8()?).min(MAX_PLACES);
+        let homes = (0..count).map(|_nth| read_node_address(&mut reader));
+        let homes = homes.collect::<Result<Vec<_>, _>>()?;
+        let count = usize::from(reader.u8()?).min(MAX_DEVICES);
+        let mut sealed = BTreeMap::new();
+        for _nth in 0..count {
+            let device = DeviceId(reader.array()?);
+            sealed.insert(device, reader.var_bytes(MAX_ENVELOPE)?.to_vec());
+        }
+        reader.finish()?;
+        Ok(Self {
+            id,
+            user,
+            only: is_one.then_some(device),
+            at_millis,
+            note,
+            homes,
+            sealed,
+        })
+    }
+}
+
+/// How an attempt went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// So many homes have it now.
+    Left(u8),
+    /// None has.
+    Nowhere(Obstacle),
+}
+
+/// What an attempt, a receipt or the time has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The entry, as it is to be kept if it stays.
+    pub entry: Outgoing,
+    /// What its message shows now.
+    pub state: MessageState,
+    /// Nothing more is to be done for it.
+    pub done: bool,
+}
+
+#[derive(Debug)]
+struct Pending {
+    entry: Outgoing,
+    due: Instant,
+    failures: u32,
+    posting: bool,
+    waits: bool,
+}
+
+/// Everything that is to be sent.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    pending: BTreeMap<MessageId, Pending>,
+}
+
+/// No more may wait here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many messages wait here to be sent; try again when some have gone")]
+pub struct OutboxFull;
+
+impl Outbox {
+    /// Whether one more to `user` has room.
+    ///
+    /// # Errors
+    /// [`OutboxFull`].
+    pub fn has_room(&self, user: UserId) -> Result<(), OutboxFull> {
+        let to_user = self.pending.values();
+        let to_user = to_user.filter(|pending| pending.entry.user == user).count();
+        if self.pending.len() >= MAX_OUTGOING || to_user >= MAX_OUTGOING_PER_PERSON {
+            Err(OutboxFull)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// To be sent at once.
+    pub fn push(&mut self, now: Instant, entry: Outgoing) {
+        let pending = Pending {
+            due: now,
+            failures: 0,
+            posting: false,
+            waits: false,
+            entry,
+        };
+        self.pending.insert(pending.entry.id, pending);
+    }
+
+    /// To whom something is to be sent.
+    pub fn users(&self) -> impl Iterator<Item = UserId> {
+        self.pending.values().map(|pending| pending.entry.user)
+    }
+
+    /// Entries that wait here or at homes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Nothing is to be sent.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// The next one to try now. [`Self::handle_posted`] must follow.
+    pub fn poll_post(&mut self, now: Instant) -> Option<Outgoing> {
+        let posting = self.pending.values().filter(|pending| pending.posting);
+        if posting.count() >= MAX_POSTING {
+            return None;
+        }
+        // One after the other to each person, in the order in which they were written.
+        let busy: Vec<UserId> = self
+            .pending
+            .values()
+            .filter(|pending| pending.posting)
+            .map(|pending| pending.entry.user)
+            .collect();
+        let next = self
+            .pending
+            .values_mut()
+            .filter(|pending| {
+                !pending.posting && pending.due <= now && !busy.contains(&pending.entry.user)
+            })
+            .min_by_key(|pending| (pending.entry.at_millis, pending.entry.id))?;
+        next.posting = true;
+        Some(next.entry.clone())
+    }
+
+    /// An attempt is over. `sealed` is what was sealed for which device; `draw` is a random number.
+    pub fn handle_posted(
+        &mut self,
+        now: Instant,
+        id: MessageId,
+        attempt: Attempt,
+        sealed: BTreeMap<DeviceId, Vec<u8>>,
+        draw: u32,
+    ) -> Option<Change> {
+        let pending = self.pending.get_mut(&id)?;
+        pending.posting = false;
+        pending.entry.sealed = sealed;
+        let state = match attempt {
+            Attempt::Left(homes) => {
+                pending.failures = 0;
+                pending.waits = true;
+                pending.due = now + drawn(CHECK, draw);
+                MessageState::Waiting(homes)
+            }
+            Attempt::Nowhere(obstacle) => {
+                pending.failures = pending.failures.saturating_add(1);
+                let doubled = FIRST_BACKOFF * (1 << (pending.failures - 1).min(10));
+                pending.due = now + drawn(doubled.min(LAST_BACKOFF), draw);
+                // Where it was left before it may still be.
+                if pending.waits {
+                    return None;
+                }
+                MessageState::Queued(Some(obstacle))
+            }
+        };
+        // A receipt is not answered.
+        let done = pending.entry.only.is_some() && pending.waits;
+        let entry = pending.entry.clone();
+        if done {
+            self.pending.remove(&id);
+        }
+        Some(Change { entry, state, done })
+    }
+
+    /// A device of `from` has this.
+    pub fn handle_receipt(
+        &mut self,
+        from: UserId,
+        id: MessageId,
+        now_millis: u64,
+    ) -> Option<Change> {
+        let pending = self.pending.get(&id)?;
+        if pending.entry.user != from {
+            return None;
+        }
+        let pending = self.pending.remove(&id)?;
+        Some(Change {
+            entry: pending.entry,
+            state: MessageState::Delivered {
+                at_millis: now_millis,
+            },
+            done: true,
+        })
+    }
+
+    /// Those that nobody fetched in time.
+    pub fn take_expired(&mut self, now_millis: u64) -> Vec<Change> {
+        let is_old = |pending: &Pending| {
+            now_millis.saturating_sub(pending.entry.at_millis) >= LIFETIME_MILLIS
+        };
+        let old = self.pending.iter().filter(|(_id, pending)| is_old(pending));
+        let old: Vec<MessageId> = old.map(|(id, _pending)| *id).collect();
+        let gone = old.into_iter().filter_map(|id| self.pending.remove(&id));
+        gone.map(|pending| Change {
+            entry: pending.entry,
+            state: MessageState::Expired,
+            done: true,
+        })
+        .collect()
+    }
+
+    /// The network is back: whatever is only here is tried at once.
+    pub fn hurry(&mut self, now: Instant) {
+        for pending in self.pending.values_mut() {
+            if !pending.waits {
+                pending.due = now;
+            }
+        }
+    }
+
+    /// Forgets what was for `user`.
+    pub fn forget(&mut self, user: UserId) {
+        self.pending
+            .retain(|_id, pending| pending.entry.user != user);
+    }
+}
+
+fn drawn(most: Duration, draw: u32) -> Duration {
+    most / 2 + (most / 2).mul_f64(f64::from(draw) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BO: UserId = UserId([2; 32]);
+    const SEALED: BTreeMap<DeviceId, Vec<u8>> = BTreeMap::new();
+
+    fn now() -> Instant {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a test needs one instant to start from"
+        )]
+        Instant::now()
+    }
+
+    fn entry(n: u8) -> Outgoing {
+        let id = MessageId([n; 16]);
+        Outgoing::new(id, BO, None, 1000 + u64::from(n), vec![n], vec![])
+    }
+
+    fn state(change: Option<Change>) -> Option<(MessageState, bool)> {
+        change.map(|change| (change.state, change.done))
+    }
+
+    #[test]
+    fn what_no_home_takes_is_tried_again_with_growing_waits() {
+        let start = now();
+        let mut outbox = Outbox::default();
+        outbox.push(start, entry(1));
+        let mut at = start;
+        let mut waits = Vec::new();
+        for _ in 0..12 {
+            let posted = outbox.poll_post(at).unwrap();
+            assert!(outbox.poll_post(at).is_none(), "one attempt at a time");
+            let attempt = Attempt::Nowhere(Obstacle::NoRoute);
+            let change = outbox.handle_posted(at, posted.id, attempt, SEALED, u32::MAX);
+            let queued = MessageState::Queued(Some(Obstacle::NoRoute));
+            assert_eq!(state(change), Some((queued, false)));
+            let due = outbox.pending[&posted.id].due;
+            waits.push((due - at).as_secs());
+            assert!(outbox.poll_post(due - Duration::from_millis(1)).is_none());
+            at = due;
+        }
+        assert_eq!(
+            waits,
+            [10, 20, 40, 80, 160, 320, 640, 1280, 1800, 1800, 1800, 1800]
+        );
+        // Drawn, so that not everybody comes at once.
+        let posted = outbox.poll_post(at).unwrap();
+        let attempt = Attempt::Nowhere(Obstacle::NoRoute);
+        outbox.handle_posted(at, posted.id, attempt, SEALED, 0);
+        assert_eq!(outbox.pending[&posted.id].due - at, LAST_BACKOFF / 2);
+        outbox.hurry(at);
+        assert!(outbox.poll_post(at).is_some(), "the network is back");
+    }
+
+    #[test]
+    fn what_waits_is_left_again_now_and_then_until_it_arrived() {
+        let start = now();
+        let mut outbox = Outbox::default();
+        outbox.push(start, entry(1));
+        let mut at = start;
+        for _ in 0..3 {
+            let posted = outbox.poll_post(at).unwrap();
+            let sealed = BTreeMap::from([(DeviceId([3; 32]), vec![8])]);
+            let change = outbox.handle_posted(at, posted.id, Attempt::Left(2), sealed.clone(), 0);
+            assert_eq!(change.as_ref().unwrap().entry.sealed, sealed);
+            assert_eq!(state(change), Some((MessageState::Waiting(2), false)));
+            outbox.hurry(at);
+            assert!(
+                outbox
+                    .poll_post(at + CHECK / 2 - Duration::from_secs(1))
+                    .is_none()
+            );
+            at += CHECK / 2;
+        }
+        // A home that does not answer now may have it all the same: what was said stays true.
+        let posted = outbox.poll_post(at).unwrap();
+        let attempt = Attempt::Nowhere(Obstacle::NoRoute);
+        assert_eq!(
+            outbox.handle_posted(at, posted.id, attempt, SEALED, 0),
+            None
+        );
+        let other = UserId([9; 32]);
+        assert_eq!(
+            outbox.handle_receipt(other, posted.id, 7),
+            None,
+            "not theirs"
+        );
+        let delivered = MessageState::Delivered { at_millis: 7 };
+        let change = outbox.handle_receipt(BO, posted.id, 7);
+        assert_eq!(state(change), Some((delivered, true)));
+        assert!(outbox.is_empty());
+        assert_eq!(outbox.handle_receipt(BO, posted.id, 8), None);
+    }
+
+    #[test]
+    fn a_receipt_is_not_waited_for() {
+        let now = now();
+        let mut outbox = Outbox::default();
+        let mut receipt = entry(1);
+        receipt.only = Some(DeviceId([4; 32]));
+        outbox.push(now, receipt.clone());
+        outbox.poll_post(now).unwrap();
+        let attempt = Attempt::Nowhere(Obstacle::NoRoute);
+        let change = outbox.handle_posted(now, receipt.id, attempt, SEALED, 0);
+        assert!(!change.unwrap().done);
+        outbox.hurry(now);
+        outbox.poll_post(now).unwrap();
+        let change = outbox.handle_posted(now, receipt.id, Attempt::Left(1), SEALED, 0);
+        assert!(change.unwrap().done);
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn nothing_is_tried_for_ever() {
+        let now = now();
+        let mut outbox = Outbox::default();
+        outbox.push(now, entry(1));
+        assert!(outbox.take_expired(1001 + LIFETIME_MILLIS - 1).is_empty());
+        let expired = outbox.take_expired(1001 + LIFETIME_MILLIS);
+        assert_eq!(expired.len(), 1);
+        assert_eq!(expired[0].state, MessageState::Expired);
+        assert!(outbox.poll_post(now).is_none());
+    }
+
+    #[test]
+    fn one_person_is_written_to_in_order_and_several_at_once() {
+        let now = now();
+        let mut outbox = Outbox::default();
+        for n in [3, 1, 2] {
+            outbox.push(now, entry(n));
+        }
+        for n in 10..20 {
+            let mut other = entry(n);
+            other.user = UserId([n; 32]);
+            outbox.push(now, other);
+        }
+        assert_eq!(outbox.poll_post(now).unwrap().id, entry(1).id);
+        let others = std::iter::from_fn(|| outbox.poll_post(now));
+        let others: Vec<MessageId> = others.map(|entry| entry.id).collect();
+        assert_eq!(others, [10, 11, 12].map(|n| entry(n).id), "so many at once");
+        outbox.handle_posted(now, entry(1).id, Attempt::Left(1), SEALED, 0);
+        assert_eq!(outbox.poll_post(now).unwrap().id, entry(2).id);
+    }
+
+    #[test]
+    fn the_outbox_is_bounded() {
+        let now = now();
+        let mut outbox = Outbox::default();
+        for n in 0..MAX_OUTGOING_PER_PERSON as u64 {
+            assert_eq!(outbox.has_room(BO), Ok(()));
+            let mut one = entry(1);
+            one.id.0[..8].copy_from_slice(&n.to_be_bytes());
+            outbox.push(now, one);
+        }
+        assert_eq!(outbox.has_room(BO), Err(OutboxFull));
+        let other = UserId([9; 32]);
+        assert_eq!(outbox.has_room(other), Ok(()));
+        for n in 0..(MAX_OUTGOING - MAX_OUTGOING_PER_PERSON) as u64 {
+            let mut one = entry(2);
+            one.user.0[..8].copy_from_slice(&n.to_be_bytes());
+            one.id.0[..8].copy_from_slice(&n.to_be_bytes());
+            outbox.push(now, one);
+        }
+        assert_eq!(outbox.has_room(other), Err(OutboxFull));
+        outbox.forget(BO);
+        assert_eq!(outbox.has_room(BO), Ok(()));
+    }
+}
