@@ -21,6 +21,8 @@ mod exit;
 mod id;
 mod log;
 mod media;
+#[cfg(feature = "voice")]
+mod message;
 mod output;
 mod sim;
 mod supernode;
@@ -43,6 +45,8 @@ pub use media::{
     AudioIn, AudioOut, MediaFlags, MediaPlan, VideoCodecFlag, VideoContentFlag, VideoFlags,
     VideoIn, VideoOut, VideoPlan, VoiceFlags,
 };
+#[cfg(feature = "voice")]
+pub use message::{MessageArgs, MessagePlan, MessagesArgs, MessagesPlan, told};
 pub use output::{print_json, print_line};
 pub use sim::{
     Action, LinkProfile, Party, Print, SimArgs, SimCodec, SimPlan, Statement, Step, VideoPart, Way,
@@ -91,6 +95,12 @@ pub enum Command {
     /// Call somebody, without a window.
     #[cfg(feature = "voice")]
     Call(CallArgs),
+    /// Write to somebody, who may be off.
+    #[cfg(feature = "voice")]
+    Message(MessageArgs),
+    /// Show what was written, and who called in vain.
+    #[cfg(feature = "voice")]
+    Messages(MessagesArgs),
     /// Two people call each other on this machine, over real sockets and a supernode of their own.
     #[cfg(feature = "voice")]
     Demo(DemoArgs),
@@ -225,6 +235,16 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Some(Command::Call(arguments)) => {
             let (profile, plan) = (profile(&cli.common)?, arguments.plan()?);
             return wait_for_call(headless::call::call(&profile, plan));
+        }
+        #[cfg(feature = "voice")]
+        Some(Command::Message(arguments)) => {
+            let (profile, plan) = (profile(&cli.common)?, arguments.plan()?);
+            return wait_for_call(headless::message::message(&profile, plan));
+        }
+        #[cfg(feature = "voice")]
+        Some(Command::Messages(arguments)) => {
+            let profile = profile(&cli.common)?;
+            return wait_for_call(headless::message::messages(&profile, arguments.plan()));
         }
         #[cfg(feature = "voice")]
         Some(Command::Demo(arguments)) => {

@@ -22,7 +22,12 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
-use crate::call::{CommandError, EndedCall};
+use ahoy_transport::identity::UserId;
+
+use crate::{
+    call::{CommandError, EndedCall},
+    chat::{MessageId, MessageState, Obstacle},
+};
 
 pub mod codec;
 #[cfg(unix)]
@@ -118,6 +123,19 @@ pub enum Command {
         /// A contact's name or an `ahoy:` link.
         to: String,
     },
+    /// Write to a contact or a link. Answered with [`Told::Message`] once it is known how far it got, within seconds.
+    Message {
+        /// A contact's name or an `ahoy:` link.
+        to: String,
+        /// What to say.
+        text: String,
+    },
+    /// What was written? Answered with [`Told::Messages`], the newest that a line holds.
+    Messages {
+        /// A contact's name or an `ahoy:` link; absent: everybody.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        with: Option<String>,
+    },
     /// Send happenings from now on. Answered by the server itself.
     Events,
 }
@@ -132,10 +150,91 @@ pub struct Response {
     pub ok: bool,
     /// What was asked for, if it was something to tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub result: Option<Box<Status>>,
+    pub result: Option<Told>,
     /// Why it was not done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ControlError>,
+}
+
+/// What there is to tell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Told {
+    /// What was written.
+    Messages {
+        /// Oldest first.
+        messages: Vec<MessageLine>,
+    },
+    /// How far a message got.
+    Message {
+        /// That.
+        message: MessageStatus,
+    },
+    /// What is going on.
+    Status(Box<Status>),
+}
+
+/// A line of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageLine {
+    /// Names the message.
+    pub id: String,
+    /// The other person's key.
+    pub user: String,
+    /// What the other person is called here.
+    pub name: String,
+    /// When it was written, or the call begun, Unix milliseconds.
+    pub at_ms: u64,
+    /// `text` or `missed_call`.
+    pub kind: String,
+    /// The text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Of a message of ours: `queued`, `waiting`, `delivered` or `expired`. Absent: theirs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// At so many homes it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub homes: Option<u8>,
+}
+
+/// What became of a message of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageStatus {
+    /// Names the message.
+    pub id: String,
+    /// To whom: the person's key.
+    pub to: String,
+    /// `queued`, `waiting`, `delivered` or `expired`.
+    pub state: String,
+    /// At so many homes it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub homes: Option<u8>,
+    /// Why it is only here so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub obstacle: Option<Obstacle>,
+    /// For a person.
+    pub sentence: String,
+}
+
+impl MessageStatus {
+    /// The state of a message to `to`, who is called `name`.
+    #[must_use]
+    pub fn new(id: MessageId, to: UserId, name: &str, state: MessageState) -> Self {
+        let (homes, obstacle) = match state {
+            MessageState::Waiting(homes) => (Some(homes), None),
+            MessageState::Queued(obstacle) => (None, obstacle),
+            MessageState::Delivered { .. } | MessageState::Expired => (None, None),
+        };
+        Self {
+            id: id.to_string(),
+            to: to.to_string(),
+            state: state.word().into(),
+            homes,
+            obstacle,
+            sentence: state.sentence(name),
+        }
+    }
 }
 
 /// Why a command was not carried out.
@@ -270,6 +369,18 @@ pub enum ControlEvent {
         /// For a person.
         sentence: String,
     },
+    /// Somebody wrote, or called while nobody could answer here: its `kind` says which.
+    Message {
+        /// What came.
+        message: MessageLine,
+        /// A stranger's: it waits in the request inbox.
+        request: bool,
+    },
+    /// Something became of a message of ours.
+    MessageState {
+        /// What.
+        message: MessageStatus,
+    },
     /// A home came or went.
     Homes {
         /// All of them.
@@ -295,14 +406,14 @@ pub enum Line {
 /// The app behind the socket.
 pub trait ControlHandler: Send + Sync + 'static {
     /// Carries a command out. `Some` for what there is to tell. Never called with [`Command::Events`].
-    fn handle(&self, command: Command) -> BoxFuture<'_, Result<Option<Status>, ControlError>>;
+    fn handle(&self, command: Command) -> BoxFuture<'_, Result<Option<Told>, ControlError>>;
 
     /// Happenings from now on. The channel holds [`EVENT_BACKLOG`].
     fn subscribe(&self) -> broadcast::Receiver<ControlEvent>;
 }
 
 impl<H: ControlHandler + ?Sized> ControlHandler for Arc<H> {
-    fn handle(&self, command: Command) -> BoxFuture<'_, Result<Option<Status>, ControlError>> {
+    fn handle(&self, command: Command) -> BoxFuture<'_, Result<Option<Told>, ControlError>> {
         (**self).handle(command)
     }
 
@@ -361,9 +472,9 @@ impl From<CommandError> for ControlError {
 impl Response {
     /// The answer to a request that was or was not carried out.
     #[must_use]
-    pub fn new(id: Option<u64>, result: Result<Option<Status>, ControlError>) -> Self {
+    pub fn new(id: Option<u64>, result: Result<Option<Told>, ControlError>) -> Self {
         let (result, error) = match result {
-            Ok(status) => (status.map(Box::new), None),
+            Ok(told) => (told, None),
             Err(error) => (None, Some(error)),
         };
         Self {

@@ -5,6 +5,7 @@ pub(crate) mod control;
 pub mod demo;
 pub mod doctor;
 pub mod measure;
+pub mod message;
 mod pair;
 #[cfg(feature = "devices")]
 pub(crate) mod ring;

@@ -309,6 +309,42 @@ impl Stage {
         homes: &[&Home],
         adjust: impl FnOnce(&mut EngineConfig),
     ) -> Phone {
+        let book = Arc::new(MemoryBook::new(identity.user(), name));
+        self.phone_of(book, name, node, ip, identity, homes, adjust)
+    }
+
+    /// The telephone dies without a word.
+    pub fn switch_off(&self, phone: &Phone) {
+        self.world.kill(phone.node);
+    }
+
+    /// A telephone that was switched off is there again, with all it had written down.
+    ///
+    /// # Panics
+    /// When its engine does not start.
+    pub fn switch_on(&self, phone: &Phone, identity: &Identity, homes: &[&Home]) -> Phone {
+        self.world.restart(phone.node);
+        self.phone_of(
+            Arc::clone(&phone.book),
+            &phone.name,
+            phone.node,
+            phone.addr.ip(),
+            identity,
+            homes,
+            |_config| {},
+        )
+    }
+
+    fn phone_of(
+        &self,
+        book: Arc<MemoryBook>,
+        name: &str,
+        node: SimNode,
+        ip: IpAddr,
+        identity: &Identity,
+        homes: &[&Home],
+        adjust: impl FnOnce(&mut EngineConfig),
+    ) -> Phone {
         let homes: Vec<(NodeAddress, SocketAddr)> = homes
             .iter()
             .map(|home| (home.address.clone(), home.addr))
@@ -350,7 +386,6 @@ impl Stage {
             measure_cost: false,
         };
         adjust(&mut config);
-        let book = Arc::new(MemoryBook::new(identity.user(), name));
         let runtime: Arc<dyn Runtime> = self.world.runtime(node);
         let started = engine::start(&runtime, config, Arc::clone(&book) as Arc<_>);
         #[expect(clippy::expect_used, reason = "without it there is no test")]

@@ -81,6 +81,20 @@ pub enum CtlCommand {
         #[arg(value_name = "NAME|LINK")]
         to: String,
     },
+    /// Write to somebody. Prints JSON: how far it got.
+    Message {
+        /// To whom: the name of a contact, or an ahoy: link.
+        #[arg(value_name = "NAME|LINK")]
+        to: String,
+        /// What to say.
+        text: String,
+    },
+    /// Print what was written, as JSON.
+    Messages {
+        /// With whom (default: everybody).
+        #[arg(value_name = "NAME|LINK")]
+        with: Option<String>,
+    },
     /// Print happenings as they come, one line of JSON each.
     Events,
 }
@@ -132,6 +146,8 @@ impl From<CtlCommand> for Command {
                 sound,
             },
             CtlCommand::Call { to } => Self::Call { to },
+            CtlCommand::Message { to, text } => Self::Message { to, text },
+            CtlCommand::Messages { with } => Self::Messages { with },
             CtlCommand::Events => Self::Events,
         }
     }
@@ -170,8 +186,8 @@ pub async fn ctl(folder: &Path, arguments: CtlArgs) -> Result<(), CliError> {
         };
         return Err(CliError::new(exit, error.message));
     }
-    if let Some(status) = answer.result {
-        print_json(&status)?;
+    if let Some(told) = answer.result {
+        print_json(&told)?;
     }
     if command == Command::Events {
         loop {

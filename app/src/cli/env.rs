@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Longest text read from standard input, in bytes: the longest device log, written in z-base-32, and room.
-const MAX_INPUT: u64 = 512 * 1024;
+pub(super) const MAX_INPUT: u64 = 512 * 1024;
 
 /// A profile, a clock, randomness, and what is typed.
 pub(super) struct Env<'a> {

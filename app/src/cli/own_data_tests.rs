@@ -54,6 +54,8 @@ impl Person {
             #[cfg(feature = "voice")]
             Command::Answer(_)
             | Command::Call(_)
+            | Command::Message(_)
+            | Command::Messages(_)
             | Command::Demo(_)
             | Command::Sim(_)
             | Command::Doctor(_) => {

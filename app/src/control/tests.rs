@@ -44,12 +44,12 @@ fn status() -> Status {
 }
 
 impl ControlHandler for App {
-    fn handle(&self, command: Command) -> BoxFuture<'_, Result<Option<Status>, ControlError>> {
+    fn handle(&self, command: Command) -> BoxFuture<'_, Result<Option<Told>, ControlError>> {
         self.told.lock().unwrap().push(command.clone());
         let result = if command == Command::HangUp {
             Err(ControlError::from(CommandError::NoCall))
         } else {
-            Ok((command == Command::Status).then(status))
+            Ok((command == Command::Status).then(|| Told::Status(Box::new(status()))))
         };
         async move { result }.boxed()
     }
@@ -86,7 +86,7 @@ async fn a_client_asks_and_is_answered() {
     let (server, _lock) = serve(folder.path(), &app);
     let mut client = ControlClient::connect(folder.path()).await.unwrap();
     let answer = client.request(Command::Status).await.unwrap();
-    assert_eq!(answer.result.as_deref(), Some(&status()));
+    assert_eq!(answer.result, Some(Told::Status(Box::new(status()))));
     assert!(client.request(Command::Mute).await.unwrap().ok);
     let refused = client.request(Command::HangUp).await.unwrap();
     assert!(!refused.ok);
@@ -139,7 +139,7 @@ struct Slow {
 }
 
 impl ControlHandler for Slow {
-    fn handle(&self, _command: Command) -> BoxFuture<'_, Result<Option<Status>, ControlError>> {
+    fn handle(&self, _command: Command) -> BoxFuture<'_, Result<Option<Told>, ControlError>> {
         async move {
             self.asked.notify_one();
             self.answer.notified().await;

@@ -118,6 +118,8 @@ pub enum Event {
         id: MessageId,
         /// To whom.
         to: UserId,
+        /// What that person is called here.
+        name: String,
         /// What.
         state: MessageState,
     },

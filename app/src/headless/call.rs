@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     call::{CallConfig, CallId, Ending},
+    chat::Content,
     cli::{AnswerPlan, AutoAnswer, CallPlan, CliError, Exit, Target, print_json, print_line},
     engine::{
         config::Answering,
@@ -214,6 +215,21 @@ pub async fn answer(profile: &Profile, plan: AnswerPlan) -> Result<(), CliError>
             Ok(Event::Request { from }) => tracing::warn!(
                 "somebody unknown called: {from}. To let them ring: ahoy contact add ahoy:{from}"
             ),
+            Ok(Event::Message {
+                message,
+                request: true,
+                ..
+            }) => {
+                let from = message.user;
+                tracing::warn!(
+                    "somebody unknown wrote: {from}. To read it: ahoy messages ahoy:{from}. To let them ring: ahoy \
+                     contact add ahoy:{from}"
+                );
+            }
+            Ok(Event::Message { name, message, .. }) => match message.content {
+                Content::Text(text) => tracing::info!("{name}: {}", text.replace('\n', " ")),
+                Content::MissedCall => tracing::info!("{name} called while nobody could answer"),
+            },
             Ok(Event::Incoming { from, .. }) if answering == Answering::Person => {
                 tracing::warn!("{from} calls: ahoy ctl accept, or ahoy ctl decline");
             }
@@ -244,7 +260,6 @@ pub async fn answer(profile: &Profile, plan: AnswerPlan) -> Result<(), CliError>
                 | Event::Pictures { .. }
                 | Event::Recording { .. }
                 | Event::SoundChosen(_)
-                | Event::Message { .. }
                 | Event::MessageState { .. },
             )
             | Err(RecvError::Lagged(_)) => {}

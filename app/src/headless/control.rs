@@ -1,19 +1,26 @@
 //! The control socket of a running engine: what `ahoy ctl` talks to.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::broadcast;
 
-use super::start::{Running, showing};
+use super::{
+    message::{line, send, shown as shown_messages},
+    start::{Running, showing},
+};
 use crate::{
     call::CommandError,
     cli::{CliError, VideoContentFlag, VideoIn},
     control::{
         CallStatus, Command, ControlError, ControlEvent, ControlHandler, EVENT_BACKLOG, ErrorCode,
-        HomeStatus, PROTOCOL, Status,
+        HomeStatus, MessageStatus, PROTOCOL, Status, Told,
     },
     engine::{
+        book::AddressBook,
         handle::{self, CallView, EngineHandle, Event, Phase, View},
         recording::RecordTo,
         video::{Showing, VideoIn as ShownIn, view::Received},
@@ -65,8 +72,10 @@ pub(crate) fn serve(running: &Running) -> Result<Served, CliError> {
     let (events, _) = broadcast::channel(EVENT_BACKLOG);
     let handler = Handler {
         engine: running.engine.clone(),
+        book: Arc::clone(&running.book),
         events: events.clone(),
     };
+    let book = Arc::clone(&running.book);
     let (engine_events, view) = (running.engine.events(), running.engine.view());
     let (stop, stopped) = tokio::sync::oneshot::channel();
     // Dropped without a word: all ends.
@@ -74,7 +83,7 @@ pub(crate) fn serve(running: &Running) -> Result<Served, CliError> {
     Ok(Served {
         stop,
         server: tokio::spawn(server.run(handler, stopped)),
-        teller: tokio::spawn(tell(engine_events, view, events)),
+        teller: tokio::spawn(tell(engine_events, view, book, events)),
     })
 }
 
@@ -86,12 +95,40 @@ pub(crate) fn serve(_running: &Running) -> Result<Served, CliError> {
 
 struct Handler {
     engine: EngineHandle,
+    book: Arc<dyn AddressBook>,
     events: broadcast::Sender<ControlEvent>,
 }
 
 impl ControlHandler for Handler {
-    fn handle(&self, command: Command) -> BoxFuture<'_, Result<Option<Status>, ControlError>> {
+    fn handle(&self, command: Command) -> BoxFuture<'_, Result<Option<Told>, ControlError>> {
         Box::pin(async move {
+            let refused = |sentence: String| ControlError::new(ErrorCode::UnknownContact, sentence);
+            match &command {
+                Command::Message { to, text } => {
+                    let message = send(&self.engine, to, text).await.map_err(refused)?;
+                    return Ok(Some(Told::Message { message }));
+                }
+                Command::Messages { with } => {
+                    let messages = shown_messages(&*self.book, with.as_deref()).map_err(refused)?;
+                    return Ok(Some(Told::Messages { messages }));
+                }
+                Command::Status
+                | Command::Accept
+                | Command::Decline
+                | Command::HangUp
+                | Command::Mute
+                | Command::Unmute
+                | Command::ToggleMute
+                | Command::PttDown
+                | Command::PttUp
+                | Command::Hold { .. }
+                | Command::Dnd { .. }
+                | Command::Camera { .. }
+                | Command::Share { .. }
+                | Command::Record { .. }
+                | Command::Call { .. }
+                | Command::Events => {}
+            }
             let before = Before::of(&self.engine.view().borrow());
             let result = self.carry_out(command.clone());
             if result.is_ok() {
@@ -130,7 +167,11 @@ impl Handler {
             Command::Camera { .. } | Command::Share { .. } => true,
             Command::Accept => call(view, &|call| call.phase != Phase::Incoming),
             Command::Decline | Command::HangUp => call(view, &|_running| false),
-            Command::Status | Command::Call { .. } | Command::Events => true,
+            Command::Status
+            | Command::Call { .. }
+            | Command::Message { .. }
+            | Command::Messages { .. }
+            | Command::Events => true,
         });
         // The engine is gone, or busy: the command is on its way all the same.
         if tokio::time::timeout(SETTLING, shown).await.is_err() {
@@ -138,12 +179,12 @@ impl Handler {
         }
     }
 
-    fn carry_out(&self, command: Command) -> Result<Option<Status>, ControlError> {
+    fn carry_out(&self, command: Command) -> Result<Option<Told>, ControlError> {
         let view = self.engine.view().borrow().clone();
         let call = view.call.as_ref().filter(|call| !is_over(call));
         let no_call = || ControlError::new(ErrorCode::NoCall, "there is no call");
         let command = match command {
-            Command::Status => return Ok(Some(status(&view))),
+            Command::Status => return Ok(Some(Told::Status(Box::new(status(&view))))),
             Command::Accept | Command::Decline => {
                 let call = call.ok_or_else(no_call)?;
                 if call.phase != Phase::Incoming {
@@ -223,8 +264,10 @@ impl Handler {
                 }
                 handle::Command::Call(to)
             }
-            // Answered by the socket itself.
-            Command::Events => return Ok(None),
+            // Answered by the socket itself, or above.
+            Command::Events | Command::Message { .. } | Command::Messages { .. } => {
+                return Ok(None);
+            }
         };
         if self.engine.send(command) {
             Ok(None)
@@ -278,7 +321,7 @@ impl Before {
 }
 
 /// Whether the recording that was asked for has begun, or why not.
-fn is_recorded(view: &View) -> Result<Option<Status>, ControlError> {
+fn is_recorded(view: &View) -> Result<Option<Told>, ControlError> {
     let call = view.call.as_ref().filter(|call| !is_over(call));
     if call.is_some_and(|call| call.recording.is_some()) {
         return Ok(None);
@@ -382,6 +425,7 @@ fn kind(input: &ShownIn) -> String {
 async fn tell(
     mut events: broadcast::Receiver<Event>,
     view: tokio::sync::watch::Receiver<View>,
+    book: Arc<dyn AddressBook>,
     out: broadcast::Sender<ControlEvent>,
 ) {
     loop {
@@ -429,12 +473,24 @@ async fn tell(
                 kind: news.kind.name().to_owned(),
                 sentence: news.sentence,
             }),
+            Event::Message {
+                message, request, ..
+            } => Some(ControlEvent::Message {
+                message: line(&*book, &message),
+                request,
+            }),
+            Event::MessageState {
+                id,
+                to,
+                name,
+                state,
+            } => Some(ControlEvent::MessageState {
+                message: MessageStatus::new(id, to, &name, state),
+            }),
             Event::Request { .. }
             | Event::Failed { .. }
             | Event::Sound { .. }
-            | Event::SoundChosen(_)
-            | Event::Message { .. }
-            | Event::MessageState { .. } => None,
+            | Event::SoundChosen(_) => None,
         };
         if let Some(told) = told {
             // Nobody listening is fine.

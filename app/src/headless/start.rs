@@ -29,6 +29,7 @@ use crate::{
     },
     engine::{
         self, Ending,
+        book::AddressBook,
         config::{Answering, EngineConfig, Me, PathPolicy, Reaching, Upkeep, ways},
         handle::{Command, EngineHandle, Event},
         media::{AudioIn, AudioOut, AudioSettings, SoundDevices},
@@ -62,6 +63,8 @@ pub(crate) struct Running {
     pub(crate) lan: bool,
     /// Saves what is chosen about sound.
     _saving: Task,
+    /// The people of the profile, and what was written.
+    pub(crate) book: Arc<dyn AddressBook>,
 }
 
 /// Starts an engine as the person of `profile`; the first use makes one. Every call is recorded to `record`. Pictures go to `window`, unless the command line
@@ -168,16 +171,16 @@ pub(crate) async fn start(
         video_probe: None,
         measure_cost: true,
     };
-    let book = Arc::new(book);
+    let book: Arc<dyn AddressBook> = Arc::new(book);
     // A socket on `::` serves IPv4 too; where there is no IPv6 at all it cannot be had.
     let (engine, ending) = engine::start(
         &runtime,
         config(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))),
-        Arc::clone(&book) as Arc<_>,
+        Arc::clone(&book),
     )
     .or_else(|_no_ipv6| {
         let listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        engine::start(&runtime, config(listen), book)
+        engine::start(&runtime, config(listen), Arc::clone(&book))
     })
     .map_err(|error| CliError::failed(format_args!("cannot open a UDP port: {error}")))?;
     let saving = Arc::clone(&lock);
@@ -199,6 +202,7 @@ pub(crate) async fn start(
         lock,
         homes: count,
         lan,
+        book,
     })
 }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use ahoy_transport::{
@@ -34,11 +35,17 @@ use crate::{
 /// Calls that rang here, so that nobody is told of them twice.
 const MAX_RUNG: usize = 64;
 
+/// Copies of a letter come from each home within seconds: one answer is enough for so long.
+const ANSWERED: Duration = Duration::from_secs(60);
+/// Letters that were answered lately.
+const MAX_ANSWERED: usize = 512;
+
 /// What the engine keeps about letters.
 #[derive(Debug, Default)]
 pub(super) struct Mail {
     outbox: Outbox,
     rung: VecDeque<CallId>,
+    answered: VecDeque<(MessageId, Instant)>,
     fetching: BTreeSet<NodeId>,
     /// Something came while we were fetching.
     again: BTreeSet<NodeId>,
@@ -99,6 +106,7 @@ impl Engine {
         self.publish(Event::MessageState {
             id,
             to: person.user,
+            name: person.name,
             state: MessageState::Queued(None),
         });
         self.mail.outbox.push(self.runtime.now(), entry);
@@ -269,6 +277,7 @@ impl Engine {
             self.publish(Event::MessageState {
                 id: entry.id,
                 to: entry.user,
+                name: self.book.display_name(entry.user, ""),
                 state: *state,
             });
         }
@@ -429,6 +438,13 @@ impl Engine {
         let now = self.runtime.now();
         let at_millis = self.runtime.unix_millis();
         let mut rest = arrived;
+        let answered = &mut self.mail.answered;
+        answered.retain(|(_id, at)| now.saturating_duration_since(*at) < ANSWERED);
+        rest.retain(|(_sender, _homes, id)| answered.iter().all(|(known, _at)| known != id));
+        answered.extend(rest.iter().map(|(_sender, _homes, id)| (*id, now)));
+        while answered.len() > MAX_ANSWERED {
+            answered.pop_front();
+        }
         while let Some((first, homes, _id)) = rest.first() {
             let (to, homes) = (*first, homes.clone());
             let is_it =
