@@ -22,7 +22,8 @@ mod session;
 mod turn;
 
 pub use identity::{
-    device_certificate, device_log, follow_up, fork_proof, invite, seal_key_record, sealed_offer,
+    device_certificate, device_log, follow_up, fork_proof, invite, letter, seal_key_record,
+    sealed_offer,
 };
 pub use media::{moment, parity, recv_pipeline, red, rtp, video_feedback, video_recv};
 pub use port::{peer_port, supernode_port};
@@ -42,6 +43,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("follow_up", follow_up),
     ("fork_proof", fork_proof),
     ("invite", invite),
+    ("letter", letter),
     ("link", link),
     ("moment", moment),
     ("noise_frame", noise_frame),

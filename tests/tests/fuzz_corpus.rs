@@ -27,6 +27,7 @@ const SLOW: &[&str] = &[
     "device_log",
     "follow_up",
     "fork_proof",
+    "letter",
     "peer_port",
     "recv_pipeline",
     "sealed_offer",

@@ -2,6 +2,10 @@
 
 use std::sync::OnceLock;
 
+use ahoy::chat::{
+    clean_text,
+    note::{Note, Says},
+};
 use ahoy_transport::{
     identity::{
         CertificateFields, DeviceCertificate, DeviceKeys, DeviceSet, Invite, InviteProof, RootKey,
@@ -9,8 +13,9 @@ use ahoy_transport::{
         log::{DeviceLog, ForkProof, LogOp, LogSigner},
     },
     sealed::{
-        CallEnvelopes, EnvelopeKind, MAX_OFFER_PART, Offer, OfferGuard, Registration, Role,
-        SIZE_CLASSES, SessionSecret, open_offer, seal_offer,
+        CallEnvelopes, EnvelopeKind, Letter, MAX_LETTER_BODY, MAX_OFFER_PART, Offer, OfferGuard,
+        Registration, Role, SIZE_CLASSES, SessionSecret, open_letter, open_offer, seal_letter,
+        seal_offer,
     },
 };
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
@@ -67,6 +72,23 @@ impl Fixture {
             .verify(NOW_MILLIS, self.keys.id())
             .expect("its own record");
         seal_offer(offer, &self.keys, &to, &mut Self::rng()).ok()
+    }
+
+    /// A letter of the person's device to itself.
+    pub(super) fn letter(&self, body: &[u8]) -> Vec<u8> {
+        let letter = Letter {
+            id: [2; 16],
+            recipient: self.keys.id(),
+            sealed_at_millis: NOW_MILLIS,
+            log_head: self.log.head(),
+            certificate: self.certificate.clone(),
+            log: self.log.to_bytes(),
+            body: body.to_vec(),
+        };
+        let to = SealKeyRecord::issue(&self.keys)
+            .verify(NOW_MILLIS, self.keys.id())
+            .expect("its own record");
+        seal_letter(&letter, &self.keys, &to, &mut Self::rng()).expect("it fits")
     }
 }
 
@@ -193,6 +215,36 @@ pub fn sealed_offer(bytes: &[u8]) {
         let opened = open(&envelope).expect("honest");
         assert_eq!(opened.offer.offer, offer.offer);
         assert_eq!(opened.offer.candidates, offer.candidates);
+    }
+}
+
+/// A letter from a stranger and what is inside one; and an honest letter whose body the bytes are, which must come
+/// through whole.
+pub fn letter(bytes: &[u8]) {
+    let fixture = fixture();
+    let open = |envelope: &[u8]| {
+        open_letter(envelope, &fixture.keys, NOW_MILLIS, |letter| {
+            let certificate = &letter.certificate;
+            match DeviceLog::from_bytes(fixture.user(), &letter.log) {
+                Ok(log) => certificate.verify_in_log(NOW_MILLIS, fixture.user(), &log),
+                Err(_none) => certificate.verify(NOW_MILLIS, fixture.user()),
+            }
+        })
+    };
+    for envelope in at_size_classes(bytes) {
+        if let Ok(opened) = open(&envelope) {
+            assert_eq!(opened.letter.recipient, fixture.keys.id());
+        }
+    }
+    let body = &bytes[..bytes.len().min(MAX_LETTER_BODY)];
+    let opened = open(&fixture.letter(body)).expect("honest");
+    assert_eq!(opened.letter.body, body);
+    if let Ok(note) = Note::decode(bytes) {
+        assert_eq!(Note::decode(&note.encode()), Ok(note.clone()));
+        if let Says::Text(text) = &note.says {
+            let clean = clean_text(text);
+            assert_eq!(clean_text(&clean), clean);
+        }
     }
 }
 

@@ -7,6 +7,11 @@ use std::{
 };
 
 use ahoy::{
+    call::CallId,
+    chat::{
+        MessageId,
+        note::{Note, Says},
+    },
     link::{NodeLink, PersonLink},
     sim::World,
     supernode::{SupernodeConfig, SupernodeHandle},
@@ -28,14 +33,17 @@ use ahoy_media::{
 use ahoy_nat::{
     candidate::{Candidate, CandidateKind, encode_candidates},
     client::NodeClient,
-    supernode::protocol::{Registration, Response},
+    supernode::{
+        mailbox::{MailCapability, WaitingLetter},
+        protocol::{Registration, Request, Response},
+    },
 };
 use ahoy_transport::{
     datagram::{Content, Datagram},
     endpoint::{ConnectError, Endpoint, EndpointConfig, NodeAuth},
     feedback::Feedback,
     identity::{
-        CertificateFields, DeviceCertificate, Invite, NodeAddress, SealKeyRecord,
+        CertificateFields, DeviceCertificate, Invite, NodeAddress, NodeKeys, SealKeyRecord,
         log::{LogRelation, LogSigner},
     },
     runtime::Runtime,
@@ -98,6 +106,36 @@ fn identity() -> Vec<Sample> {
         log: fixture.log.to_bytes(),
         seal_key: seal_key.clone(),
     };
+    let capability = MailCapability::from_bytes([3; 32]);
+    let home = NodeAddress::new(
+        NodeKeys::from_seed(&[7; 32]).id(),
+        ([192, 0, 2, 1], 4433).into(),
+    );
+    let note = |says| Note {
+        written_at_millis: NOW_MILLIS,
+        name: "Alice".into(),
+        invite: proof.to_bytes(),
+        capability: Some(capability.clone()),
+        homes: vec![home.clone()],
+        says,
+    };
+    let text = note(Says::Text("come at eight".into())).encode();
+    let letter = fixture.letter(&text);
+    let owner = (fixture.user(), fixture.keys.id());
+    let key = capability.at(home.node);
+    let leave = Request::Leave {
+        user: owner.0,
+        to: owner.1,
+        mark: Some(key.mark(owner, &letter)),
+        envelope: letter.clone(),
+    };
+    let letters = Response::Letters(vec![
+        WaitingLetter {
+            id: 1,
+            envelope: letter.clone(),
+        };
+        2
+    ]);
     let devices = Response::Devices(vec![
         registration(1, &fixture.certificate),
         registration(2, &by_device),
@@ -123,6 +161,30 @@ fn identity() -> Vec<Sample> {
         ("invite", "text", invite.to_string().into_bytes()),
         ("invite", "secret", invite.to_secret_bytes().to_vec()),
         ("invite", "proof", proof.to_bytes()),
+        ("letter", "letter", letter),
+        ("letter", "text", text),
+        (
+            "letter",
+            "missed_call",
+            note(Says::MissedCall(CallId([4; 16]))).encode(),
+        ),
+        (
+            "letter",
+            "receipt",
+            note(Says::Receipt(vec![MessageId([5; 16]); 2])).encode(),
+        ),
+        ("supernode_protocol", "leave", leave.encode()),
+        ("supernode_protocol", "letters", letters.encode()),
+        (
+            "supernode_protocol",
+            "keep_box",
+            Request::KeepBox { key }.encode(),
+        ),
+        (
+            "supernode_protocol",
+            "acknowledge",
+            Request::Acknowledge { ids: vec![1, 2] }.encode(),
+        ),
         (
             "supernode_protocol",
             "devices_sharing_a_log",
