@@ -11,7 +11,12 @@
 
 use std::{fmt, str::FromStr};
 
-use ahoy_transport::{identity::UserId, sealed::LetterId};
+use ahoy_nat::supernode::protocol::{put_node_address, read_node_address};
+use ahoy_transport::{
+    identity::{NodeAddress, UserId},
+    sealed::LetterId,
+    wire::{Reader, WireError, Writer},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::link::is_deceptive;
@@ -147,6 +152,28 @@ pub struct Message {
     pub content: Content,
     /// Whose it is.
     pub line: Line,
+}
+
+/// Writes homes, at most `max`: `| u8 count | each: varint length, text |`.
+pub(crate) fn put_homes(out: &mut Vec<u8>, homes: &[NodeAddress], max: usize) {
+    let homes = homes.get(..max).unwrap_or(homes);
+    out.put_u8(u8::try_from(homes.len()).unwrap_or(0));
+    homes.iter().for_each(|home| put_node_address(out, home));
+}
+
+/// Reads what [`put_homes`] wrote.
+///
+/// # Errors
+/// When they are more, or no homes.
+pub(crate) fn read_homes(
+    reader: &mut Reader<'_>,
+    max: usize,
+) -> Result<Vec<NodeAddress>, WireError> {
+    let count = usize::from(reader.u8()?);
+    if count > max {
+        return Err(WireError::TooLong);
+    }
+    (0..count).map(|_nth| read_node_address(reader)).collect()
 }
 
 /// A text that somebody else wrote, made fit to be shown: line feeds and tabs stay, other control characters and what

@@ -19,6 +19,7 @@
 //!      7 media state  u32 revision, u8 flags (1 muted, 2 held, 4 blank, 8 recording)
 //!      8 candidates   varint length, bytes
 //!      9 report       varint length, JSON
+//!     10 mail pass    capability 32, u8 count, homes (varint length, text)
 //!
 //! capabilities: u8 count, then per kind: u8 kind, varint length, fields
 //! kind 1 Opus         u32 bits per second, u8 frame durations, u16 features, u8 channels
@@ -33,12 +34,17 @@
 
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+use ahoy_nat::supernode::mailbox::MailCapability;
 use ahoy_transport::{
-    identity::DeviceId,
+    identity::{DeviceId, NodeAddress, log::MAX_HOMES},
     wire::{Reader, WireError, Writer},
 };
 
-use crate::{call::CallId, report::RemoteReport};
+use crate::{
+    call::CallId,
+    chat::{put_homes, read_homes},
+    report::RemoteReport,
+};
 
 mod media;
 
@@ -102,6 +108,13 @@ pub enum Signal {
     Candidates(Vec<u8>),
     /// Either, at the end: what the sender measured.
     Report(Box<RemoteReport>),
+    /// Either, to a contact: how to reach the sender's boxes. See [`crate::chat`].
+    MailPass {
+        /// Marks letters to the sender's device as a contact's.
+        capability: MailCapability,
+        /// Where it has boxes; at most [`MAX_HOMES`].
+        homes: Vec<NodeAddress>,
+    },
 }
 
 /// Why a call is declined.
@@ -219,6 +232,10 @@ impl SignalMessage {
                 out.put_var_bytes(bytes);
             }
             Signal::Report(report) => out.put_var_bytes(&report.encode(MAX_REPORT_BYTES)),
+            Signal::MailPass { capability, homes } => {
+                out.put_bytes(capability.as_bytes());
+                put_homes(&mut out, homes, MAX_HOMES);
+            }
         }
         out
     }
@@ -277,6 +294,10 @@ impl SignalMessage {
                     RemoteReport::decode(json).ok_or(WireError::Undefined)?,
                 ))
             }
+            10 => Signal::MailPass {
+                capability: MailCapability::from_bytes(reader.array()?),
+                homes: read_homes(&mut reader, MAX_HOMES)?,
+            },
             _ => return Err(WireError::Undefined),
         };
         reader.finish()?;
@@ -300,6 +321,7 @@ impl Signal {
             Self::MediaState { .. } => 7,
             Self::Candidates(_) => 8,
             Self::Report(_) => 9,
+            Self::MailPass { .. } => 10,
         }
     }
 }

@@ -121,7 +121,12 @@ fn overhear(seed: u64) -> Overheard {
             | Request::Deliver { .. }
             | Request::Reply { .. }
             | Request::AllowRelay { .. }
-            | Request::RelayGrant => None,
+            | Request::RelayGrant
+            | Request::KeepBox { .. }
+            | Request::Boxes { .. }
+            | Request::Leave { .. }
+            | Request::Fetch
+            | Request::Acknowledge { .. } => None,
         });
         let epochs: Vec<u64> = epochs.collect();
         let offers = requests().filter_map(|request| match request {
@@ -135,7 +140,12 @@ fn overhear(seed: u64) -> Overheard {
             | Request::Deliver { .. }
             | Request::Reply { .. }
             | Request::AllowRelay { .. }
-            | Request::RelayGrant => None,
+            | Request::RelayGrant
+            | Request::KeepBox { .. }
+            | Request::Boxes { .. }
+            | Request::Leave { .. }
+            | Request::Fetch
+            | Request::Acknowledge { .. } => None,
         });
         let now_millis = runtime.unix_millis();
         let opened: Vec<_> = offers

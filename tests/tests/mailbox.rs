@@ -357,6 +357,29 @@ fn a_call_that_nobody_could_answer_is_told_once() {
     });
 }
 
+#[test]
+fn who_talked_with_a_contact_is_known_as_one_to_the_homes() {
+    play(11, async |stage, homes| {
+        let Friends { alice, bob, .. } = friends(stage, homes, &homes[..1]).await;
+        alice.call(&bob);
+        bob.rings().await;
+        bob.tell(Command::Accept);
+        alice.hears().await;
+        stage.pass(secs(2)).await;
+        alice.tell(Command::HangUp);
+        alice.ends(SOON).await;
+        stage.switch_off(&bob);
+        write(&alice, &bob, 1, "as I said");
+        hears(&alice, 1, secs(20), "waiting").await;
+        let mail = homes[0].status().rendezvous.mail;
+        assert_eq!((mail.left_by_strangers, mail.left_by_contacts), (0, 1));
+        assert!(
+            read(&alice).is_empty(),
+            "a call that was answered leaves no word"
+        );
+    });
+}
+
 /// Somebody who knows the protocols and keeps to none: Carol's identity, and a connection without a name.
 async fn crook(stage: &Stage, home: &Home, ip: [u8; 4]) -> (Arc<Device>, NodeClient) {
     let node = stage.world.add_node("crook", &[IpAddr::from(ip)]);

@@ -133,6 +133,17 @@ fn what_cannot_be_left_is_kept_and_goes_later() {
     run(&alice, ["message", "Nobody", "hello"]).expect_code(2);
     run(&alice, ["message", &link, " "]).expect_code(2);
     run(&alice, ["message", &link, &"x".repeat(4097)]).expect_code(2);
+    // A call in vain is told later, though the caller's program ends at once.
+    let (dora, doras_link) = world.answer("dora");
+    dora.interrupt();
+    let _ended = dora.finish().expect_code(0);
+    let call = ["call", "--via", &world.node, &doras_link];
+    let called = run(&world.path("emil"), call).expect_code(3);
+    let _said = called.expect_stderr("online");
+    let (dora, _) = world.answer("dora");
+    dora.wait_stderr("somebody unknown wrote");
+    let lines = world.messages("dora");
+    assert_eq!(lines[0]["kind"], "missed_call", "{lines:?}");
     // To a stranger, however often, and whoever it is that listens: it waits, and no more is said.
     let sent = run(&alice, ["message", &link, "it is me"]).expect_code(0);
     assert!(

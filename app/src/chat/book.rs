@@ -6,15 +6,13 @@
 //! m  user, at u64, id   ver=1 | u8 line | u64 of the line | u8 kind | text
 //! i  user, id           at u64                                          finds the message, and knows a copy
 //! f  user               at u64                                          older messages went, and do not come again
+//! s  user               empty                                           wrote as a stranger
 //! o  id                 an Outgoing
 //! ```
 //! Copies of a letter, and letters that somebody recorded and leaves again, are known by their id for as long as the
 //! message is kept; later by their time, which is signed with them.
 
-use ahoy_nat::supernode::{
-    mailbox::MailCapability,
-    protocol::{put_node_address, read_node_address},
-};
+use ahoy_nat::supernode::mailbox::MailCapability;
 use ahoy_transport::{
     identity::{DeviceId, NodeAddress, UserId, log::MAX_HOMES},
     wire::{Reader, WireError, Writer},
@@ -24,6 +22,7 @@ use rand_core::CryptoRngCore;
 use super::{
     Content, Line, MAX_TEXT_BYTES, Message, MessageId, MessageState,
     outbox::Outgoing,
+    put_homes, read_homes,
     shelf::{Change, Shelf, ShelfError},
 };
 
@@ -40,6 +39,7 @@ const PEER: &[u8] = b"p";
 const MESSAGE: &[u8] = b"m";
 const INDEX: &[u8] = b"i";
 const FLOOR: &[u8] = b"f";
+const STRANGER: &[u8] = b"s";
 const OUTGOING: &[u8] = b"o";
 
 /// What became of a message that came.
@@ -126,11 +126,7 @@ impl ChatBook<'_> {
     /// When the shelf fails.
     pub fn keep_peer(&self, user: UserId, peer: &Peer) -> Result<(), ShelfError> {
         let mut bytes = peer.capability.as_bytes().to_vec();
-        let homes = peer.homes.get(..MAX_HOMES).unwrap_or(&peer.homes);
-        bytes.put_u8(u8::try_from(homes.len()).unwrap_or(0));
-        homes
-            .iter()
-            .for_each(|home| put_node_address(&mut bytes, home));
+        put_homes(&mut bytes, &peer.homes, MAX_HOMES);
         let at = key(&[PEER, &user.0, &peer.device.0]);
         let known = self.0.scan(&key(&[PEER, &user.0]))?;
         if known
@@ -160,11 +156,7 @@ impl ChatBook<'_> {
             let peer = Peer {
                 device: DeviceId(device.array()?),
                 capability: MailCapability::from_bytes(reader.array()?),
-                homes: {
-                    let count = usize::from(reader.u8()?).min(MAX_HOMES);
-                    let homes = (0..count).map(|_nth| read_node_address(&mut reader));
-                    homes.collect::<Result<Vec<_>, _>>()?
-                },
+                homes: read_homes(&mut reader, MAX_HOMES)?,
             };
             reader.finish()?;
             Ok(peer)
@@ -259,6 +251,7 @@ impl ChatBook<'_> {
         }
         let mut changes = self.make_room(user)?;
         changes.extend(added(message));
+        changes.extend(stranger.then(|| (key(&[STRANGER, &user.0]), Some(Vec::new()))));
         self.0.change(changes)?;
         Ok(Received::New)
     }
@@ -306,7 +299,7 @@ impl ChatBook<'_> {
     /// When the shelf fails.
     pub fn forgotten(&self, user: UserId, now_millis: u64) -> Result<Vec<Change>, ShelfError> {
         let mut changes: Vec<Change> = Vec::new();
-        for prefix in [MESSAGE, INDEX, PEER] {
+        for prefix in [MESSAGE, INDEX, PEER, STRANGER] {
             let found = self.0.scan(&key(&[prefix, &user.0]))?;
             changes.extend(found.into_iter().map(|(key, _value)| (key, None)));
         }
@@ -318,20 +311,29 @@ impl ChatBook<'_> {
         Ok(changes)
     }
 
-    /// Forgets what strangers wrote, but for those that `keep` wants: their requests are gone.
+    /// Forgets what strangers wrote, but for those that `keep` wants, and those we wrote to: the requests of the others
+    /// are gone.
     ///
     /// # Errors
     /// When the shelf fails.
-    pub fn forget_others(&self, keep: impl Fn(UserId) -> bool) -> Result<(), ShelfError> {
+    pub fn forget_strangers(&self, keep: impl Fn(UserId) -> bool) -> Result<(), ShelfError> {
         let mut changes: Vec<Change> = Vec::new();
-        for prefix in [MESSAGE, INDEX, FLOOR] {
-            for (at, _value) in self.0.scan(prefix)? {
-                let mut reader = Reader::new(at.get(prefix.len()..).unwrap_or_default());
-                let user = UserId(reader.array().map_err(damaged("message"))?);
-                if !keep(user) {
-                    changes.push((at, None));
-                }
+        for (marked, _empty) in self.0.scan(STRANGER)? {
+            let mut reader = Reader::new(marked.get(STRANGER.len()..).unwrap_or_default());
+            let user = UserId(reader.array().map_err(damaged("stranger"))?);
+            let messages = self.messages(Some(user), usize::MAX)?;
+            if keep(user)
+                || messages
+                    .iter()
+                    .any(|message| message.line != Line::Received)
+            {
+                continue;
             }
+            for prefix in [MESSAGE, INDEX] {
+                let found = self.0.scan(&key(&[prefix, &user.0]))?;
+                changes.extend(found.into_iter().map(|(key, _value)| (key, None)));
+            }
+            changes.push((marked, None));
         }
         if changes.is_empty() {
             return Ok(());
@@ -500,7 +502,18 @@ mod tests {
         assert_eq!(book.receive(&received(CY, 5), true), Ok(Received::Full));
         assert_eq!(book.receive(&received(CY, 4), true), Ok(Received::Known));
         assert_eq!(book.receive(&received(BO, 5), false), Ok(Received::New));
-        book.forget_others(|user| user == BO).unwrap();
+        book.forget_strangers(|user| user == CY).unwrap();
+        assert_eq!(book.messages(None, 9).unwrap().len(), 6);
+        // Whom we wrote to is no stranger.
+        let mut sent = received(CY, 9);
+        sent.line = Line::Sent(MessageState::Expired);
+        shelf.change(added(&sent).to_vec()).unwrap();
+        book.forget_strangers(|_nobody| false).unwrap();
+        assert_eq!(book.messages(None, 9).unwrap().len(), 7);
+        shelf
+            .change(vec![(message_key(CY, 1009, id(9)), None)])
+            .unwrap();
+        book.forget_strangers(|_nobody| false).unwrap();
         assert_eq!(book.messages(None, 9).unwrap(), [received(BO, 5)]);
         shelf.change(book.forgotten(BO, 2000).unwrap()).unwrap();
         assert!(book.messages(None, 9).unwrap().is_empty());

@@ -11,16 +11,13 @@
 
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
-use ahoy_nat::supernode::{
-    mailbox::MailCapability,
-    protocol::{put_node_address, read_node_address},
-};
+use ahoy_nat::supernode::mailbox::MailCapability;
 use ahoy_transport::{
     identity::{NodeAddress, log::MAX_HOMES},
     wire::{Reader, WireError, Writer},
 };
 
-use super::{MAX_TEXT_BYTES, MessageId};
+use super::{MAX_TEXT_BYTES, MessageId, put_homes, read_homes};
 use crate::{
     call::CallId,
     signal::{MAX_INVITE_BYTES, MAX_NAME_BYTES},
@@ -75,11 +72,7 @@ impl Note {
         if let Some(capability) = &self.capability {
             out.put_bytes(capability.as_bytes());
         }
-        let homes = self.homes.get(..MAX_HOMES).unwrap_or(&self.homes);
-        out.put_u8(u8::try_from(homes.len()).unwrap_or(0));
-        homes
-            .iter()
-            .for_each(|home| put_node_address(&mut out, home));
+        put_homes(&mut out, &self.homes, MAX_HOMES);
         match &self.says {
             Says::Text(text) => out.put_var_bytes(text.as_bytes()),
             Says::MissedCall(call) => out.put_bytes(&call.0),
@@ -111,9 +104,7 @@ impl Note {
             1 => Some(MailCapability::from_bytes(reader.array()?)),
             _undefined => return Err(WireError::Undefined),
         };
-        let homes = (0..count(&mut reader, MAX_HOMES)?)
-            .map(|_nth| read_node_address(&mut reader))
-            .collect::<Result<Vec<_>, _>>()?;
+        let homes = read_homes(&mut reader, MAX_HOMES)?;
         let says = match kind {
             1 => Says::Text(text(&mut reader, MAX_TEXT_BYTES)?),
             2 => Says::MissedCall(CallId(reader.array()?)),

@@ -10,14 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ahoy_nat::supernode::protocol::{MAX_ENVELOPE, put_node_address, read_node_address};
+use ahoy_nat::supernode::protocol::MAX_ENVELOPE;
 use ahoy_transport::{
     identity::{DeviceId, NodeAddress, UserId},
     sealed::MAX_LETTER_BODY,
     wire::{Reader, WireError, Writer},
 };
 
-use super::{MessageId, MessageState, Obstacle};
+use super::{MessageId, MessageState, Obstacle, put_homes, read_homes};
 
 /// How long something is tried; also as long as homes keep it.
 pub const LIFETIME_MILLIS: u64 = 14 * 24 * 60 * 60 * 1000;
@@ -94,10 +94,7 @@ impl Outgoing {
         bytes.put_bytes(&self.only.map_or([0; 32], |device| device.0));
         bytes.put_u64(self.at_millis);
         bytes.put_var_bytes(&self.note);
-        bytes.put_u8(u8::try_from(self.homes.len()).unwrap_or(0));
-        self.homes
-            .iter()
-            .for_each(|home| put_node_address(&mut bytes, home));
+        put_homes(&mut bytes, &self.homes, MAX_PLACES);
         let sealed = self.sealed.iter().take(MAX_DEVICES);
         bytes.put_u8(u8::try_from(sealed.len()).unwrap_or(0));
         for (device, envelope) in sealed {
@@ -118,9 +115,7 @@ impl Outgoing {
         let device = DeviceId(reader.array()?);
         let at_millis = reader.u64()?;
         let note = reader.var_bytes(MAX_LETTER_BODY)?.to_vec();
-        let count = usize::from(reader.u8()?).min(MAX_PLACES);
-        let homes = (0..count).map(|_nth| read_node_address(&mut reader));
-        let homes = homes.collect::<Result<Vec<_>, _>>()?;
+        let homes = read_homes(&mut reader, MAX_PLACES)?;
         let count = usize::from(reader.u8()?).min(MAX_DEVICES);
         let mut sealed = BTreeMap::new();
         for _nth in 0..count {
@@ -207,9 +202,10 @@ impl Outbox {
         self.pending.insert(pending.entry.id, pending);
     }
 
-    /// To whom something is to be sent.
-    pub fn users(&self) -> impl Iterator<Item = UserId> {
-        self.pending.values().map(|pending| pending.entry.user)
+    /// Attempts are under way.
+    #[must_use]
+    pub fn is_posting(&self) -> bool {
+        self.pending.values().any(|pending| pending.posting)
     }
 
     /// Entries that wait here or at homes.

@@ -439,6 +439,11 @@ impl Leg {
         }
     }
 
+    /// Whose it is.
+    pub(super) fn device(&self) -> VerifiedDevice {
+        self.context.device
+    }
+
     /// A signal goes through the session when it is up, else through the homes.
     pub(super) fn send_signal(&mut self, message: SignalMessage) {
         if self.session_up
@@ -449,7 +454,7 @@ impl Leg {
             }
             return;
         }
-        if matches!(message.signal, Signal::Report(_)) {
+        if matches!(message.signal, Signal::Report(_) | Signal::MailPass { .. }) {
             return;
         }
         if matches!(message.signal, Signal::Cancel(_)) {

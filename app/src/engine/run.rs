@@ -294,6 +294,7 @@ impl Engine {
             }
             self.drain();
         }
+        self.finish_mail(&mut happenings).await;
         self.shut_down().await;
     }
 
@@ -668,6 +669,12 @@ impl Engine {
                     slot.report.set_remote(*report);
                 }
             }
+            Signal::MailPass { capability, homes } => {
+                let peer = self.leg(call, device).map(|leg| leg.device());
+                if let Some(peer) = peer {
+                    self.keep_pass(&peer, capability, homes);
+                }
+            }
             signal @ (Signal::Ringing
             | Signal::Accept(_)
             | Signal::Decline(_)
@@ -872,6 +879,7 @@ impl Engine {
                 }
                 if state == CallState::Talking {
                     self.record_by_itself(call);
+                    self.tell_pass(call);
                 }
                 self.show();
             }

@@ -120,6 +120,16 @@ fn signal() -> impl Strategy<Value = Signal> {
         }),
         prop::collection::vec(any::<u8>(), 0..MAX_CANDIDATES_BYTES).prop_map(Signal::Candidates),
         report().prop_map(|report| Signal::Report(Box::new(report))),
+        (any::<[u8; 32]>(), prop::collection::vec(1..=u16::MAX, 0..4)).prop_map(
+            |(bytes, ports)| {
+                let node = ahoy_transport::identity::NodeKeys::from_seed(&[7; 32]).id();
+                let home = |port| NodeAddress::new(node, ([192, 0, 2, 1], port).into());
+                Signal::MailPass {
+                    capability: MailCapability::from_bytes(bytes),
+                    homes: ports.into_iter().map(home).collect(),
+                }
+            }
+        ),
     ]
 }
 

@@ -45,7 +45,8 @@ impl Calls {
                     | Signal::Busy
                     | Signal::MediaState { .. }
                     | Signal::Candidates(_)
-                    | Signal::Report(_) => {
+                    | Signal::Report(_)
+                    | Signal::MailPass { .. } => {
                         self.current = Some((common, Phase::Ringing(ringing)));
                         return;
                     }
@@ -111,7 +112,8 @@ impl Calls {
             | Signal::HangUp(_)
             | Signal::MediaState { .. }
             | Signal::Candidates(_)
-            | Signal::Report(_) => {}
+            | Signal::Report(_)
+            | Signal::MailPass { .. } => {}
         }
     }
 
@@ -156,7 +158,8 @@ impl Calls {
             Signal::Cancel(_)
             | Signal::MediaState { .. }
             | Signal::Candidates(_)
-            | Signal::Report(_) => None,
+            | Signal::Report(_)
+            | Signal::MailPass { .. } => None,
         };
         self.current = Some((common, Phase::Calling(calling)));
         if let Some(ending) = out {
@@ -214,7 +217,8 @@ impl Calls {
             | Signal::Decline(_)
             | Signal::Busy
             | Signal::Candidates(_)
-            | Signal::Report(_) => {
+            | Signal::Report(_)
+            | Signal::MailPass { .. } => {
                 self.current = Some((common, Phase::InCall(in_call)));
                 return;
             }

@@ -6,12 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ahoy_nat::supernode::mailbox::MailCapability;
 use ahoy_transport::{
     identity::{NodeAddress, NodeId, UserId, VerifiedDevice},
-    runtime::RuntimeExt,
+    runtime::{RuntimeExt, timeout},
     sealed::{OpenedLetter, open_letter},
 };
 use rand_chacha::rand_core::RngCore;
+use tokio::sync::mpsc;
 
 use super::{Engine, Internal, People};
 use crate::{
@@ -30,6 +32,7 @@ use crate::{
         handle::Event,
         mail::{Delivery, Post, Posted, fetch, post},
     },
+    signal::{Signal, SignalMessage},
 };
 
 /// Calls that rang here, so that nobody is told of them twice.
@@ -37,6 +40,8 @@ const MAX_RUNG: usize = 64;
 
 /// Copies of a letter come from each home within seconds: one answer is enough for so long.
 const ANSWERED: Duration = Duration::from_secs(60);
+/// A program that ends waits so long for what is just being sent: a home that is there has it within two round trips.
+const LAST_POST: Duration = Duration::from_secs(2);
 /// Letters that were answered lately.
 const MAX_ANSWERED: usize = 512;
 
@@ -347,31 +352,27 @@ impl Engine {
             }
         };
         let user = sender.user();
+        if let Says::Receipt(ids) = &note.says {
+            // Whom we wrote to may answer, whoever it is to us.
+            for id in ids {
+                let change = self.mail.outbox.handle_receipt(user, *id, now_millis);
+                if let Some(change) = change {
+                    self.settle(&change);
+                }
+            }
+        }
         let stranger = match self.book.welcome(&sender, &note.invite, now_millis) {
             Welcome::Ring | Welcome::Silent => false,
             Welcome::Inbox => true,
             // As if nobody were here.
             Welcome::Drop => return true,
         };
-        if let (true, Some(capability)) = (self.book.is_contact(user), &note.capability) {
-            let peer = Peer {
-                device: sender.device(),
-                capability: capability.clone(),
-                homes: note.homes.clone(),
-            };
-            told(self.chat().keep_peer(user, &peer));
+        if let Some(capability) = &note.capability {
+            self.keep_pass(&sender, capability.clone(), note.homes.clone());
         }
         let id = MessageId(letter.id);
         let content = match note.says {
-            Says::Receipt(ids) => {
-                for id in ids {
-                    let change = self.mail.outbox.handle_receipt(user, id, now_millis);
-                    if let Some(change) = change {
-                        self.settle(&change);
-                    }
-                }
-                return true;
-            }
+            Says::Receipt(_) => return true,
             Says::Text(text) => Content::Text(clean_text(&text)),
             Says::MissedCall(call) => {
                 if self.mail.rung.contains(&call) {
@@ -413,6 +414,66 @@ impl Engine {
         true
     }
 
+    /// A contact's device tells how to reach its boxes.
+    pub(super) fn keep_pass(
+        &self,
+        device: &VerifiedDevice,
+        capability: MailCapability,
+        homes: Vec<NodeAddress>,
+    ) {
+        if self.book.is_contact(device.user()) {
+            let peer = Peer {
+                device: device.device(),
+                capability,
+                homes,
+            };
+            told(self.chat().keep_peer(device.user(), &peer));
+        }
+    }
+
+    /// Tells a contact whom we talk with how to reach our boxes.
+    pub(super) fn tell_pass(&mut self, call: CallId) {
+        let participant = self.config.me.keys.id();
+        let Some(slot) = self.slots.get(&call) else {
+            return;
+        };
+        let Some((to, _media)) = &slot.media else {
+            return;
+        };
+        let (user, to) = (slot.user, *to);
+        if !self.config.mailbox || !self.book.is_contact(user) {
+            return;
+        }
+        let own = ChatBook(self.book.shelf()).own_capability(&mut self.rng);
+        let Some(capability) = told(own) else { return };
+        let homes = self.config.homes.iter().map(|(address, _addr)| address);
+        let homes = homes.cloned().collect();
+        if let Some(leg) = self.leg(call, to) {
+            leg.send_signal(SignalMessage {
+                call,
+                participant,
+                signal: Signal::MailPass { capability, homes },
+            });
+        }
+    }
+
+    /// Whatever is just being sent may go before the program ends.
+    pub(super) async fn finish_mail(&mut self, happenings: &mut mpsc::Receiver<Internal>) {
+        let runtime = Arc::clone(&self.runtime);
+        let sent = async {
+            while self.mail.outbox.is_posting() {
+                match happenings.recv().await {
+                    Some(Internal::Posted(posted)) => self.handle_posted(posted),
+                    Some(_other) => {}
+                    None => return,
+                }
+            }
+        };
+        if timeout(&*runtime, LAST_POST, sent).await.is_none() {
+            tracing::debug!("letters go when ahoy runs next");
+        }
+    }
+
     /// A stranger writes into the request inbox, if there is room.
     fn admit_stranger(&mut self, sender: &VerifiedDevice, name: &str, log: &[u8]) -> bool {
         let now_millis = self.runtime.unix_millis();
@@ -427,9 +488,8 @@ impl Engine {
             .iter()
             .map(|request| request.user)
             .chain(self.people.contacts.iter().map(|contact| contact.user))
-            .chain(self.mail.outbox.users())
             .collect();
-        told(self.chat().forget_others(|user| known.contains(&user)));
+        told(self.chat().forget_strangers(|user| known.contains(&user)));
         true
     }
 
