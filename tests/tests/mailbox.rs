@@ -22,7 +22,13 @@ use ahoy::{
     identity::Identity,
     sim::{Conditions, Limits},
 };
-use ahoy_nat::client::NodeClient;
+use ahoy_nat::{
+    client::{NodeClient, RequestError},
+    supernode::{
+        mailbox::MailCapability,
+        protocol::{Push, Refusal, Response},
+    },
+};
 use ahoy_tests::{
     device::Device,
     pair::{ALICE, BOB, CAROL, HOME, SOON, never_rang, secs},
@@ -453,6 +459,79 @@ fn a_letter_that_is_left_again_or_is_too_old_is_not_read() {
         stage.pass(secs(10)).await;
         assert_eq!(homes[0].status().rendezvous.mail.acknowledged, 7);
         assert_eq!(read(&bob), ["pay me"]);
+    });
+}
+
+#[test]
+fn a_box_is_opened_and_emptied_only_by_the_device_that_is_registered() {
+    play(12, async |stage, homes| {
+        let Friends { bob, .. } = friends(stage, homes, &homes[..1]).await;
+        let (device, stranger) = crook(stage, homes[0], CAROL).await;
+        let found = stranger.boxes(bob.user).await.unwrap();
+        let key = SealKeyRecord::from_bytes(&found[0].seal_key).unwrap();
+        let owner = (bob.user, key.device());
+        let named = device.dial(homes[0].address.node, homes[0].addr, device.auth());
+        let named = named.await.unwrap();
+        let mail_key = MailCapability::from_bytes([1; 32]).at(homes[0].address.node);
+        let refused = |refusal| Some(RequestError::Refused(refusal));
+        // What a handshake shows is a claim until the registration is judged.
+        for client in [&stranger, &named] {
+            assert_eq!(client.fetch().await.err(), refused(Refusal::NotYours));
+            let kept = client.keep_box(mail_key.clone()).await;
+            assert_eq!(kept.err(), refused(Refusal::NotYours));
+            let gone = client.acknowledge(vec![1]).await;
+            assert_eq!(gone.err(), refused(Refusal::NotYours));
+        }
+        named.register(device.registration(9)).await.unwrap();
+        assert_eq!(named.keep_box(mail_key.clone()).await, Ok(0));
+        let own = (device.identity.user(), device.identity.device().id());
+        let sealed = vec![7; 2048];
+        let mark = mail_key.mark(own, &sealed);
+        let left = stranger.leave(own, Some(mark), sealed.clone()).await;
+        assert_eq!(left, Ok(true));
+        assert_eq!(named.next_push().await.unwrap(), Push::Mail);
+        let waiting = named.fetch().await.unwrap();
+        assert_eq!(waiting[0].envelope, sealed);
+        // Another connection of the same device has taken the registration over.
+        let again = device.dial(homes[0].address.node, homes[0].addr, device.auth());
+        let again = again.await.unwrap();
+        again.register(device.registration(10)).await.unwrap();
+        assert_eq!(named.fetch().await.err(), refused(Refusal::NotYours));
+        assert_eq!(again.fetch().await.unwrap(), waiting);
+        // Nobody marks letters to Bob without his key.
+        let mark = mail_key.mark(owner, &sealed);
+        let left = stranger.leave(owner, Some(mark), sealed).await;
+        assert_eq!(left, Ok(false));
+        // What this supernode does not know it refuses, and the connection goes on.
+        let (mut sender, mut receiver) = again.connection().unwrap().open_bi().await.unwrap();
+        sender.send(&[1, 0x3f]).await.unwrap();
+        sender.finish();
+        let answer = receiver.recv(100).await.unwrap().unwrap();
+        let expected = Response::Refused(Refusal::Malformed);
+        assert_eq!(Response::decode(&answer), Ok(expected));
+        assert_eq!(again.fetch().await.unwrap(), waiting);
+    });
+}
+
+#[test]
+fn who_wants_no_mailbox_has_none() {
+    play(13, async |stage, homes| {
+        let (alices, bobs) = (stage.identity(), stage.identity());
+        let alice = stage.phone("Alice", ALICE, &alices, &homes[2..], |_| {});
+        let bob = stage.phone("Bob", BOB, &bobs, &homes[..1], |config| {
+            config.mailbox = false;
+        });
+        alice.befriend(&bob);
+        alice.ready().await;
+        bob.ready().await;
+        write(&alice, &bob, 1, "hello?");
+        let queued = |event: &Event| {
+            matches!(event, Event::MessageState { state, .. }
+                if *state == MessageState::Queued(Some(Obstacle::NoBox)))
+            .then_some(())
+        };
+        alice.wait("queued", secs(30), queued).await;
+        assert_eq!(homes[0].status().rendezvous.mail.boxes, 0);
     });
 }
 

@@ -147,6 +147,9 @@ pub struct MailLimits {
     pub stranger_burst: u64,
     /// Strangers' letters that one address may leave in an hour.
     pub stranger_letters_per_hour: u64,
+    /// Strangers' letters that one device takes in an hour, from everywhere: each wakes it. Twice
+    /// [`Self::stranger_letters`] at once.
+    pub box_stranger_letters_per_hour: u64,
     /// Contacts and strangers have lanes of their own. Off only to show what they are good for.
     pub lanes: bool,
 }
@@ -167,6 +170,7 @@ impl Default for MailLimits {
             stranger_letters_per_source: 4,
             stranger_burst: 40,
             stranger_letters_per_hour: 120,
+            box_stranger_letters_per_hour: 240,
             lanes: true,
         }
     }
@@ -238,6 +242,8 @@ struct Kept {
     seen: Instant,
     contacts: Lane,
     strangers: Lane,
+    /// How many strangers' letters may still come.
+    pace: TokenBucket,
 }
 
 impl Kept {
@@ -357,6 +363,7 @@ impl Mailbox {
             seen: now,
             contacts: Lane::default(),
             strangers: Lane::default(),
+            pace: TokenBucket::full(now, box_rate(&self.limits).1),
         };
         self.boxes.insert(owner, kept);
         Ok(0)
@@ -464,6 +471,10 @@ impl Mailbox {
                 return Err(Refusal::BoxFull);
             }
             meter_sender(&mut self.senders, limits, now, from)?;
+            let (rate, burst) = box_rate(limits);
+            if !kept.pace.take(now, 1000, rate, burst) {
+                return Err(Refusal::TooFast);
+            }
             self.stranger_bytes += size;
             lane
         };
@@ -580,6 +591,13 @@ fn sender_rate(limits: &MailLimits) -> (u64, u64) {
     (
         limits.stranger_letters_per_hour.saturating_mul(1000) / 3600,
         limits.stranger_burst.saturating_mul(1000),
+    )
+}
+
+fn box_rate(limits: &MailLimits) -> (u64, u64) {
+    (
+        limits.box_stranger_letters_per_hour.saturating_mul(1000) / 3600,
+        (limits.stranger_letters as u64).saturating_mul(2000),
     )
 }
 

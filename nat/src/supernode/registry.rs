@@ -53,7 +53,7 @@ pub struct Limits {
     /// about 10 KiB.
     pub sent_bytes_per_second: u64,
     /// Bytes per second that one device may have handed to it, with eight seconds of burst: a flood of one
-    /// device must not fill its line.
+    /// device must not fill its line. As many again it may fetch from its box.
     pub received_bytes_per_second: u64,
     /// What may wait for devices that are off.
     pub mail: MailLimits,
@@ -137,6 +137,8 @@ struct Client {
     proofs: TokenBucket,
     sent_bytes: TokenBucket,
     received_bytes: TokenBucket,
+    /// Apart from what others hand to it: whoever fetches a full box can be called meanwhile.
+    fetched_bytes: TokenBucket,
 }
 
 struct Entry {
@@ -231,6 +233,7 @@ impl Registry {
                 now,
                 limits.received_bytes_per_second * BURST_SECONDS,
             ),
+            fetched_bytes: TokenBucket::full(now, limits.received_bytes_per_second * BURST_SECONDS),
         };
         self.clients.insert(key, client);
         self.sources.insert(newcomer.source, from_source + 1);
@@ -487,9 +490,14 @@ impl Registry {
             Request::Fetch => {
                 let (owner, _entry) = self.owner(key)?;
                 let letters = self.mailbox.fetch(now, owner);
-                let bytes = letters.iter().map(|letter| letter.envelope.len()).sum();
+                let bytes = letters
+                    .iter()
+                    .map(|letter| letter.envelope.len() as u64)
+                    .sum();
                 let client = self.clients.get_mut(&key).ok_or(Refusal::NotYours)?;
-                if !client.meter_received(now, &self.limits, bytes) {
+                let rate = self.limits.received_bytes_per_second;
+                let burst = rate * BURST_SECONDS;
+                if !client.fetched_bytes.take(now, bytes, rate, burst) {
                     return Err(Refusal::TooFast);
                 }
                 Ok((Response::Letters(letters), None))

@@ -374,6 +374,32 @@ fn who_writes_too_fast_may_go_on_later_and_others_meanwhile() {
 }
 
 #[test]
+fn strangers_from_everywhere_wake_a_device_only_so_often() {
+    let start = now();
+    // Every letter is fetched at once, so the lane is always empty.
+    let taken = |per_hour| {
+        let mut mailbox = with_bob(
+            start,
+            MailLimits {
+                box_stranger_letters_per_hour: per_hour,
+                ..MailLimits::default()
+            },
+        );
+        let mut taken = 0;
+        for n in 0..3600_u16 {
+            let at = start + Duration::from_secs(n.into());
+            taken += u32::from(by_stranger(&mut mailbox, at, n, n.into()).is_ok());
+            let ids: Vec<u64> = mailbox.fetch(at, BOB).iter().map(|held| held.id).collect();
+            mailbox.acknowledge(BOB, &ids);
+        }
+        assert!(by_contact(&mut mailbox, start, 9999).is_ok());
+        taken
+    };
+    assert!((270..=280).contains(&taken(240)), "{}", taken(240));
+    assert_eq!(taken(3600), 3600);
+}
+
+#[test]
 fn nobody_pushes_another_ones_box_out() {
     let now = now();
     let limits = MailLimits {
