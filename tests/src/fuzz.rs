@@ -22,8 +22,8 @@ mod session;
 mod turn;
 
 pub use identity::{
-    device_certificate, device_log, follow_up, fork_proof, invite, letter, seal_key_record,
-    sealed_offer,
+    device_certificate, device_log, follow_up, fork_proof, invite, letter, person_record,
+    seal_key_record, sealed_offer,
 };
 pub use media::{moment, parity, recv_pipeline, red, rtp, video_feedback, video_recv};
 pub use port::{peer_port, supernode_port};
@@ -49,6 +49,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("noise_frame", noise_frame),
     ("parity", parity),
     ("peer_port", peer_port),
+    ("person_record", person_record),
     ("recv_pipeline", recv_pipeline),
     ("red", red),
     ("remote_report", remote_report),

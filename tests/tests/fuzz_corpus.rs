@@ -29,6 +29,7 @@ const SLOW: &[&str] = &[
     "fork_proof",
     "letter",
     "peer_port",
+    "person_record",
     "recv_pipeline",
     "sealed_offer",
     "session_datagram",

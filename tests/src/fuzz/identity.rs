@@ -6,6 +6,7 @@ use ahoy::chat::{
     clean_text,
     note::{Note, Says},
 };
+use ahoy_nat::discovery::record::{self, Record, RecordCache};
 use ahoy_transport::{
     identity::{
         CertificateFields, DeviceCertificate, DeviceKeys, DeviceSet, Invite, InviteProof, RootKey,
@@ -147,6 +148,21 @@ pub fn seal_key_record(bytes: &[u8]) {
         if let Ok(key) = record.verify(NOW_MILLIS, fixture().keys.id()) {
             assert_eq!(key.device(), record.device());
         }
+    }
+}
+
+/// Where a person is to be found.
+pub fn person_record(bytes: &[u8]) {
+    if let Ok(record) = Record::from_bytes(bytes) {
+        assert_eq!(record.as_bytes(), bytes);
+        let user = record.fields().user;
+        if record.verify(user, NOW_MILLIS).is_ok() {
+            let mut cache = RecordCache::new(1);
+            assert_eq!(cache.offer(&record, user, NOW_MILLIS), Ok(true));
+            assert_eq!(cache.current(user, NOW_MILLIS), Some(&record));
+        }
+        // A sealed part of somebody else's making.
+        assert_eq!(record::open(&[1; 32], record.fields()), None);
     }
 }
 

@@ -33,6 +33,7 @@ use ahoy_media::{
 use ahoy_nat::{
     candidate::{Candidate, CandidateKind, encode_candidates},
     client::NodeClient,
+    discovery::record::{self, Record, RecordFields},
     supernode::{
         mailbox::{MailCapability, WaitingLetter},
         protocol::{Registration, Request, Response},
@@ -100,6 +101,21 @@ fn identity() -> Vec<Sample> {
     );
     let proof = invite.present(fixture.user(), fixture.keys.id());
     let seal_key = SealKeyRecord::issue(&fixture.keys).as_bytes().to_vec();
+    let home = |last: u8| {
+        let node = NodeKeys::from_seed(&[last; 32]).id();
+        NodeAddress::new(node, ([192, 0, 2, last], 4433).into())
+    };
+    let record = Record::issue(
+        RecordFields {
+            user: fixture.user(),
+            seq: 1,
+            not_after_millis: NOW_MILLIS + 1000,
+            log_head: fixture.log.head(),
+            homes: vec![home(1), home(2)],
+            sealed: record::seal(&[7; 32], fixture.user(), 1, b"for contacts"),
+        },
+        &fixture.root,
+    );
     let registration = |epoch, certificate: &DeviceCertificate| Registration {
         epoch,
         certificate: certificate.as_bytes().to_vec(),
@@ -154,6 +170,7 @@ fn identity() -> Vec<Sample> {
         ("device_log", "two_devices", fixture.log.to_bytes()),
         ("device_log", "fork", fixture.fork.to_bytes()),
         ("fork_proof", "second_entry", fork.as_bytes().to_vec()),
+        ("person_record", "two_homes", record.as_bytes().to_vec()),
         ("seal_key_record", "first", seal_key.clone()),
         ("sealed_offer", "offer", offer),
         ("sealed_offer", "parts", b"what is offered".to_vec()),
