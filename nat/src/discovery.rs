@@ -1,5 +1,6 @@
 //! Finding people without a supernode that knows them.
 
+pub mod dht;
 pub mod door;
 pub mod lan;
 pub mod record;
