@@ -9,7 +9,10 @@ use std::{io, sync::Arc};
 
 use ahoy_nat::{
     dial::{NodePlace, Ways, dial},
-    discovery::door::LanDoor,
+    discovery::{
+        dht::publisher::{PublishEvent, Publisher},
+        door::LanDoor,
+    },
     home::{ConnectFailure, Dialling, Home, HomeEvent, HomePolicy, Registrant},
     netmon::NetMonitor,
     port::{PortHub, SharedPort},
@@ -31,6 +34,7 @@ pub mod book;
 pub mod config;
 mod cost;
 pub mod directory;
+mod finding;
 pub mod handle;
 mod leg;
 mod mail;
@@ -49,6 +53,7 @@ mod voice_rate;
 
 use book::AddressBook;
 use config::{EngineConfig, Me, Reaching};
+use finding::OwnRecord;
 use handle::{COMMAND_QUEUE, EngineHandle, View};
 use nat::NatScout;
 use renewal::Renewer;
@@ -124,6 +129,28 @@ impl Ending {
             tracing::debug!("the engine is gone without a word");
         }
     }
+}
+
+/// Publishes our record, if there is a table for it and this device may show itself there: its nodes see where it comes
+/// from.
+fn publish(
+    runtime: &Arc<dyn Runtime>,
+    config: &EngineConfig,
+    me: &watch::Receiver<Me>,
+    book: &Arc<dyn AddressBook>,
+    homes: watch::Receiver<Vec<NodeAddress>>,
+    events: mpsc::Sender<PublishEvent>,
+) -> Option<Publisher> {
+    let dht = config.finding.dht.as_ref()?;
+    if !config.path.allows_direct() {
+        return None;
+    }
+    let who = Arc::new(OwnRecord {
+        me: me.clone(),
+        book: Arc::clone(book),
+    });
+    let (dht, policy) = (Arc::clone(dht), config.finding.publish);
+    Some(Publisher::start(runtime, dht, who, homes, policy, events))
 }
 
 fn open_door(
@@ -218,6 +245,17 @@ pub fn start(
         PortMapper::start(Arc::clone(runtime), router, port, Policy::default())
     });
 
+    let (homes_up, up) = watch::channel(Vec::new());
+    let (publications, mut published) = mpsc::channel(EVENT_QUEUE);
+    let publisher = publish(runtime, &config, &me, &book, up, publications);
+    let tell = inbox.clone();
+    let publishing = runtime.spawn_task(async move {
+        while let Some(event) = published.recv().await {
+            if tell.send(Internal::Published(event)).await.is_err() {
+                return;
+            }
+        }
+    });
     let (over, ending) = watch::channel(false);
     let mut engine = Engine::new(
         Arc::clone(runtime),
@@ -233,6 +271,7 @@ pub fn start(
         events,
     );
     engine.homes = homes;
+    engine.homes_up = homes_up;
     engine.door = door;
     let mapped = mapper.as_ref().map(|mapper| {
         let (mut mapped, gatherer) = (mapper.candidates(), Arc::clone(&engine.gatherer));
@@ -246,7 +285,7 @@ pub fn start(
     runtime
         .spawn_task(async move {
             engine.run(happenings).await;
-            drop((forwarder, watcher, mapped));
+            drop((forwarder, watcher, mapped, publisher, publishing));
             over.send_replace(true);
         })
         .detach();

@@ -5,6 +5,7 @@ pub mod chat;
 pub mod cli;
 pub mod contacts;
 pub mod control;
+pub mod dht;
 #[cfg(feature = "voice")]
 pub mod engine;
 #[cfg(feature = "voice")]

@@ -109,12 +109,29 @@ impl Outcome {
     }
 }
 
+/// By which route the other side was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FoundBy {
+    /// A home in the link or the address book, or one of our own.
+    Home,
+    /// A home in the person's record, as it was kept here.
+    Record,
+    /// A home in the person's record, which the DHT had.
+    Dht,
+    /// In this network.
+    Lan,
+}
+
 /// How long the steps of setting up took, in milliseconds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Setup {
     /// From placing the call to knowing the other side's devices.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lookup_ms: Option<f64>,
+    /// By which route they were found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found_by: Option<FoundBy>,
     /// From there (the callee: from the offer) to the first session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connect_ms: Option<f64>,

@@ -4,6 +4,7 @@
 
 use std::{fmt, fs, io, path::PathBuf};
 
+use ahoy_nat::discovery::dht::mainline::DhtEntry;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
@@ -115,6 +116,15 @@ pub struct Settings {
     pub port_mapping: bool,
     /// Finds people in the own network, and is found there, without a supernode.
     pub lan_discovery: bool,
+    /// Finds people by the DHT where no known home answers, and is found there. Its nodes see this address.
+    pub dht: bool,
+    /// Where to enter the DHT, as in `host:port`; empty: the public one.
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "write_entries",
+        deserialize_with = "read_entries"
+    )]
+    pub dht_bootstrap: Vec<DhtEntry>,
     /// Guesses ports where no direct way to the other side is found otherwise; that costs some hundred flows.
     pub guess_ports: bool,
     /// Takes out of the microphone's sound what comes from the speaker.
@@ -160,6 +170,8 @@ impl Default for Settings {
             path: PathPolicy::default(),
             port_mapping: true,
             lan_discovery: true,
+            dht: true,
+            dht_bootstrap: vec![],
             guess_ports: true,
             echo_cancellation: true,
             noise_suppression: true,
@@ -299,6 +311,18 @@ fn read_homes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<NodeLink
         .collect()
 }
 
+fn write_entries<S: Serializer>(entries: &[DhtEntry], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(entries.iter().map(ToString::to_string))
+}
+
+fn read_entries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<DhtEntry>, D::Error> {
+    let entries = Vec::<String>::deserialize(deserializer)?;
+    entries
+        .iter()
+        .map(|entry| entry.parse().map_err(de::Error::custom))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use ahoy_transport::identity::{NodeAddress, NodeKeys};
@@ -323,6 +347,8 @@ mod tests {
             name: Some("Zoë".into()),
             strangers: Strangers::Drop,
             path: PathPolicy::Relay,
+            dht: false,
+            dht_bootstrap: vec!["192.0.2.7:6881".parse().unwrap()],
             proxy: Some("socks5://bo:p%40ss@proxy.example:1080".parse().unwrap()),
             homes: vec![NodeLink(NodeAddress::new(
                 node,
@@ -345,6 +371,7 @@ mod tests {
             ("version = 1\nstrangers = \"maybe\"\n", "line 2"),
             ("colour = \"red\"\n", "unknown field"),
             ("homes = [\"ahoy:x\"]\n", "characters instead of 52"),
+            ("dht_bootstrap = [\"dht.example\"]\n", "has no port"),
             ("name = ", "line 1"),
         ] {
             let (dir, outcome) = with(text);

@@ -11,12 +11,14 @@
 //! inbox     user id -> Request          logs     user id -> ver=1, first seen u64, device log
 //! calls     time, call id -> CallRecord forks    user id -> fork proof
 //! invites   invite id -> ver=1, created u64, not after u64, u8 revoked, u16 length, label
+//! records   user id -> the newest record seen (ahoy_nat::discovery::record), our own among them; not in schema 1
 //! meta      "schema" -> u32
 //! chat      conversations, see [`crate::chat::book`]; not in schema 1
 //! ```
 
 use std::fs::File;
 
+use ahoy_nat::discovery::record::{Record, RecordError, RecordRules};
 use ahoy_transport::{
     identity::{
         DeviceId, DeviceSet, InviteId, InviteProof, UserId,
@@ -26,7 +28,7 @@ use ahoy_transport::{
 };
 use redb::{
     Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    TableDefinition, WriteTransaction,
+    TableDefinition, TableHandle, WriteTransaction,
 };
 
 use crate::{
@@ -47,6 +49,8 @@ pub const MAX_REQUESTS_PER_DAY: usize = 20;
 pub const REQUEST_LIFETIME_MILLIS: u64 = 30 * DAY_MILLIS;
 /// Most calls remembered; the oldest goes first.
 pub const MAX_CALLS: usize = 2000;
+/// People whose records are kept: contacts, and those we called. Of others the one that ends first makes room.
+pub const MAX_RECORDS: usize = 1000;
 const DAY_MILLIS: u64 = 24 * 60 * 60 * 1000;
 /// Longest label of an invite, in bytes.
 const MAX_LABEL: usize = 256;
@@ -67,7 +71,10 @@ const LOGS: Table = TableDefinition::new("logs");
 const FORKS: Table = TableDefinition::new("forks");
 const INVITES: Table = TableDefinition::new("invites");
 const CHAT: Table = TableDefinition::new("chat");
-const TABLES: [Table; 8] = [CONTACTS, BLOCKED, INBOX, CALLS, LOGS, FORKS, INVITES, CHAT];
+const RECORDS: Table = TableDefinition::new("records");
+const TABLES: [Table; 9] = [
+    CONTACTS, BLOCKED, INBOX, CALLS, LOGS, FORKS, INVITES, CHAT, RECORDS,
+];
 
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -636,6 +643,54 @@ impl Store {
         })
     }
 
+    /// Keeps a person's record if it may take the place of the one seen before. `Err` inside says why not.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn keep_record(
+        &self,
+        new: &Record,
+        user: UserId,
+        now_millis: u64,
+    ) -> Result<Result<(), RecordError>, StoreError> {
+        let key = user.as_bytes().as_slice();
+        self.write(|txn| {
+            let mut records = txn.open_table(RECORDS)?;
+            let known = records.get(key)?.map(|known| known.value().to_vec());
+            let known = known.map(|known| read_record(&known)).transpose()?;
+            if let Err(refused) =
+                RecordRules::default().judge(known.as_ref(), new, user, now_millis)
+            {
+                return Ok(Err(refused));
+            }
+            if known.is_none() && records.len()? >= MAX_RECORDS as u64 {
+                let contacts = txn.open_table(CONTACTS)?;
+                let mut first: Option<(u64, Vec<u8>)> = None;
+                for entry in records.iter()? {
+                    let (other, record) = entry?;
+                    let ends = read_record(record.value())?.fields().not_after_millis;
+                    let sooner = first.as_ref().is_none_or(|(soonest, _)| ends < *soonest);
+                    if sooner && contacts.get(other.value())?.is_none() {
+                        first = Some((ends, other.value().to_vec()));
+                    }
+                }
+                if let Some((_ends, other)) = first {
+                    records.remove(other.as_slice())?;
+                }
+            }
+            records.insert(key, new.as_bytes())?;
+            Ok(Ok(()))
+        })
+    }
+
+    /// The newest record seen of a person, expired or not.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn record(&self, user: UserId) -> Result<Option<Record>, StoreError> {
+        self.read(RECORDS, user.as_bytes(), read_record)
+    }
+
     /// Remembers an invite we gave away.
     ///
     /// # Errors
@@ -728,6 +783,10 @@ fn change_chat(txn: &WriteTransaction, changes: &[shelf::Change]) -> Result<(), 
         };
     }
     Ok(())
+}
+
+fn read_record(bytes: &[u8]) -> Result<Record, StoreError> {
+    Record::from_bytes(bytes).map_err(record("records"))
 }
 
 fn pinned_bytes(first_seen_millis: u64, log: &[u8]) -> Vec<u8> {

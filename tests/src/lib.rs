@@ -17,4 +17,5 @@ pub mod recorded;
 pub mod secrets;
 #[cfg(target_os = "linux")]
 pub mod sound_server;
+pub mod table;
 pub mod udp;

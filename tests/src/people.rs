@@ -12,7 +12,7 @@ use ahoy::{
     call::CallConfig,
     engine::{
         self, Ending,
-        config::{Answering, EngineConfig, Me, PathPolicy, Upkeep},
+        config::{Answering, EngineConfig, Finding, Me, PathPolicy, Upkeep},
         handle::{Command, EngineHandle, Event},
         media::{AudioIn, AudioOut, AudioSettings, Probe},
         memory_book::MemoryBook,
@@ -380,6 +380,7 @@ impl Stage {
             upkeep: Upkeep::default(),
             lan_discovery: false,
             mailbox: true,
+            finding: Finding::default(),
             guess_ports: true,
             probe: Some(probe.clone()),
             video_probe: None,
@@ -581,6 +582,7 @@ impl Phone {
             | Event::Sound { .. }
             | Event::Pictures { .. }
             | Event::Recording { .. }
+            | Event::Record(_)
             | Event::SoundChosen(_)
             | Event::Message { .. }
             | Event::MessageState { .. }
@@ -609,6 +611,7 @@ impl Phone {
             | Event::Sound { .. }
             | Event::Pictures { .. }
             | Event::Recording { .. }
+            | Event::Record(_)
             | Event::SoundChosen(_)
             | Event::Message { .. }
             | Event::MessageState { .. }

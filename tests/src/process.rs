@@ -167,6 +167,8 @@ pub fn start_by<'a, S: AsRef<OsStr>>(
     command
         .env_remove("AHOY_HOME")
         .env_remove("RUST_LOG")
+        // Nothing here is everybody's business.
+        .env("AHOY_DHT_BOOTSTRAP", "none")
         .envs(environment)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

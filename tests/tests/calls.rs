@@ -556,6 +556,7 @@ fn two_who_call_each_other_at_once_talk_without_ringing() {
                     | Event::Sound { .. }
                     | Event::Pictures { .. }
                     | Event::Recording { .. }
+                    | Event::Record(_)
                     | Event::SoundChosen(_)
                     | Event::Message { .. }
                     | Event::MessageState { .. }

@@ -31,7 +31,7 @@ use ahoy::{
     call::CallConfig,
     engine::{
         self,
-        config::{Answering, EngineConfig, Me, PathPolicy, Upkeep},
+        config::{Answering, EngineConfig, Finding, Me, PathPolicy, Upkeep},
         handle::{Command, EngineHandle, Event},
         media::{AudioIn, AudioOut, AudioSettings},
         memory_book::MemoryBook,
@@ -345,6 +345,7 @@ fn person(
         port_mapping: false,
         lan_discovery: false,
         mailbox: true,
+        finding: Finding::default(),
         guess_ports: true,
         proxy: None,
         upkeep: Upkeep::default(),

@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, path::PathBuf, str::FromStr};
 
+use ahoy_nat::discovery::dht::mainline::DhtEntry;
 use clap::Args;
 
 use super::{CliError, values};
@@ -44,6 +45,12 @@ pub struct MediaFlags {
     /// Find nobody in the own network without a supernode, and be not found there.
     #[arg(long)]
     pub no_lan: bool,
+    /// Where to enter the DHT that people are found by, instead of the public one: HOST:PORT; may be repeated.
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "no_dht")]
+    pub dht_bootstrap: Vec<DhtEntry>,
+    /// Look nobody up in the DHT, and put nothing there.
+    #[arg(long)]
+    pub no_dht: bool,
     /// What is left out of the microphone's processing.
     #[command(flatten)]
     pub voice: VoiceFlags,
@@ -307,6 +314,10 @@ pub struct MediaPlan {
     pub no_portmap: bool,
     /// Find nobody in the own network without a supernode, and be not found there.
     pub no_lan: bool,
+    /// Where to enter the DHT; empty: as the settings or the environment say.
+    pub dht_bootstrap: Vec<DhtEntry>,
+    /// Leave the DHT alone.
+    pub no_dht: bool,
     /// What is left out of the microphone's processing.
     pub voice: VoiceFlags,
 }
@@ -387,6 +398,8 @@ impl MediaFlags {
             share_sound: self.share_sound,
             no_portmap: self.no_portmap,
             no_lan: self.no_lan,
+            dht_bootstrap: self.dht_bootstrap,
+            no_dht: self.no_dht,
             voice: self.voice,
         })
     }

@@ -122,6 +122,8 @@ fn a_call_is_planned_from_its_options() {
             share_sound: false,
             no_portmap: true,
             no_lan: true,
+            dht_bootstrap: vec![],
+            no_dht: false,
             voice: VoiceFlags {
                 no_aec: true,
                 music: true,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use ahoy_nat::discovery::record::Record;
 use ahoy_transport::identity::{Invite, NodeAddress, UserId, VerifiedDevice, log::DeviceLog};
 
 use super::handle::{ContactView, RequestView};
@@ -74,6 +75,23 @@ pub trait AddressBook: Send + Sync + fmt::Debug + 'static {
 
     /// Keeps a device log that was [judged](crate::identity::judge), if it goes on from the one seen before.
     fn keep_log(&self, log: &DeviceLog);
+
+    /// The newest record seen of a person, expired or not; our own is the last that we signed.
+    fn known_record(&self, user: UserId) -> Option<Record>;
+
+    /// Keeps a record, if it may take the place of the one seen before: see
+    /// [`RecordRules`](ahoy_nat::discovery::record::RecordRules).
+    fn keep_record(&self, record: &Record, now_millis: u64);
+
+    /// What we give to contacts, so that they find us where strangers do not look.
+    fn own_capability(&self) -> Option<[u8; 32]> {
+        None
+    }
+
+    /// What a contact gave to us for that.
+    fn capability_of(&self, _user: UserId) -> Option<[u8; 32]> {
+        None
+    }
 
     /// A number greater than any given before, also by an earlier run.
     fn next_sequence(&self) -> u64;

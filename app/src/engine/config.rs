@@ -8,10 +8,14 @@ use std::{
 
 use ahoy_nat::{
     dial::{NodePlace, Ways},
+    discovery::{
+        dht::{Dht, publisher::PublishPolicy},
+        record::RecordRules,
+    },
     supernode::protocol::Registration,
 };
 use ahoy_transport::{
-    identity::{DeviceCertificate, DeviceKeys, Host, NodeAddress, UserId, log::DeviceLog},
+    identity::{DeviceCertificate, DeviceKeys, Host, NodeAddress, RootKey, UserId, log::DeviceLog},
     runtime::{Runtime, resolve_node},
     session::SessionConfig,
     tunnel::{TunnelTarget, proxy::Proxy},
@@ -39,6 +43,8 @@ pub struct Me {
     pub certificate: DeviceCertificate,
     /// The person's device log.
     pub log: DeviceLog,
+    /// The key that names the person, where this device holds it: it signs the person's record.
+    pub root: Option<Arc<RootKey>>,
 }
 
 impl Me {
@@ -62,6 +68,10 @@ impl Me {
             keys: Arc::new(identity.device().clone()),
             certificate: identity.certificate().clone(),
             log: identity.log().clone(),
+            root: identity
+                .root()
+                .filter(|root| root.user() == identity.user())
+                .map(|root| Arc::new(root.clone())),
         }
     }
 }
@@ -159,6 +169,18 @@ pub enum Answering {
     Everybody,
 }
 
+/// How people are found, and let themselves be found, where no known home answers.
+#[derive(Debug, Clone, Default)]
+pub struct Finding {
+    /// The table that records are put into and looked for; none: only known homes count. Only where media may go directly:
+    /// its nodes see the address of whoever asks and puts.
+    pub dht: Option<Arc<dyn Dht>>,
+    /// How our record is put there.
+    pub publish: PublishPolicy,
+    /// Which records are believed.
+    pub rules: RecordRules,
+}
+
 /// What keeps calls up while networks change. The switches are there to show what each part is good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Upkeep {
@@ -228,6 +250,8 @@ pub struct EngineConfig {
     pub lan_discovery: bool,
     /// Have our homes keep letters for us while we are off.
     pub mailbox: bool,
+    /// By records, where no known home answers.
+    pub finding: Finding,
     /// Guess ports where no direct path is found otherwise: see [`ahoy_nat::ice::spray`].
     pub guess_ports: bool,
     /// Logs for measuring mouth to ear.

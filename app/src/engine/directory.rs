@@ -3,13 +3,26 @@
 //! A supernode answers with signed bytes. A device counts only when its certificate leads back to the
 //! person's own key, stands in the person's device log, and that log is no contradiction to the one seen
 //! before: see [`judge`].
+//!
+//! Where nobody is found by known homes, or these take their time, the DHT is asked for the person's record, which names
+//! the present ones ([`Seeking`]): the first valid record acts, a newer one acts beside it, and a call that known homes
+//! answer waits for none of that.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use ahoy_nat::{
     client::NodeClient,
     dial::{Ways, dial},
-    discovery::lan,
+    discovery::{
+        dht::{self, Dht},
+        lan,
+        record::{Record, RecordError, RecordRules},
+    },
     supernode::protocol::Registration,
 };
 use ahoy_transport::{
@@ -18,15 +31,16 @@ use ahoy_transport::{
         CertificateError, DeviceCertificate, NodeAddress, NodeId, SealKeyError, SealKeyRecord,
         UserId, VerifiedDevice, VerifiedSealKey, log::DeviceLog,
     },
-    runtime::{Runtime, timeout},
+    runtime::{Runtime, RuntimeExt as _, timeout},
     wire::WireError,
 };
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, future::join_all, stream::FuturesUnordered};
 
 use super::config::Reaching;
 use crate::{
     call::Unreachable,
     identity::{Claim, ClaimError, judge},
+    report::FoundBy,
 };
 
 /// Asking one supernode: connect, and one round trip.
@@ -36,6 +50,13 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 const LAN_AFTER: Duration = Duration::from_millis(300);
 /// How long somebody in this network may take to answer.
 const LAN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long known homes have before the DHT is asked too: longer than a good one takes.
+const DHT_AFTER: Duration = Duration::from_millis(300);
+/// How long the search for a record may take. A person waits no longer, and the nodes near it have answered.
+const DHT_LIMIT: Duration = Duration::from_secs(12);
+/// Records of one person that are followed in one search: each may lead to three homes.
+const MAX_FOLLOWED: usize = 4;
 
 /// A device that can be called through a supernode.
 #[derive(Debug, Clone)]
@@ -78,12 +99,33 @@ pub(super) enum Directory {
     Guest(NodeAddress, Reaching),
 }
 
+/// Looking for a person's record.
+#[derive(Debug, Clone)]
+pub(super) struct Seeking {
+    pub(super) dht: Arc<dyn Dht>,
+    pub(super) rules: RecordRules,
+    /// The newest record seen so far.
+    pub(super) known: Option<Record>,
+    /// What the person gave to us as a contact.
+    pub(super) capability: Option<[u8; 32]>,
+    /// How homes are reached.
+    pub(super) reaching: Reaching,
+    /// Supernodes that we are registered at.
+    pub(super) ours: BTreeMap<NodeId, NodeClient>,
+    /// Asked already.
+    pub(super) asked: BTreeSet<NodeId>,
+}
+
 /// What a look-up brought.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     pub(super) targets: Vec<Target>,
     /// Connections opened for this call. They stay open for replies.
     pub(super) guests: Vec<(NodeId, NodeClient)>,
+    /// By which route they were found.
+    pub(super) found_by: Option<FoundBy>,
+    /// The newest valid record that was met.
+    pub(super) record: Option<Record>,
     asked: usize,
     answered: usize,
     distrusted: Option<Distrust>,
@@ -109,7 +151,16 @@ impl Findings {
 
     /// These, or `others` if these are of nobody.
     fn or(self, others: Self) -> Self {
-        if self.is_somebody() { self } else { others }
+        if self.is_somebody() {
+            return self;
+        }
+        Self {
+            record: others.record.or(self.record),
+            asked: self.asked + others.asked,
+            answered: self.answered + others.answered,
+            distrusted: others.distrusted.or(self.distrusted),
+            ..others
+        }
     }
 }
 
@@ -117,7 +168,7 @@ impl Findings {
 pub(super) async fn look_up(
     runtime: Arc<dyn Runtime>,
     endpoint: Endpoint,
-    directories: Vec<Directory>,
+    directories: Vec<(Directory, FoundBy)>,
     user: UserId,
     known: Option<DeviceLog>,
 ) -> Findings {
@@ -127,7 +178,7 @@ pub(super) async fn look_up(
     };
     let asking = directories
         .into_iter()
-        .map(|directory| ask(&runtime, &endpoint, directory, user));
+        .map(|(directory, route)| ask(&runtime, &endpoint, directory, route, user));
     let now_millis = runtime.unix_millis();
     for answer in join_all(asking).await.into_iter().flatten() {
         findings.answered += 1;
@@ -139,6 +190,7 @@ pub(super) async fn look_up(
                         .iter()
                         .any(|target| target.device.device() == device.device());
                     if !seen {
+                        findings.found_by.get_or_insert(answer.route);
                         findings.targets.push(Target {
                             device,
                             seal_key,
@@ -168,7 +220,7 @@ pub(super) async fn look_up(
 pub(super) async fn look_around(
     runtime: Arc<dyn Runtime>,
     endpoint: Endpoint,
-    directories: Vec<Directory>,
+    directories: Vec<(Directory, FoundBy)>,
     user: UserId,
     known: Option<DeviceLog>,
 ) -> Findings {
@@ -179,18 +231,146 @@ pub(super) async fn look_around(
         user,
         known.clone(),
     );
-    let mut far = pin!(far);
-    let early = timeout(&*runtime, LAN_AFTER, &mut far).await;
-    let mut near = pin!(look_near(runtime, endpoint, user, known));
+    let near = look_near(Arc::clone(&runtime), endpoint, user, known);
+    first_of(&*runtime, LAN_AFTER, far, near).await
+}
+
+/// What `first` finds; or what `second` does, which is asked when `first` finds nobody, or nothing within `start`.
+async fn first_of(
+    runtime: &dyn Runtime,
+    start: Duration,
+    first: impl Future<Output = Findings>,
+    second: impl Future<Output = Findings>,
+) -> Findings {
+    let mut first = pin!(first);
+    let early = timeout(runtime, start, &mut first).await;
+    let mut second = pin!(second);
     match early {
         Some(found) if found.is_somebody() => found,
-        Some(nobody) => near.await.or(nobody),
+        Some(nobody) => nobody.or(second.await),
         None => tokio::select! {
             biased;
-            found = &mut far => if found.is_somebody() { found } else { near.await.or(found) },
-            found = &mut near => if found.is_somebody() { found } else { far.await },
+            found = &mut first => if found.is_somebody() { found } else { found.or(second.await) },
+            found = &mut second => if found.is_somebody() { found } else { found.or(first.await) },
         },
     }
+}
+
+/// As [`look_around`], or in this network not at all, and by the person's record if somebody can be asked for that.
+pub(super) async fn search(
+    runtime: Arc<dyn Runtime>,
+    endpoint: Endpoint,
+    directories: Vec<(Directory, FoundBy)>,
+    lan: bool,
+    seeking: Option<Seeking>,
+    user: UserId,
+    known: Option<DeviceLog>,
+) -> Findings {
+    let start = if directories.is_empty() {
+        Duration::ZERO
+    } else {
+        DHT_AFTER
+    };
+    let (nearby_runtime, nearby_endpoint) = (Arc::clone(&runtime), endpoint.clone());
+    let nearby_known = known.clone();
+    let by_homes = async move {
+        let (runtime, endpoint) = (nearby_runtime, nearby_endpoint);
+        if lan {
+            look_around(runtime, endpoint, directories, user, nearby_known).await
+        } else {
+            look_up(runtime, endpoint, directories, user, nearby_known).await
+        }
+    };
+    let Some(seeking) = seeking else {
+        return by_homes.await;
+    };
+    let by_record = seek(Arc::clone(&runtime), endpoint, seeking, user, known);
+    first_of(&*runtime, start, by_homes, by_record).await
+}
+
+/// Looks for records of `user`, and for the person at the homes in them. The newest valid record comes along, whether it
+/// leads to somebody or not.
+async fn seek(
+    runtime: Arc<dyn Runtime>,
+    endpoint: Endpoint,
+    seeking: Seeking,
+    user: UserId,
+    known_log: Option<DeviceLog>,
+) -> Findings {
+    let Seeking {
+        dht,
+        rules,
+        known,
+        capability,
+        reaching,
+        ours,
+        mut asked,
+    } = seeking;
+    let salts = dht::salts_to_get(user, capability.as_ref(), runtime.unix_millis());
+    let mut records = dht::records(dht, user, salts);
+    let mut over = pin!(runtime.sleep(DHT_LIMIT));
+    let (mut newest, mut news) = (known, None);
+    let (mut ended, mut followed) = (false, 0);
+    let mut asking = FuturesUnordered::new();
+    let mut findings = Findings::default();
+    loop {
+        let record = tokio::select! {
+            biased;
+            Some(found) = asking.next(), if !asking.is_empty() => {
+                findings = Findings::or(found, findings);
+                if findings.is_somebody() {
+                    break;
+                }
+                continue;
+            }
+            record = records.next(), if !ended => record,
+            () = &mut over, if !ended => None,
+            else => break,
+        };
+        let Some(record) = record else {
+            ended = true;
+            continue;
+        };
+        match rules.judge(newest.as_ref(), &record, user, runtime.unix_millis()) {
+            Ok(()) if newest.as_ref() == Some(&record) => continue,
+            Ok(()) => {}
+            // Nodes that were away hand out what they have.
+            Err(RecordError::Older) => continue,
+            Err(error) => {
+                tracing::debug!(%error, "a record in the DHT is refused");
+                continue;
+            }
+        }
+        let homes = record.fields().homes.clone();
+        newest = Some(record.clone());
+        news = Some(record);
+        if followed >= MAX_FOLLOWED {
+            continue;
+        }
+        let directories: Vec<_> = homes
+            .into_iter()
+            .filter(|home| asked.insert(home.node))
+            .map(|home| {
+                let directory = match ours.get(&home.node) {
+                    Some(client) => Directory::Home(home, client.clone()),
+                    None => Directory::Guest(home, reaching.clone()),
+                };
+                (directory, FoundBy::Dht)
+            })
+            .collect();
+        if !directories.is_empty() {
+            followed += 1;
+            asking.push(look_up(
+                Arc::clone(&runtime),
+                endpoint.clone(),
+                directories,
+                user,
+                known_log.clone(),
+            ));
+        }
+    }
+    findings.record = news;
+    findings
 }
 
 /// Looks for `user` in this network: by multicast, then at the door of each device that answered.
@@ -207,7 +387,11 @@ async fn look_near(
     let doors = lan::find(&runtime, user, LAN_TIMEOUT)
         .await
         .into_iter()
-        .map(|door| Directory::Guest(NodeAddress::new(door.node, door.addr), reaching.clone()))
+        .map(|door| {
+            let address = NodeAddress::new(door.node, door.addr);
+            let directory = Directory::Guest(address, reaching.clone());
+            (directory, FoundBy::Lan)
+        })
         .collect();
     let mut found = look_up(runtime, endpoint, doors, user, known).await;
     for target in &mut found.targets {
@@ -220,6 +404,7 @@ struct AnswerOf {
     node: NodeAddress,
     client: NodeClient,
     is_guest: bool,
+    route: FoundBy,
     registrations: Vec<Registration>,
 }
 
@@ -252,6 +437,7 @@ async fn ask(
     runtime: &Arc<dyn Runtime>,
     endpoint: &Endpoint,
     directory: Directory,
+    route: FoundBy,
     user: UserId,
 ) -> Option<AnswerOf> {
     let asking = async {
@@ -265,6 +451,7 @@ async fn ask(
             node,
             client,
             is_guest,
+            route,
             registrations,
         })
     };

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ahoy_nat::discovery::dht::publisher::PublishEvent;
 use ahoy_transport::identity::{NodeId, UserId};
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -91,6 +92,8 @@ pub enum Event {
         /// Which.
         node: NodeId,
     },
+    /// What became of our record, by which others find us where no known home answers.
+    Record(PublishEvent),
     /// Somebody calls.
     Incoming {
         /// Which call.

@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use ahoy_nat::discovery::record::{Record, RecordCache};
 use ahoy_transport::identity::{
     DeviceSet, NodeAddress, UserId, VerifiedDevice,
     log::{DeviceLog, LogRelation},
@@ -44,6 +45,9 @@ struct State {
     blocked: Vec<UserId>,
     logs: BTreeMap<UserId, DeviceLog>,
     requests: Vec<RequestView>,
+    records: Option<RecordCache>,
+    own_capability: Option<[u8; 32]>,
+    capabilities: BTreeMap<UserId, [u8; 32]>,
 }
 
 impl MemoryBook {
@@ -62,6 +66,16 @@ impl MemoryBook {
     /// Adds a contact.
     pub fn add_contact(&self, user: UserId, name: &str) {
         self.lock().contacts.insert(user, name.to_owned());
+    }
+
+    /// What we give to contacts.
+    pub fn set_own_capability(&self, capability: [u8; 32]) {
+        self.lock().own_capability = Some(capability);
+    }
+
+    /// What `user` gave to us.
+    pub fn set_capability_of(&self, user: UserId, capability: [u8; 32]) {
+        self.lock().capabilities.insert(user, capability);
     }
 
     /// From now on, nobody is there for `user`.
@@ -167,6 +181,28 @@ impl AddressBook for MemoryBook {
             }
             None => {}
         }
+    }
+
+    fn known_record(&self, user: UserId) -> Option<Record> {
+        self.lock().records.as_ref()?.last(user).cloned()
+    }
+
+    fn keep_record(&self, record: &Record, now_millis: u64) {
+        let mut state = self.lock();
+        let records = state
+            .records
+            .get_or_insert_with(|| RecordCache::new(MAX_LOGS));
+        if let Err(refused) = records.offer(record, record.fields().user, now_millis) {
+            tracing::debug!(%refused, "a record is not kept");
+        }
+    }
+
+    fn own_capability(&self) -> Option<[u8; 32]> {
+        self.lock().own_capability
+    }
+
+    fn capability_of(&self, user: UserId) -> Option<[u8; 32]> {
+        self.lock().capabilities.get(&user).copied()
     }
 
     fn next_sequence(&self) -> u64 {

@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use ahoy_nat::discovery::record::Record;
 use ahoy_transport::{
     identity::{InviteProof, NodeAddress, UserId, VerifiedDevice, log::DeviceLog},
     runtime::Runtime,
@@ -203,6 +204,17 @@ impl AddressBook for ProfileBook {
                 tracing::warn!("a device log changed its story while it was judged");
             }
             Err(error) => tracing::error!(%error, "the profile's database failed"),
+        }
+    }
+
+    fn known_record(&self, user: UserId) -> Option<Record> {
+        told(self.store.record(user)).flatten()
+    }
+
+    fn keep_record(&self, record: &Record, now_millis: u64) {
+        let user = record.fields().user;
+        if let Some(Err(refused)) = told(self.store.keep_record(record, user, now_millis)) {
+            tracing::debug!(%refused, "a record is not kept");
         }
     }
 

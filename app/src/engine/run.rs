@@ -10,7 +10,7 @@ use std::{
 use ahoy_media::audio::volume::NORMAL_PERCENT;
 use ahoy_nat::{
     client::{NodeClient, RequestError},
-    discovery::door::LanDoor,
+    discovery::{dht::publisher::PublishEvent, door::LanDoor},
     gather::Gatherer,
     home::{Home, HomeEvent, HomeUp},
     netmon::NetworkState,
@@ -20,7 +20,7 @@ use ahoy_nat::{
 };
 use ahoy_transport::{
     endpoint::Endpoint,
-    identity::{DeviceId, NodeId, UserId, VerifiedDevice},
+    identity::{DeviceId, NodeAddress, NodeId, UserId, VerifiedDevice},
     runtime::{Runtime, RuntimeExt, Task, timeout},
     sealed::{CallTag, OfferGuard},
     session::SessionEvent as LinkEvent,
@@ -78,6 +78,8 @@ const FAREWELLS: Duration = Duration::from_millis(2500);
 pub(super) enum Internal {
     Home(NodeId, HomeEvent),
     GuestPush(Push),
+    /// What became of our record.
+    Published(PublishEvent),
     /// Interfaces, addresses or the way out changed, or the machine woke up.
     NetworkChanged(NetworkState),
     Found {
@@ -150,6 +152,8 @@ pub(super) struct Engine {
     pub(super) relays: Relays,
     pub(super) gatherer: Arc<Gatherer>,
     pub(super) homes: Vec<Home>,
+    /// Homes that we are registered at, best first, for whoever publishes them.
+    pub(super) homes_up: watch::Sender<Vec<NodeAddress>>,
     /// Where others in this network deliver.
     pub(super) door: Option<LanDoor>,
     /// Asks the router to let others in.
@@ -234,6 +238,7 @@ impl Engine {
             nat,
             spray_gate: SprayGate::default(),
             homes: Vec::new(),
+            homes_up: watch::Sender::default(),
             door: None,
             mapper: None,
             calls: Calls::new(limits),
@@ -537,6 +542,7 @@ impl Engine {
         match happening {
             Internal::Home(node, event) => self.handle_home(node, event),
             Internal::GuestPush(push) => self.handle_push(None, push),
+            Internal::Published(event) => self.publish(Event::Record(event)),
             Internal::NetworkChanged(state) => self.handle_network(&state),
             Internal::Found { call, findings } => self.handle_found(call, findings),
             Internal::Delivered {
@@ -593,7 +599,22 @@ impl Engine {
             HomeEvent::Draining => tracing::debug!(?node, "home is about to stop"),
             HomeEvent::Mail => self.fetch_mail(node),
         }
+        self.note_homes();
         self.show();
+    }
+
+    /// Whoever publishes us learns where we are registered now.
+    fn note_homes(&self) {
+        let homes = self.config.homes.iter().map(|(address, _addr)| address);
+        let up: Vec<NodeAddress> = homes
+            .filter(|home| self.home_was_up.get(&home.node) == Some(&true))
+            .cloned()
+            .collect();
+        self.homes_up.send_if_modified(|known| {
+            let is_news = *known != up;
+            *known = up;
+            is_news
+        });
     }
 
     /// Homes first: whatever a leg needs of them waits for them.

@@ -109,6 +109,7 @@ pub async fn call(profile: &Profile, plan: CallPlan) -> Result<(), CliError> {
                 | Event::Pictures { .. }
                 | Event::Recording { .. }
                 | Event::SoundChosen(_)
+                | Event::Record(_)
                 | Event::Message { .. }
                 | Event::MessageState { .. },
             )
@@ -260,6 +261,7 @@ pub async fn answer(profile: &Profile, plan: AnswerPlan) -> Result<(), CliError>
                 | Event::Pictures { .. }
                 | Event::Recording { .. }
                 | Event::SoundChosen(_)
+                | Event::Record(_)
                 | Event::MessageState { .. },
             )
             | Err(RecvError::Lagged(_)) => {}

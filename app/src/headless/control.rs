@@ -490,6 +490,7 @@ async fn tell(
             Event::Request { .. }
             | Event::Failed { .. }
             | Event::Sound { .. }
+            | Event::Record(_)
             | Event::SoundChosen(_) => None,
         };
         if let Some(told) = told {

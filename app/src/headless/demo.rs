@@ -116,6 +116,7 @@ fn tell(event: &Event) {
         | Event::Sound { .. }
         | Event::Pictures { .. }
         | Event::Recording { .. }
+        | Event::Record(_)
         | Event::SoundChosen(_)
         | Event::Message { .. }
         | Event::MessageState { .. }

@@ -13,7 +13,7 @@ use ahoy_transport::{
     endpoint::{Endpoint, EndpointConfig},
     runtime::{Networks, Runtime, TokioRuntime},
 };
-use futures_util::future::{join, join_all};
+use futures_util::future::{join_all, join3};
 use serde::Serialize;
 
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
 };
 
 mod camera;
+mod dht;
 mod findings;
 mod network;
 mod show;
@@ -181,13 +182,14 @@ async fn examine_outside(
         .homes
         .iter()
         .map(|home| supernodes::examine(runtime, endpoint, &somebody, &home.0));
-    let (examined, mapping) = join(
+    let (examined, mapping, table) = join3(
         join_all(examining),
         network::port_mapping(
             runtime,
             endpoint.local_addr().port(),
             settings.port_mapping && networks.route_v4.is_some(),
         ),
+        dht::examine(runtime, settings),
     )
     .await;
     let servers: Vec<SocketAddr> = examined
@@ -204,6 +206,7 @@ async fn examine_outside(
     report
         .findings
         .push(network::judge_ipv6(networks, nat.v6.as_ref(), &servers));
+    report.findings.push(table);
     report.nat_v4 = nat.v4.as_ref().map(NatFamily::from);
     report.nat_v6 = nat.v6.as_ref().map(NatFamily::from);
     report.port_mapping = Some(mapping);

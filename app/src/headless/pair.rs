@@ -29,7 +29,7 @@ use crate::{
     cli::{CliError, Exit},
     engine::{
         self, Ending,
-        config::{Answering, EngineConfig, Me, PathPolicy, Upkeep},
+        config::{Answering, EngineConfig, Finding, Me, PathPolicy, Upkeep},
         handle::{Command, EngineHandle, Event},
         media::{AudioIn, AudioOut, AudioSettings, Probe},
         memory_book::MemoryBook,
@@ -227,6 +227,7 @@ impl Pair {
                     | Event::Pictures { .. }
                     | Event::Recording { .. }
                     | Event::SoundChosen(_)
+                    | Event::Record(_)
                     | Event::Message { .. }
                     | Event::MessageState { .. } => {}
                 }
@@ -380,6 +381,7 @@ fn person(
         upkeep: script.upkeep,
         lan_discovery: false,
         mailbox: false,
+        finding: Finding::default(),
         guess_ports: true,
         probe: Some(probe.clone()),
         video_probe: Some(video_probe.clone()),
@@ -418,6 +420,7 @@ async fn ready(
                     | Event::Sound { .. }
                     | Event::Pictures { .. }
                     | Event::Recording { .. }
+                    | Event::Record(_)
                     | Event::SoundChosen(_)
                     | Event::Message { .. }
                     | Event::MessageState { .. }

@@ -13,7 +13,10 @@ use ahoy_media::{
         frame::Size,
     },
 };
-use ahoy_nat::dial::Ways;
+use ahoy_nat::{
+    dial::Ways,
+    discovery::dht::{Dht, mainline::Mainline},
+};
 use ahoy_transport::{
     identity::NodeAddress,
     runtime::{Runtime, RuntimeExt, Task, TokioRuntime},
@@ -27,10 +30,11 @@ use crate::{
         AudioIn as CliAudioIn, AudioOut as CliAudioOut, CliError, Exit, MediaPlan, VideoCodecFlag,
         VideoContentFlag, VideoIn as CliVideoIn, VideoOut as CliVideoOut, VideoPlan, VoiceFlags,
     },
+    dht,
     engine::{
         self, Ending,
         book::AddressBook,
-        config::{Answering, EngineConfig, Me, PathPolicy, Reaching, Upkeep, ways},
+        config::{Answering, EngineConfig, Finding, Me, PathPolicy, Reaching, Upkeep, ways},
         handle::{Command, EngineHandle, Event},
         media::{AudioIn, AudioOut, AudioSettings, SoundDevices},
         profile_book::ProfileBook,
@@ -129,7 +133,7 @@ pub(crate) async fn start(
         store,
         Arc::clone(&runtime),
         identity.log().clone(),
-        settings.name,
+        settings.name.clone(),
         settings.strangers,
     );
     let count = homes.len();
@@ -142,6 +146,20 @@ pub(crate) async fn start(
     // With all supernodes on this machine everybody is here, and nobody comes from outside.
     let all_here = count > 0 && homes.iter().all(|(_address, addr)| addr.ip().is_loopback());
     let lan = wants_lan && !all_here;
+    let entries = if media.no_dht {
+        Vec::new()
+    } else {
+        let variable = std::env::var(dht::VARIABLE).ok();
+        let asked = &media.dht_bootstrap;
+        dht::entries(asked, variable.as_deref(), &settings, all_here).map_err(CliError::usage)?
+    };
+    let finding = Finding {
+        dht: (!entries.is_empty()).then(|| {
+            let runtime = Arc::clone(&runtime);
+            Arc::new(Mainline::new(runtime, entries)) as Arc<dyn Dht>
+        }),
+        ..Finding::default()
+    };
     let config = |listen| EngineConfig {
         me: Me::of(&identity, &name),
         listen,
@@ -166,6 +184,7 @@ pub(crate) async fn start(
         upkeep: Upkeep::default(),
         lan_discovery: lan,
         mailbox: true,
+        finding: finding.clone(),
         guess_ports: settings.guess_ports,
         probe: None,
         video_probe: None,

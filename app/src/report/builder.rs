@@ -8,7 +8,7 @@ use std::{
 use ahoy_transport::identity::DeviceId;
 
 use super::{
-    AudioReport, Cost, Estimate, Histogram, Network, Participant, PathKind, PathRecord,
+    AudioReport, Cost, Estimate, FoundBy, Histogram, Network, Participant, PathKind, PathRecord,
     RecordingReport, RemoteReport, Report, SCHEMA, Search, Security, Setup, Switch, VideoReport,
     histogram::round, verdict::verdict,
 };
@@ -39,6 +39,7 @@ pub struct ReportBuilder {
     remote: Option<RemoteReport>,
     recording: Option<RecordingReport>,
     recorded_there: bool,
+    found_by: Option<FoundBy>,
     people: BTreeMap<DeviceId, Person>,
 }
 
@@ -55,6 +56,11 @@ impl ReportBuilder {
     /// The call was accepted, here or there: times of paths count from now.
     pub fn accepted(&mut self, now: Instant) {
         self.accepted.get_or_insert(now);
+    }
+
+    /// The other side was found, for the first time.
+    pub fn found_by(&mut self, route: FoundBy) {
+        self.found_by.get_or_insert(route);
     }
 
     /// The first picture was shown.
@@ -232,6 +238,7 @@ impl ReportBuilder {
         let dialled = timeline.found.unwrap_or(timeline.started);
         Setup {
             lookup_ms: span(Some(timeline.started), timeline.found),
+            found_by: self.found_by,
             connect_ms: span(Some(dialled), timeline.connected),
             ring_ms: span(timeline.ringing, timeline.accepted.or(Some(end))),
             accept_to_first_audio_ms: span(timeline.accepted, timeline.first_audio),

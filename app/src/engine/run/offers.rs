@@ -1,6 +1,6 @@
 //! Calls as they come and go through the homes: looking people up, offers both ways, what follows them.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use ahoy_nat::{
     client::{NodeClient, RequestError},
@@ -24,12 +24,13 @@ use crate::{
     engine::{
         book::Welcome,
         config::Answering,
-        directory::{Directory, Findings, look_around, look_up},
+        directory::{Directory, Findings, Seeking, look_up, search},
         handle::Event,
         leg::{Carrier, Leg, LegEvent},
         relays::RelaySource,
     },
     identity::{Claim, ClaimError, judge},
+    report::FoundBy,
     signal::{FollowUp, Offer},
 };
 
@@ -38,22 +39,54 @@ impl Engine {
         let Some(slot) = self.slots.get(&call) else {
             return;
         };
-        let mut directories = Vec::new();
-        let asked = slot.person.iter().flat_map(|person| &person.homes);
-        for address in asked {
-            match self.home(address.node) {
-                Some(up) => directories.push(Directory::Home(address.clone(), up.client.clone())),
-                None => directories.push(Directory::Guest(address.clone(), self.config.reaching())),
+        let mut directories: Vec<(Directory, FoundBy)> = Vec::new();
+        let known_record = self.book.known_record(user);
+        let rules = self.config.finding.rules;
+        // A record that expired says nothing about where somebody is.
+        let counting = known_record.as_ref().filter(|record| {
+            let now_millis = self.runtime.unix_millis();
+            rules.judge(None, record, user, now_millis).is_ok()
+        });
+        let told = slot.person.iter().flat_map(|person| &person.homes);
+        let told = told.map(|home| (home, FoundBy::Home));
+        let recorded = counting.iter().flat_map(|record| &record.fields().homes);
+        let mut asked = BTreeSet::new();
+        for (address, route) in told.chain(recorded.map(|home| (home, FoundBy::Record))) {
+            if !asked.insert(address.node) {
+                continue;
             }
+            let directory = match self.home(address.node) {
+                Some(up) => Directory::Home(address.clone(), up.client.clone()),
+                None => Directory::Guest(address.clone(), self.config.reaching()),
+            };
+            directories.push((directory, route));
         }
         if directories.is_empty() {
             // A person without known homes may share one of ours.
             for (address, _addr) in &self.config.homes {
                 if let Some(up) = self.home(address.node) {
-                    directories.push(Directory::Home(address.clone(), up.client.clone()));
+                    asked.insert(address.node);
+                    let directory = Directory::Home(address.clone(), up.client.clone());
+                    directories.push((directory, FoundBy::Home));
                 }
             }
         }
+        // The DHT's nodes see who asks, and some of them may be the person's.
+        let dht = self.config.finding.dht.as_ref();
+        let may_ask = self.config.path.allows_direct() && !self.book.relay_only(user);
+        let seeking = dht.filter(|_| may_ask).map(|dht| Seeking {
+            dht: Arc::clone(dht),
+            rules,
+            known: known_record,
+            capability: self.book.capability_of(user),
+            reaching: self.config.reaching(),
+            ours: self
+                .homes
+                .iter()
+                .filter_map(|home| Some((home.node(), home.up()?.client.clone())))
+                .collect(),
+            asked,
+        });
         let known = self.book.known_log(user);
         let (runtime, endpoint, inbox) = (
             Arc::clone(&self.runtime),
@@ -64,11 +97,8 @@ impl Engine {
         let lan = self.config.lan_discovery && !self.book.relay_only(user);
         self.runtime
             .spawn_task(async move {
-                let findings = if lan {
-                    look_around(runtime, endpoint, directories, user, known).await
-                } else {
-                    look_up(runtime, endpoint, directories, user, known).await
-                };
+                let findings =
+                    search(runtime, endpoint, directories, lan, seeking, user, known).await;
                 // The engine is gone: so is the call.
                 inbox
                     .send(Internal::Found { call, findings })
@@ -81,9 +111,15 @@ impl Engine {
     pub(super) fn handle_found(&mut self, call: CallId, findings: Findings) {
         let now = self.runtime.now();
         let why = findings.why_nobody();
+        if let Some(record) = &findings.record {
+            self.book.keep_record(record, self.runtime.unix_millis());
+        }
         let Some(slot) = self.slots.get_mut(&call) else {
             return;
         };
+        if let Some(route) = findings.found_by {
+            slot.report.found_by(route);
+        }
         for (node, client) in findings.guests {
             let reading = read_pushes(client.clone(), self.inbox.clone());
             tracing::debug!(?node, "keeping the connection for the call");
@@ -252,7 +288,7 @@ impl Engine {
         );
         self.runtime
             .spawn_task(async move {
-                let directories = vec![Directory::Home(node, client)];
+                let directories = vec![(Directory::Home(node, client), FoundBy::Home)];
                 let findings = look_up(runtime, endpoint, directories, user, known).await;
                 let found = Internal::Leg {
                     call,

@@ -137,6 +137,7 @@ impl Happening {
             | Event::Sound { .. }
             | Event::Pictures { .. }
             | Event::Recording { .. }
+            | Event::Record(_)
             | Event::SoundChosen(_)
             | Event::Message { .. }
             | Event::MessageState { .. }

@@ -1,0 +1,48 @@
+//! Letting ourselves be found: our record, as the engine has it published.
+
+use std::sync::Arc;
+
+use ahoy_nat::discovery::{
+    dht::publisher::Publishable,
+    record::{RECORD_LIFETIME_MILLIS, Record, RecordFields},
+};
+use ahoy_transport::identity::{NodeAddress, RootKey};
+use tokio::sync::watch;
+
+use super::{book::AddressBook, config::Me};
+
+/// Signs our records.
+#[derive(Debug)]
+pub(super) struct OwnRecord {
+    /// Who we are, as of now.
+    pub(super) me: watch::Receiver<Me>,
+    pub(super) book: Arc<dyn AddressBook>,
+}
+
+impl Publishable for OwnRecord {
+    fn record(&self, homes: &[NodeAddress], now_millis: u64) -> Option<(Record, Arc<RootKey>)> {
+        let me = self.me.borrow();
+        let root = Arc::clone(me.root.as_ref()?);
+        // By the clock, so that a device that lost its memory goes on above what it published; and above all before, also
+        // when the clock was put back.
+        let last = self.book.known_record(me.user);
+        let seq = last.map_or(now_millis, |last| {
+            last.fields().seq.saturating_add(1).max(now_millis)
+        });
+        let fields = RecordFields {
+            user: me.user,
+            seq,
+            not_after_millis: now_millis.saturating_add(RECORD_LIFETIME_MILLIS),
+            log_head: me.log.head(),
+            homes: homes.to_vec(),
+            sealed: Vec::new(),
+        };
+        let record = Record::issue(fields, &root);
+        self.book.keep_record(&record, now_millis);
+        Some((record, root))
+    }
+
+    fn capability(&self) -> Option<[u8; 32]> {
+        self.book.own_capability()
+    }
+}
