@@ -119,11 +119,7 @@ pub struct Settings {
     /// Finds people by the DHT where no known home answers, and is found there. Its nodes see this address.
     pub dht: bool,
     /// Where to enter the DHT, as in `host:port`; empty: the public one.
-    #[serde(
-        skip_serializing_if = "Vec::is_empty",
-        serialize_with = "write_entries",
-        deserialize_with = "read_entries"
-    )]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dht_bootstrap: Vec<DhtEntry>,
     /// Guesses ports where no direct way to the other side is found otherwise; that costs some hundred flows.
     pub guess_ports: bool,
@@ -308,18 +304,6 @@ fn read_homes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<NodeLink
     links
         .iter()
         .map(|link| link.parse().map_err(de::Error::custom))
-        .collect()
-}
-
-fn write_entries<S: Serializer>(entries: &[DhtEntry], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(entries.iter().map(ToString::to_string))
-}
-
-fn read_entries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<DhtEntry>, D::Error> {
-    let entries = Vec::<String>::deserialize(deserializer)?;
-    entries
-        .iter()
-        .map(|entry| entry.parse().map_err(de::Error::custom))
         .collect()
 }
 

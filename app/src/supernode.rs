@@ -42,8 +42,8 @@ mod config;
 mod key_file;
 
 pub use config::{
-    DEFAULT_PORT, ParsePortsError, ParsePublicAddrError, PortRange, PublicAddr, RelaySettings,
-    SupernodeConfig, TcpSettings,
+    DEFAULT_PORT, DhtSettings, ParsePortsError, ParsePublicAddrError, PortRange, PublicAddr,
+    RelaySettings, SupernodeConfig, TcpSettings,
 };
 pub use key_file::{KEY_FILE, KeyFileError, load_or_create_keys};
 

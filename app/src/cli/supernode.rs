@@ -1,7 +1,7 @@
 //! `ahoy supernode`.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, SocketAddrV4},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -9,6 +9,10 @@ use std::{
 
 use ahoy_nat::{
     candidate::Candidate,
+    discovery::dht::{
+        DhtError,
+        mainline::{DhtEntry, MainlineServer},
+    },
     portmap::{
         PortMapper,
         library::LibraryRouter,
@@ -50,6 +54,12 @@ pub struct SupernodeArgs {
     /// What others reach this machine by, if that is not the address of its interface.
     #[arg(long, value_name = "ADDR[:PORT]")]
     pub public_addr: Option<PublicAddr>,
+    /// Be a node of the DHT that people are found by, too, and listen for that here; port 6881 is usual.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub dht: Option<SocketAddrV4>,
+    /// Where to enter the DHT, instead of the public one: HOST:PORT; may be repeated.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub dht_bootstrap: Vec<DhtEntry>,
     /// Do not ask the router to let others in.
     #[arg(long)]
     pub no_portmap: bool,
@@ -104,6 +114,17 @@ impl SupernodeArgs {
         if self.public_addr.is_some() {
             config.public_addr = self.public_addr;
         }
+        if self.dht.is_some() {
+            config.dht.listen = self.dht;
+        }
+        if !self.dht_bootstrap.is_empty() {
+            config.dht.bootstrap = self.dht_bootstrap;
+        }
+        if config.dht.listen.is_none() && !config.dht.bootstrap.is_empty() {
+            return Err(CliError::usage(
+                "--dht-bootstrap needs --dht ADDR:PORT: where others ask this node",
+            ));
+        }
         if self.no_portmap {
             config.port_mapping = false;
         }
@@ -142,9 +163,35 @@ pub(super) async fn serve(profile: &Profile, plan: SupernodePlan) -> Result<(), 
     })?;
     let keys = load_or_create_keys(&*runtime, folder).map_err(CliError::failed)?;
     let may_map = plan.config.port_mapping && plan.config.public_addr.is_none();
+    let public_ip = match &plan.config.public_addr {
+        Some(PublicAddr {
+            host: Host::Ip(IpAddr::V4(v4)),
+            ..
+        }) => Some(*v4),
+        Some(_) | None => None,
+    };
+    let table = plan.config.dht.server(public_ip);
     let supernode = SupernodeHandle::start(Arc::clone(&runtime), plan.config, &keys)
         .await
         .map_err(CliError::failed)?;
+    let table = match table {
+        Some(config) => {
+            let node = MainlineServer::start(&runtime, &config).await;
+            match node {
+                Ok(node) => {
+                    tracing::info!("a node of the DHT at {}", node.addr());
+                    Some(node)
+                }
+                // Calls need none.
+                Err(error @ DhtError::NoNodes) => {
+                    tracing::warn!("no node of the DHT here: {error}");
+                    None
+                }
+                Err(error) => return Err(CliError::failed(error)),
+            }
+        }
+        None => None,
+    };
     let mut links = supernode.links();
     let is_public = |link: &NodeLink| match &link.0.host {
         Host::Ip(IpAddr::V4(v4)) => manager::is_public(*v4),
@@ -193,6 +240,10 @@ pub(super) async fn serve(profile: &Profile, plan: SupernodePlan) -> Result<(), 
     }
     stopped().await;
     drop(telling);
+    if let Some(table) = table {
+        let refused = table.refused_puts();
+        tracing::info!("refused {refused} records that came too fast to the DHT");
+    }
     if let Some(mapper) = mapper {
         mapper.close().await;
     }

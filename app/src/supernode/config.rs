@@ -1,10 +1,18 @@
 //! A supernode's settings: one TOML file, every entry optional.
 
-use std::{fmt, net::SocketAddr, ops::RangeInclusive, str::FromStr};
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    ops::RangeInclusive,
+    str::FromStr,
+};
 
-use ahoy_nat::supernode::{
-    registry::Limits,
-    relay::{limits::RelayLimits, server::RELAY_PORTS},
+use ahoy_nat::{
+    discovery::dht::mainline::{DhtEntry, MainlineServerConfig},
+    supernode::{
+        registry::Limits,
+        relay::{limits::RelayLimits, server::RELAY_PORTS},
+    },
 };
 use ahoy_transport::{
     identity::{Host, HostError},
@@ -36,6 +44,8 @@ pub struct SupernodeConfig {
     pub tcp_limits: TcpSettings,
     /// The relay.
     pub relay: RelaySettings,
+    /// The node of the DHT, if it is one.
+    pub dht: DhtSettings,
     /// Bounds on what clients may take from the rendezvous.
     pub limits: Limits,
 }
@@ -53,6 +63,7 @@ impl Default for SupernodeConfig {
             public_addr: None,
             port_mapping: true,
             relay: RelaySettings::default(),
+            dht: DhtSettings::default(),
             limits: Limits::default(),
         }
     }
@@ -64,6 +75,36 @@ impl FromStr for SupernodeConfig {
     /// Reads a configuration file.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         toml::from_str(text)
+    }
+}
+
+/// Settings of a supernode's node of the DHT that people are found by. Off unless an address is named: it serves
+/// everybody's programs, not ours alone, and there is no need of it where others do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DhtSettings {
+    /// Where it listens, UDP and IPv4; by convention the port is 6881. Port 0 picks a free one.
+    pub listen: Option<SocketAddrV4>,
+    /// Where it enters, as in `host:port`. If nothing is named: the public network; or none, where it listens on an address
+    /// of a private network, whose first node it then is.
+    pub bootstrap: Vec<DhtEntry>,
+}
+
+impl DhtSettings {
+    /// How the node serves; `None` without one. `public_ip`: the address that others see, where that is known.
+    #[must_use]
+    pub fn server(&self, public_ip: Option<Ipv4Addr>) -> Option<MainlineServerConfig> {
+        let listen = self.listen?;
+        let inside = listen.ip().is_loopback() || listen.ip().is_private();
+        let entries = if self.bootstrap.is_empty() && !inside {
+            DhtEntry::public()
+        } else {
+            self.bootstrap.clone()
+        };
+        Some(MainlineServerConfig {
+            public_ip: public_ip.filter(|_| !inside),
+            ..MainlineServerConfig::new(listen, entries)
+        })
     }
 }
 

@@ -29,6 +29,7 @@ use mainline::{
     Config, Dht as Library, MutableItem, RequestFilter, RequestSpecific, ServerSettings,
     async_dht::AsyncDht, errors::PutMutableError,
 };
+use serde::{Deserialize, Serialize};
 
 use super::{Dht, DhtError, DhtItem, DhtNode, may_be_public};
 
@@ -49,7 +50,8 @@ const PUTS_PER_MINUTE: f64 = 30.0;
 const COUNTED_NETWORKS: usize = 4096;
 
 /// Where a DHT is entered: `host:port`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct DhtEntry {
     /// A DNS name or an IPv4 address.
     pub host: Host,
@@ -96,6 +98,20 @@ impl FromStr for DhtEntry {
 impl fmt::Display for DhtEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+impl TryFrom<String> for DhtEntry {
+    type Error = DhtEntryError;
+
+    fn try_from(text: String) -> Result<Self, DhtEntryError> {
+        text.parse()
+    }
+}
+
+impl From<DhtEntry> for String {
+    fn from(entry: DhtEntry) -> Self {
+        entry.to_string()
     }
 }
 
@@ -258,7 +274,7 @@ impl MainlineServer {
     /// Starts it.
     ///
     /// # Errors
-    /// When the port cannot be had.
+    /// When the port cannot be had, or no entry has an address.
     pub async fn start(
         runtime: &Arc<dyn Runtime>,
         config: &MainlineServerConfig,
@@ -274,8 +290,13 @@ impl MainlineServer {
                 buckets: Arc::clone(&buckets),
             });
         }
+        let bootstrap = resolve(&**runtime, &config.entries).await;
+        // With nobody to start from it would be a founder, which believes whoever comes.
+        if bootstrap.is_empty() && !config.entries.is_empty() {
+            return Err(DhtError::NoNodes);
+        }
         let node = Library::new(Config {
-            bootstrap: Some(resolve(&**runtime, &config.entries).await),
+            bootstrap: Some(bootstrap),
             port: Some(config.listen.port()),
             bind_address: Some(*config.listen.ip()),
             request_timeout: REQUEST_TIMEOUT,
