@@ -10,7 +10,10 @@ use std::{io, sync::Arc};
 use ahoy_nat::{
     dial::{NodePlace, Ways, dial},
     discovery::{
-        dht::publisher::{PublishEvent, Publisher},
+        dht::{
+            Dht,
+            publisher::{PublishEvent, Publishable, Publisher},
+        },
         door::LanDoor,
     },
     home::{ConnectFailure, Dialling, Home, HomeEvent, HomePolicy, Registrant},
@@ -45,6 +48,7 @@ pub mod profile_book;
 pub mod reach;
 pub mod recording;
 mod relays;
+mod rendezvous;
 pub mod renewal;
 mod run;
 pub mod sentence;
@@ -56,6 +60,7 @@ use config::{EngineConfig, Me, Reaching};
 use finding::OwnRecord;
 use handle::{COMMAND_QUEUE, EngineHandle, View};
 use nat::NatScout;
+use rendezvous::Rendezvous;
 use renewal::Renewer;
 use run::{EVENT_QUEUE, Engine, Internal};
 
@@ -131,26 +136,31 @@ impl Ending {
     }
 }
 
-/// Publishes our record, if there is a table for it and this device may show itself there: its nodes see where it comes
-/// from.
+/// Publishes our record: at supernodes, and in the DHT if there is one and this device may show itself there, since its
+/// nodes see where it comes from.
 fn publish(
     runtime: &Arc<dyn Runtime>,
     config: &EngineConfig,
     me: &watch::Receiver<Me>,
     book: &Arc<dyn AddressBook>,
-    homes: watch::Receiver<Vec<NodeAddress>>,
-    events: mpsc::Sender<PublishEvent>,
-) -> Option<Publisher> {
-    let dht = config.finding.dht.as_ref()?;
-    if !config.path.allows_direct() {
-        return None;
-    }
+    rendezvous: Option<&Rendezvous>,
+    homes: &watch::Receiver<Vec<NodeAddress>>,
+    events: &mpsc::Sender<PublishEvent>,
+) -> Vec<Publisher> {
+    let dht = config.finding.dht.clone();
+    let dht = dht.filter(|_| config.path.allows_direct());
+    let directory = rendezvous.map(|rendezvous| Arc::new(rendezvous.clone()) as Arc<dyn Dht>);
     let who = Arc::new(OwnRecord {
         me: me.clone(),
         book: Arc::clone(book),
     });
-    let (dht, policy) = (Arc::clone(dht), config.finding.publish);
-    Some(Publisher::start(runtime, dht, who, homes, policy, events))
+    let tables = directory.into_iter().chain(dht);
+    let publishers = tables.map(|table| {
+        let who = Arc::clone(&who) as Arc<dyn Publishable>;
+        let (homes, events) = (homes.clone(), events.clone());
+        Publisher::start(runtime, table, who, homes, config.finding.publish, events)
+    });
+    publishers.collect()
 }
 
 fn open_door(
@@ -247,7 +257,20 @@ pub fn start(
 
     let (homes_up, up) = watch::channel(Vec::new());
     let (publications, mut published) = mpsc::channel(EVENT_QUEUE);
-    let publisher = publish(runtime, &config, &me, &book, up, publications);
+    let rendezvous = config.finding.supernodes.then(|| {
+        let (runtime, endpoint) = (Arc::clone(runtime), endpoint.clone());
+        Rendezvous::new(runtime, endpoint, config.reaching(), Arc::clone(&book))
+    });
+    let publisher = publish(
+        runtime,
+        &config,
+        &me,
+        &book,
+        rendezvous.as_ref(),
+        &up,
+        &publications,
+    );
+    drop(publications);
     let tell = inbox.clone();
     let publishing = runtime.spawn_task(async move {
         while let Some(event) = published.recv().await {
@@ -272,6 +295,7 @@ pub fn start(
     );
     engine.homes = homes;
     engine.homes_up = homes_up;
+    engine.rendezvous = rendezvous;
     engine.door = door;
     let mapped = mapper.as_ref().map(|mapper| {
         let (mut mapped, gatherer) = (mapper.candidates(), Arc::clone(&engine.gatherer));

@@ -119,6 +119,8 @@ pub enum FoundBy {
     Record,
     /// A home in the person's record, which the DHT had.
     Dht,
+    /// A home in the person's record, which some supernode had.
+    Directory,
     /// In this network.
     Lan,
 }

@@ -12,16 +12,20 @@
 //! calls     time, call id -> CallRecord forks    user id -> fork proof
 //! invites   invite id -> ver=1, created u64, not after u64, u8 revoked, u16 length, label
 //! records   user id -> the newest record seen (ahoy_nat::discovery::record), our own among them; not in schema 1
+//! nodes     node id -> ver=1, last served u64, node address as text; not in schema 1
 //! meta      "schema" -> u32
 //! chat      conversations, see [`crate::chat::book`]; not in schema 1
 //! ```
 
-use std::fs::File;
+use std::{collections::BTreeMap, fs::File};
 
-use ahoy_nat::discovery::record::{Record, RecordError, RecordRules};
+use ahoy_nat::discovery::{
+    record::{Record, RecordError, RecordRules},
+    rendezvous::Network,
+};
 use ahoy_transport::{
     identity::{
-        DeviceId, DeviceSet, InviteId, InviteProof, UserId,
+        DeviceId, DeviceSet, InviteId, InviteProof, NodeAddress, UserId,
         log::{DeviceLog, ForkProof, LogError, LogRelation},
     },
     wire::{Reader, WireError, Writer},
@@ -51,6 +55,10 @@ pub const REQUEST_LIFETIME_MILLIS: u64 = 30 * DAY_MILLIS;
 pub const MAX_CALLS: usize = 2000;
 /// People whose records are kept: contacts, and those we called. Of others the one that ends first makes room.
 pub const MAX_RECORDS: usize = 1000;
+/// Supernodes remembered.
+pub const MAX_NODES: usize = 500;
+/// Of those, in one network: whoever has a whole network has no more than this of our memory.
+pub const MAX_NODES_PER_NETWORK: usize = 4;
 const DAY_MILLIS: u64 = 24 * 60 * 60 * 1000;
 /// Longest label of an invite, in bytes.
 const MAX_LABEL: usize = 256;
@@ -72,8 +80,9 @@ const FORKS: Table = TableDefinition::new("forks");
 const INVITES: Table = TableDefinition::new("invites");
 const CHAT: Table = TableDefinition::new("chat");
 const RECORDS: Table = TableDefinition::new("records");
-const TABLES: [Table; 9] = [
-    CONTACTS, BLOCKED, INBOX, CALLS, LOGS, FORKS, INVITES, CHAT, RECORDS,
+const NODES: Table = TableDefinition::new("nodes");
+const TABLES: [Table; 10] = [
+    CONTACTS, BLOCKED, INBOX, CALLS, LOGS, FORKS, INVITES, CHAT, RECORDS, NODES,
 ];
 
 /// Why the database cannot be used.
@@ -691,6 +700,51 @@ impl Store {
         self.read(RECORDS, user.as_bytes(), read_record)
     }
 
+    /// Remembers supernodes that served at `now_millis`. Where there are too many, in all or in one network, those go that
+    /// served longest ago.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn keep_nodes(&self, served: &[NodeAddress], now_millis: u64) -> Result<(), StoreError> {
+        self.write(|txn| {
+            let mut nodes = txn.open_table(NODES)?;
+            for node in served {
+                let mut value = vec![VERSION];
+                value.put_u64(now_millis);
+                value.put_bytes(node.to_string().as_bytes());
+                nodes.insert(node.node.as_bytes().as_slice(), value.as_slice())?;
+            }
+            let mut known = Vec::new();
+            for entry in nodes.iter()? {
+                let (_node, value) = entry?;
+                known.push(read_node(value.value())?);
+            }
+            known.sort_by_key(|(at, _node)| std::cmp::Reverse(*at));
+            let mut networks: BTreeMap<Network, usize> = BTreeMap::new();
+            let mut kept = 0;
+            for (_at, node) in known {
+                let there = networks.entry(Network::of(&node)).or_default();
+                *there += 1;
+                if *there > MAX_NODES_PER_NETWORK || kept >= MAX_NODES {
+                    nodes.remove(node.node.as_bytes().as_slice())?;
+                } else {
+                    kept += 1;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Supernodes that served, the last ones first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn nodes(&self) -> Result<Vec<NodeAddress>, StoreError> {
+        let mut nodes = self.list(NODES, |_node, value| read_node(value))?;
+        nodes.sort_by_key(|(at, _node)| std::cmp::Reverse(*at));
+        Ok(nodes.into_iter().map(|(_at, node)| node).collect())
+    }
+
     /// Remembers an invite we gave away.
     ///
     /// # Errors
@@ -783,6 +837,15 @@ fn change_chat(txn: &WriteTransaction, changes: &[shelf::Change]) -> Result<(), 
         };
     }
     Ok(())
+}
+
+fn read_node(bytes: &[u8]) -> Result<(u64, NodeAddress), StoreError> {
+    let damaged = record("nodes");
+    let mut reader = versioned(bytes).map_err(&damaged)?;
+    let at = reader.u64().map_err(&damaged)?;
+    let address = std::str::from_utf8(reader.rest()).ok();
+    let address = address.and_then(|text| text.parse().ok());
+    Ok((at, address.ok_or_else(|| damaged(WireError::Undefined))?))
 }
 
 fn read_record(bytes: &[u8]) -> Result<Record, StoreError> {

@@ -15,6 +15,7 @@ use ahoy_transport::{
 
 use crate::{
     dial::Dialled,
+    discovery::record::Record,
     supernode::{
         LocalClient,
         mailbox::{MARK_LEN, MailKey, WaitingLetter},
@@ -306,6 +307,33 @@ impl NodeClient {
             return Err(RequestError::Protocol);
         };
         Ok(())
+    }
+
+    /// Leaves a record there, and says which one is held now: this one, a newer one, or none.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn publish(&self, record: &Record) -> Result<Option<Record>, RequestError> {
+        let record = record.as_bytes().to_vec();
+        self.record(Request::Publish { record }).await
+    }
+
+    /// The record of `user` that is held there. It is not judged.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn find(&self, user: UserId) -> Result<Option<Record>, RequestError> {
+        self.record(Request::Find { user }).await
+    }
+
+    async fn record(&self, request: Request) -> Result<Option<Record>, RequestError> {
+        let Response::Record(record) = self.request(&request).await? else {
+            return Err(RequestError::Protocol);
+        };
+        record
+            .map(|bytes| Record::from_bytes(&bytes))
+            .transpose()
+            .map_err(|_malformed| RequestError::Protocol)
     }
 
     /// The next push. A push that cannot be read is skipped: a newer supernode may say more.

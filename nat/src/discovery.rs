@@ -4,3 +4,4 @@ pub mod dht;
 pub mod door;
 pub mod lan;
 pub mod record;
+pub mod rendezvous;

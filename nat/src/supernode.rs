@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod mailbox;
 pub mod protocol;
+pub mod records;
 pub mod registry;
 pub mod relay;
 mod service;

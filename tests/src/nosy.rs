@@ -169,6 +169,7 @@ impl Nosy {
                 now_millis: self.runtime.unix_millis(),
                 relay: None,
             },
+            Answer::Publish(..) | Answer::Find(_) => Response::Record(None),
             Answer::RelayGrant | Answer::AllowRelay(_) => {
                 Response::Refused(ahoy_nat::supernode::protocol::Refusal::NoRelay)
             }

@@ -122,6 +122,8 @@ fn overhear(seed: u64) -> Overheard {
             | Request::Reply { .. }
             | Request::AllowRelay { .. }
             | Request::RelayGrant
+            | Request::Publish { .. }
+            | Request::Find { .. }
             | Request::KeepBox { .. }
             | Request::Boxes { .. }
             | Request::Leave { .. }
@@ -141,6 +143,8 @@ fn overhear(seed: u64) -> Overheard {
             | Request::Reply { .. }
             | Request::AllowRelay { .. }
             | Request::RelayGrant
+            | Request::Publish { .. }
+            | Request::Find { .. }
             | Request::KeepBox { .. }
             | Request::Boxes { .. }
             | Request::Leave { .. }

@@ -389,7 +389,7 @@ impl Scene {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_by_name_alone_and_by_a_link_of_old_homes() {
     let scene = Scene::new().await;
-    let (_node, node) = scene.supernode("node");
+    let (old_node, node) = scene.supernode("node");
     let (bob, link) = scene.bob(&node);
     let name = link.split('?').next().unwrap();
     // No home, no --via, nothing known.
@@ -405,10 +405,52 @@ async fn a_call_by_name_alone_and_by_a_link_of_old_homes() {
     let (_second, second) = scene.supernode("second");
     let (_bob, new_link) = scene.bob(&second);
     assert_ne!(link, new_link);
+    // The supernode that he left still runs, and tells; Alice knows nothing but the link.
+    let forget = || std::fs::remove_dir_all(scene.folder.path().join("alice")).unwrap();
+    forget();
+    let report = scene.call(&link, &["--no-dht"]).expect_code(0).json();
+    assert_eq!(report["setup"]["found_by"], "directory", "{report:#}");
+    // It is gone, so the table alone can tell.
+    drop(old_node);
+    forget();
     let report = scene.call_by_dht(&link);
     assert_eq!(report["setup"]["found_by"], "dht");
-    // Without the table the old link leads nowhere.
-    std::fs::remove_dir_all(scene.folder.path().join("alice")).unwrap();
+    forget();
     let failed = scene.call(&link, &["--no-dht"]);
     assert_ne!(failed.code, Some(0), "{}", failed.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn supernodes_are_a_network_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = |name: &str, more: &[&str]| {
+        let arguments = [
+            "supernode",
+            "--listen",
+            "127.0.0.1:0",
+            "--dht",
+            "127.0.0.1:0",
+        ];
+        let running = start(&folder.path().join(name), arguments.iter().chain(more));
+        let line = running.wait_stderr("a node of the DHT at ");
+        let entry = line.rsplit(' ').next().unwrap().to_owned();
+        (running, entry)
+    };
+    let (first, entry) = node("first", &[]);
+    let (_second, _) = node("second", &["--dht-bootstrap", &entry]);
+    let dht = Mainline::new(runtime(), vec![entry.parse().unwrap()]);
+    let (root, record) = (root(6), record(&root(6), 1));
+    put(&dht, &record, &root, None).await;
+    let fresh = dht.open().await.unwrap();
+    let salts = salts_to_get(root.user(), None, runtime().unix_millis());
+    assert_eq!(readable(&*runtime(), &*fresh, &record, &salts).await, 4);
+    first.interrupt();
+    first
+        .finish()
+        .expect_code(0)
+        .expect_stderr("refused 0 records");
+    let lost = ["supernode", "--dht-bootstrap", "127.0.0.1:9"];
+    run(&folder.path().join("third"), lost)
+        .expect_code(2)
+        .expect_stderr("--dht ADDR:PORT");
 }

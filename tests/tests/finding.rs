@@ -67,6 +67,16 @@ fn play<T>(
     adjust: impl Fn(&mut EngineConfig),
     play: impl AsyncFnOnce(&Scene) -> T,
 ) -> T {
+    play_after(seed, adjust, |_scene| {}, play)
+}
+
+/// The same, where `before` happened before both came online.
+fn play_after<T>(
+    seed: u64,
+    adjust: impl Fn(&mut EngineConfig),
+    before: impl Fn(&Scene),
+    play: impl AsyncFnOnce(&Scene) -> T,
+) -> T {
     let folder = tempfile::tempdir().unwrap();
     let stage = Stage::new(seed, folder.path());
     let director = stage.director;
@@ -86,8 +96,6 @@ fn play<T>(
         let identity = stage.identity();
         let bob = stage.phone("Bob", BOB, &identity, &[&homes[1]], adjust);
         alice.befriend(&bob);
-        alice.ready().await;
-        bob.ready().await;
         (homes, alice, bob)
     });
     let (homes, alice, bob) = made.unwrap();
@@ -99,7 +107,13 @@ fn play<T>(
         alice,
         bob,
     };
-    scene.stage.world.block_on(director, play(&scene)).unwrap()
+    before(&scene);
+    let playing = async {
+        scene.alice.ready().await;
+        scene.bob.ready().await;
+        play(&scene).await
+    };
+    scene.stage.world.block_on(director, playing).unwrap()
 }
 
 fn by_name(phone: &Phone) -> String {
@@ -209,6 +223,59 @@ fn a_link_of_old_homes_works_after_they_are_gone_or_left() {
             },
         );
     }
+}
+
+/// No table but the supernodes that each of them knows.
+fn by_supernodes(config: &mut EngineConfig) {
+    config.finding.dht = None;
+    config.finding.supernodes = true;
+}
+
+#[test]
+fn supernodes_alone_tell_where_somebody_is() {
+    // Bob was at the third supernode once, and Alice has met it, too.
+    let served = |scene: &Scene| {
+        for phone in [&scene.alice, &scene.bob] {
+            let book: &dyn ahoy::engine::book::AddressBook = phone.book.as_ref();
+            book.keep_nodes(&[scene.homes[2].address.clone()], 0);
+        }
+    };
+    play_after(SEED + 7, by_supernodes, served, async |scene| {
+        let PublishEvent::Published { put, readable } = scene.published().await else {
+            panic!("not published");
+        };
+        assert_eq!((put.copies, put.stored, readable), (1, 1, Some(1)));
+        assert_eq!(scene.homes[1].status().rendezvous.records, 1, "his own");
+        assert_eq!(scene.homes[2].status().rendezvous.records, 2, "the old one");
+        // Without a home in the link, and with an old one.
+        let (route, took) = found(&scene.talk(by_name(&scene.bob)).await);
+        assert_eq!(route, Some(FoundBy::Directory));
+        assert!(took < FOUND_MS, "{took} ms");
+        let asked = scene.alice.book.as_ref();
+        let nodes = ahoy::engine::book::AddressBook::known_nodes(asked);
+        assert!(nodes.contains(&scene.homes[1].address), "met by the call");
+    });
+    // A link whose supernode he left: it tells whoever asks there, also who knew nothing of it.
+    let bob_only = |scene: &Scene| {
+        let book: &dyn ahoy::engine::book::AddressBook = scene.bob.book.as_ref();
+        book.keep_nodes(&[scene.homes[2].address.clone()], 0);
+    };
+    play_after(SEED + 8, by_supernodes, bob_only, async |scene| {
+        scene.published().await;
+        let old = &scene.homes[2].address;
+        let link = format!("{}?home={old}", by_name(&scene.bob));
+        let (route, took) = found(&scene.talk(link).await);
+        assert_eq!(route, Some(FoundBy::Directory));
+        assert!(took < FOUND_MS, "{took} ms");
+    });
+    // Without that, nobody tells.
+    let nothing = |config: &mut EngineConfig| config.finding.dht = None;
+    play_after(SEED + 9, nothing, served, async |scene| {
+        scene.stage.pass(secs(30)).await;
+        let report = scene.fail(by_name(&scene.bob)).await;
+        assert_eq!(report.outcome, Outcome::Unreachable);
+        assert_eq!(scene.homes[2].status().rendezvous.records, 0);
+    });
 }
 
 #[test]

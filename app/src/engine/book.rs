@@ -83,6 +83,14 @@ pub trait AddressBook: Send + Sync + fmt::Debug + 'static {
     /// [`RecordRules`](ahoy_nat::discovery::record::RecordRules).
     fn keep_record(&self, record: &Record, now_millis: u64);
 
+    /// Supernodes that served us, or somebody we called, the last ones first; then those that we were only told of.
+    fn known_nodes(&self) -> Vec<NodeAddress> {
+        Vec::new()
+    }
+
+    /// Remembers supernodes that served just now.
+    fn keep_nodes(&self, _nodes: &[NodeAddress], _now_millis: u64) {}
+
     /// What we give to contacts, so that they find us where strangers do not look.
     fn own_capability(&self) -> Option<[u8; 32]> {
         None

@@ -175,6 +175,8 @@ pub struct Finding {
     /// The table that records are put into and looked for; none: only known homes count. Only where media may go directly:
     /// its nodes see the address of whoever asks and puts.
     pub dht: Option<Arc<dyn Dht>>,
+    /// Leave our record at other supernodes, and look for others' there: see [`ahoy_nat::discovery::rendezvous`].
+    pub supernodes: bool,
     /// How our record is put there.
     pub publish: PublishPolicy,
     /// Which records are believed.

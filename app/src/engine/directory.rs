@@ -4,8 +4,8 @@
 //! person's own key, stands in the person's device log, and that log is no contradiction to the one seen
 //! before: see [`judge`].
 //!
-//! Where nobody is found by known homes, or these take their time, the DHT is asked for the person's record, which names
-//! the present ones ([`Seeking`]): the first valid record acts, a newer one acts beside it, and a call that known homes
+//! Where nobody is found by known homes, or these take their time, other supernodes and the DHT are asked for the person's
+//! record, which names the present ones ([`Seeking`]): the first valid record acts, a newer one acts beside it, and a call that known homes
 //! answer waits for none of that.
 
 use std::{
@@ -34,7 +34,11 @@ use ahoy_transport::{
     runtime::{Runtime, RuntimeExt as _, timeout},
     wire::WireError,
 };
-use futures_util::{StreamExt as _, future::join_all, stream::FuturesUnordered};
+use futures_util::{
+    StreamExt as _,
+    future::join_all,
+    stream::{self, FuturesUnordered},
+};
 
 use super::config::Reaching;
 use crate::{
@@ -102,7 +106,8 @@ pub(super) enum Directory {
 /// Looking for a person's record.
 #[derive(Debug, Clone)]
 pub(super) struct Seeking {
-    pub(super) dht: Arc<dyn Dht>,
+    /// Where records are, each with the route it is.
+    pub(super) tables: Vec<(Arc<dyn Dht>, FoundBy)>,
     pub(super) rules: RecordRules,
     /// The newest record seen so far.
     pub(super) known: Option<Record>,
@@ -298,7 +303,7 @@ async fn seek(
     known_log: Option<DeviceLog>,
 ) -> Findings {
     let Seeking {
-        dht,
+        tables,
         rules,
         known,
         capability,
@@ -307,7 +312,17 @@ async fn seek(
         mut asked,
     } = seeking;
     let salts = dht::salts_to_get(user, capability.as_ref(), runtime.unix_millis());
-    let mut records = dht::records(dht, user, salts);
+    let searches = tables.into_iter().map(|(table, route)| {
+        let salts = if table.has_salts() {
+            salts.clone()
+        } else {
+            vec![None]
+        };
+        dht::records(table, user, salts)
+            .map(move |record| (record, route))
+            .boxed()
+    });
+    let mut records = stream::select_all(searches.collect::<Vec<_>>());
     let mut over = pin!(runtime.sleep(DHT_LIMIT));
     let (mut newest, mut news) = (known, None);
     let (mut ended, mut followed) = (false, 0);
@@ -327,7 +342,7 @@ async fn seek(
             () = &mut over, if !ended => None,
             else => break,
         };
-        let Some(record) = record else {
+        let Some((record, route)) = record else {
             ended = true;
             continue;
         };
@@ -355,7 +370,7 @@ async fn seek(
                     Some(client) => Directory::Home(home, client.clone()),
                     None => Directory::Guest(home, reaching.clone()),
                 };
-                (directory, FoundBy::Dht)
+                (directory, route)
             })
             .collect();
         if !directories.is_empty() {

@@ -46,6 +46,7 @@ struct State {
     logs: BTreeMap<UserId, DeviceLog>,
     requests: Vec<RequestView>,
     records: Option<RecordCache>,
+    nodes: Vec<NodeAddress>,
     own_capability: Option<[u8; 32]>,
     capabilities: BTreeMap<UserId, [u8; 32]>,
 }
@@ -195,6 +196,17 @@ impl AddressBook for MemoryBook {
         if let Err(refused) = records.offer(record, record.fields().user, now_millis) {
             tracing::debug!(%refused, "a record is not kept");
         }
+    }
+
+    fn known_nodes(&self) -> Vec<NodeAddress> {
+        self.lock().nodes.clone()
+    }
+
+    fn keep_nodes(&self, nodes: &[NodeAddress], _now_millis: u64) {
+        let mut state = self.lock();
+        state.nodes.retain(|known| !nodes.contains(known));
+        state.nodes.splice(0..0, nodes.iter().cloned());
+        state.nodes.truncate(MAX_LOGS);
     }
 
     fn own_capability(&self) -> Option<[u8; 32]> {

@@ -218,6 +218,17 @@ impl AddressBook for ProfileBook {
         }
     }
 
+    fn known_nodes(&self) -> Vec<NodeAddress> {
+        let contacts = told(self.store.contacts()).unwrap_or_default();
+        let mut nodes = told(self.store.nodes()).unwrap_or_default();
+        nodes.extend(contacts.into_iter().flat_map(|contact| contact.homes));
+        nodes
+    }
+
+    fn keep_nodes(&self, nodes: &[NodeAddress], now_millis: u64) {
+        told(self.store.keep_nodes(nodes, now_millis)).unwrap_or_default();
+    }
+
     fn next_sequence(&self) -> u64 {
         self.sequence.fetch_add(1, Ordering::Relaxed)
     }

@@ -45,6 +45,7 @@ use super::{
     nat::NatScout,
     reach::MAX_RELAYED,
     relays::{RelaySource, Relays},
+    rendezvous::Rendezvous,
     video::{PICTURE_QUEUE, Showing, Video, view::PictureWatch},
 };
 use crate::{
@@ -154,6 +155,8 @@ pub(super) struct Engine {
     pub(super) homes: Vec<Home>,
     /// Homes that we are registered at, best first, for whoever publishes them.
     pub(super) homes_up: watch::Sender<Vec<NodeAddress>>,
+    /// Supernodes that hold records.
+    pub(super) rendezvous: Option<Rendezvous>,
     /// Where others in this network deliver.
     pub(super) door: Option<LanDoor>,
     /// Asks the router to let others in.
@@ -239,6 +242,7 @@ impl Engine {
             spray_gate: SprayGate::default(),
             homes: Vec::new(),
             homes_up: watch::Sender::default(),
+            rendezvous: None,
             door: None,
             mapper: None,
             calls: Calls::new(limits),
@@ -610,6 +614,17 @@ impl Engine {
             .filter(|home| self.home_was_up.get(&home.node) == Some(&true))
             .cloned()
             .collect();
+        if let Some(rendezvous) = &self.rendezvous {
+            let clients = self.homes.iter();
+            let clients = clients.filter_map(|home| Some((home.node(), home.up()?.client.clone())));
+            rendezvous.set_ours(clients.collect());
+            let news: Vec<NodeAddress> = {
+                let known = self.homes_up.borrow();
+                let news = up.iter().filter(|home| !known.contains(home));
+                news.cloned().collect()
+            };
+            rendezvous.note(&news);
+        }
         self.homes_up.send_if_modified(|known| {
             let is_news = *known != up;
             *known = up;

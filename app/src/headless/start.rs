@@ -158,6 +158,7 @@ pub(crate) async fn start(
             let runtime = Arc::clone(&runtime);
             Arc::new(Mainline::new(runtime, entries)) as Arc<dyn Dht>
         }),
+        supernodes: true,
         ..Finding::default()
     };
     let config = |listen| EngineConfig {

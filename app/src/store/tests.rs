@@ -290,6 +290,132 @@ fn a_contacts_device_log_only_grows() {
     );
 }
 
+fn record_of(root: &RootKey, seq: u64, lasts_millis: u64) -> Record {
+    use ahoy_nat::discovery::record::RecordFields;
+    use ahoy_transport::identity::LogPosition;
+    let fields = RecordFields {
+        user: root.user(),
+        seq,
+        not_after_millis: NOW + lasts_millis,
+        log_head: LogPosition {
+            n: 0,
+            hash: [0; 32],
+        },
+        homes: vec![],
+        sealed: vec![],
+    };
+    Record::issue(fields, root)
+}
+
+#[test]
+fn a_records_number_never_goes_down_also_after_a_restart() {
+    let (_dir, lock, store) = store();
+    let (root, user) = (root(1), root(1).user());
+    let keep = |store: &Store, seq| {
+        store
+            .keep_record(&record_of(&root, seq, 1000), user, NOW)
+            .unwrap()
+    };
+    assert_eq!(store.record(user).unwrap(), None);
+    assert_eq!(keep(&store, 5), Ok(()));
+    assert_eq!(keep(&store, 4), Err(RecordError::Older));
+    drop(store);
+    let store = Store::open(&lock).unwrap();
+    assert_eq!(keep(&store, 4), Err(RecordError::Older));
+    let known = store.record(user).unwrap().unwrap();
+    assert_eq!(known.fields().seq, 5);
+    assert_eq!(keep(&store, 6), Ok(()));
+    let forged = store.keep_record(&record_of(&self::root(2), 7, 1000), user, NOW);
+    assert_eq!(forged.unwrap(), Err(RecordError::WrongUser));
+}
+
+#[test]
+fn records_of_people_who_are_no_contacts_make_room() {
+    let (_dir, _lock, store) = store();
+    let friend = root(1);
+    store.put_contact(&contact(1, "Bo"), NOW).unwrap();
+    let end = |n: usize| 1000 + u64::try_from(n).unwrap();
+    // The friend's ends first, and stays all the same.
+    store
+        .keep_record(&record_of(&friend, 1, 10), friend.user(), NOW)
+        .unwrap()
+        .unwrap();
+    let stranger = |n: usize| {
+        let mut seed = [9; 32];
+        seed[..8].copy_from_slice(&n.to_be_bytes());
+        RootKey::from_seed(&seed)
+    };
+    store
+        .write(|txn| {
+            let mut records = txn.open_table(RECORDS)?;
+            for n in 1..MAX_RECORDS {
+                let root = stranger(n);
+                let record = record_of(&root, 1, end(n));
+                records.insert(root.user().as_bytes().as_slice(), record.as_bytes())?;
+            }
+            Ok(())
+        })
+        .unwrap();
+    let new = stranger(MAX_RECORDS);
+    let record = record_of(&new, 1, end(MAX_RECORDS));
+    store
+        .keep_record(&record, new.user(), NOW)
+        .unwrap()
+        .unwrap();
+    assert!(store.record(friend.user()).unwrap().is_some());
+    assert!(store.record(new.user()).unwrap().is_some());
+    assert!(store.record(stranger(1).user()).unwrap().is_none());
+    assert!(store.record(stranger(2).user()).unwrap().is_some());
+}
+
+#[test]
+fn supernodes_are_remembered_and_no_network_fills_the_memory() {
+    use ahoy_transport::identity::NodeKeys;
+    let (_dir, lock, store) = store();
+    let node = |n: u16, network: u8| {
+        let mut seed = [3; 32];
+        seed[..2].copy_from_slice(&n.to_be_bytes());
+        let [high, low] = n.to_be_bytes();
+        let id = NodeKeys::from_seed(&seed).id();
+        NodeAddress::new(id, ([10, network, high, low], 4433).into())
+    };
+    let honest = node(0, 0);
+    store
+        .keep_nodes(std::slice::from_ref(&honest), NOW)
+        .unwrap();
+    let flood: Vec<NodeAddress> = (1..=600).map(|n| node(n, 1)).collect();
+    store.keep_nodes(&flood, NOW + 1).unwrap();
+    drop(store);
+    let store = Store::open(&lock).unwrap();
+    let known = store.nodes().unwrap();
+    assert_eq!(known.len(), 1 + MAX_NODES_PER_NETWORK);
+    assert_eq!(known.last(), Some(&honest), "it served before the others");
+    // Many networks: the last ones count.
+    for network in 2..=130 {
+        let some: Vec<NodeAddress> = (0..4)
+            .map(|n| node(1000 + n + 4 * u16::from(network), network))
+            .collect();
+        store.keep_nodes(&some, NOW + u64::from(network)).unwrap();
+    }
+    let known = store.nodes().unwrap();
+    assert_eq!(known.len(), MAX_NODES);
+    assert!(!known.contains(&honest));
+}
+
+#[test]
+fn a_database_from_before_records_takes_them() {
+    let (_dir, lock, store) = store();
+    store
+        .write(|txn| {
+            txn.delete_table(RECORDS)?;
+            Ok(())
+        })
+        .unwrap();
+    drop(store);
+    let store = Store::open(&lock).unwrap();
+    assert_eq!(store.record(user(1)).unwrap(), None);
+}
+
 #[test]
 fn an_invite_counts_until_it_is_revoked_or_expires() {
     let (_dir, _lock, store) = store();

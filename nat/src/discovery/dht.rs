@@ -118,6 +118,11 @@ pub trait Dht: Send + Sync + fmt::Debug {
     /// Joins it, as somebody who was never there.
     fn open(&self) -> BoxFuture<'_, Result<Arc<dyn DhtNode>, DhtError>>;
 
+    /// Whether a record lies there under several salts. Where it does not, only what is asked for without one counts.
+    fn has_salts(&self) -> bool {
+        true
+    }
+
     /// Whether it is everybody's: then homes that only some can reach are not put there.
     fn is_public(&self) -> bool;
 }

@@ -57,6 +57,8 @@ fn limits() -> Limits {
         anonymous_connections: CALLERS,
         connections_per_source: CALLERS_PER_ADDRESS,
         registrations: 1,
+        // It is nobody's but this device's.
+        records: 0,
         request_burst: 20,
         requests_per_second: 5,
         sent_bytes_per_second: 8 << 10,

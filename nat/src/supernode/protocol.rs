@@ -28,6 +28,8 @@ use zeroize::Zeroizing;
 
 use super::mailbox::{MARK_LEN, MailKey, WaitingLetter};
 
+use crate::discovery::record::MAX_RECORD_LEN;
+
 /// Version of every message here.
 pub const VERSION: u8 = 1;
 
@@ -109,6 +111,16 @@ pub enum Request {
         /// As they were numbered; at most [`MAX_LETTERS`].
         ids: Vec<u64>,
     },
+    /// Keep a person's record for whoever looks for it. Anybody may ask: the record proves itself.
+    Publish {
+        /// As it was signed: [`crate::discovery::record`].
+        record: Vec<u8>,
+    },
+    /// Is there a record of this person?
+    Find {
+        /// The person.
+        user: UserId,
+    },
 }
 
 /// How a device is to be found.
@@ -166,6 +178,8 @@ pub enum Response {
     Letters(Vec<WaitingLetter>),
     /// They are forgotten here.
     Acknowledged,
+    /// The newest record that is held of the person asked for, or whose record came; perhaps none.
+    Record(Option<Vec<u8>>),
     /// The request is not done, and why.
     Refused(Refusal),
 }
@@ -278,6 +292,8 @@ const BOXES: u8 = 0x08;
 const LEAVE: u8 = 0x09;
 const FETCH: u8 = 0x0a;
 const ACKNOWLEDGE: u8 = 0x0b;
+const PUBLISH: u8 = 0x20;
+const FIND: u8 = 0x21;
 
 const REGISTERED: u8 = 0x41;
 const DEVICES: u8 = 0x42;
@@ -290,15 +306,16 @@ const LEFT: u8 = 0x48;
 const LETTERS: u8 = 0x49;
 const ACKNOWLEDGED: u8 = 0x4a;
 const REFUSED: u8 = 0x4f;
+const RECORD: u8 = 0x60;
 
 const INCOMING: u8 = 0x81;
 const REPLY_TO: u8 = 0x82;
 const DRAINING: u8 = 0x83;
 const MAIL: u8 = 0x84;
 
-/// Whether a request is a registration, by its first bytes.
-pub(super) fn is_registration(request: &[u8]) -> bool {
-    request.get(1) == Some(&REGISTER)
+/// Whether a request has signatures in it that are looked at, by its first bytes.
+pub(super) fn is_signed(request: &[u8]) -> bool {
+    matches!(request.get(1), Some(&REGISTER | &PUBLISH))
 }
 
 /// Of `devices`, as many as [`MAX_MESSAGE`] has room for in one answer.
@@ -422,6 +439,16 @@ impl Request {
                 ids.iter().for_each(|id| out.put_u64(*id));
                 out
             }
+            Self::Publish { record } => {
+                let mut out = start(PUBLISH);
+                out.put_var_bytes(record);
+                out
+            }
+            Self::Find { user } => {
+                let mut out = start(FIND);
+                out.put_bytes(user.as_bytes());
+                out
+            }
         }
     }
 
@@ -472,6 +499,12 @@ impl Request {
                     (0..count).map(|_nth| reader.u64()).collect();
                 Self::Acknowledge { ids: ids? }
             }
+            PUBLISH => Self::Publish {
+                record: reader.var_bytes(MAX_RECORD_LEN)?.to_vec(),
+            },
+            FIND => Self::Find {
+                user: UserId(reader.array()?),
+            },
             _ => return Err(WireError::Undefined),
         };
         reader.finish()?;
@@ -570,6 +603,14 @@ impl Response {
                 out
             }
             Self::Acknowledged => start(ACKNOWLEDGED),
+            Self::Record(record) => {
+                let mut out = start(RECORD);
+                out.put_u8(u8::from(record.is_some()));
+                if let Some(record) = record {
+                    out.put_var_bytes(record);
+                }
+                out
+            }
             Self::Refused(refusal) => {
                 let mut out = start(REFUSED);
                 out.put_u8(refusal.code());
@@ -645,6 +686,11 @@ impl Response {
                 Self::Letters(letters)
             }
             ACKNOWLEDGED => Self::Acknowledged,
+            RECORD => Self::Record(match reader.u8()? {
+                0 => None,
+                1 => Some(reader.var_bytes(MAX_RECORD_LEN)?.to_vec()),
+                _undefined => return Err(WireError::Undefined),
+            }),
             REFUSED => Self::Refused(Refusal::from_code(reader.u8()?)?),
             _ => return Err(WireError::Undefined),
         };
@@ -880,6 +926,8 @@ mod tests {
                 Request::Leave { user: UserId(user), to: DeviceId(user), mark: Some([7; MARK_LEN]), envelope: left },
                 Request::Fetch,
                 Request::Acknowledge { ids: vec![epoch; ids] },
+                Request::Publish { record: user.to_vec() },
+                Request::Find { user: UserId(user) },
             ] {
                 prop_assert_eq!(Request::decode(&request.encode()), Ok(request));
             }
@@ -897,6 +945,8 @@ mod tests {
                 Response::Registered { observed: grant.server, now_millis, relay: None },
                 Response::Devices(devices),
                 Response::Delivered { delivery: now_millis },
+                Response::Record(None),
+                Response::Record(Some(grant.username.clone().into_bytes())),
                 Response::Replied,
                 Response::RelayAllowed { lifetime_secs: grant.lifetime_secs },
                 Response::Relay(grant),

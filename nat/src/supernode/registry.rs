@@ -15,11 +15,12 @@ use ahoy_transport::identity::{DeviceId, NodeAddress, UserId};
 use super::{
     mailbox::{MailCounters, MailLimits, Mailbox},
     protocol::{
-        MAX_DEVICES, Push, Refusal, Registration, Request, Response, devices_that_fit,
-        is_registration,
+        MAX_DEVICES, Push, Refusal, Registration, Request, Response, devices_that_fit, is_signed,
     },
+    records::MAX_HELD,
     relay::limits::TokenBucket,
 };
+use crate::discovery::record::Record;
 
 /// How long a delivery can be answered: longer than any ringing.
 const DELIVERY_LIFETIME: Duration = Duration::from_secs(180);
@@ -45,6 +46,8 @@ pub struct Limits {
     pub connections_per_source: usize,
     /// Devices registered at once.
     pub registrations: usize,
+    /// Records of people held at once, a kilobyte each; none: whoever looks for one is told so.
+    pub records: usize,
     /// Requests that a connection may make at once, before it has to wait.
     pub request_burst: u64,
     /// Requests per second that a connection earns.
@@ -66,6 +69,7 @@ impl Default for Limits {
             anonymous_connections: 40_000,
             connections_per_source: 4_096,
             registrations: 100_000,
+            records: MAX_HELD,
             request_burst: 40,
             requests_per_second: 10,
             sent_bytes_per_second: 16 << 10,
@@ -312,7 +316,7 @@ impl Registry {
         key: ConnectionKey,
         request: &[u8],
     ) -> Result<(), Refusal> {
-        let cost = if is_registration(request) {
+        let cost = if is_signed(request) {
             REGISTRATION_COST
         } else {
             1
@@ -440,6 +444,16 @@ impl Registry {
             | Request::Acknowledge { .. }) => {
                 let (response, routed) = self.answer_mail(now, key, request)?;
                 Ok((Answer::Respond(response), routed))
+            }
+            Request::Publish { record } => {
+                let record =
+                    Record::from_bytes(&record).map_err(|_no_record| Refusal::Malformed)?;
+                let client = self.clients.get(&key).ok_or(Refusal::NotYours)?;
+                Ok((Answer::Publish(record, client.newcomer.source), None))
+            }
+            Request::Find { user } => {
+                self.counters.lookups += 1;
+                Ok((Answer::Find(user), None))
             }
         }
     }
@@ -620,6 +634,10 @@ pub enum Answer {
     RelayGrant,
     /// [`Response::RelayAllowed`], if this supernode relays and that one proves its key.
     AllowRelay(NodeAddress),
+    /// [`Response::Record`], after this record was taken in, which came from there.
+    Publish(Record, IpAddr),
+    /// [`Response::Record`] of this person.
+    Find(UserId),
 }
 
 impl Client {

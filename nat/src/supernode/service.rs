@@ -23,10 +23,13 @@ use ahoy_transport::{
 };
 use tokio::sync::{Notify, mpsc};
 
+use crate::discovery::record::Record;
+
 use super::{
     admission::check_registration,
     mailbox::MailCounters,
     protocol::{MAX_MESSAGE, Push, Refusal, RelayGrant, Request, Response},
+    records::{HeldRecords, MAX_HELD_PER_SOURCE},
     registry::{Answer, ConnectionKey, Limits, Newcomer, NoRoom, Registry, RegistryCounters},
     relay::{
         counters::RelayCounters, credentials::CredentialOwner, server::RelayServer, source_key,
@@ -85,6 +88,8 @@ pub struct SupernodeStatus {
     pub anonymous: usize,
     /// Devices registered now.
     pub registered: usize,
+    /// Records of people held now.
+    pub records: usize,
     /// Counted by the registry.
     pub registry: RegistryCounters,
     /// Counted by the boxes of devices that may be off.
@@ -111,6 +116,7 @@ struct Shared {
 
 struct State {
     registry: Registry,
+    records: HeldRecords,
     vouching: Vouching,
     clients: HashMap<ConnectionKey, Outbox>,
     relays: Vec<Arc<RelayServer>>,
@@ -162,6 +168,7 @@ impl Supernode {
         Self {
             shared: Arc::new(Shared {
                 state: Mutex::new(State {
+                    records: HeldRecords::new(limits.records, MAX_HELD_PER_SOURCE),
                     registry: Registry::new(limits, first_delivery),
                     vouching: Vouching::new(runtime.now()),
                     clients: HashMap::new(),
@@ -234,6 +241,7 @@ impl Supernode {
             connections: state.registry.connections(),
             anonymous: state.registry.anonymous(),
             registered: state.registry.registered(),
+            records: state.records.len(),
             registry: state.registry.counters(),
             mail: state.registry.mail(),
             pushes_dropped: self.shared.pushes_dropped.load(Ordering::Relaxed),
@@ -307,6 +315,8 @@ impl LocalClient {
                 now_millis: shared.runtime.unix_millis(),
                 relay: None,
             }),
+            Answer::Publish(record, source) => Ok(shared.take_in(&record, source)),
+            Answer::Find(user) => Ok(shared.find(user)),
             Answer::RelayGrant | Answer::AllowRelay(_) => Err(Refusal::NoRelay),
         }
     }
@@ -370,9 +380,25 @@ impl Shared {
                 now_millis: self.runtime.unix_millis(),
                 relay: grant(connection, relay).ok(),
             },
+            Answer::Publish(record, source) => self.take_in(&record, source),
+            Answer::Find(user) => self.find(user),
             Answer::RelayGrant => Response::Relay(grant(connection, relay)?),
             Answer::AllowRelay(other) => return Ok(Reply::AfterProof(other)),
         }))
+    }
+
+    /// Keeps a record that counts, and answers with the one that is held now.
+    fn take_in(&self, record: &Record, source: IpAddr) -> Response {
+        let now_millis = self.runtime.unix_millis();
+        self.lock().records.publish(record, source, now_millis);
+        self.find(record.fields().user)
+    }
+
+    fn find(&self, user: UserId) -> Response {
+        let now_millis = self.runtime.unix_millis();
+        let state = self.lock();
+        let found = state.records.find(user, now_millis);
+        Response::Record(found.map(|record| record.as_bytes().to_vec()))
     }
 
     /// Has the registry decide, and hands on what comes of it: one step.

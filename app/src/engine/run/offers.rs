@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use ahoy_nat::{
     client::{NodeClient, RequestError},
+    discovery::dht::Dht,
     supernode::protocol::{Push, Refusal},
 };
 use ahoy_transport::{
@@ -72,10 +73,21 @@ impl Engine {
             }
         }
         // The DHT's nodes see who asks, and some of them may be the person's.
-        let dht = self.config.finding.dht.as_ref();
         let may_ask = self.config.path.allows_direct() && !self.book.relay_only(user);
-        let seeking = dht.filter(|_| may_ask).map(|dht| Seeking {
-            dht: Arc::clone(dht),
+        let table = self.config.finding.dht.clone().filter(|_| may_ask);
+        // Whom the link names may know more.
+        let named = slot.person.iter().flat_map(|person| person.homes.clone());
+        let directory = self
+            .rendezvous
+            .as_ref()
+            .map(|rendezvous| Arc::new(rendezvous.with(named.collect())) as Arc<dyn Dht>);
+        let tables: Vec<_> = directory
+            .map(|directory| (directory, FoundBy::Directory))
+            .into_iter()
+            .chain(table.map(|table| (table, FoundBy::Dht)))
+            .collect();
+        let seeking = (!tables.is_empty()).then(|| Seeking {
+            tables,
             rules,
             known: known_record,
             capability: self.book.capability_of(user),
@@ -125,6 +137,12 @@ impl Engine {
             tracing::debug!(?node, "keeping the connection for the call");
             slot._guests
                 .push((client, self.runtime.spawn_task(reading)));
+        }
+        // Supernodes that serve somebody are worth asking for others.
+        let good = findings.targets.iter().filter(|target| !target.nearby);
+        let good: Vec<_> = good.map(|target| target.node.clone()).collect();
+        if let Some(rendezvous) = &self.rendezvous {
+            rendezvous.note(&good);
         }
         for target in findings.targets {
             if let Some(log) = &target.log {

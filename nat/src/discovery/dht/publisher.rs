@@ -227,7 +227,11 @@ impl Keeper {
 
     async fn publish(&self, record: &Record, root: &RootKey, now_millis: u64) -> PublishEvent {
         let capability = self.who.capability();
-        let salts = salts_to_put(record.fields().user, capability.as_ref(), now_millis);
+        let salts = if self.dht.has_salts() {
+            salts_to_put(record.fields().user, capability.as_ref(), now_millis)
+        } else {
+            vec![None]
+        };
         let node = match self.dht.open().await {
             Ok(node) => node,
             Err(error) => return self.failed(error),
