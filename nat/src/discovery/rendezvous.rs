@@ -202,8 +202,8 @@ mod tests {
         let mut outcome = Outcome::default();
         for person in 0..PEOPLE {
             let user = RootKey::from_seed(&[person as u8; 32]).user();
-            let mut view = |rng: &mut ChaCha20Rng| {
-                let seen = nodes.iter().filter(|_| rng.next_u32() % 10 > 0);
+            let view = |rng: &mut ChaCha20Rng| {
+                let seen = nodes.iter().filter(|_| !rng.next_u32().is_multiple_of(10));
                 if by_key {
                     // Whoever grinds keys is nearest to everybody: what the ranking of networks is there for.
                     let mut ranked: Vec<&NodeAddress> = seen.collect();
