@@ -148,7 +148,7 @@ fn publish(
     events: &mpsc::Sender<PublishEvent>,
 ) -> Vec<Publisher> {
     let dht = config.finding.dht.clone();
-    let dht = dht.filter(|_| config.path.allows_direct());
+    let dht = dht.filter(|_| config.finding.put && config.path.allows_direct());
     let directory = rendezvous.map(|rendezvous| Arc::new(rendezvous.clone()) as Arc<dyn Dht>);
     let who = Arc::new(OwnRecord {
         me: me.clone(),

@@ -116,8 +116,10 @@ pub struct Settings {
     pub port_mapping: bool,
     /// Finds people in the own network, and is found there, without a supernode.
     pub lan_discovery: bool,
-    /// Finds people by the DHT where no known home answers, and is found there. Its nodes see this address.
+    /// Finds people by the DHT where no known home answers. Its nodes see this address, and who is looked for.
     pub dht: bool,
+    /// Is found by the public DHT, too. Its nodes, which may be anybody's, then see which address this person has.
+    pub dht_publish: bool,
     /// Where to enter the DHT, as in `host:port`; empty: the public one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dht_bootstrap: Vec<DhtEntry>,
@@ -167,6 +169,7 @@ impl Default for Settings {
             port_mapping: true,
             lan_discovery: true,
             dht: true,
+            dht_publish: false,
             dht_bootstrap: vec![],
             guess_ports: true,
             echo_cancellation: true,
@@ -332,6 +335,7 @@ mod tests {
             strangers: Strangers::Drop,
             path: PathPolicy::Relay,
             dht: false,
+            dht_publish: true,
             dht_bootstrap: vec!["192.0.2.7:6881".parse().unwrap()],
             proxy: Some("socks5://bo:p%40ss@proxy.example:1080".parse().unwrap()),
             homes: vec![NodeLink(NodeAddress::new(

@@ -32,7 +32,7 @@ use ahoy_transport::{
 };
 use redb::{
     Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    TableDefinition, TableHandle, WriteTransaction,
+    TableDefinition, WriteTransaction,
 };
 
 use crate::{

@@ -100,7 +100,21 @@ fn number(bytes: &[u8], what: &str) -> Result<u64, ShelfError> {
 }
 
 impl ChatBook<'_> {
-    /// What our contacts mark letters to this device with; drawn at the first use.
+    /// What our contacts mark letters to this device with, once it was drawn.
+    ///
+    /// # Errors
+    /// When the shelf fails.
+    pub fn drawn_capability(&self) -> Result<Option<MailCapability>, ShelfError> {
+        let Some(known) = self.0.get(OWN)? else {
+            return Ok(None);
+        };
+        let bytes: Result<[u8; 32], _> = known.try_into();
+        bytes
+            .map(|bytes| Some(MailCapability::from_bytes(bytes)))
+            .map_err(|_length| damaged("capability")(WireError::Truncated))
+    }
+
+    /// The same; drawn at the first use.
     ///
     /// # Errors
     /// When the shelf fails.
@@ -108,11 +122,8 @@ impl ChatBook<'_> {
         &self,
         rng: &mut dyn CryptoRngCore,
     ) -> Result<MailCapability, ShelfError> {
-        if let Some(known) = self.0.get(OWN)? {
-            let bytes: Result<[u8; 32], _> = known.try_into();
-            return bytes
-                .map(MailCapability::from_bytes)
-                .map_err(|_length| damaged("capability")(WireError::Truncated));
+        if let Some(known) = self.drawn_capability()? {
+            return Ok(known);
         }
         let drawn = MailCapability::generate(rng);
         let change = (OWN.to_vec(), Some(drawn.as_bytes().to_vec()));

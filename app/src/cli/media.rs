@@ -48,6 +48,9 @@ pub struct MediaFlags {
     /// Where to enter the DHT that people are found by, instead of the public one: HOST:PORT; may be repeated.
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "no_dht")]
     pub dht_bootstrap: Vec<DhtEntry>,
+    /// Be found by the public DHT, too: its nodes, which may be anybody's, see which address you have.
+    #[arg(long, conflicts_with = "no_dht")]
+    pub dht_publish: bool,
     /// Look nobody up in the DHT, and put nothing there.
     #[arg(long)]
     pub no_dht: bool,
@@ -316,6 +319,8 @@ pub struct MediaPlan {
     pub no_lan: bool,
     /// Where to enter the DHT; empty: as the settings or the environment say.
     pub dht_bootstrap: Vec<DhtEntry>,
+    /// Be found by the public one, too.
+    pub dht_publish: bool,
     /// Leave the DHT alone.
     pub no_dht: bool,
     /// What is left out of the microphone's processing.
@@ -399,6 +404,7 @@ impl MediaFlags {
             no_portmap: self.no_portmap,
             no_lan: self.no_lan,
             dht_bootstrap: self.dht_bootstrap,
+            dht_publish: self.dht_publish,
             no_dht: self.no_dht,
             voice: self.voice,
         })

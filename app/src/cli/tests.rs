@@ -123,6 +123,7 @@ fn a_call_is_planned_from_its_options() {
             no_portmap: true,
             no_lan: true,
             dht_bootstrap: vec![],
+            dht_publish: false,
             no_dht: false,
             voice: VoiceFlags {
                 no_aec: true,

@@ -6,7 +6,10 @@ use ahoy_nat::discovery::record::Record;
 use ahoy_transport::identity::{Invite, NodeAddress, UserId, VerifiedDevice, log::DeviceLog};
 
 use super::handle::{ContactView, RequestView};
-use crate::{call::EndedCall, chat::shelf::Shelf};
+use crate::{
+    call::EndedCall,
+    chat::{book::ChatBook, shelf::Shelf},
+};
 
 /// Somebody to call.
 #[derive(Debug, Clone)]
@@ -93,12 +96,20 @@ pub trait AddressBook: Send + Sync + fmt::Debug + 'static {
 
     /// What we give to contacts, so that they find us where strangers do not look.
     fn own_capability(&self) -> Option<[u8; 32]> {
-        None
+        let own = ChatBook(self.shelf()).drawn_capability();
+        own.inspect_err(|error| tracing::error!(%error, "nothing for contacts to find us by"))
+            .ok()?
+            .map(|own| own.finding_key())
     }
 
     /// What a contact gave to us for that.
-    fn capability_of(&self, _user: UserId) -> Option<[u8; 32]> {
-        None
+    fn capability_of(&self, user: UserId) -> Option<[u8; 32]> {
+        let peers = ChatBook(self.shelf()).peers(user);
+        let peers = peers.inspect_err(|error| tracing::error!(%error, "nothing to find them by"));
+        peers
+            .ok()?
+            .first()
+            .map(|peer| peer.capability.finding_key())
     }
 
     /// A number greater than any given before, also by an earlier run.

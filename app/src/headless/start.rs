@@ -153,11 +153,13 @@ pub(crate) async fn start(
         let asked = &media.dht_bootstrap;
         dht::entries(asked, variable.as_deref(), &settings, all_here).map_err(CliError::usage)?
     };
+    let table = (!entries.is_empty()).then(|| Mainline::new(Arc::clone(&runtime), entries));
     let finding = Finding {
-        dht: (!entries.is_empty()).then(|| {
-            let runtime = Arc::clone(&runtime);
-            Arc::new(Mainline::new(runtime, entries)) as Arc<dyn Dht>
-        }),
+        // A table of one's own supernodes is there for that.
+        put: media.dht_publish
+            || settings.dht_publish
+            || table.as_ref().is_some_and(|table| !table.is_public()),
+        dht: table.map(|table| Arc::new(table) as Arc<dyn Dht>),
         supernodes: true,
         ..Finding::default()
     };

@@ -37,6 +37,7 @@ const MAX_SENDERS: usize = 16_384;
 /// How often everything is looked through for what has expired.
 const SWEEP: Duration = Duration::from_secs(300);
 const KEY_LABEL: &[u8] = b"ahoy/1 mail key";
+const FINDING_LABEL: &[u8] = b"ahoy/1 finding";
 const MARK_LABEL: &[u8] = b"ahoy/1 mail mark";
 
 /// What a device gives to its contacts, so that their letters have a lane of their own. Wiped when dropped.
@@ -62,6 +63,14 @@ impl MailCapability {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// What contacts look for this device's records by: see [`crate::discovery::dht`]. Tells nothing of the capability.
+    #[must_use]
+    pub fn finding_key(&self) -> [u8; 32] {
+        let mut key = [0; 32];
+        fill(&mut key, &self.0, FINDING_LABEL);
+        key
     }
 
     /// What the supernode `home` is told: it can check marks, and make none for another home.

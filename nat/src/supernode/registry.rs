@@ -526,7 +526,9 @@ impl Registry {
             | Request::Deliver { .. }
             | Request::Reply { .. }
             | Request::RelayGrant
-            | Request::AllowRelay { .. } => Err(Refusal::Malformed),
+            | Request::AllowRelay { .. }
+            | Request::Publish { .. }
+            | Request::Find { .. } => Err(Refusal::Malformed),
         }
     }
 
