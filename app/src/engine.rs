@@ -12,7 +12,7 @@ use ahoy_nat::{
     discovery::{
         dht::{
             Dht,
-            publisher::{PublishEvent, Publishable, Publisher},
+            publisher::{PublishEvent, PublishPolicy, Publishable, Publisher},
         },
         door::LanDoor,
     },
@@ -148,7 +148,7 @@ fn publish(
     events: &mpsc::Sender<PublishEvent>,
 ) -> Vec<Publisher> {
     let dht = config.finding.dht.clone();
-    let dht = dht.filter(|_| config.finding.put && config.path.allows_direct());
+    let dht = dht.filter(|_| config.path.allows_direct());
     let directory = rendezvous.map(|rendezvous| Arc::new(rendezvous.clone()) as Arc<dyn Dht>);
     let who = Arc::new(OwnRecord {
         me: me.clone(),
@@ -158,7 +158,12 @@ fn publish(
     let publishers = tables.map(|table| {
         let who = Arc::clone(&who) as Arc<dyn Publishable>;
         let (homes, events) = (homes.clone(), events.clone());
-        Publisher::start(runtime, table, who, homes, config.finding.publish, events)
+        let policy = PublishPolicy {
+            // Supernodes are asked by those who know them.
+            open: config.finding.publish.open || !table.has_salts(),
+            ..config.finding.publish
+        };
+        Publisher::start(runtime, table, who, homes, policy, events)
     });
     publishers.collect()
 }

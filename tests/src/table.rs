@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ahoy_nat::discovery::dht::{Dht, DhtError, DhtItem, DhtNode};
+use ahoy_nat::discovery::{
+    dht::{Dht, DhtError, DhtItem, DhtNode},
+    record::Record,
+};
 use ahoy_transport::runtime::{Runtime, RuntimeExt};
 use futures_util::{
     FutureExt as _, StreamExt as _,
@@ -32,7 +35,7 @@ pub enum Mood {
     Honest,
     /// It serves the oldest items it ever had, whatever their age.
     Old,
-    /// It hides everything under salts that everybody knows, and under none.
+    /// It hides every record that it can read.
     HidesPublic,
     /// Nobody answers.
     Dead,
@@ -92,13 +95,13 @@ impl Table {
         let now = self.runtime.now();
         let kept = state.items.get(target);
         let mut kept = kept.into_iter().flatten();
-        let is_secret = target
-            .1
-            .as_ref()
-            .is_some_and(|salt| !salt.starts_with(b"ahoy/1/"));
+        // Anybody can read it.
+        let is_open = kept
+            .clone()
+            .any(|(_at, item)| Record::from_bytes(&item.value).is_ok());
         match state.mood {
             Mood::Dead => Vec::new(),
-            Mood::HidesPublic if !is_secret => Vec::new(),
+            Mood::HidesPublic if is_open => Vec::new(),
             Mood::Old => kept
                 .next()
                 .map(|(_at, item)| item.clone())

@@ -17,9 +17,9 @@ use std::{
 
 use ahoy_nat::discovery::{
     dht::{
-        Dht, DhtError,
+        Dht, DhtError, Place, item,
         mainline::{DhtEntry, Mainline, MainlineServer, MainlineServerConfig},
-        put_record, readable, records, salts_to_get, salts_to_put,
+        places_to_get, places_to_put, put_record, readable, records,
     },
     record::{RECORD_LIFETIME_MILLIS, Record, RecordCache, RecordError, RecordFields},
 };
@@ -95,9 +95,9 @@ async fn put(
     root: &RootKey,
     capability: Option<&[u8; 32]>,
 ) -> usize {
-    let salts = salts_to_put(root.user(), capability, runtime().unix_millis());
+    let places = places_to_put(root.user(), capability, runtime().unix_millis());
     let node = dht.open().await.unwrap();
-    let put = put_record(&*runtime(), &*node, record, root, &salts)
+    let put = put_record(&*runtime(), &*node, record, root, &places)
         .await
         .unwrap();
     assert_eq!(put.stored, put.copies);
@@ -116,13 +116,16 @@ async fn a_record_is_put_read_back_and_found_in_a_network_of_our_own() {
         // By somebody who was never there.
         let fresh = dht.open().await.unwrap();
         assert!(fresh.is_connected().await);
-        let salts = salts_to_put(root.user(), Some(&capability), runtime().unix_millis());
-        assert_eq!(readable(&*runtime(), &*fresh, record, &salts).await, copies);
+        let places = places_to_put(root.user(), Some(&capability), runtime().unix_millis());
+        assert_eq!(
+            readable(&*runtime(), &*fresh, record, &places).await,
+            copies
+        );
     }
     // Found by name, and by nobody else's.
     let search = async |user, capability: Option<&[u8; 32]>| {
-        let salts = salts_to_get(user, capability, runtime().unix_millis());
-        records(Arc::clone(&dht), user, salts)
+        let places = places_to_get(user, capability, runtime().unix_millis());
+        records(Arc::clone(&dht), user, places)
             .collect::<Vec<_>>()
             .await
     };
@@ -154,8 +157,8 @@ async fn a_table_that_nobody_answers_for_says_so() {
     let entry = format!("127.0.0.1:{port}").parse().unwrap();
     let dht = Mainline::new(runtime(), vec![entry]);
     let node = dht.open().await.unwrap();
-    let salts = salts_to_put(root(1).user(), None, runtime().unix_millis());
-    let outcome = put_record(&*runtime(), &*node, &record(&root(1), 1), &root(1), &salts).await;
+    let places = places_to_put(root(1).user(), None, runtime().unix_millis());
+    let outcome = put_record(&*runtime(), &*node, &record(&root(1), 1), &root(1), &places).await;
     assert_eq!(outcome, Err(DhtError::NoNodes));
     assert!(!node.is_connected().await);
     assert!(Mainline::new(runtime(), vec![]).open().await.is_err());
@@ -183,7 +186,7 @@ async fn flooded(limit_puts: bool) -> (usize, u64) {
                 let (root, runtime) = (root(*seed), runtime());
                 // Without a salt, as whoever fills tables would.
                 let junk = record(&root, 1);
-                put_record(&*runtime, &**attacker, &junk, &root, &[None]).await
+                put_record(&*runtime, &**attacker, &junk, &root, &[Place::OPEN]).await
             }
         });
         for outcome in join_all(flood).await {
@@ -195,8 +198,8 @@ async fn flooded(limit_puts: bool) -> (usize, u64) {
         }
     }
     let fresh = dht.open().await.unwrap();
-    let salts = salts_to_put(victim.user(), None, runtime().unix_millis());
-    let there = readable(&*runtime(), &*fresh, &record_of_victim, &salts).await;
+    let places = places_to_put(victim.user(), None, runtime().unix_millis());
+    let there = readable(&*runtime(), &*fresh, &record_of_victim, &places).await;
     let refused = network.0.iter().map(MainlineServer::refused_puts).sum();
     println!("limit {limit_puts}: {there} copies left, {stored} of 60 stored, {refused} refused");
     (there, refused)
@@ -301,18 +304,19 @@ async fn libtorrent_stores_our_records_and_returns_them() {
     let (root, capability) = (root(3), [8; 32]);
     let record = record(&root, 1_800_000_000_123);
     let copies = put(&*dht, &record, &root, Some(&capability)).await;
-    let salts = salts_to_put(root.user(), Some(&capability), runtime().unix_millis());
+    let places = places_to_put(root.user(), Some(&capability), runtime().unix_millis());
     // To a client of ours that was never there.
     let fresh = dht.open().await.unwrap();
     assert_eq!(
-        readable(&*runtime(), &*fresh, &record, &salts).await,
+        readable(&*runtime(), &*fresh, &record, &places).await,
         copies
     );
-    // And to a node of its own kind, which checks signature and target by its own rules. Its bindings take text for salts.
-    for salt in &salts[..4] {
-        let found = libtorrent.look_up(root.user().as_bytes(), salt.as_deref());
-        let expected = (record.fields().seq, record.as_bytes().to_vec());
-        assert_eq!(found, Some(expected), "{salt:?}");
+    // And to a node of its own kind, which checks signature and target by its own rules.
+    for place in &places {
+        let (key, salt) = place.target(root.user());
+        let found = libtorrent.look_up(&key, salt.as_deref());
+        let put = item(&record, &root, place).unwrap();
+        assert_eq!(found, Some((record.fields().seq, put.value)), "{place:?}");
     }
     println!(
         "{copies} copies of {} bytes stored and returned",
@@ -442,8 +446,8 @@ async fn supernodes_are_a_network_of_their_own() {
     let (root, record) = (root(6), record(&root(6), 1));
     put(&dht, &record, &root, None).await;
     let fresh = dht.open().await.unwrap();
-    let salts = salts_to_get(root.user(), None, runtime().unix_millis());
-    assert_eq!(readable(&*runtime(), &*fresh, &record, &salts).await, 4);
+    let places = places_to_get(root.user(), None, runtime().unix_millis());
+    assert_eq!(readable(&*runtime(), &*fresh, &record, &places).await, 4);
     first.interrupt();
     first
         .finish()

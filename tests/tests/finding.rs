@@ -24,9 +24,9 @@ use ahoy::{
 };
 use ahoy_nat::discovery::{
     dht::{
-        Dht, item,
+        Dht, item, places_to_put,
         publisher::{PublishEvent, PublishPolicy, Publishable, Publisher},
-        record_in, salts_to_put,
+        record_in,
     },
     record::{RECORD_LIFETIME_MILLIS, Record, RecordFields, RecordRules},
 };
@@ -328,11 +328,11 @@ fn knocks_after_rollback(rules: RecordRules) -> usize {
             record(seq, &scene.homes[2]),
             record(seq + 1, &scene.homes[1]),
         );
-        for salt in salts_to_put(root.user(), None, 0) {
-            node.put(item(&old, &root, salt)).await.unwrap();
+        for place in places_to_put(root.user(), None, 0) {
+            node.put(item(&old, &root, &place).unwrap()).await.unwrap();
         }
-        for salt in salts_to_put(root.user(), None, 0) {
-            node.put(item(&new, &root, salt)).await.unwrap();
+        for place in places_to_put(root.user(), None, 0) {
+            node.put(item(&new, &root, &place).unwrap()).await.unwrap();
         }
         let link = format!("ahoy:{}", root.user());
         let report = scene.fail(link.clone()).await;

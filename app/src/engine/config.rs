@@ -175,8 +175,6 @@ pub struct Finding {
     /// The table that records are put into and looked for; none: only known homes count. Only where media may go directly:
     /// its nodes see the address of whoever asks and puts.
     pub dht: Option<Arc<dyn Dht>>,
-    /// Put our record there, too. Whoever keeps it then knows which address this person has.
-    pub put: bool,
     /// Leave our record at other supernodes, and look for others' there: see [`ahoy_nat::discovery::rendezvous`].
     pub supernodes: bool,
     /// How our record is put there.

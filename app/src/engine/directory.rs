@@ -19,7 +19,7 @@ use ahoy_nat::{
     client::NodeClient,
     dial::{Ways, dial},
     discovery::{
-        dht::{self, Dht},
+        dht::{self, Dht, Place},
         lan,
         record::{Record, RecordError, RecordRules},
     },
@@ -311,14 +311,14 @@ async fn seek(
         ours,
         mut asked,
     } = seeking;
-    let salts = dht::salts_to_get(user, capability.as_ref(), runtime.unix_millis());
+    let places = dht::places_to_get(user, capability.as_ref(), runtime.unix_millis());
     let searches = tables.into_iter().map(|(table, route)| {
-        let salts = if table.has_salts() {
-            salts.clone()
+        let places = if table.has_salts() {
+            places.clone()
         } else {
-            vec![None]
+            vec![Place::OPEN]
         };
-        dht::records(table, user, salts)
+        dht::records(table, user, places)
             .map(move |record| (record, route))
             .boxed()
     });

@@ -15,7 +15,7 @@ use ahoy_media::{
 };
 use ahoy_nat::{
     dial::Ways,
-    discovery::dht::{Dht, mainline::Mainline},
+    discovery::dht::{Dht, mainline::Mainline, publisher::PublishPolicy},
 };
 use ahoy_transport::{
     identity::NodeAddress,
@@ -155,10 +155,13 @@ pub(crate) async fn start(
     };
     let table = (!entries.is_empty()).then(|| Mainline::new(Arc::clone(&runtime), entries));
     let finding = Finding {
-        // A table of one's own supernodes is there for that.
-        put: media.dht_publish
-            || settings.dht_publish
-            || table.as_ref().is_some_and(|table| !table.is_public()),
+        publish: PublishPolicy {
+            // A table of one's own supernodes is there for that.
+            open: media.dht_publish
+                || settings.dht_publish
+                || table.as_ref().is_some_and(|table| !table.is_public()),
+            ..PublishPolicy::default()
+        },
         dht: table.map(|table| Arc::new(table) as Arc<dyn Dht>),
         supernodes: true,
         ..Finding::default()

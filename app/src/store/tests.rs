@@ -111,17 +111,20 @@ fn a_second_process_is_told_that_the_profile_is_in_use() {
 }
 
 #[test]
-fn a_profile_from_before_conversations_keeps_what_it_has() {
+fn a_profile_from_before_conversations_and_records_keeps_what_it_has() {
     let (_dir, lock, store) = store();
     let known = contact(1, "Bo");
     store.put_contact(&known, NOW).unwrap();
     let txn = store.db.begin_write().unwrap();
     txn.open_table(META).unwrap().insert("schema", 1).unwrap();
-    txn.delete_table(CHAT).unwrap();
+    for table in [CHAT, RECORDS, NODES] {
+        txn.delete_table(table).unwrap();
+    }
     txn.commit().unwrap();
     drop(store);
     let store = Store::open(&lock).unwrap();
     assert_eq!(store.contact(known.user).unwrap(), Some(known));
+    assert_eq!(store.record(user(1)).unwrap(), None);
     store.change(vec![(vec![1, 2], Some(vec![3]))]).unwrap();
     store
         .change(vec![(vec![1, 3], None), (vec![2], Some(vec![4]))])
@@ -400,20 +403,6 @@ fn supernodes_are_remembered_and_no_network_fills_the_memory() {
     let known = store.nodes().unwrap();
     assert_eq!(known.len(), MAX_NODES);
     assert!(!known.contains(&honest));
-}
-
-#[test]
-fn a_database_from_before_records_takes_them() {
-    let (_dir, lock, store) = store();
-    store
-        .write(|txn| {
-            txn.delete_table(RECORDS)?;
-            Ok(())
-        })
-        .unwrap();
-    drop(store);
-    let store = Store::open(&lock).unwrap();
-    assert_eq!(store.record(user(1)).unwrap(), None);
 }
 
 #[test]

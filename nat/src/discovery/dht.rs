@@ -5,18 +5,24 @@
 //! of them hides nothing:
 //!
 //! ```text
-//! plain          no salt                                                    1
-//! public         "ahoy/1/1" to "ahoy/1/3"                                   3
-//! for contacts   HMAC-SHA256(capability, label | user | day, u64 | i, u8)   2 of each day
+//! plain          the person's key, no salt                                  1
+//! public         the person's key, "ahoy/1/1" to "ahoy/1/3"                 3
+//! for contacts   a key of its own, no salt                                  2 of each day
 //! ```
-//! A stranger cannot tell the targets of the last kind, so cannot place nodes there, nor count who looks. Copies for a
+//! A copy for contacts has a secret, HMAC-SHA256(capability, label | user | day, u64 | i, u8), from which follow the key
+//! that signs it (Ed25519; the seed is HMAC-SHA256(secret, "sign")) and the one that it is encrypted with
+//! (ChaCha20-Poly1305; HMAC-SHA256(secret, "seal")): its value is a nonce, the first 12 bytes of
+//! HMAC-SHA256(HMAC-SHA256(secret, "nonce"), record), and the sealed record. So a stranger cannot tell where it lies,
+//! hence cannot place nodes there nor count who looks, and the nodes that keep it learn nothing of whose it is. Contacts
+//! could put something else there, as nodes can hide it: the record inside is signed by its person. Copies for a
 //! day are put from [`DAY_OVERLAP_MILLIS`] before it begins, and looked for as long after it ended as clocks may be wrong.
 //!
 //! **What the table may do.** Items are signed: nodes can hide a record or serve an old one, which
 //! [`RecordRules`](super::record::RecordRules) refuses, and that is all. How many nodes say that they stored something proves nothing, so
 //! [`publisher`] reads the copies back as somebody else.
 //!
-//! **What it learns.** Who looks up which key, from which address; who publishes from which address. A
+//! **What it learns.** Who looks up which key, from which address; of plain and public copies, who publishes from which
+//! address: so these are put only where somebody wants to be found by everybody ([`publisher::PublishPolicy::open`]). A
 //! [`DhtNode`] lives for one publication or one search, and never answers others.
 
 use std::{
@@ -35,7 +41,10 @@ use futures_util::{
     future::{BoxFuture, join_all},
     stream::{self, BoxStream},
 };
-use ring::hmac;
+use ring::{
+    aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
+    hmac,
+};
 
 use super::record::{Record, RecordFields};
 use crate::portmap::manager::is_public;
@@ -127,24 +136,119 @@ pub trait Dht: Send + Sync + fmt::Debug {
     fn is_public(&self) -> bool;
 }
 
-/// Under which salts the record of a person is found. `capability` is what the person gives to contacts.
-fn salts(user: UserId, days: &[u64], capability: Option<&[u8; 32]>) -> Vec<Option<Vec<u8>>> {
-    let mut salts = vec![None];
-    salts.extend((1..=PUBLIC_SALTS).map(|i| Some(format!("ahoy/1/{i}").into_bytes())));
-    if let Some(capability) = capability {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, capability);
-        for day in days {
-            for i in 0..CONTACT_SALTS {
-                let mut context = hmac::Context::with_key(&key);
-                context.update(b"ahoy dht salt 1\0");
-                context.update(user.as_bytes());
-                context.update(&day.to_be_bytes());
-                context.update(&[i]);
-                salts.push(Some(context.sign().as_ref().to_vec()));
-            }
+/// Where one copy of a person's record lies.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// Under the person's key: for everybody.
+    Open {
+        /// The salt, if any.
+        salt: Option<Vec<u8>>,
+    },
+    /// Where only those look who know this secret.
+    Hidden([u8; 32]),
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open { salt } => f.debug_struct("Open").field("salt", salt).finish(),
+            Self::Hidden(_) => f.write_str("Hidden(secret)"),
         }
     }
-    salts
+}
+
+fn derived(secret: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret));
+    for part in parts {
+        context.update(part);
+    }
+    let mut key = [0; 32];
+    for (to, from) in key.iter_mut().zip(context.sign().as_ref()) {
+        *to = *from;
+    }
+    key
+}
+
+impl Place {
+    /// The one without a salt.
+    pub const OPEN: Self = Self::Open { salt: None };
+
+    fn hidden(capability: &[u8; 32], user: UserId, day: u64, i: u8) -> Self {
+        let label = b"ahoy dht copy 1\0";
+        Self::Hidden(derived(
+            capability,
+            &[label, user.as_bytes(), &day.to_be_bytes(), &[i]],
+        ))
+    }
+
+    /// The key and the salt under which it lies.
+    #[must_use]
+    pub fn target(&self, user: UserId) -> ([u8; 32], Option<Vec<u8>>) {
+        match self {
+            Self::Open { salt } => (user.0, salt.clone()),
+            Self::Hidden(secret) => (signer(secret).user().0, None),
+        }
+    }
+
+    /// The record in an item that lay here, if it is one of `user`. It is not judged yet.
+    #[must_use]
+    pub fn record_in(&self, item: &DhtItem, user: UserId) -> Option<Record> {
+        let Self::Hidden(secret) = self else {
+            return record_in(item, user);
+        };
+        let (nonce, sealed) = item.value.split_first_chunk::<NONCE_LEN>()?;
+        let mut bytes = sealed.to_vec();
+        let opened = sealing_key(secret)?
+            .open_in_place(
+                Nonce::assume_unique_for_key(*nonce),
+                Aad::from(user.as_bytes()),
+                &mut bytes,
+            )
+            .ok()?;
+        let record = Record::from_bytes(opened).ok()?;
+        let fields = record.fields();
+        let same = fields.user == user && i64::try_from(fields.seq) == Ok(item.seq);
+        same.then_some(record)
+    }
+}
+
+fn signer(secret: &[u8; 32]) -> RootKey {
+    RootKey::from_seed(&derived(secret, &[b"sign"]))
+}
+
+fn sealing_key(secret: &[u8; 32]) -> Option<LessSafeKey> {
+    let key = UnboundKey::new(&CHACHA20_POLY1305, &derived(secret, &[b"seal"]));
+    key.ok().map(LessSafeKey::new)
+}
+
+/// The record for those who know the secret. Its nonce follows from it: the same one twice is the same item.
+fn sealed(record: &Record, secret: &[u8; 32]) -> Option<Vec<u8>> {
+    let bytes = record.as_bytes();
+    let hash = derived(&derived(secret, &[b"nonce"]), &[bytes]);
+    let nonce = *hash.first_chunk::<NONCE_LEN>()?;
+    let mut value = bytes.to_vec();
+    let tag = sealing_key(secret)?
+        .seal_in_place_separate_tag(
+            Nonce::assume_unique_for_key(nonce),
+            Aad::from(record.fields().user.as_bytes()),
+            &mut value,
+        )
+        .ok()?;
+    Some([&nonce, value.as_slice(), tag.as_ref()].concat())
+}
+
+/// Where the record of a person is found. `capability` is what the person gives to contacts.
+fn places(user: UserId, days: &[u64], capability: Option<&[u8; 32]>) -> Vec<Place> {
+    let mut places = vec![Place::OPEN];
+    places.extend((1..=PUBLIC_SALTS).map(|i| Place::Open {
+        salt: Some(format!("ahoy/1/{i}").into_bytes()),
+    }));
+    if let Some(capability) = capability {
+        for day in days {
+            places.extend((0..CONTACT_SALTS).map(|i| Place::hidden(capability, user, *day, i)));
+        }
+    }
+    places
 }
 
 /// The days that both moments are in, one or two.
@@ -154,46 +258,46 @@ fn days(from_millis: u64, to_millis: u64) -> Vec<u64> {
     days
 }
 
-/// Salts of all copies that are put at `now_millis` (Unix).
+/// All copies that are put at `now_millis` (Unix).
 #[must_use]
-pub fn salts_to_put(
-    user: UserId,
-    capability: Option<&[u8; 32]>,
-    now_millis: u64,
-) -> Vec<Option<Vec<u8>>> {
+pub fn places_to_put(user: UserId, capability: Option<&[u8; 32]>, now_millis: u64) -> Vec<Place> {
     let days = days(now_millis, now_millis.saturating_add(DAY_OVERLAP_MILLIS));
-    salts(user, &days, capability)
+    places(user, &days, capability)
 }
 
-/// Salts of all copies that are looked for at `now_millis` (Unix).
+/// All copies that are looked for at `now_millis` (Unix).
 #[must_use]
-pub fn salts_to_get(
-    user: UserId,
-    capability: Option<&[u8; 32]>,
-    now_millis: u64,
-) -> Vec<Option<Vec<u8>>> {
+pub fn places_to_get(user: UserId, capability: Option<&[u8; 32]>, now_millis: u64) -> Vec<Place> {
     let days = days(
         now_millis.saturating_sub(CLOCK_ERROR_MILLIS),
         now_millis.saturating_add(CLOCK_ERROR_MILLIS),
     );
-    salts(user, &days, capability)
+    places(user, &days, capability)
 }
 
 /// The record as the item of one copy.
 #[must_use]
-pub fn item(record: &Record, root: &RootKey, salt: Option<Vec<u8>>) -> DhtItem {
+pub fn item(record: &Record, root: &RootKey, place: &Place) -> Option<DhtItem> {
+    let own;
+    let (root, salt, value) = match place {
+        Place::Open { salt } => (root, salt.clone(), record.as_bytes().to_vec()),
+        Place::Hidden(secret) => {
+            own = signer(secret);
+            (&own, None, sealed(record, secret)?)
+        }
+    };
     let seq = record.fields().seq;
-    DhtItem {
+    Some(DhtItem {
         key: root.user().0,
         // Numbers of records are milliseconds; the item has 63 bits.
         seq: i64::try_from(seq).unwrap_or(i64::MAX),
-        signature: root.sign_dht_item(salt.as_deref(), seq, record.as_bytes()),
-        value: record.as_bytes().to_vec(),
+        signature: root.sign_dht_item(salt.as_deref(), seq, &value),
+        value,
         salt,
-    }
+    })
 }
 
-/// The record in an item, if it is one of `user`. It is not judged yet.
+/// The record in an item for everybody, if it is one of `user`. It is not judged yet.
 #[must_use]
 pub fn record_in(item: &DhtItem, user: UserId) -> Option<Record> {
     let record = Record::from_bytes(&item.value).ok()?;
@@ -221,10 +325,12 @@ pub async fn put_record(
     node: &dyn DhtNode,
     record: &Record,
     root: &RootKey,
-    salts: &[Option<Vec<u8>>],
+    places: &[Place],
 ) -> Result<PutOutcome, DhtError> {
-    let putting = salts.iter().map(|salt| async {
-        let put = node.put(item(record, root, salt.clone()));
+    let putting = places.iter().map(|place| async {
+        let item = item(record, root, place)
+            .ok_or_else(|| DhtError::Refused("it cannot be sealed".into()))?;
+        let put = node.put(item);
         match timeout(runtime, PUT_LIMIT, put).await {
             Some(Ok(0)) => Err(DhtError::NoNodes),
             Some(outcome) => outcome,
@@ -236,7 +342,7 @@ pub async fn put_record(
     match outcomes.into_iter().find_map(Result::err) {
         Some(error) if stored == 0 => Err(error),
         Some(_) | None => Ok(PutOutcome {
-            copies: salts.len(),
+            copies: places.len(),
             stored,
         }),
     }
@@ -247,14 +353,15 @@ pub async fn readable(
     runtime: &dyn Runtime,
     node: &dyn DhtNode,
     record: &Record,
-    salts: &[Option<Vec<u8>>],
+    places: &[Place],
 ) -> usize {
     let RecordFields { user, seq, .. } = *record.fields();
-    let reading = salts.iter().map(|salt| async move {
-        let mut found = node.get(user.0, salt.clone()).take(MAX_ITEMS);
+    let reading = places.iter().map(|place| async move {
+        let (key, salt) = place.target(user);
+        let mut found = node.get(key, salt).take(MAX_ITEMS);
         let wanted = async {
             while let Some(item) = found.next().await {
-                let is_it = record_in(&item, user).is_some_and(|found| {
+                let is_it = place.record_in(&item, user).is_some_and(|found| {
                     found.fields().seq >= seq && found.authentic(user).is_ok()
                 });
                 if is_it {
@@ -269,12 +376,8 @@ pub async fn readable(
     found.into_iter().filter(|found| *found).count()
 }
 
-/// Looks for the records of `user` under all `salts` at once. What comes is the person's in name alone: judge it.
-pub fn records(
-    dht: Arc<dyn Dht>,
-    user: UserId,
-    salts: Vec<Option<Vec<u8>>>,
-) -> BoxStream<'static, Record> {
+/// Looks for the records of `user` at all `places` at once. What comes is the person's in name alone: judge it.
+pub fn records(dht: Arc<dyn Dht>, user: UserId, places: Vec<Place>) -> BoxStream<'static, Record> {
     let opening = async move { dht.open().await };
     opening
         .map(move |opened| {
@@ -285,13 +388,17 @@ pub fn records(
                     return stream::empty().boxed();
                 }
             };
-            let copies = salts.into_iter().map(|salt| node.get(user.0, salt));
+            let copies = places.into_iter().map(|place| {
+                let (key, salt) = place.target(user);
+                let items = node.get(key, salt);
+                items.map(move |item| place.record_in(&item, user)).boxed()
+            });
             stream::select_all(copies.collect::<Vec<_>>())
                 .take(MAX_ITEMS)
                 // The node lives as long as the search.
-                .filter_map(move |item| {
+                .filter_map(move |record| {
                     let _alive = &node;
-                    std::future::ready(record_in(&item, user))
+                    std::future::ready(record)
                 })
                 .boxed()
         })

@@ -11,12 +11,14 @@ use std::{
 };
 
 use ahoy_transport::{
-    identity::{NodeAddress, RootKey},
+    identity::{NodeAddress, RootKey, UserId},
     runtime::{Runtime, RuntimeExt, Task},
 };
 use tokio::sync::{mpsc, watch};
 
-use super::{Dht, DhtError, PutOutcome, is_for_everybody, put_record, readable, salts_to_put};
+use super::{
+    Dht, DhtError, Place, PutOutcome, is_for_everybody, places_to_put, put_record, readable,
+};
 use crate::discovery::record::Record;
 
 /// Nodes forget items after two hours.
@@ -43,6 +45,9 @@ pub trait Publishable: Send + Sync + fmt::Debug + 'static {
 /// How to publish. The switches are there to show what they are good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PublishPolicy {
+    /// Put copies for everybody, too, which show those who keep them which address this person has; else those for
+    /// contacts alone, where the table has such.
+    pub open: bool,
     /// Put the record again before it is forgotten.
     pub renew: bool,
     /// Draw waits at random, so that those who came online together do not publish together for ever.
@@ -54,6 +59,7 @@ pub struct PublishPolicy {
 impl Default for PublishPolicy {
     fn default() -> Self {
         Self {
+            open: true,
             renew: true,
             jitter: true,
             read_back: true,
@@ -225,18 +231,26 @@ impl Keeper {
         }
     }
 
-    async fn publish(&self, record: &Record, root: &RootKey, now_millis: u64) -> PublishEvent {
+    fn places(&self, user: UserId, now_millis: u64) -> Vec<Place> {
+        if !self.dht.has_salts() {
+            return vec![Place::OPEN];
+        }
         let capability = self.who.capability();
-        let salts = if self.dht.has_salts() {
-            salts_to_put(record.fields().user, capability.as_ref(), now_millis)
-        } else {
-            vec![None]
-        };
+        let mut places = places_to_put(user, capability.as_ref(), now_millis);
+        places.retain(|place| self.policy.open || matches!(place, Place::Hidden(_)));
+        places
+    }
+
+    async fn publish(&self, record: &Record, root: &RootKey, now_millis: u64) -> PublishEvent {
+        let places = self.places(record.fields().user, now_millis);
+        if places.is_empty() {
+            return self.failed(DhtError::Refused("there is nobody to tell".into()));
+        }
         let node = match self.dht.open().await {
             Ok(node) => node,
             Err(error) => return self.failed(error),
         };
-        let put = match put_record(&*self.runtime, &*node, record, root, &salts).await {
+        let put = match put_record(&*self.runtime, &*node, record, root, &places).await {
             Ok(put) => put,
             Err(error) => return self.failed(error),
         };
@@ -256,7 +270,7 @@ impl Keeper {
                 return PublishEvent::Published { put, readable };
             }
         };
-        let readable = readable(&*self.runtime, &*fresh, record, &salts).await;
+        let readable = readable(&*self.runtime, &*fresh, record, &places).await;
         if readable * 2 < put.copies {
             self.counters.hidden.fetch_add(1, Ordering::Relaxed);
             PublishEvent::Hidden { put, readable }
