@@ -210,8 +210,14 @@ fn music_has_the_bits_for_it_where_the_line_carries_them_and_gives_way_where_it_
         );
         assert_eq!(channels, if music { 2 } else { 1 });
         assert!(heard.packets.lost.unwrap() < 20, "{name}");
+        // Opus, at less than 100 kbit/s, mixes some of the channels' high notes: still two channels, a mix has none.
+        let least = if conditions.rate.is_some() {
+            10.0
+        } else {
+            25.0
+        };
         if music {
-            assert!(separation > 25.0, "{separation:.1} dB");
+            assert!(separation > least, "{separation:.1} dB");
         }
         sent.push(bps);
     }
