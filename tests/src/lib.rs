@@ -1,5 +1,6 @@
 //! Cross-crate tests, and what they share: raw UDP and a QUIC without cryptography for tests of the network.
 
+pub mod by_hand;
 pub mod device;
 #[cfg(all(feature = "video", target_os = "linux"))]
 pub mod display;

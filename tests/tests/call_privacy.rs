@@ -13,12 +13,11 @@ use std::{
 use ahoy::{
     call::CallId,
     engine::{
-        directory::verify,
         handle::{Command, Event, Phase},
         reach::Reach,
     },
     report::Outcome,
-    signal::{self, FollowUp, MediaCapabilities, Signal, SignalMessage},
+    signal::{FollowUp, MediaCapabilities, Signal, SignalMessage},
     sim::{Conditions, PacketEvent},
 };
 use ahoy_media::{
@@ -33,6 +32,7 @@ use ahoy_nat::{
     supernode::protocol::{Push, Request},
 };
 use ahoy_tests::{
+    by_hand::{self, Callee},
     nosy::Told,
     pair::{ALICE, BOB, CAROL, HOME, SOON, is_between, ms, plan, secs},
     people::{Home, Phone, SPEECH, Stage},
@@ -44,16 +44,12 @@ use ahoy_transport::{
     endpoint::{Endpoint, EndpointConfig, NodeAuth},
     identity::DeviceId,
     runtime::{Runtime, RuntimeExt},
-    sealed::{
-        self, CallEnvelopes, EnvelopeKind, Registration, Role, SessionSecret, open_offer,
-        seal_offer,
-    },
+    sealed::{self, CallEnvelopes, EnvelopeKind, Registration, Role, open_offer},
     session::{
         LocalDevice, MediaPermit, PathKind, RemoteDevice, Session, SessionConfig, SessionEvent,
         SessionParams,
     },
 };
-use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 
 const SEED: u64 = 0x00ca_1300;
 
@@ -380,37 +376,17 @@ async fn call_by_hand(stage: &Stage, home: &Home, callee: &Phone) -> Caller {
     let connected = endpoint.connect_node(home.addr, home.address.node, NodeAuth::Anonymous);
     let client = NodeClient::new(Arc::clone(&runtime), connected.await.unwrap());
     let found = client.lookup(callee.user).await.unwrap();
-    let now_millis = runtime.unix_millis();
-    let (device, seal_key, _log) = verify(&found[0], callee.user, None, now_millis).unwrap();
+    let bob = Callee::of(&found[0], callee.user, runtime.unix_millis());
 
-    let mut rng = ChaCha20Rng::from_seed(runtime.random_array());
-    let (call, secret) = (runtime.random_array(), SessionSecret::generate(&mut rng));
     let local = host_candidates(&*runtime, endpoint.local_addr(), false);
     let candidates = Reach {
         generation: 0,
         ice: local.clone(),
         ..Reach::default()
     };
-    let offer = sealed::Offer {
-        call_id: call,
-        secret: secret.clone(),
-        recipient: device.device(),
-        epoch: found[0].epoch,
-        sequence: 1,
-        sent_at_millis: now_millis,
-        log_head: identity.log().head(),
-        certificate: identity.certificate().clone(),
-        log: identity.log().to_bytes(),
-        offer: signal::Offer {
-            media: MediaCapabilities::default(),
-            display_name: "Mallory".into(),
-            invite: Vec::new(),
-        }
-        .encode(),
-        candidates: candidates.encode(),
-    };
-    let envelope = seal_offer(&offer, identity.device(), &seal_key, &mut rng).unwrap();
-    let delivered = client.deliver(device.device(), found[0].epoch, envelope);
+    let by_hand = by_hand::offer(&runtime, &identity, "Mallory", &bob, candidates.encode());
+    let (call, secret, device) = (by_hand.call, by_hand.secret, &bob.device);
+    let delivered = client.deliver(device.device(), bob.epoch, by_hand.envelope);
     delivered.await.unwrap();
     let session = Session::caller(SessionParams {
         endpoint: endpoint.clone(),
