@@ -14,7 +14,7 @@ HEADLESS := --no-default-features --features voice
 # The fuzz targets are checked by `make lint`; each would be linked with everything here.
 TESTED := --workspace --exclude ahoy-fuzz --features ahoy-tests/devices,ahoy-tests/lab,ahoy-tests/video
 
-.PHONY: run demo test lint unit matrix deps bench bench-relay bench-call bench-window bench-audio bench-loss bench-room soak-audio baselines fuzz help
+.PHONY: run demo test test-threats lint unit matrix deps bench bench-relay bench-call bench-window bench-audio bench-loss bench-room soak-audio baselines fuzz help
 
 run:
 	@.ci/setup window
@@ -55,6 +55,18 @@ matrix:
 	@.ci/setup test
 	$(CARGO) build --locked --profile demo -p ahoy $(HEADLESS)
 	CI=true AHOY_BIN=$(abspath $(TARGET))/demo/ahoy $(CARGO) test --locked $(TESTED) --test nat_matrix -- every guessing
+
+# The threat model: promise, test, figure, from the table in tests/threats.txt. Fails with any of its tests, and when one
+# tells no figure.
+THREATS := --lib --test program --test threats \
+	$(shell grep -o '| [a-z]*/tests/[a-z_]*\.rs' tests/threats.txt | sort -u | sed 's|.*tests/\(.*\)\.rs|--test \1|')
+test-threats:
+	@.ci/setup test
+	@mkdir -p $(TARGET)
+	$(LINTED) $(CARGO) test --locked $(TESTED) $(THREATS) --no-run --message-format=json-render-diagnostics \
+		> $(TARGET)/threats.json
+	@AHOY_TEST_BINARIES=$(abspath $(TARGET))/threats.json $(LINTED) $(CARGO) test --quiet --locked $(TESTED) \
+		--test threats -- --ignored --nocapture
 
 # What `make test` has no time for: it compiles the tools that look.
 deps:
@@ -140,6 +152,7 @@ soak-audio:
 help:
 	@sed -n 's/^# \(.*\)/\1/p' Makefile | head -n 4
 	@echo "make lint              what make test leaves to lint: benches, fuzz targets, bare supernode, docs"
+	@echo "make test-threats      the threat model: promise, test, figure"
 	@echo "make matrix            every pair of NATs on real kernels"
 	@echo "make bench             speeds, beside quinn with TLS in the same run"
 	@echo "make bench-relay       CPU per relayed packet, beside coturn in the same run"

@@ -14,6 +14,7 @@ use std::{
 use ahoy::sim::{Conditions, PacketEvent, SimNode, World};
 use ahoy_tests::{
     person::{AnyDevice, Person},
+    threat,
     udp::Udp,
 };
 use ahoy_transport::{
@@ -153,6 +154,13 @@ fn a_rush_of_clients_proves_its_addresses_and_all_get_in() {
     let stats = node.stats();
     assert_eq!(stats.accepted_nodes, 200);
     assert!(stats.retries_sent >= 100, "{stats:?}");
+    threat(
+        11,
+        format_args!(
+            "200 of 200 get in, asked {} times to prove their address first",
+            stats.retries_sent
+        ),
+    );
 }
 
 #[test]

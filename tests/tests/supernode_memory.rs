@@ -43,6 +43,7 @@ use ahoy_media::{audio::wav::read_all, packet::rtp::HEADER_BYTES};
 use ahoy_tests::{
     process::{PATIENCE, Running, speech, start_in},
     secrets::{Secrets, WINDOW, loud_pieces, packets_of},
+    threat,
 };
 use ahoy_transport::{
     identity::NodeAddress,
@@ -501,4 +502,8 @@ fn a_supernode_that_carries_a_call_holds_none_of_its_keys_speech_and_names() {
         .iter()
         .filter(|what| what.contains("key of") || what.contains("secret"));
     assert!(keys.count() >= 2, "the search does not find keys");
+    threat(
+        1,
+        "0 secrets in a relaying supernode's memory, during and after",
+    );
 }

@@ -234,6 +234,9 @@ mod tests {
         for log in [stolen.log().to_bytes(), vec![], known.to_bytes()] {
             assert_eq!(ask(&stolen, &log, Some(known)), Err(ClaimError::Revoked));
         }
+        let unaware = ask(&stolen, &stolen.log().to_bytes(), Some(stolen.log()));
+        assert!(unaware.is_ok(), "who does not know of it cannot refuse");
+        eprintln!("threat 21: refused in 3 of 3 ways to come");
     }
 
     #[test]
@@ -258,5 +261,6 @@ mod tests {
             Err(ClaimError::HeadConflict),
             "also when only the head came"
         );
+        eprintln!("threat 7: noticed and proved in 1 call");
     }
 }

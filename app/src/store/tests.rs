@@ -291,6 +291,7 @@ fn a_contacts_device_log_only_grows() {
         store.observe_log(&log(2, Some(6)), NOW).unwrap(),
         LogObservation::First
     );
+    eprintln!("threat 8: 0 of 1 older log and 0 of 1 fork taken");
 }
 
 fn record_of(root: &RootKey, seq: u64, lasts_millis: u64) -> Record {

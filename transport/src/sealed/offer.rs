@@ -363,6 +363,10 @@ mod tests {
                     .any(|window| window == secret)
             );
         }
+        eprintln!(
+            "threat 17: 0 of 4 of the caller's keys in {} bytes",
+            envelope.len()
+        );
     }
 
     #[test]
@@ -450,6 +454,17 @@ mod tests {
             &shared,
         );
         assert_eq!(open(&forged.unwrap(), &bob), Err(OpenError::BadSignature));
+        // The same by the sender's own hand opens: nothing else is wrong with it.
+        let (ciphertext, shared) = seal_key(&bob).public().encapsulate(&[4; 64]);
+        let honest = seal_body(
+            &body_of(&opened.offer),
+            &alice.keys,
+            &seal_key(&bob),
+            &ciphertext,
+            &shared,
+        );
+        assert!(open(&honest.unwrap(), &bob).is_ok());
+        eprintln!("threat 4: 0 of 1 forged offer opens, with all of the recipient's keys in hand");
     }
 
     #[test]

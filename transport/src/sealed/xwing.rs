@@ -376,6 +376,7 @@ mod tests {
             stream.read(&mut randomness);
             agree(seed, randomness);
         }
+        eprintln!("threat 5: two ML-KEMs agree on 100000 of 100000 seeds");
     }
 
     #[test]

@@ -60,6 +60,7 @@ fn no_bit_of_message_1_can_be_altered() {
 
 #[test]
 fn no_bit_of_message_2_or_of_a_finished_frame_can_be_altered() {
+    let mut altered = 0;
     for pattern in PATTERNS {
         let first = message_1(&mut client_session(client(pattern)));
         let mut answering = server_session(server(pattern));
@@ -90,7 +91,9 @@ fn no_bit_of_message_2_or_of_a_finished_frame_can_be_altered() {
             let (bytes, keys) = write(&mut dialling);
             assert!(bytes.is_empty() && keys.is_none() && dialling.is_handshaking());
         }
+        altered += second.len() + finished.len() - 4;
     }
+    eprintln!("threat 2: 0 of {altered} altered handshakes accepted");
 }
 
 /// The oracle's first flight, with mischief.
@@ -170,6 +173,10 @@ fn the_key_encapsulation_cannot_be_left_out() {
         let refusal = refusal_of_message_2(pattern, &mischief);
         assert_eq!(refusal, Some(HandshakeError::Noise), "{pattern:?}");
     }
+    eprintln!(
+        "threat 5: 0 of {} handshakes without ML-KEM succeed",
+        2 * PATTERNS.len()
+    );
 }
 
 #[test]
