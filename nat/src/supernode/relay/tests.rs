@@ -4,6 +4,8 @@
     reason = "a test may panic"
 )]
 
+mod abuse;
+
 use proptest::prelude::*;
 use rtc_stun::message::Method;
 
