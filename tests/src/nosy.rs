@@ -68,11 +68,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What it does with what is to be handed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handing {
+    /// Hands it on.
+    On,
+    /// Throws it away, and says that it was handed on.
+    Nowhere,
+}
+
 struct Nosy {
     runtime: Arc<dyn Runtime>,
     registry: Mutex<Registry>,
     clients: Mutex<BTreeMap<u64, Connection>>,
     record: Record,
+    handing: Handing,
 }
 
 /// Serves at `addr` for ever.
@@ -80,7 +90,12 @@ struct Nosy {
 /// # Panics
 /// When the port is taken.
 #[must_use]
-pub fn serve(runtime: Arc<dyn Runtime>, addr: SocketAddr, keys: &NodeKeys) -> Record {
+pub fn serve(
+    runtime: Arc<dyn Runtime>,
+    addr: SocketAddr,
+    keys: &NodeKeys,
+    handing: Handing,
+) -> Record {
     let endpoint = Endpoint::bind(Arc::clone(&runtime), EndpointConfig::supernode(addr)).unwrap();
     let admission = Arc::new(DeviceAdmission::new(Arc::clone(&runtime)));
     let mut listener = endpoint.serve_nodes(keys, admission).unwrap();
@@ -89,6 +104,7 @@ pub fn serve(runtime: Arc<dyn Runtime>, addr: SocketAddr, keys: &NodeKeys) -> Re
         registry: Mutex::new(Registry::new(Limits::default(), 1)),
         clients: Mutex::default(),
         record: record.clone(),
+        handing,
         runtime: Arc::clone(&runtime),
     });
     let accepting = async move {
@@ -155,7 +171,8 @@ impl Nosy {
             let to = lock(&self.clients).get(&routed.to.0).cloned();
             let push = routed.push.encode();
             self.record.note(routed.to, &push);
-            if let Some(to) = to
+            if self.handing == Handing::On
+                && let Some(to) = to
                 && let Ok(mut stream) = to.open_uni().await
                 && stream.send(&push).await.is_ok()
             {

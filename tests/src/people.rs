@@ -31,7 +31,7 @@ use quinn::Runtime as _;
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use tokio::sync::{Notify, broadcast};
 
-use crate::nosy::{self, Record};
+use crate::nosy::{self, Handing, Record};
 
 /// Port of every supernode.
 pub const NODE_PORT: u16 = 4433;
@@ -210,12 +210,22 @@ impl Stage {
     /// A supernode at `ip` that writes down all it can read, and does not relay.
     #[must_use]
     pub fn nosy_home(&self, name: &str, ip: [u8; 4]) -> (Home, Record) {
+        self.home_that(Handing::On, name, ip)
+    }
+
+    /// A supernode at `ip` that says that it handed on what it threw away, and does not relay.
+    #[must_use]
+    pub fn dropping_home(&self, name: &str, ip: [u8; 4]) -> Home {
+        self.home_that(Handing::Nowhere, name, ip).0
+    }
+
+    fn home_that(&self, handing: Handing, name: &str, ip: [u8; 4]) -> (Home, Record) {
         let ip = IpAddr::from(ip);
         let node = self.world.add_node(name, &[ip]);
         let keys = NodeKeys::generate(&mut rng(&self.world.runtime(node)));
         let addr = SocketAddr::new(ip, NODE_PORT);
         let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), NODE_PORT);
-        let record = nosy::serve(self.world.runtime(node), any, &keys);
+        let record = nosy::serve(self.world.runtime(node), any, &keys, handing);
         let home = Home {
             node,
             address: NodeAddress::new(keys.id(), addr),
