@@ -157,7 +157,7 @@ fn run(program: &str, row: u8, name: &str) -> Result<String, String> {
     let Some(whole) = whole else {
         return Err("is not in the program that was built".to_owned());
     };
-    let (passed, output) = list(&["--exact", whole, "--include-ignored", "--nocapture"]);
+    let (passed, output) = list(&["--exact", whole, "--nocapture"]);
     if !passed {
         eprintln!("{output}");
         return Err("FAILED".to_owned());
