@@ -5,7 +5,7 @@
 //! before: see [`judge`].
 //!
 //! Where nobody is found by known homes, or these take their time, other supernodes and the DHT are asked for the person's
-//! record, which names the present ones ([`Seeking`]): the first valid record acts, a newer one acts beside it, and a call that known homes
+//! record, which names the present ones: the first valid record acts, a newer one acts beside it, and a call that known homes
 //! answer waits for none of that.
 
 use std::{
