@@ -46,7 +46,7 @@ def look_up(session, key, salt):
                 continue
             try:
                 item = alert.item
-            except RuntimeError:  # It found none.
+            except (RuntimeError, ValueError):  # It found none, or something that is no text to these bindings.
                 continue
             value = item["value"] if isinstance(item, dict) else item
             # Some versions hand bytes out as a string.

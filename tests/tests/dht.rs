@@ -277,7 +277,12 @@ impl Libtorrent {
         let salt = salt.map_or_else(|| "-".to_owned(), hex);
         writeln!(self.ask, "{} {salt}", hex(key)).unwrap();
         let mut line = String::new();
-        self.answers.read_line(&mut line).unwrap();
+        let read = self.answers.read_line(&mut line).unwrap();
+        assert!(
+            read > 0,
+            "libtorrent's nodes ended: {:?}",
+            self.child.wait()
+        );
         let (seq, value) = line.trim().split_once(' ')?;
         let value = value
             .as_bytes()
