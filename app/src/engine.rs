@@ -12,7 +12,7 @@ use ahoy_nat::{
     discovery::{
         dht::{
             Dht,
-            publisher::{PublishEvent, PublishPolicy, Publishable, Publisher},
+            publisher::{PublishEvent, Publishable, Publisher},
         },
         door::LanDoor,
     },
@@ -158,12 +158,7 @@ fn publish(
     let publishers = tables.map(|table| {
         let who = Arc::clone(&who) as Arc<dyn Publishable>;
         let (homes, events) = (homes.clone(), events.clone());
-        let policy = PublishPolicy {
-            // Supernodes are asked by those who know them.
-            open: config.finding.publish.open || !table.has_salts(),
-            ..config.finding.publish
-        };
-        Publisher::start(runtime, table, who, homes, policy, events)
+        Publisher::start(runtime, table, who, homes, config.finding.publish, events)
     });
     publishers.collect()
 }

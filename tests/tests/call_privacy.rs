@@ -112,41 +112,18 @@ fn overhear(seed: u64) -> Overheard {
         // Bob's own keys open what the supernode carried: the secret of the session was in it.
         let told = record.told();
         let requests = || told.iter().flat_map(|told| &told.requests);
-        let epochs = requests().filter_map(|request| match request {
-            Request::Register(registration) => Some(registration.epoch),
-            Request::Lookup { .. }
-            | Request::Deliver { .. }
-            | Request::Reply { .. }
-            | Request::AllowRelay { .. }
-            | Request::RelayGrant
-            | Request::Publish { .. }
-            | Request::Find { .. }
-            | Request::KeepBox { .. }
-            | Request::Boxes { .. }
-            | Request::Leave { .. }
-            | Request::Fetch
-            | Request::Acknowledge { .. } => None,
+        let epochs = requests().filter_map(|request| {
+            let Request::Register(registration) = request else {
+                return None;
+            };
+            Some(registration.epoch)
         });
         let epochs: Vec<u64> = epochs.collect();
-        let offers = requests().filter_map(|request| match request {
-            Request::Deliver { envelope, .. }
-                if EnvelopeKind::of(envelope) == Ok(EnvelopeKind::Offer) =>
-            {
-                Some(envelope)
-            }
-            Request::Register(_)
-            | Request::Lookup { .. }
-            | Request::Deliver { .. }
-            | Request::Reply { .. }
-            | Request::AllowRelay { .. }
-            | Request::RelayGrant
-            | Request::Publish { .. }
-            | Request::Find { .. }
-            | Request::KeepBox { .. }
-            | Request::Boxes { .. }
-            | Request::Leave { .. }
-            | Request::Fetch
-            | Request::Acknowledge { .. } => None,
+        let offers = requests().filter_map(|request| {
+            let Request::Deliver { envelope, .. } = request else {
+                return None;
+            };
+            (EnvelopeKind::of(envelope) == Ok(EnvelopeKind::Offer)).then_some(envelope)
         });
         let now_millis = runtime.unix_millis();
         let opened: Vec<_> = offers
