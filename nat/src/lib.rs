@@ -1,5 +1,6 @@
 //! Finds and keeps paths between two devices: the supernode (server and client), the relay, candidates, ICE.
 
+mod keyed;
 mod stun;
 
 pub mod behaviour;

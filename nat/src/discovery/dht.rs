@@ -41,13 +41,10 @@ use futures_util::{
     future::{BoxFuture, join_all},
     stream::{self, BoxStream},
 };
-use ring::{
-    aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
-    hmac,
-};
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
 use super::record::{Record, RecordFields};
-use crate::portmap::manager::is_public;
+use crate::{keyed::hmac_sha256, portmap::manager::is_public};
 
 pub mod mainline;
 pub mod publisher;
@@ -157,25 +154,13 @@ impl fmt::Debug for Place {
     }
 }
 
-fn derived(secret: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
-    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret));
-    for part in parts {
-        context.update(part);
-    }
-    let mut key = [0; 32];
-    for (to, from) in key.iter_mut().zip(context.sign().as_ref()) {
-        *to = *from;
-    }
-    key
-}
-
 impl Place {
     /// The one without a salt.
     pub const OPEN: Self = Self::Open { salt: None };
 
     fn hidden(capability: &[u8; 32], user: UserId, day: u64, i: u8) -> Self {
         let label = b"ahoy dht copy 1\0";
-        Self::Hidden(derived(
+        Self::Hidden(hmac_sha256(
             capability,
             &[label, user.as_bytes(), &day.to_be_bytes(), &[i]],
         ))
@@ -213,18 +198,18 @@ impl Place {
 }
 
 fn signer(secret: &[u8; 32]) -> RootKey {
-    RootKey::from_seed(&derived(secret, &[b"sign"]))
+    RootKey::from_seed(&hmac_sha256(secret, &[b"sign"]))
 }
 
 fn sealing_key(secret: &[u8; 32]) -> Option<LessSafeKey> {
-    let key = UnboundKey::new(&CHACHA20_POLY1305, &derived(secret, &[b"seal"]));
+    let key = UnboundKey::new(&CHACHA20_POLY1305, &hmac_sha256(secret, &[b"seal"]));
     key.ok().map(LessSafeKey::new)
 }
 
 /// The record for those who know the secret. Its nonce follows from it: the same one twice is the same item.
 fn sealed(record: &Record, secret: &[u8; 32]) -> Option<Vec<u8>> {
     let bytes = record.as_bytes();
-    let hash = derived(&derived(secret, &[b"nonce"]), &[bytes]);
+    let hash = hmac_sha256(&hmac_sha256(secret, &[b"nonce"]), &[bytes]);
     let nonce = *hash.first_chunk::<NONCE_LEN>()?;
     let mut value = bytes.to_vec();
     let tag = sealing_key(secret)?

@@ -29,6 +29,7 @@ use super::{
     protocol::{MAX_DEVICES, MAX_ENVELOPE, MAX_LETTERS, MAX_MESSAGE, Refusal, Registration},
     relay::limits::TokenBucket,
 };
+use crate::keyed::hmac_sha256;
 
 /// Length of a mark, in bytes.
 pub const MARK_LEN: usize = 16;
@@ -68,17 +69,13 @@ impl MailCapability {
     /// What contacts look for this device's records by: see [`crate::discovery::dht`]. Tells nothing of the capability.
     #[must_use]
     pub fn finding_key(&self) -> [u8; 32] {
-        let mut key = [0; 32];
-        fill(&mut key, &self.0, FINDING_LABEL);
-        key
+        hmac_sha256(&self.0, &[FINDING_LABEL])
     }
 
     /// What the supernode `home` is told: it can check marks, and make none for another home.
     #[must_use]
     pub fn at(&self, home: NodeId) -> MailKey {
-        let message = [KEY_LABEL, home.as_bytes()].concat();
-        let mut key = [0; 32];
-        fill(&mut key, &self.0, &message);
+        let key = hmac_sha256(&self.0, &[KEY_LABEL, home.as_bytes()]);
         MailKey(Zeroizing::new(key))
     }
 }
@@ -86,14 +83,6 @@ impl MailCapability {
 impl fmt::Debug for MailCapability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("MailCapability(secret)")
-    }
-}
-
-/// HMAC-SHA256, cut to the length of `out`.
-fn fill(out: &mut [u8], key: &[u8; 32], message: &[u8]) {
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message);
-    for (to, from) in out.iter_mut().zip(tag.as_ref()) {
-        *to = *from;
     }
 }
 
@@ -108,7 +97,9 @@ impl MailKey {
         let hash = digest::digest(&digest::SHA256, envelope);
         let parts: [&[u8]; 4] = [MARK_LABEL, &owner.0.0, &owner.1.0, hash.as_ref()];
         let mut mark = [0; MARK_LEN];
-        fill(&mut mark, &self.0, &parts.concat());
+        for (to, from) in mark.iter_mut().zip(hmac_sha256(&self.0, &parts)) {
+            *to = from;
+        }
         mark
     }
 
