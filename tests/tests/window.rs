@@ -563,9 +563,11 @@ fn longest_silence(samples: &[f32]) -> (usize, usize) {
 }
 
 /// Windows of `alignment` that were found, and all, among those that lie between `from` and `to` in the recording.
+/// What was found lies where it was found: a delay that has changed moves what is beside a silence out of it.
 fn found_between(alignment: &Alignment, from: i64, to: i64) -> (usize, usize) {
     let inside = alignment.windows.iter().filter(|window| {
-        let at = window.start as i64 + alignment.delay_samples;
+        let delay = window.delay_samples.unwrap_or(alignment.delay_samples);
+        let at = window.start as i64 + delay;
         at >= from && at + align::WINDOW_SAMPLES as i64 <= to
     });
     let found = |all: &Vec<_>| {
