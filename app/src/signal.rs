@@ -29,8 +29,8 @@
 //! follow-up    u8 version = 1, var candidates, var signal message (empty: none)
 //! ```
 //!
-//! Room to grow without a new version: kinds of media that are not known are skipped, so are bytes at the
-//! end of a kind; a reason that is not known counts as the plain one, 0.
+//! Room to grow without a new version: messages of a type that is not known are passed over, kinds of media that are
+//! not known are skipped, so are bytes at the end of a kind; a reason that is not known counts as the plain one, 0.
 
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
@@ -245,6 +245,14 @@ impl SignalMessage {
     /// # Errors
     /// [`WireError`] for anything else; [`WireError::Undefined`] for a type this version does not know.
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        Self::read(bytes)?.ok_or(WireError::Undefined)
+    }
+
+    /// Reads what [`Self::encode`] wrote, here or in a later version: nothing for a type that this one does not know.
+    ///
+    /// # Errors
+    /// [`WireError`] for anything else.
+    pub fn read(bytes: &[u8]) -> Result<Option<Self>, WireError> {
         if bytes.len() > Self::MAX_BYTES {
             return Err(WireError::TooLong);
         }
@@ -298,14 +306,14 @@ impl SignalMessage {
                 capability: MailCapability::from_bytes(reader.array()?),
                 homes: read_homes(&mut reader, MAX_HOMES)?,
             },
-            _ => return Err(WireError::Undefined),
+            _ => return Ok(None),
         };
         reader.finish()?;
-        Ok(Self {
+        Ok(Some(Self {
             call,
             participant,
             signal,
-        })
+        }))
     }
 }
 
@@ -394,7 +402,7 @@ impl FollowUp {
         let candidates = reader.var_bytes(MAX_CANDIDATES_BYTES)?.to_vec();
         let message = match reader.var_bytes(SignalMessage::MAX_BYTES)? {
             [] => None,
-            message => Some(SignalMessage::decode(message)?),
+            message => SignalMessage::read(message)?,
         };
         reader.finish()?;
         Ok(Self {

@@ -764,8 +764,9 @@ impl Engine {
                 }
             }
             LegEvent::Session(event) => self.handle_session(call, device, event),
-            LegEvent::Control(bytes) => match SignalMessage::decode(&bytes) {
-                Ok(message) => self.handle_signal(call, device, message),
+            LegEvent::Control(bytes) => match SignalMessage::read(&bytes) {
+                Ok(Some(message)) => self.handle_signal(call, device, message),
+                Ok(None) => tracing::debug!("a signal of a later version is passed over"),
                 Err(error) => {
                     tracing::info!(%error, "the other side sent a signal that cannot be read");
                     self.calls.handle(

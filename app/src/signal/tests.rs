@@ -2,6 +2,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "a test may fail by a panic")]
 
+use ahoy_transport::wire::Writer as _;
 use proptest::prelude::*;
 
 use super::*;
@@ -349,6 +350,12 @@ fn what_later_versions_add_is_skipped_and_other_versions_are_not_read() {
     bytes[0] = 1;
     bytes[1] = 99;
     assert_eq!(SignalMessage::decode(&bytes), Err(WireError::Undefined));
+    assert_eq!(SignalMessage::read(&bytes), Ok(None));
+    // By way of the homes, what comes with it counts.
+    let mut follow_up = vec![VERSION, 3, 1, 2, 3];
+    follow_up.put_var_bytes(&bytes);
+    let read = FollowUp::decode(&follow_up).unwrap();
+    assert_eq!((read.candidates, read.message), (vec![1, 2, 3], None));
 }
 
 #[test]
