@@ -196,9 +196,24 @@ impl NodeClient {
         epoch: u64,
         envelope: Vec<u8>,
     ) -> Result<u64, RequestError> {
+        self.deliver_marked(to, epoch, None, envelope).await
+    }
+
+    /// As [`Self::deliver`], marked as a contact's or not.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn deliver_marked(
+        &self,
+        to: DeviceId,
+        epoch: u64,
+        mark: Option<[u8; MARK_LEN]>,
+        envelope: Vec<u8>,
+    ) -> Result<u64, RequestError> {
         let request = Request::Deliver {
             to,
             epoch,
+            mark,
             envelope,
         };
         let Response::Delivered { delivery } = self.request(&request).await? else {

@@ -424,6 +424,18 @@ impl Mailbox {
         left
     }
 
+    /// Whether a contact marked this envelope for a device that has a box here.
+    #[must_use]
+    pub fn is_contacts(
+        &self,
+        owner: (UserId, DeviceId),
+        mark: &[u8; MARK_LEN],
+        envelope: &[u8],
+    ) -> bool {
+        let kept = self.boxes.get(&owner).filter(|_kept| self.limits.lanes);
+        kept.is_some_and(|kept| kept.key.is_marked(owner, envelope, mark))
+    }
+
     fn put(
         &mut self,
         now: Instant,

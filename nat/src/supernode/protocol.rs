@@ -66,6 +66,8 @@ pub enum Request {
         to: DeviceId,
         /// The registration that the sender looked up; another one is refused.
         epoch: u64,
+        /// Made by a contact, see [`MailKey::mark`]; `None` by anybody else.
+        mark: Option<[u8; MARK_LEN]>,
         /// Sealed for the device; opaque here.
         envelope: Vec<u8>,
     },
@@ -350,6 +352,19 @@ fn distinct_logs(devices: &[Registration]) -> Vec<&[u8]> {
     logs
 }
 
+fn put_mark(out: &mut Vec<u8>, mark: Option<&[u8; MARK_LEN]>) {
+    out.put_u8(u8::from(mark.is_some()));
+    out.put_bytes(mark.map_or(&[], |mark| mark.as_slice()));
+}
+
+fn read_mark(reader: &mut Reader<'_>) -> Result<Option<[u8; MARK_LEN]>, WireError> {
+    match reader.u8()? {
+        0 => Ok(None),
+        1 => Ok(Some(reader.array()?)),
+        _undefined => Err(WireError::Undefined),
+    }
+}
+
 fn read_count(reader: &mut Reader<'_>, max: usize) -> Result<usize, WireError> {
     let count = usize::try_from(reader.varint()?).unwrap_or(usize::MAX);
     if count > max {
@@ -388,11 +403,13 @@ impl Request {
             Self::Deliver {
                 to,
                 epoch,
+                mark,
                 envelope,
             } => {
                 let mut out = start(DELIVER);
                 out.put_bytes(to.as_bytes());
                 out.put_u64(*epoch);
+                put_mark(&mut out, mark.as_ref());
                 out.put_var_bytes(envelope);
                 out
             }
@@ -427,8 +444,7 @@ impl Request {
                 let mut out = start(LEAVE);
                 out.put_bytes(user.as_bytes());
                 out.put_bytes(to.as_bytes());
-                out.put_u8(u8::from(mark.is_some()));
-                out.put_bytes(mark.as_ref().map_or(&[], |mark| mark.as_slice()));
+                put_mark(&mut out, mark.as_ref());
                 out.put_var_bytes(envelope);
                 out
             }
@@ -466,6 +482,7 @@ impl Request {
             DELIVER => Self::Deliver {
                 to: DeviceId(reader.array()?),
                 epoch: reader.u64()?,
+                mark: read_mark(&mut reader)?,
                 envelope: reader.var_bytes(MAX_ENVELOPE)?.to_vec(),
             },
             REPLY => Self::Reply {
@@ -485,11 +502,7 @@ impl Request {
             LEAVE => Self::Leave {
                 user: UserId(reader.array()?),
                 to: DeviceId(reader.array()?),
-                mark: match reader.u8()? {
-                    0 => None,
-                    1 => Some(reader.array()?),
-                    _undefined => return Err(WireError::Undefined),
-                },
+                mark: read_mark(&mut reader)?,
                 envelope: reader.var_bytes(MAX_ENVELOPE)?.to_vec(),
             },
             FETCH => Self::Fetch,
@@ -916,7 +929,8 @@ mod tests {
             for request in [
                 Request::Register(registration),
                 Request::Lookup { user: UserId(user) },
-                Request::Deliver { to: DeviceId(user), epoch, envelope: envelope.clone() },
+                Request::Deliver { to: DeviceId(user), epoch, mark: None, envelope: envelope.clone() },
+                Request::Deliver { to: DeviceId(user), epoch, mark: Some([9; MARK_LEN]), envelope: envelope.clone() },
                 Request::Reply { delivery: epoch, payload: envelope },
                 Request::RelayGrant,
                 Request::AllowRelay { relay: relay(addr, port) },

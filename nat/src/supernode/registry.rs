@@ -3,11 +3,13 @@
 //! [`Registry::handle_request`] takes a connection's request and gives the response and, perhaps, a push for
 //! another connection. Connections are numbers that the shell draws; [`Registry::handle_closed`] forgets one.
 
+mod deliveries;
+
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     net::IpAddr,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use ahoy_transport::identity::{DeviceId, NodeAddress, UserId};
@@ -21,11 +23,8 @@ use super::{
     relay::limits::TokenBucket,
 };
 use crate::discovery::record::Record;
+use deliveries::{Deliveries, Lane};
 
-/// How long a delivery can be answered: longer than any ringing.
-const DELIVERY_LIFETIME: Duration = Duration::from_secs(180);
-/// Deliveries remembered at once, over all connections; the oldest go first. At 100 bytes each: 6 MB.
-const MAX_DELIVERIES: usize = 65_536;
 /// Requests that a registration counts as: it is checked by some dozens of signatures.
 const REGISTRATION_COST: u64 = 4;
 
@@ -55,8 +54,9 @@ pub struct Limits {
     /// Bytes per second that one connection may have handed on, with eight seconds of burst. A call takes
     /// about 10 KiB.
     pub sent_bytes_per_second: u64,
-    /// Bytes per second that one device may have handed to it, with eight seconds of burst: a flood of one
-    /// device must not fill its line. As many again it may fetch from its box.
+    /// Bytes per second that one device may have handed to it by strangers, with eight seconds of burst: a flood of one
+    /// device must not fill its line. As many again by contacts and in answers to what it sent itself, and as many it may
+    /// fetch from its box.
     pub received_bytes_per_second: u64,
     /// What may wait for devices that are off.
     pub mail: MailLimits,
@@ -140,7 +140,10 @@ struct Client {
     requests: TokenBucket,
     proofs: TokenBucket,
     sent_bytes: TokenBucket,
+    /// By strangers.
     received_bytes: TokenBucket,
+    /// By contacts, and what it asked for: strangers' floods take nothing of this.
+    wanted_bytes: TokenBucket,
     /// Apart from what others hand to it: whoever fetches a full box can be called meanwhile.
     fetched_bytes: TokenBucket,
 }
@@ -149,13 +152,6 @@ struct Entry {
     connection: ConnectionKey,
     /// Shared with the device's box.
     registration: Arc<Registration>,
-}
-
-struct Delivery {
-    id: u64,
-    from: ConnectionKey,
-    to: ConnectionKey,
-    made: Instant,
 }
 
 /// The registered devices and the deliveries between them.
@@ -168,8 +164,7 @@ pub struct Registry {
     by_epoch: BTreeMap<(DeviceId, u64), UserId>,
     sources: HashMap<IpAddr, usize>,
     anonymous: usize,
-    deliveries: VecDeque<Delivery>,
-    next_delivery: u64,
+    deliveries: Deliveries,
     mailbox: Mailbox,
     counters: RegistryCounters,
 }
@@ -179,7 +174,6 @@ impl std::fmt::Debug for Registry {
         f.debug_struct("Registry")
             .field("connections", &self.clients.len())
             .field("devices", &self.devices.len())
-            .field("deliveries", &self.deliveries.len())
             .finish_non_exhaustive()
     }
 }
@@ -197,8 +191,7 @@ impl Registry {
             by_epoch: BTreeMap::new(),
             sources: HashMap::new(),
             anonymous: 0,
-            deliveries: VecDeque::new(),
-            next_delivery: first_delivery,
+            deliveries: Deliveries::new(first_delivery),
             counters: RegistryCounters::default(),
         }
     }
@@ -237,6 +230,7 @@ impl Registry {
                 now,
                 limits.received_bytes_per_second * BURST_SECONDS,
             ),
+            wanted_bytes: TokenBucket::full(now, limits.received_bytes_per_second * BURST_SECONDS),
             fetched_bytes: TokenBucket::full(now, limits.received_bytes_per_second * BURST_SECONDS),
         };
         self.clients.insert(key, client);
@@ -391,6 +385,7 @@ impl Registry {
             Request::Deliver {
                 to,
                 epoch,
+                mark,
                 envelope,
             } => {
                 let Some(user) = self.by_epoch.get(&(to, epoch)) else {
@@ -400,13 +395,17 @@ impl Registry {
                         None => Refusal::UnknownDevice,
                     });
                 };
-                let to = self
-                    .devices
-                    .get(&(*user, to))
-                    .ok_or(Refusal::UnknownDevice)?
-                    .connection;
-                self.meter_bytes(now, key, to, envelope.len())?;
-                let delivery = self.remember(now, key, to);
+                let owner = (*user, to);
+                let entry = self.devices.get(&owner).ok_or(Refusal::UnknownDevice)?;
+                let to = entry.connection;
+                let marked = |mark| self.mailbox.is_contacts(owner, mark, &envelope);
+                let lane = if mark.as_ref().is_some_and(marked) {
+                    Lane::Contacts
+                } else {
+                    Lane::Strangers
+                };
+                self.meter_bytes(now, key, to, envelope.len(), lane)?;
+                let delivery = self.deliveries.remember(now, key, to, lane);
                 self.counters.delivered += 1;
                 Ok((
                     Answer::Respond(Response::Delivered { delivery }),
@@ -417,15 +416,10 @@ impl Registry {
                 ))
             }
             Request::Reply { delivery, payload } => {
-                let from = self
-                    .delivery(delivery)
-                    .filter(|known| {
-                        known.to == key
-                            && now.saturating_duration_since(known.made) < DELIVERY_LIFETIME
-                    })
-                    .ok_or(Refusal::UnknownDelivery)?
-                    .from;
-                self.meter_bytes(now, key, from, payload.len())?;
+                let known = self.deliveries.get(now, delivery);
+                let known = known.filter(|known| known.to == key);
+                let from = known.ok_or(Refusal::UnknownDelivery)?.from;
+                self.meter_bytes(now, key, from, payload.len(), Lane::Contacts)?;
                 self.counters.replied += 1;
                 Ok((
                     Answer::Respond(Response::Replied),
@@ -549,12 +543,13 @@ impl Registry {
         from: ConnectionKey,
         to: ConnectionKey,
         bytes: usize,
+        lane: Lane,
     ) -> Result<(), Refusal> {
         let limits = &self.limits;
         let client = self.clients.get_mut(&from).ok_or(Refusal::NotYours)?;
         client.meter_sent(now, limits, bytes)?;
         let target = self.clients.get_mut(&to).ok_or(Refusal::UnknownDelivery)?;
-        if target.meter_received(now, limits, bytes) {
+        if target.meter_received(now, limits, bytes, lane) {
             Ok(())
         } else {
             Err(Refusal::Full)
@@ -598,31 +593,6 @@ impl Registry {
         self.counters.registered += 1;
         Ok(())
     }
-
-    /// Ids are consecutive, so the queue's front tells where each one stands.
-    fn delivery(&self, id: u64) -> Option<&Delivery> {
-        let age = id.wrapping_sub(self.deliveries.front()?.id);
-        self.deliveries.get(usize::try_from(age).ok()?)
-    }
-
-    fn remember(&mut self, now: Instant, from: ConnectionKey, to: ConnectionKey) -> u64 {
-        while self.deliveries.len() >= MAX_DELIVERIES
-            || self.deliveries.front().is_some_and(|oldest| {
-                now.saturating_duration_since(oldest.made) >= DELIVERY_LIFETIME
-            })
-        {
-            self.deliveries.pop_front();
-        }
-        let id = self.next_delivery;
-        self.next_delivery = self.next_delivery.wrapping_add(1);
-        self.deliveries.push_back(Delivery {
-            id,
-            from,
-            to,
-            made: now,
-        });
-        id
-    }
 }
 
 /// What the shell has to send back.
@@ -664,16 +634,28 @@ impl Client {
     }
 
     /// Whether that many bytes may be handed to it.
-    fn meter_received(&mut self, now: Instant, limits: &Limits, bytes: usize) -> bool {
+    fn meter_received(&mut self, now: Instant, limits: &Limits, bytes: usize, lane: Lane) -> bool {
         let rate = limits.received_bytes_per_second;
         let burst = rate * BURST_SECONDS;
-        self.received_bytes.take(now, bytes as u64, rate, burst)
+        let bucket = match lane {
+            Lane::Strangers => &mut self.received_bytes,
+            Lane::Contacts => &mut self.wanted_bytes,
+        };
+        bucket.take(now, bytes as u64, rate, burst)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
+
+    use ahoy_transport::identity::NodeId;
+
+    use super::{
+        super::mailbox::{MailCapability, MailKey},
+        deliveries::DELIVERY_LIFETIME,
+        *,
+    };
 
     const ALICE: (UserId, DeviceId) = (UserId([1; 32]), DeviceId([2; 32]));
     const BOB: (UserId, DeviceId) = (UserId([3; 32]), DeviceId([4; 32]));
@@ -708,7 +690,7 @@ mod tests {
     }
 
     fn with_bob(now: Instant) -> Registry {
-        let mut registry = Registry::new(Limits::default(), 7);
+        let mut registry = Registry::new(Limits::default(), 6);
         connect(&mut registry, now, 1, None);
         connect(&mut registry, now, 2, Some(BOB));
         assert_eq!(
@@ -722,6 +704,7 @@ mod tests {
         Request::Deliver {
             to: BOB.1,
             epoch,
+            mark: None,
             envelope: vec![9],
         }
     }
@@ -733,10 +716,10 @@ mod tests {
         let (answer, routed) = registry
             .handle_request(now, ConnectionKey(1), deliver(5))
             .unwrap();
-        assert_eq!(answer, Answer::Respond(Response::Delivered { delivery: 7 }));
+        assert_eq!(answer, Answer::Respond(Response::Delivered { delivery: 6 }));
         assert_eq!(routed.map(|routed| routed.to), Some(ConnectionKey(2)));
         let reply = Request::Reply {
-            delivery: 7,
+            delivery: 6,
             payload: vec![8],
         };
         let (_, routed) = registry
@@ -747,7 +730,7 @@ mod tests {
             Some(Routed {
                 to: ConnectionKey(1),
                 push: Push::ReplyTo {
-                    delivery: 7,
+                    delivery: 6,
                     payload: vec![8]
                 }
             })
@@ -870,6 +853,10 @@ mod tests {
         assert_eq!(count as u64, (limits.request_burst - 1) / REGISTRATION_COST);
     }
 
+    fn envelope_of(byte: u8) -> Vec<u8> {
+        vec![byte; 16 << 10]
+    }
+
     #[test]
     fn bytes_towards_and_from_a_connection_are_metered() {
         let start = now();
@@ -879,6 +866,7 @@ mod tests {
             let request = Request::Deliver {
                 to: BOB.1,
                 epoch: 5,
+                mark: None,
                 envelope: vec![0; 16 << 10],
             };
             registry
@@ -908,6 +896,7 @@ mod tests {
                 let request = Request::Deliver {
                     to: BOB.1,
                     epoch: 5,
+                    mark: None,
                     envelope: vec![0; 16 << 10],
                 };
                 let answer = registry.handle_request(start, ConnectionKey(from), request);
@@ -919,6 +908,29 @@ mod tests {
         }
         let allowance = limits.received_bytes_per_second * BURST_SECONDS / (16 << 10);
         assert!((50..=allowance).contains(&delivered), "{delivered}");
+        // A contact gets through meanwhile, and nobody else by its mark.
+        let key = MailCapability::from_bytes([1; 32]).at(NodeId([2; 32]));
+        let keep = Request::KeepBox { key: key.clone() };
+        registry
+            .handle_request(start, ConnectionKey(2), keep)
+            .unwrap();
+        connect(&mut registry, start, 50, None);
+        let envelope = envelope_of(7);
+        let mut marked = |key: &MailKey, envelope: &[u8]| {
+            let request = Request::Deliver {
+                to: BOB.1,
+                epoch: 5,
+                mark: Some(key.mark(BOB, &envelope_of(7))),
+                envelope: envelope.to_vec(),
+            };
+            registry
+                .handle_request(start, ConnectionKey(50), request)
+                .map(drop)
+        };
+        assert_eq!(marked(&key, &envelope), Ok(()));
+        assert_eq!(marked(&key, &envelope_of(8)), Err(Refusal::Full));
+        let other = MailCapability::from_bytes([3; 32]).at(NodeId([2; 32]));
+        assert_eq!(marked(&other, &envelope), Err(Refusal::Full));
     }
 
     #[test]
@@ -972,10 +984,6 @@ mod tests {
             let result = registry.handle_request(now, ConnectionKey(n.into()), request);
             assert_eq!(result.is_ok(), n < 2);
         }
-        for n in 0..MAX_DELIVERIES as u64 + 10 {
-            registry.remember(now, ConnectionKey(n), ConnectionKey(0));
-        }
-        assert_eq!(registry.deliveries.len(), MAX_DELIVERIES);
         for n in 0..4 {
             registry.handle_closed(now, ConnectionKey(n));
         }
