@@ -20,8 +20,12 @@ use ahoy::{
     identity::Identity,
     signal::FollowUp,
     sim::{Conditions, Fault, PacketEvent},
+    supernode::SupernodeConfig,
 };
-use ahoy_nat::{client::NodeClient, supernode::protocol::Push};
+use ahoy_nat::{
+    client::{NodeClient, RequestError},
+    supernode::protocol::{Push, Refusal},
+};
 use ahoy_tests::{
     by_hand::{self, Callee, HandMade},
     device::Device,
@@ -260,28 +264,45 @@ fn whoever_counts_as_a_contact_rings() {
 
 const OTHER_HOME: [u8; 4] = [192, 0, 2, 2];
 
-/// How long a call took to ring at Bob, who is registered at a home that says it delivered what it threw away, and,
-/// if `honest`, at another one. Nothing: it did not ring.
-fn call_past_a_liar(seed: u64, honest: bool) -> Option<Duration> {
+/// What is wrong with one of two homes.
+#[derive(Clone, Copy, PartialEq)]
+enum Bad {
+    /// It says that it delivered what it threw away.
+    Lies,
+    /// Nothing answers there since everybody was ready.
+    Died,
+}
+
+/// How long a call took to ring at Bob, who is registered at a bad home and, if `honest`, at another one. Nothing: it did not
+/// ring. Alice calls by `every` home that has him, or by the first.
+fn call_past(bad: Bad, seed: u64, honest: bool, every: bool) -> Option<Duration> {
     let folder = tempfile::tempdir().unwrap();
     let stage = Stage::new(seed, folder.path());
     let director = stage.director;
     let play = async {
-        let liar = stage.dropping_home("liar", OTHER_HOME);
+        let other = match bad {
+            Bad::Lies => stage.dropping_home("liar", OTHER_HOME),
+            Bad::Died => stage.home("dying", OTHER_HOME).await,
+        };
         let home = stage.home("home", HOME).await;
         let homes = if honest {
-            vec![&liar, &home]
+            vec![&other, &home]
         } else {
-            vec![&liar]
+            vec![&other]
         };
         let (alice, bob) = (stage.identity(), stage.identity());
-        let alice = stage.phone("Alice", ALICE, &alice, &homes, |_| {});
+        let alice = stage.phone("Alice", ALICE, &alice, &homes, |config| {
+            config.upkeep.every_home = every;
+        });
         let bob = stage.phone("Bob", BOB, &bob, &homes, |_| {});
         alice.befriend(&bob);
         stage.shortcut(&alice, &bob);
         alice.ready().await;
         bob.ready().await;
         stage.pass(secs(2)).await;
+        if bad == Bad::Died {
+            stage.kill(&other);
+        }
         let began = stage.now();
         alice.call(&bob);
         let rings = stage.within(secs(9), bob.rings()).await;
@@ -291,11 +312,10 @@ fn call_past_a_liar(seed: u64, honest: bool) -> Option<Duration> {
 }
 
 #[test]
-#[ignore = "the attack succeeds: an offer goes by one home alone, whatever that home does with it"]
 fn a_home_that_throws_calls_away_does_not_keep_them_from_ringing() {
     let mut slowest = Duration::ZERO;
     for n in 0..10 {
-        let took = call_past_a_liar(SEED + 20 + n, true).expect("it rings");
+        let took = call_past(Bad::Lies, SEED + 20 + n, true, true).expect("it rings");
         assert!(took < secs(2), "{took:?}");
         slowest = slowest.max(took);
     }
@@ -309,7 +329,111 @@ fn a_home_that_throws_calls_away_does_not_keep_them_from_ringing() {
 
 #[test]
 fn with_that_home_alone_no_call_rings() {
-    assert_eq!(call_past_a_liar(SEED + 20, false), None);
+    assert_eq!(call_past(Bad::Lies, SEED + 20, false, true), None);
+}
+
+#[test]
+fn by_the_first_home_that_answers_some_calls_do_not_ring() {
+    let rang = (0..10).filter(|n| call_past(Bad::Lies, SEED + 20 + n, true, false).is_some());
+    let rang = rang.count();
+    assert!(rang < 10, "{rang}");
+}
+
+#[test]
+fn a_home_that_died_holds_no_call_up() {
+    for n in 0..10 {
+        let took = call_past(Bad::Died, SEED + 30 + n, true, true).expect("it rings");
+        assert!(took < Duration::from_millis(300), "{took:?}");
+    }
+}
+
+const FLOODERS: u8 = 20;
+const FLOODED_CALLS: u32 = 5;
+
+/// How many of a contact's [`FLOODED_CALLS`] ring while [`FLOODERS`] strangers hand as much to Bob as his home takes from
+/// them, with or without lanes.
+fn flood(seed: u64, lanes: bool) -> (u32, Duration) {
+    let folder = tempfile::tempdir().unwrap();
+    let stage = Stage::new(seed, folder.path());
+    let director = stage.director;
+    let play = async {
+        let settings = |config: &mut SupernodeConfig| config.limits.mail.lanes = lanes;
+        let home = stage.home_with("home", HOME, settings).await;
+        let (alice, bob) = (stage.identity(), stage.identity());
+        let alice = stage.phone("Alice", ALICE, &alice, &[&home], |_| {});
+        let bob = stage.phone("Bob", BOB, &bob, &[&home], |_| {});
+        alice.befriend(&bob);
+        stage.shortcut(&alice, &bob);
+        alice.ready().await;
+        bob.ready().await;
+        // In a call contacts tell each other what their envelopes are known by.
+        alice.call(&bob);
+        bob.rings().await;
+        bob.tell(Command::Accept);
+        alice.hears().await;
+        stage.pass(secs(2)).await;
+        alice.tell(Command::HangUp);
+        alice.ends(SOON).await;
+        bob.ends(SOON).await;
+        let full = Arc::new(AtomicU64::new(0));
+        let mut floods = Vec::new();
+        for n in 0..FLOODERS {
+            let (device, client) = stranger(&stage, &home, [192, 0, 2, 100 + n]).await;
+            let found = client.lookup(bob.user).await.unwrap();
+            let bob = Callee::of(&found[0], bob.user, device.runtime.unix_millis());
+            let (runtime, full) = (Arc::clone(&device.runtime), Arc::clone(&full));
+            let flooding = async move {
+                let _device = device;
+                loop {
+                    let refused = client
+                        .deliver(bob.device.device(), bob.epoch, vec![n; 2 << 10])
+                        .await;
+                    if refused == Err(RequestError::Refused(Refusal::Full)) {
+                        full.fetch_add(1, Ordering::Relaxed);
+                    }
+                    // Small ones leave no room behind.
+                    runtime.sleep(ms(60)).await;
+                }
+            };
+            floods.push(stage.world.runtime(director).spawn_task(flooding));
+        }
+        stage.pass(secs(30)).await;
+        assert!(full.load(Ordering::Relaxed) > 100, "no flood");
+        let (mut rang, mut slowest) = (0, Duration::ZERO);
+        for _ in 0..FLOODED_CALLS {
+            let began = stage.now();
+            alice.call(&bob);
+            if let Some(at) = stage.within(secs(9), bob.rings()).await {
+                rang += 1;
+                slowest = slowest.max(at - began);
+            }
+            alice.tell(Command::HangUp);
+            alice.ends(SOON).await;
+            stage.pass(secs(5)).await;
+        }
+        drop(floods);
+        (rang, slowest)
+    };
+    stage.world.block_on(director, play).unwrap()
+}
+
+#[test]
+fn a_flood_by_strangers_does_not_keep_a_contacts_call_from_ringing() {
+    let (rang, slowest) = flood(SEED + 50, true);
+    assert_eq!(rang, FLOODED_CALLS);
+    assert!(slowest < secs(1), "{slowest:?}");
+    threat(
+        15,
+        format_args!(
+            "{rang} of {FLOODED_CALLS} calls of a contact ring within {slowest:?} while {FLOODERS} strangers fill the device's share of its home"
+        ),
+    );
+}
+
+#[test]
+fn without_lanes_such_a_flood_keeps_calls_out() {
+    let (rang, _slowest) = flood(SEED + 50, false);
+    assert!(rang < FLOODED_CALLS, "{rang}");
 }
 
 /// Sends `datagrams` to the home within a second as if `victim` had, and says how many bytes that were and how many came

@@ -82,7 +82,8 @@ pub enum Alert {
 /// Something that happened outside.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// The look-up answered. Devices past [`Calls::MAX_DEVICES`](super::Calls::MAX_DEVICES) are left out.
+    /// The look-up answered; once more if other devices were found later. Devices past
+    /// [`Calls::MAX_DEVICES`](super::Calls::MAX_DEVICES) are left out.
     Found {
         /// Which call.
         call: CallId,

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-use ahoy_nat::discovery::record::Record;
-use ahoy_transport::identity::{Invite, NodeAddress, UserId, VerifiedDevice, log::DeviceLog};
+use ahoy_nat::{discovery::record::Record, supernode::mailbox::MailKey};
+use ahoy_transport::identity::{
+    DeviceId, Invite, NodeAddress, NodeId, UserId, VerifiedDevice, log::DeviceLog,
+};
 
 use super::handle::{ContactView, RequestView};
 use crate::{
@@ -110,6 +112,15 @@ pub trait AddressBook: Send + Sync + fmt::Debug + 'static {
             .ok()?
             .first()
             .map(|peer| peer.capability.finding_key())
+    }
+
+    /// What shows the supernode `home` that we are a contact of this device's.
+    fn mail_key(&self, (user, device): (UserId, DeviceId), home: NodeId) -> Option<MailKey> {
+        let peers = ChatBook(self.shelf()).peers(user);
+        let peers = peers.inspect_err(|error| tracing::error!(%error, "nothing to be known by"));
+        let peers = peers.ok()?;
+        let peer = peers.iter().find(|peer| peer.device == device)?;
+        Some(peer.capability.at(home))
     }
 
     /// A number greater than any given before, also by an earlier run.

@@ -199,6 +199,8 @@ pub struct Upkeep {
     pub follow_ups: bool,
     /// Spread the checks of direct paths in time; without it many addresses make a flood.
     pub pace_checks: bool,
+    /// Call a device by every home that has it; without it one home that throws calls away keeps them from ringing.
+    pub every_home: bool,
 }
 
 impl Default for Upkeep {
@@ -210,6 +212,7 @@ impl Default for Upkeep {
             restart_ice: true,
             follow_ups: true,
             pace_checks: true,
+            every_home: true,
         }
     }
 }

@@ -35,8 +35,8 @@ use ahoy_transport::{
     wire::WireError,
 };
 use futures_util::{
-    StreamExt as _,
-    future::join_all,
+    FutureExt as _, StreamExt as _,
+    future::BoxFuture,
     stream::{self, FuturesUnordered},
 };
 
@@ -61,20 +61,28 @@ const DHT_AFTER: Duration = Duration::from_millis(300);
 const DHT_LIMIT: Duration = Duration::from_secs(12);
 /// Records of one person that are followed in one search: each may lead to three homes.
 const MAX_FOLLOWED: usize = 4;
+/// Supernodes by which one device is called.
+pub(super) const MAX_HOMES_OF_DEVICE: usize = 4;
 
-/// A device that can be called through a supernode.
+/// A device that can be called.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) device: VerifiedDevice,
-    pub(super) seal_key: VerifiedSealKey,
-    pub(super) epoch: u64,
-    /// The supernode where it is registered.
-    pub(super) node: NodeAddress,
-    pub(super) client: NodeClient,
+    /// Where it is registered, in the order of their answers; one at least.
+    pub(super) homes: Vec<RegisteredAt>,
     /// The longest log of the person that we know of now.
     pub(super) log: Option<DeviceLog>,
     /// Found in this network, behind its own door.
     pub(super) nearby: bool,
+}
+
+/// A supernode that says a device is registered there. It may be lying: only the device's own answer tells.
+#[derive(Debug, Clone)]
+pub(super) struct RegisteredAt {
+    pub(super) node: NodeAddress,
+    pub(super) client: NodeClient,
+    pub(super) epoch: u64,
+    pub(super) seal_key: VerifiedSealKey,
 }
 
 /// Why a registration is not believed.
@@ -131,12 +139,77 @@ pub(super) struct Findings {
     pub(super) found_by: Option<FoundBy>,
     /// The newest valid record that was met.
     pub(super) record: Option<Record>,
+    /// Supernodes that have not answered yet, once somebody has been found.
+    pub(super) rest: Option<Rest>,
     asked: usize,
     answered: usize,
     distrusted: Option<Distrust>,
 }
 
+/// The answers still to come: a supernode that is gone keeps nobody waiting, and one that lies is not the only one by
+/// which a call goes because it was the fastest.
+pub(super) struct Rest {
+    asking: FuturesUnordered<BoxFuture<'static, Option<AnswerOf>>>,
+    runtime: Arc<dyn Runtime>,
+    user: UserId,
+    known: Option<DeviceLog>,
+}
+
+impl std::fmt::Debug for Rest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rest")
+            .field("asking", &self.asking.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Rest {
+    /// What the next supernode says.
+    pub(super) async fn next(&mut self) -> Option<Findings> {
+        let answer = self.asking.next().await?;
+        let mut findings = Findings::default();
+        findings.take(self, answer);
+        Some(findings)
+    }
+}
+
 impl Findings {
+    fn take(&mut self, rest: &Rest, answer: Option<AnswerOf>) {
+        let Some(answer) = answer else { return };
+        self.answered += 1;
+        let now_millis = rest.runtime.unix_millis();
+        for registration in &answer.registrations {
+            match verify(registration, rest.user, rest.known.as_ref(), now_millis) {
+                Ok((device, seal_key, log)) => {
+                    self.found_by.get_or_insert(answer.route);
+                    let home = RegisteredAt {
+                        node: answer.node.clone(),
+                        client: answer.client.clone(),
+                        epoch: registration.epoch,
+                        seal_key,
+                    };
+                    let same = |target: &&mut Target| target.device.device() == device.device();
+                    match self.targets.iter_mut().find(same) {
+                        Some(target) => target.add(home),
+                        None => self.targets.push(Target {
+                            device,
+                            homes: vec![home],
+                            log,
+                            nearby: matches!(answer.route, FoundBy::Lan),
+                        }),
+                    }
+                }
+                Err(distrust) => {
+                    tracing::warn!(node = %answer.node, %distrust, "registration refused");
+                    self.distrusted = Some(distrust);
+                }
+            }
+        }
+        if answer.is_guest {
+            self.guests.push((answer.node.node, answer.client));
+        }
+    }
+
     /// Why there is nobody to call.
     pub(super) fn why_nobody(&self) -> Unreachable {
         if let Some(distrust) = &self.distrusted {
@@ -169,7 +242,18 @@ impl Findings {
     }
 }
 
-/// Asks all directories at once.
+impl Target {
+    /// Another supernode where it is registered, unless there are enough.
+    pub(super) fn add(&mut self, home: RegisteredAt) {
+        let known = self.homes.iter().any(|at| at.node.node == home.node.node);
+        if !known && self.homes.len() < MAX_HOMES_OF_DEVICE {
+            self.homes.push(home);
+        }
+    }
+}
+
+/// Asks all directories at once, until one of them knows somebody: what the others say comes with the
+/// [rest](Findings::rest).
 pub(super) async fn look_up(
     runtime: Arc<dyn Runtime>,
     endpoint: Endpoint,
@@ -181,40 +265,27 @@ pub(super) async fn look_up(
         asked: directories.len(),
         ..Findings::default()
     };
-    let asking = directories
-        .into_iter()
-        .map(|(directory, route)| ask(&runtime, &endpoint, directory, route, user));
-    let now_millis = runtime.unix_millis();
-    for answer in join_all(asking).await.into_iter().flatten() {
-        findings.answered += 1;
-        for registration in &answer.registrations {
-            match verify(registration, user, known.as_ref(), now_millis) {
-                Ok((device, seal_key, log)) => {
-                    let seen = findings
-                        .targets
-                        .iter()
-                        .any(|target| target.device.device() == device.device());
-                    if !seen {
-                        findings.found_by.get_or_insert(answer.route);
-                        findings.targets.push(Target {
-                            device,
-                            seal_key,
-                            epoch: registration.epoch,
-                            node: answer.node.clone(),
-                            client: answer.client.clone(),
-                            log,
-                            nearby: false,
-                        });
-                    }
-                }
-                Err(distrust) => {
-                    tracing::warn!(node = %answer.node, %distrust, "registration refused");
-                    findings.distrusted = Some(distrust);
-                }
-            }
-        }
-        if answer.is_guest {
-            findings.guests.push((answer.node.node, answer.client));
+    let asking = directories.into_iter().map(|(directory, route)| {
+        ask(
+            Arc::clone(&runtime),
+            endpoint.clone(),
+            directory,
+            route,
+            user,
+        )
+        .boxed()
+    });
+    let mut rest = Rest {
+        asking: asking.collect(),
+        runtime: Arc::clone(&runtime),
+        user,
+        known,
+    };
+    while let Some(answer) = rest.asking.next().await {
+        findings.take(&rest, answer);
+        if findings.is_somebody() {
+            findings.rest = (!rest.asking.is_empty()).then_some(rest);
+            break;
         }
     }
     findings
@@ -408,11 +479,7 @@ async fn look_near(
             (directory, FoundBy::Lan)
         })
         .collect();
-    let mut found = look_up(runtime, endpoint, doors, user, known).await;
-    for target in &mut found.targets {
-        target.nearby = true;
-    }
-    found
+    look_up(runtime, endpoint, doors, user, known).await
 }
 
 struct AnswerOf {
@@ -449,14 +516,14 @@ pub(super) async fn reach(
 }
 
 async fn ask(
-    runtime: &Arc<dyn Runtime>,
-    endpoint: &Endpoint,
+    runtime: Arc<dyn Runtime>,
+    endpoint: Endpoint,
     directory: Directory,
     route: FoundBy,
     user: UserId,
 ) -> Option<AnswerOf> {
     let asking = async {
-        let (node, client, is_guest) = reach(runtime, endpoint, directory).await?;
+        let (node, client, is_guest) = reach(&runtime, &endpoint, directory).await?;
         let registrations = client
             .lookup(user)
             .await
@@ -470,7 +537,7 @@ async fn ask(
             registrations,
         })
     };
-    timeout(&**runtime, LOOKUP_TIMEOUT, asking).await.flatten()
+    timeout(&*runtime, LOOKUP_TIMEOUT, asking).await.flatten()
 }
 
 /// Judges a registration of `user` that a supernode handed out, against the longest log `known` of that person.

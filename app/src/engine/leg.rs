@@ -21,7 +21,10 @@ use ahoy_nat::{
     ice::IceEvent,
     netmon::NetworkState,
     port::PortHub,
-    supernode::protocol::{Refusal, Registration},
+    supernode::{
+        mailbox::MailKey,
+        protocol::{Refusal, Registration},
+    },
     turn::{
         TurnError,
         allocation::{RelayBinding, TurnAllocation},
@@ -39,6 +42,7 @@ use ahoy_transport::{
     },
 };
 use bytes::Bytes;
+use futures_util::future::join_all;
 use tokio::sync::{mpsc, watch};
 
 mod direct;
@@ -47,7 +51,7 @@ mod spray;
 
 use super::{
     config::{Me, PathPolicy, Upkeep},
-    directory::Findings,
+    directory::{Findings, MAX_HOMES_OF_DEVICE},
     media::{Arrival, AudioSettings, Media, MediaError, MediaStats, PACKET_QUEUE, Probe},
     nat::NatReports,
     reach::{Reach, Relayed},
@@ -113,55 +117,65 @@ pub(super) struct LegContext {
 #[derive(Debug)]
 pub(super) enum Farewell {}
 
-/// How envelopes reach the other device while there is no session.
+/// A way by which envelopes reach the other device while there is no session. Each goes by all ways that there are, since
+/// a supernode may say that it handed on what it threw away; it opens once.
 #[derive(Debug, Clone)]
-pub(super) enum Carrier {
-    /// We called: deliver to the device, at the supernode where it was found.
-    Deliver {
-        node: NodeId,
-        client: NodeClient,
+pub(super) struct Way {
+    pub(super) node: NodeId,
+    pub(super) client: NodeClient,
+    pub(super) by: By,
+}
+
+/// What is asked of the supernode.
+#[derive(Debug, Clone)]
+pub(super) enum By {
+    /// We called: to deliver to the device, which is registered there.
+    Delivering {
         to: DeviceId,
         user: UserId,
         epoch: u64,
+        /// Shows the supernode that we are a contact, so that no flood of strangers keeps our envelopes out.
+        key: Option<MailKey>,
     },
-    /// We were called: reply to the delivery.
-    Reply {
-        node: NodeId,
-        client: NodeClient,
-        delivery: u64,
-    },
+    /// We were called: to take back a reply to this delivery.
+    Replying(u64),
 }
 
-impl Carrier {
+/// Ways that a leg has at once; the oldest goes.
+const MAX_WAYS: usize = MAX_HOMES_OF_DEVICE;
+
+impl Way {
     /// Carries an envelope; says under which epoch it was taken if that was another one.
     async fn carry(self, envelope: Vec<u8>) -> Result<Option<u64>, RequestError> {
-        match self {
-            Self::Deliver {
-                client,
+        let client = self.client;
+        match self.by {
+            By::Delivering {
                 to,
                 user,
                 epoch,
-                ..
-            } => match client.deliver(to, epoch, envelope.clone()).await {
-                Ok(_delivery) => Ok(None),
-                Err(RequestError::Refused(Refusal::WrongEpoch)) => {
-                    // It registered again meanwhile, as devices do that change networks. Who opens the envelope
-                    // does not depend on what the supernode says here.
-                    let is_it = |registration: &Registration| {
-                        DeviceCertificate::from_bytes(&registration.certificate)
-                            .is_ok_and(|certificate| certificate.fields().device == to)
-                    };
-                    let found = client.lookup(user).await?;
-                    let epoch = found.iter().find(|found| is_it(found));
-                    let epoch = epoch.ok_or(Refusal::UnknownDevice)?.epoch;
-                    client.deliver(to, epoch, envelope).await?;
-                    Ok(Some(epoch))
+                key,
+            } => {
+                let mark = key.map(|key| key.mark((user, to), &envelope));
+                let delivered = client.deliver_marked(to, epoch, mark, envelope.clone());
+                match delivered.await {
+                    Ok(_delivery) => Ok(None),
+                    Err(RequestError::Refused(Refusal::WrongEpoch)) => {
+                        // It registered again meanwhile, as devices do that change networks. Who opens the envelope
+                        // does not depend on what the supernode says here.
+                        let is_it = |registration: &Registration| {
+                            DeviceCertificate::from_bytes(&registration.certificate)
+                                .is_ok_and(|certificate| certificate.fields().device == to)
+                        };
+                        let found = client.lookup(user).await?;
+                        let epoch = found.iter().find(|found| is_it(found));
+                        let epoch = epoch.ok_or(Refusal::UnknownDevice)?.epoch;
+                        client.deliver_marked(to, epoch, mark, envelope).await?;
+                        Ok(Some(epoch))
+                    }
+                    Err(error) => Err(error),
                 }
-                Err(error) => Err(error),
-            },
-            Self::Reply {
-                client, delivery, ..
-            } => client.reply(delivery, envelope).await.map(|()| None),
+            }
+            By::Replying(delivery) => client.reply(delivery, envelope).await.map(|()| None),
         }
     }
 }
@@ -190,9 +204,9 @@ pub(super) enum OwnEvent {
     Bound(NodeId, RelayBinding),
     /// The ICE agent of a generation.
     Ice(u32, IceEvent),
-    /// The other device has another epoch at its supernode.
-    Epoch(u64),
-    /// A follow-up did not reach the homes.
+    /// The other device has another epoch at that supernode.
+    Epoch(NodeId, u64),
+    /// A follow-up reached none of the homes.
     Undelivered,
     /// Our addresses are others now.
     Gathered,
@@ -210,8 +224,8 @@ pub(super) struct Leg {
     role: Role,
     secret: SessionSecret,
     envelopes: CallEnvelopes,
-    carrier: Carrier,
-    /// The home has our offer; before, follow-ups wait in `outbox`.
+    ways: Vec<Way>,
+    /// A home has our offer; before, follow-ups wait in `outbox`.
     delivered: bool,
     outbox: Vec<Vec<u8>>,
     session: Option<Session>,
@@ -252,16 +266,16 @@ impl Leg {
         context: LegContext,
         role: Role,
         secret: SessionSecret,
-        carrier: Carrier,
+        ways: Vec<Way>,
     ) -> Self {
         let envelopes = CallEnvelopes::new(&secret, &context.call.0, role);
         Self {
-            delivered: matches!(carrier, Carrier::Reply { .. }),
+            delivered: role == Role::Callee,
             context,
             role,
             secret,
             envelopes,
-            carrier,
+            ways,
             outbox: Vec::new(),
             session: None,
             signals: None,
@@ -376,37 +390,36 @@ impl Leg {
 
     // --- envelopes through the homes -------------------------------------------------------------
 
-    /// The other side's newest delivery: what answers it is welcome for a while.
-    pub(super) fn renew_carrier(&mut self, home: NodeId, newer: NodeClient, newest: u64) {
-        match &mut self.carrier {
-            Carrier::Reply {
-                node,
-                client,
-                delivery,
-            } => {
-                (*node, *client, *delivery) = (home, newer, newest);
-                self.tell_again();
-            }
-            // We deliver ourselves.
-            Carrier::Deliver { .. } => {}
+    /// The other side's newest delivery by a home: what answers it is welcome for a while.
+    pub(super) fn renew_reply(&mut self, node: NodeId, client: NodeClient, delivery: u64) {
+        // Who called delivers.
+        if self.role == Role::Callee {
+            let by = By::Replying(delivery);
+            self.add_way(Way { node, client, by });
+            self.tell_again();
         }
     }
 
+    /// Another supernode by which the other side can be reached, or the same one anew.
+    pub(super) fn add_way(&mut self, way: Way) {
+        self.ways.retain(|known| known.node != way.node);
+        if self.ways.len() >= MAX_WAYS {
+            self.ways.remove(0);
+        }
+        self.ways.push(way);
+    }
+
     /// A home has a connection, perhaps another one.
-    fn refresh_carrier(&mut self, home: NodeId) {
+    fn refresh_way(&mut self, home: NodeId) {
         let sources = &self.context.sources;
         let source = sources.iter().find(|source| source.node() == home);
         let Some(Ok(newer)) = source.map(RelaySource::client) else {
             return;
         };
-        match &mut self.carrier {
-            Carrier::Deliver { node, client, .. } | Carrier::Reply { node, client, .. } => {
-                if *node != home {
-                    return;
-                }
-                *client = newer;
-            }
-        }
+        let Some(way) = self.ways.iter_mut().find(|way| way.node == home) else {
+            return;
+        };
+        way.client = newer;
         self.tell_again();
     }
 
@@ -477,17 +490,25 @@ impl Leg {
     }
 
     fn carry(&self, envelope: Vec<u8>) {
-        let (carrier, report) = (self.carrier.clone(), self.reporter());
+        let (ways, report) = (self.ways.clone(), self.reporter());
         let farewell = self.context.farewell.upgrade();
         let carrying = async move {
             let _farewell = farewell;
-            match carrier.carry(envelope).await {
-                Ok(None) => {}
-                Ok(Some(epoch)) => report(OwnEvent::Epoch(epoch)).await,
-                Err(error) => {
-                    tracing::info!(%error, "a follow-up was not delivered");
-                    report(OwnEvent::Undelivered).await;
+            let carrying = ways.into_iter().map(|way| {
+                let (node, envelope) = (way.node, envelope.clone());
+                async move { (node, way.carry(envelope).await) }
+            });
+            let mut carried = false;
+            for (node, result) in join_all(carrying).await {
+                carried |= result.is_ok();
+                match result {
+                    Ok(None) => {}
+                    Ok(Some(epoch)) => report(OwnEvent::Epoch(node, epoch)).await,
+                    Err(error) => tracing::info!(?node, %error, "a follow-up was not delivered"),
                 }
+            }
+            if !carried {
+                report(OwnEvent::Undelivered).await;
             }
         };
         // Detached: a cancel must leave although the leg goes.
@@ -558,10 +579,12 @@ impl Leg {
             }
             OwnEvent::Bound(node, binding) => self.handle_bound(node, binding),
             OwnEvent::Ice(generation, event) => self.handle_ice(generation, event),
-            OwnEvent::Epoch(newer) => match &mut self.carrier {
-                Carrier::Deliver { epoch, .. } => *epoch = newer,
-                Carrier::Reply { .. } => {}
-            },
+            OwnEvent::Epoch(node, newer) => {
+                let way = self.ways.iter_mut().find(|way| way.node == node);
+                if let Some(By::Delivering { epoch, .. }) = way.map(|way| &mut way.by) {
+                    *epoch = newer;
+                }
+            }
             OwnEvent::Undelivered => self.untold = true,
             OwnEvent::Gathered => self.handle_gathered(),
             OwnEvent::RestartDue => self.pump_restart(),

@@ -33,6 +33,8 @@ mod offers;
 mod record;
 mod show;
 
+use offers::Offered;
+
 use super::{
     book::{AddressBook, Person},
     config::{Answering, EngineConfig, Me, PathPolicy},
@@ -87,9 +89,15 @@ pub(super) enum Internal {
         call: CallId,
         findings: Findings,
     },
+    /// Another supernode's answer after somebody was found; nothing after the last.
+    FoundMore {
+        call: CallId,
+        findings: Option<Findings>,
+    },
     Delivered {
         call: CallId,
         device: DeviceId,
+        node: NodeId,
         result: Result<(), RequestError>,
     },
     Leg {
@@ -113,6 +121,10 @@ struct Slot {
     /// Where the person called is to be looked up; empty for incoming calls.
     person: Option<Person>,
     targets: BTreeMap<DeviceId, Target>,
+    /// Supernodes that were asked have not all answered.
+    searching: Option<Task>,
+    /// What each device was offered.
+    offered: BTreeMap<DeviceId, Offered>,
     /// Connections and readers that live as long as the call.
     _guests: Vec<(NodeClient, Task)>,
     legs: BTreeMap<DeviceId, Leg>,
@@ -549,11 +561,13 @@ impl Engine {
             Internal::Published(event) => self.publish(Event::Record(event)),
             Internal::NetworkChanged(state) => self.handle_network(&state),
             Internal::Found { call, findings } => self.handle_found(call, findings),
+            Internal::FoundMore { call, findings } => self.handle_found_more(call, findings),
             Internal::Delivered {
                 call,
                 device,
+                node,
                 result,
-            } => self.handle_delivered(call, device, result),
+            } => self.handle_delivered(call, device, node, result),
             Internal::Leg {
                 call,
                 device,
@@ -1082,6 +1096,8 @@ impl Slot {
             started: now,
             person: None,
             targets: BTreeMap::new(),
+            searching: None,
+            offered: BTreeMap::new(),
             _guests: Vec::new(),
             legs: BTreeMap::new(),
             retried: Vec::new(),

@@ -1,6 +1,6 @@
 //! Calls we place, until somebody answers.
 
-use std::time::Instant;
+use std::{collections::btree_map, time::Instant};
 
 use ahoy_transport::identity::DeviceId;
 
@@ -17,12 +17,29 @@ impl Calls {
         let Ok((mut common, phase)) = self.take(call) else {
             return;
         };
-        let Phase::LookingUp(looking) = phase else {
-            self.current = Some((common, phase));
-            return;
-        };
         devices.sort_unstable();
         devices.dedup();
+        let looking = match phase {
+            Phase::LookingUp(looking) => looking,
+            Phase::Calling(mut calling) => {
+                // Found later than others.
+                for device in devices {
+                    if calling.legs.len() < Self::MAX_DEVICES
+                        && let btree_map::Entry::Vacant(entry) = calling.legs.entry(device)
+                    {
+                        entry.insert(Leg::default());
+                        self.actions
+                            .push_back(Action::SendOffer { call, to: device });
+                    }
+                }
+                self.current = Some((common, Phase::Calling(calling)));
+                return;
+            }
+            other @ (Phase::Ringing(_) | Phase::InCall(_)) => {
+                self.current = Some((common, other));
+                return;
+            }
+        };
         devices.truncate(Self::MAX_DEVICES);
         if devices.is_empty() {
             let ending = Ending::Unreachable(Unreachable::Offline);

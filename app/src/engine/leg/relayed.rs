@@ -152,7 +152,7 @@ impl Leg {
     /// A home is there, perhaps again, and perhaps without a memory of our relayed address.
     pub(in crate::engine) fn handle_home_up(&mut self, node: NodeId) {
         self.handle_home_lost(node);
-        self.refresh_carrier(node);
+        self.refresh_way(node);
         let sources = &self.context.sources;
         let source = sources.iter().find(|source| source.node() == node);
         if let (Some(source), true) = (source.cloned(), self.session.is_some()) {

@@ -1,6 +1,9 @@
 //! Calls as they come and go through the homes: looking people up, offers both ways, what follows them.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, btree_map::Entry},
+    sync::Arc,
+};
 
 use ahoy_nat::{
     client::{NodeClient, RequestError},
@@ -25,15 +28,38 @@ use crate::{
     engine::{
         book::Welcome,
         config::Answering,
-        directory::{Directory, Findings, Seeking, look_up, search},
+        directory::{Directory, Findings, RegisteredAt, Rest, Seeking, look_up, search},
         handle::Event,
-        leg::{Carrier, Leg, LegEvent},
+        leg::{By, Leg, LegEvent, Way},
         relays::RelaySource,
     },
     identity::{Claim, ClaimError, judge},
     report::FoundBy,
     signal::{FollowUp, Offer},
 };
+
+/// An offer to one device, which goes by each of its homes.
+pub(super) struct Offered {
+    /// With the epoch of the home that it was sealed for last.
+    offer: sealed::Offer,
+    /// Homes that have not answered yet.
+    under_way: usize,
+    /// One of them took it.
+    taken: bool,
+    /// Why one of them did not.
+    failed: Option<(NodeId, RequestError)>,
+}
+
+impl Offered {
+    fn new(offer: sealed::Offer) -> Self {
+        Self {
+            offer,
+            under_way: 0,
+            taken: false,
+            failed: None,
+        }
+    }
+}
 
 impl Engine {
     pub(super) fn start_look_up(&self, call: CallId, user: UserId) {
@@ -132,25 +158,7 @@ impl Engine {
         if let Some(route) = findings.found_by {
             slot.report.found_by(route);
         }
-        for (node, client) in findings.guests {
-            let reading = read_pushes(client.clone(), self.inbox.clone());
-            tracing::debug!(?node, "keeping the connection for the call");
-            slot._guests
-                .push((client, self.runtime.spawn_task(reading)));
-        }
-        // Supernodes that serve somebody are worth asking for others.
-        let good = findings.targets.iter().filter(|target| !target.nearby);
-        let good: Vec<_> = good.map(|target| target.node.clone()).collect();
-        if let Some(rendezvous) = &self.rendezvous {
-            rendezvous.note(&good);
-        }
-        for target in findings.targets {
-            if let Some(log) = &target.log {
-                self.book.keep_log(log);
-            }
-            slot.targets.insert(target.device.device(), target);
-        }
-        let devices: Vec<DeviceId> = slot.targets.keys().copied().collect();
+        let devices = self.take_findings(call, findings);
         let event = if devices.is_empty() {
             CallEvent::LookupFailed { call, why }
         } else {
@@ -159,24 +167,98 @@ impl Engine {
         self.calls.handle(now, event);
     }
 
+    /// Keeps what a look-up brought. Returns the devices that were not known yet; those known get the offer by the homes
+    /// that were not.
+    fn take_findings(&mut self, call: CallId, mut findings: Findings) -> Vec<DeviceId> {
+        if !self.config.upkeep.every_home {
+            findings.rest = None;
+            for target in &mut findings.targets {
+                target.homes.truncate(1);
+            }
+        }
+        let Some(slot) = self.slots.get_mut(&call) else {
+            return Vec::new();
+        };
+        for (node, client) in findings.guests {
+            let reading = read_pushes(client.clone(), self.inbox.clone());
+            tracing::debug!(?node, "keeping the connection for the call");
+            slot._guests
+                .push((client, self.runtime.spawn_task(reading)));
+        }
+        // Supernodes that serve somebody are worth asking for others.
+        let good = findings.targets.iter().filter(|target| !target.nearby);
+        let good: Vec<_> = good
+            .flat_map(|target| &target.homes)
+            .map(|home| home.node.clone())
+            .collect();
+        if let Some(rendezvous) = &self.rendezvous {
+            rendezvous.note(&good);
+        }
+        if let Some(rest) = findings.rest {
+            let reading = read_rest(call, rest, self.inbox.clone());
+            slot.searching = Some(self.runtime.spawn_task(reading));
+        }
+        let (mut devices, mut also) = (Vec::new(), Vec::new());
+        for target in findings.targets {
+            if let Some(log) = &target.log {
+                self.book.keep_log(log);
+            }
+            let device = target.device.device();
+            match slot.targets.entry(device) {
+                Entry::Vacant(entry) => {
+                    entry.insert(target);
+                    devices.push(device);
+                }
+                Entry::Occupied(mut known) => {
+                    let before = known.get().homes.len();
+                    for home in target.homes {
+                        known.get_mut().add(home);
+                    }
+                    let new = known.get().homes.iter().skip(before);
+                    also.extend(new.map(|home| (device, home.clone())));
+                }
+            }
+        }
+        for (device, home) in also {
+            self.deliver_offer(call, device, home);
+        }
+        devices
+    }
+
+    /// A supernode answered after others had found somebody; or, with nothing, the last one has.
+    pub(super) fn handle_found_more(&mut self, call: CallId, findings: Option<Findings>) {
+        let now = self.runtime.now();
+        if let Some(findings) = findings {
+            let devices = self.take_findings(call, findings);
+            if !devices.is_empty() {
+                self.calls.handle(now, CallEvent::Found { call, devices });
+            }
+            return;
+        }
+        let Some(slot) = self.slots.get_mut(&call) else {
+            return;
+        };
+        slot.searching = None;
+        let waiting: Vec<DeviceId> = slot.offered.keys().copied().collect();
+        for device in waiting {
+            self.give_up_offer(call, device);
+        }
+    }
+
     pub(super) fn send_offer(&mut self, call: CallId, to: DeviceId) {
         let Some(target) = self.slots.get(&call).and_then(|slot| slot.targets.get(&to)) else {
             return;
         };
         let target = target.clone();
-        let secret = SessionSecret::generate(&mut self.rng);
-        let carrier = Carrier::Deliver {
-            node: target.node.node,
-            client: target.client.clone(),
-            to,
-            user: target.device.user(),
-            epoch: target.epoch,
+        let Some(first) = target.homes.first() else {
+            return;
         };
+        let secret = SessionSecret::generate(&mut self.rng);
         // A door lends no relay.
-        let lent = (!target.nearby)
-            .then(|| RelaySource::guest(target.node.clone(), target.client.clone()));
+        let lent =
+            (!target.nearby).then(|| RelaySource::guest(first.node.clone(), first.client.clone()));
         let context = self.leg_context(call, target.device, lent);
-        let mut leg = Leg::new(context, Role::Caller, secret.clone(), carrier);
+        let mut leg = Leg::new(context, Role::Caller, secret.clone(), Vec::new());
         leg.open();
         let me = &self.config.me;
         let invite = self
@@ -194,7 +276,8 @@ impl Engine {
             call_id: call.0,
             secret,
             recipient: to,
-            epoch: target.epoch,
+            // Each home has another.
+            epoch: first.epoch,
             sequence: self.book.next_sequence(),
             sent_at_millis: self.runtime.unix_millis(),
             log_head: me.log.head(),
@@ -208,25 +291,57 @@ impl Engine {
             .encode(),
             candidates: leg.candidates(),
         };
-        let envelope = match seal_offer(&offer, &me.keys, &target.seal_key, &mut self.rng) {
+        let tag = leg.tag();
+        if let Some(slot) = self.slots.get_mut(&call) {
+            slot.legs.insert(to, leg);
+            slot.offered.insert(to, Offered::new(offer));
+        }
+        self.tags.insert(tag, (call, to));
+        for home in target.homes {
+            self.deliver_offer(call, to, home);
+        }
+    }
+
+    /// Hands the offer for a device to one of its homes.
+    fn deliver_offer(&mut self, call: CallId, to: DeviceId, home: RegisteredAt) {
+        let Some(user) = self.slots.get(&call).map(|slot| slot.user) else {
+            return;
+        };
+        let key = self.book.mail_key((user, to), home.node.node);
+        let Some(slot) = self.slots.get_mut(&call) else {
+            return;
+        };
+        let (Some(leg), Some(offered)) = (slot.legs.get_mut(&to), slot.offered.get_mut(&to)) else {
+            return;
+        };
+        let by = By::Delivering {
+            to,
+            user,
+            epoch: home.epoch,
+            key: key.clone(),
+        };
+        let (node, client) = (home.node.node, home.client.clone());
+        leg.add_way(Way { node, client, by });
+        offered.offer.epoch = home.epoch;
+        let keys = &self.config.me.keys;
+        let envelope = match seal_offer(&offered.offer, keys, &home.seal_key, &mut self.rng) {
             Ok(envelope) => envelope,
             Err(error) => {
                 tracing::error!(%error, "an offer cannot be sealed");
                 return;
             }
         };
-        let tag = leg.tag();
-        if let Some(slot) = self.slots.get_mut(&call) {
-            slot.legs.insert(to, leg);
-        }
-        self.tags.insert(tag, (call, to));
+        offered.under_way += 1;
+        let mark = key.map(|key| key.mark((user, to), &envelope));
         let inbox = self.inbox.clone();
         self.runtime
             .spawn_task(async move {
-                let result = target.client.deliver(to, target.epoch, envelope).await;
+                let client = home.client;
+                let result = client.deliver_marked(to, home.epoch, mark, envelope).await;
                 let delivered = Internal::Delivered {
                     call,
                     device: to,
+                    node,
                     result: result.map(|_delivery| ()),
                 };
                 // The engine is gone: so is the call.
@@ -235,57 +350,87 @@ impl Engine {
             .detach();
     }
 
+    /// A home took an offer, or did not.
     pub(super) fn handle_delivered(
         &mut self,
         call: CallId,
         device: DeviceId,
+        node: NodeId,
         result: Result<(), RequestError>,
     ) {
         let now = self.runtime.now();
-        let event = match result {
+        let slot = self.slots.get_mut(&call);
+        let Some(offered) = slot.and_then(|slot| slot.offered.get_mut(&device)) else {
+            return;
+        };
+        offered.under_way -= 1;
+        match result {
             Ok(()) => {
+                offered.taken = true;
                 if let Some(leg) = self.leg(call, device) {
                     leg.delivered();
                 }
-                CallEvent::Delivered {
-                    call,
-                    participant: device,
-                }
+                let participant = device;
+                let event = CallEvent::Delivered { call, participant };
+                self.calls.handle(now, event);
             }
-            Err(RequestError::Refused(Refusal::WrongEpoch)) if self.retry(call, device) => return,
             Err(error) => {
-                tracing::info!(%error, "an offer was not delivered");
-                CallEvent::Refused {
-                    call,
-                    participant: device,
-                    why: match error {
-                        RequestError::Refused(Refusal::UnknownDevice | Refusal::WrongEpoch) => {
-                            Unreachable::Offline
-                        }
-                        RequestError::Refused(Refusal::Full | Refusal::TooFast) => {
-                            Unreachable::HomeBusy
-                        }
-                        RequestError::Refused(
-                            Refusal::NotYours
-                            | Refusal::UnknownDelivery
-                            | Refusal::NoRelay
-                            | Refusal::UnprovenRelay
-                            | Refusal::NoMail
-                            | Refusal::BoxFull
-                            | Refusal::Malformed,
-                        )
-                        | RequestError::Lost
-                        | RequestError::TimedOut
-                        | RequestError::Protocol => Unreachable::NoRoute,
-                    },
+                tracing::info!(?node, %error, "an offer was not delivered");
+                let stale = error == RequestError::Refused(Refusal::WrongEpoch);
+                // A registration that is out of date can be mended.
+                if stale || offered.failed.is_none() {
+                    offered.failed = Some((node, error));
                 }
+                self.give_up_offer(call, device);
             }
+        }
+    }
+
+    /// Gives an offer up that no home took, once there is no other left to ask.
+    fn give_up_offer(&mut self, call: CallId, device: DeviceId) {
+        let Some(slot) = self.slots.get_mut(&call) else {
+            return;
+        };
+        let searching = slot.searching.is_some();
+        let Some(offered) = slot.offered.get_mut(&device) else {
+            return;
+        };
+        if searching || offered.taken || offered.under_way > 0 {
+            return;
+        }
+        let Some((node, error)) = offered.failed.take() else {
+            return;
+        };
+        let why = match error {
+            RequestError::Refused(Refusal::WrongEpoch) if self.retry(call, device, node) => return,
+            RequestError::Refused(Refusal::UnknownDevice | Refusal::WrongEpoch) => {
+                Unreachable::Offline
+            }
+            RequestError::Refused(Refusal::Full | Refusal::TooFast) => Unreachable::HomeBusy,
+            RequestError::Refused(
+                Refusal::NotYours
+                | Refusal::UnknownDelivery
+                | Refusal::NoRelay
+                | Refusal::UnprovenRelay
+                | Refusal::NoMail
+                | Refusal::BoxFull
+                | Refusal::Malformed,
+            )
+            | RequestError::Lost
+            | RequestError::TimedOut
+            | RequestError::Protocol => Unreachable::NoRoute,
+        };
+        let now = self.runtime.now();
+        let event = CallEvent::Refused {
+            call,
+            participant: device,
+            why,
         };
         self.calls.handle(now, event);
     }
 
     /// The device registered again since the look-up: look it up once more, once.
-    fn retry(&mut self, call: CallId, device: DeviceId) -> bool {
+    fn retry(&mut self, call: CallId, device: DeviceId, at: NodeId) -> bool {
         let Some(slot) = self.slots.get_mut(&call) else {
             return false;
         };
@@ -296,8 +441,12 @@ impl Engine {
         let Some(target) = slot.targets.get(&device) else {
             return false;
         };
-        let (node, client, user) = (target.node.clone(), target.client.clone(), slot.user);
+        let Some(home) = target.homes.iter().find(|home| home.node.node == at) else {
+            return false;
+        };
+        let (node, client, user) = (home.node.clone(), home.client.clone(), slot.user);
         slot.legs.remove(&device);
+        slot.offered.remove(&device);
         let known = self.book.known_log(user);
         let (runtime, endpoint, inbox) = (
             Arc::clone(&self.runtime),
@@ -399,7 +548,18 @@ impl Engine {
             .admit(now, caller.device(), call.0, tag, standing)
         {
             Admission::New { early } => early,
-            Admission::Duplicate => return,
+            Admission::Duplicate => {
+                // By another home: answers go by both, in case that one of them throws them away.
+                let client = up.client.clone();
+                let leg = self
+                    .slots
+                    .get_mut(&call)
+                    .and_then(|slot| slot.legs.get_mut(&caller.device()));
+                if let Some(leg) = leg.filter(|leg| leg.tag() == tag) {
+                    leg.renew_reply(node, client, delivery);
+                }
+                return;
+            }
             Admission::Full => {
                 tracing::warn!("too many calls at once: an offer is dropped");
                 return;
@@ -428,13 +588,13 @@ impl Engine {
             Welcome::Silent => Alert::Silent,
         };
         let name = self.book.display_name(caller.user(), &offer.display_name);
-        let carrier = Carrier::Reply {
+        let way = Way {
             node,
             client: up.client.clone(),
-            delivery,
+            by: By::Replying(delivery),
         };
         let context = self.leg_context(call, caller, None);
-        let leg = Leg::new(context, Role::Callee, secret, carrier);
+        let leg = Leg::new(context, Role::Callee, secret, vec![way]);
         let mut slot = Slot::new(now, caller.user(), name);
         slot.legs.insert(caller.device(), leg);
         self.insert_slot(call, slot);
@@ -518,7 +678,7 @@ impl Engine {
             }
         };
         if let Some((node, client, delivery)) = answer {
-            leg.renew_carrier(node, client, delivery);
+            leg.renew_reply(node, client, delivery);
         }
         let Ok(follow_up) = FollowUp::decode(&payload) else {
             tracing::debug!("a follow-up cannot be read");
@@ -544,6 +704,18 @@ impl Engine {
 async fn read_pushes(client: NodeClient, inbox: mpsc::Sender<Internal>) {
     while let Ok(push) = client.next_push().await {
         if inbox.send(Internal::GuestPush(push)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Hands on what supernodes say after the first that knew somebody, and at last that all have spoken.
+async fn read_rest(call: CallId, mut rest: Rest, inbox: mpsc::Sender<Internal>) {
+    loop {
+        let findings = rest.next().await;
+        let over = findings.is_none();
+        let found = Internal::FoundMore { call, findings };
+        if inbox.send(found).await.is_err() || over {
             return;
         }
     }
