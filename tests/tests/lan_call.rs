@@ -15,6 +15,7 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use ahoy_tests::process::{Finished, Running, run, start_by};
@@ -169,6 +170,11 @@ fn read(report: &Path) -> Value {
     serde_json::from_slice(&fs::read(report).unwrap()).unwrap()
 }
 
+fn now() -> Instant {
+    #[expect(clippy::disallowed_methods, reason = "these are real processes")]
+    Instant::now()
+}
+
 /// Both heard each other, and by the local network alone.
 #[track_caller]
 fn check_talk(cable: &Cable, called: Finished, waiting: Running) {
@@ -232,11 +238,26 @@ fn supernodes_that_do_not_answer_are_not_waited_for() {
     // One that no packet reaches, and one whose name nobody knows.
     for node in [NOBODY, NOWHERE] {
         cable.bob.set(&format!("homes = [{node:?}]\n"));
+        let began = now();
         let (waiting, link) = cable.bob.answer(&[]);
+        let ready = began.elapsed();
         assert!(link.contains("home="), "{link}");
         waiting.wait_stderr("only people in this network can call");
+        println!("ready after {ready:?} though no packet leaves this network");
+        // Where one leaves, supernodes have five seconds first.
+        assert!(ready < Duration::from_secs(4), "{ready:?}");
         let called = cable.alice.call(&link, &[]);
         check_talk(&cable, called, waiting);
+        // What cannot be said now is kept, and that is said, too.
+        let kept = cable.alice.start(&["message", &link, "Call me"]);
+        let kept = kept.finish().expect_code(NO_ROUTE);
+        assert!(kept.stderr.contains("it is kept here"), "{}", kept.stderr);
+        let messages = cable.alice.start(&["messages", "--json"]).finish();
+        let said = messages.expect_code(0).stdout;
+        assert!(
+            said.contains("Call me") && said.contains("queued"),
+            "{said}"
+        );
     }
 }
 

@@ -69,6 +69,8 @@ const TICKS_PER_REPORT: u32 = 5;
 /// After this long without a home it counts that this network can call us: more than a connection and its first lost
 /// packets take.
 const HOMES_FIRST: Duration = Duration::from_secs(5);
+/// The same where no packet leaves this network: a home within it answers at once.
+const HOMES_FIRST_ALONE: Duration = Duration::from_millis(400);
 /// Calls whose legs may exist at once: the one in hand, and those just ending.
 const MAX_SLOTS: usize = 8;
 /// People whose volume is remembered.
@@ -666,9 +668,19 @@ impl Engine {
 
     /// Where no home answers, this network can call us. Whoever started us listens by the first tick.
     fn look_at_door(&mut self) {
-        let waited = self.runtime.now() >= self.began + HOMES_FIRST;
-        if self.ready || self.door.is_none() || !(self.homes.is_empty() || waited) {
+        if self.ready || self.door.is_none() {
             return;
+        }
+        let waited = self.runtime.now().saturating_duration_since(self.began);
+        // Each has said why not, none has been there.
+        let mut homes = self.homes.iter();
+        let in_vain = homes.all(|home| self.home_was_up.get(&home.node()) == Some(&false));
+        if !in_vain && waited < HOMES_FIRST {
+            let networks = self.runtime.networks();
+            let alone = networks.route_v4.is_none() && networks.route_v6.is_none();
+            if !alone || waited < HOMES_FIRST_ALONE {
+                return;
+            }
         }
         if !self.homes.is_empty() {
             tracing::warn!("no supernode answers: only people in this network can call so far");
