@@ -329,6 +329,12 @@ pub struct CallStatus {
     /// The other side says that it records.
     #[serde(default)]
     pub recorded_there: bool,
+    /// To be read to each other by both people; none yet where empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub safety_words: Vec<String>,
+    /// The words were made by commit and reveal. False: the other side runs an older ahoy.
+    #[serde(default)]
+    pub words_committed: bool,
 }
 
 /// A happening.

@@ -17,12 +17,13 @@ use ahoy_transport::{
 use rand_core::CryptoRngCore;
 use zeroize::Zeroizing;
 
+pub mod compare;
 mod judge;
 mod safety;
 mod words;
 
 pub use judge::{Claim, ClaimError, Judged, judge};
-pub use safety::{SAFETY_WORDS, safety_words};
+pub use safety::{SAFETY_WORDS, compared_session, safety_words};
 pub use words::{WORDS, WordsError, root_from_words, words};
 
 const VERSION: u8 = 1;
@@ -126,6 +127,41 @@ impl Identity {
         let certificate = DeviceCertificate::issue_by_root(fields, &root);
         Ok(Self {
             root: Some(root),
+            device,
+            node: NodeKeys::generate(rng),
+            log,
+            certificate,
+        })
+    }
+
+    /// A device that another one of the person let in: it holds `device`, which is in `log`, and the root key only if it
+    /// was given that.
+    ///
+    /// # Errors
+    /// [`IdentityError::Certificate`] when the log has no such device, [`IdentityError::WrongRoot`] when the root is not
+    /// the log's.
+    pub fn paired(
+        root: Option<RootKey>,
+        device: DeviceKeys,
+        log: DeviceLog,
+        rng: &mut dyn CryptoRngCore,
+        now_millis: u64,
+    ) -> Result<Self, IdentityError> {
+        if !log.has_device(device.id(), &device.noise_public()) {
+            return Err(CertificateError::NotInLog.into());
+        }
+        if let Some(root) = &root
+            && *log.root() != root.user().0
+        {
+            return Err(IdentityError::WrongRoot);
+        }
+        let fields = CertificateFields::for_device(log.user(), &device, log.head(), now_millis);
+        let certificate = match &root {
+            Some(root) => DeviceCertificate::issue_by_root(fields, root),
+            None => DeviceCertificate::issue_by_device(fields, &device),
+        };
+        Ok(Self {
+            root,
             device,
             node: NodeKeys::generate(rng),
             log,

@@ -162,6 +162,9 @@ pub struct Security {
     /// The words to compare.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub safety_words: Option<Vec<String>>,
+    /// Whether they were made by commit and reveal. False where the other side does not know that yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub words_committed: Option<bool>,
 }
 
 /// What kind of path.

@@ -20,10 +20,13 @@
 //!      8 candidates   varint length, bytes
 //!      9 report       varint length, JSON
 //!     10 mail pass    capability 32, u8 count, homes (varint length, text)
+//!     11 commitment   hash 32
+//!     12 number       32 bytes; 11 and 12 only to whom says that it compares (kind 3)
 //!
 //! capabilities: u8 count, then per kind: u8 kind, varint length, fields
 //! kind 1 Opus         u32 bits per second, u8 frame durations, u16 features, u8 channels
 //!      2 pictures     u8 codecs (1 AV1, 2 H.264), u16 width, u16 height, u8 per second, u16 features: what is shown
+//!      3 compares          no fields: makes safety words by commit and reveal
 //!
 //! offer        u8 version = 1, capabilities, var name (UTF-8), var invite
 //! follow-up    u8 version = 1, var candidates, var signal message (empty: none)
@@ -43,6 +46,7 @@ use ahoy_transport::{
 use crate::{
     call::CallId,
     chat::{put_homes, read_homes},
+    identity::compare::CompareStep,
     report::RemoteReport,
 };
 
@@ -115,6 +119,8 @@ pub enum Signal {
         /// Where it has boxes; at most [`MAX_HOMES`].
         homes: Vec<NodeAddress>,
     },
+    /// Either: a step of the exchange behind the safety words.
+    Compare(CompareStep),
 }
 
 /// Why a call is declined.
@@ -236,6 +242,9 @@ impl SignalMessage {
                 out.put_bytes(capability.as_bytes());
                 put_homes(&mut out, homes, MAX_HOMES);
             }
+            Signal::Compare(CompareStep::Commitment(bytes) | CompareStep::Number(bytes)) => {
+                out.put_bytes(bytes);
+            }
         }
         out
     }
@@ -306,6 +315,8 @@ impl SignalMessage {
                 capability: MailCapability::from_bytes(reader.array()?),
                 homes: read_homes(&mut reader, MAX_HOMES)?,
             },
+            11 => Signal::Compare(CompareStep::Commitment(reader.array()?)),
+            12 => Signal::Compare(CompareStep::Number(reader.array()?)),
             _ => return Ok(None),
         };
         reader.finish()?;
@@ -330,6 +341,8 @@ impl Signal {
             Self::Candidates(_) => 8,
             Self::Report(_) => 9,
             Self::MailPass { .. } => 10,
+            Self::Compare(CompareStep::Commitment(_)) => 11,
+            Self::Compare(CompareStep::Number(_)) => 12,
         }
     }
 }

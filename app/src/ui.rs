@@ -439,6 +439,9 @@ impl Window {
                 call.safety_words.join(" · ")
             );
             parts::caption(ui, &tokens, &words);
+            if !call.words_committed {
+                parts::caption(ui, &tokens, call::OLD_WORDS);
+            }
         }
         if sound {
             self.toggle_sound();

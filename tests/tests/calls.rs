@@ -520,6 +520,58 @@ fn one_of_two_devices_answers_and_the_other_stops_ringing() {
     stage.world.block_on(director, play).unwrap();
 }
 
+/// The words that both see in a call in which one side may be older.
+fn words(seed: u64, alices: bool, bobs: bool) -> [(Option<Vec<String>>, Option<bool>); 2] {
+    let folder = tempfile::tempdir().unwrap();
+    let stage = Stage::new(seed, folder.path());
+    let director = stage.director;
+    let play = async {
+        let home = stage.home("home", HOME).await;
+        let phone = |name, ip, compares| {
+            stage.phone(name, ip, &stage.identity(), &[&home], |config| {
+                config.limits.media.compares = compares;
+            })
+        };
+        let (alice, bob) = (phone("Alice", ALICE, alices), phone("Bob", BOB, bobs));
+        alice.befriend(&bob);
+        alice.ready().await;
+        bob.ready().await;
+        alice.call(&bob);
+        bob.rings().await;
+        bob.tell(Command::Accept);
+        alice.hears().await;
+        stage.pass(secs(2)).await;
+        for phone in [&alice, &bob] {
+            let view = phone.engine.view();
+            let call = view.borrow().call.clone().unwrap();
+            assert_eq!(call.safety_words.len(), 6, "{}", phone.name);
+            assert_eq!(call.words_committed, alices && bobs);
+            assert_eq!(view.borrow().notice, None);
+        }
+        alice.tell(Command::HangUp);
+        let mut told = Vec::new();
+        for phone in [&alice, &bob] {
+            let security = phone.ends(SOON).await.report.security.unwrap();
+            told.push((security.safety_words, security.words_committed));
+        }
+        told
+    };
+    let told = stage.world.block_on(director, play).unwrap();
+    told.try_into().unwrap()
+}
+
+#[test]
+fn safety_words_are_made_by_commit_and_reveal_and_those_of_an_older_side_say_so() {
+    let [alices, bobs] = words(SEED + 40, true, true);
+    assert_eq!(alices, bobs);
+    assert_eq!(alices.1, Some(true));
+    for (alice, bob) in [(true, false), (false, true)] {
+        let [alices, bobs] = words(SEED + 40, alice, bob);
+        assert_eq!(alices, bobs);
+        assert_eq!(alices.1, Some(false));
+    }
+}
+
 #[test]
 fn two_who_call_each_other_at_once_talk_without_ringing() {
     // Together, and one a little later: while it looks the other up, and after its offer left.

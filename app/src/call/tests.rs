@@ -403,6 +403,7 @@ fn devices_without_a_common_codec_do_not_ring() {
             ..AudioCapabilities::default()
         }),
         video: None,
+        compares: false,
     };
     let actions = bench.handle(Event::Incoming {
         call: CALL,

@@ -275,6 +275,8 @@ pub struct CallView {
     pub search: Option<Search>,
     /// Words to compare aloud, once the keys are agreed.
     pub safety_words: Vec<String>,
+    /// They were made by commit and reveal: nobody in between could try keys beforehand.
+    pub words_committed: bool,
     /// How loud the other side is heard, in percent of what it sends.
     pub volume_percent: u16,
     /// Level of our own sound, dBFS.

@@ -43,6 +43,7 @@ use ahoy_transport::{
 };
 use bytes::Bytes;
 use futures_util::future::join_all;
+use rand_core::CryptoRngCore;
 use tokio::sync::{mpsc, watch};
 
 mod direct;
@@ -61,7 +62,10 @@ use super::{
 };
 use crate::{
     call::{Accepted, CallId, SessionEnd, SessionEvent},
-    identity::safety_words,
+    identity::{
+        compare::{BrokenExchange, CompareStep, Comparison},
+        compared_session, safety_words,
+    },
     report::{
         AudioPackets, AudioReport, PathKind, Percentiles, Recovered, ReportBuilder, Search,
         Security, VoiceReport,
@@ -250,6 +254,10 @@ pub(super) struct Leg {
     lease: Option<Lease>,
     tasks: Vec<Task>,
     words: Option<Vec<String>>,
+    /// The other side makes words by commit and reveal; unknown before it said what it can do.
+    compares: Option<bool>,
+    comparison: Option<Comparison>,
+    security_told: bool,
 }
 
 impl std::fmt::Debug for Leg {
@@ -292,6 +300,9 @@ impl Leg {
             lease: None,
             tasks: Vec::new(),
             words: None,
+            compares: None,
+            comparison: None,
+            security_told: false,
         }
     }
 
@@ -467,7 +478,10 @@ impl Leg {
             }
             return;
         }
-        if matches!(message.signal, Signal::Report(_) | Signal::MailPass { .. }) {
+        if matches!(
+            message.signal,
+            Signal::Report(_) | Signal::MailPass { .. } | Signal::Compare(_)
+        ) {
             return;
         }
         if matches!(message.signal, Signal::Cancel(_)) {
@@ -773,9 +787,58 @@ impl Leg {
         };
         let me = (self.context.me.user, self.context.me.log.head());
         let them = (self.context.device.user(), self.context.device.log());
-        let words = safety_words(me, them, &exported);
-        self.words = Some(words.map(str::to_owned).to_vec());
+        let session = match (self.compares, &self.comparison) {
+            (Some(true), Some(comparison)) => comparison
+                .mixed()
+                .map(|mixed| compared_session(&exported, &mixed)),
+            // Who does not know commit and reveal has the words of old.
+            (Some(false), _) => Some(exported),
+            (Some(true), None) | (None, _) => None,
+        };
+        if let Some(session) = &session {
+            let words = safety_words(me, them, session);
+            self.words = Some(words.map(str::to_owned).to_vec());
+        } else if self.security_told {
+            return;
+        }
+        self.security_told = true;
         report.set_security(self.security());
+    }
+
+    /// What the other side can do is known. `ours`: whether we make words by commit and reveal.
+    pub(super) fn set_compares(&mut self, ours: bool, theirs: bool) {
+        self.compares = Some(ours && theirs);
+    }
+
+    /// Both sides talk: the callee commits.
+    pub(super) fn begin_comparison(&mut self, rng: &mut dyn CryptoRngCore) -> Option<CompareStep> {
+        let begins = self.role == Role::Callee && self.compares == Some(true);
+        if !begins || self.comparison.is_some() {
+            return None;
+        }
+        let (comparison, step) = Comparison::commit(&self.context.call.0, rng);
+        self.comparison = Some(comparison);
+        Some(step)
+    }
+
+    /// The other side's step; comes with ours.
+    pub(super) fn handle_comparison(
+        &mut self,
+        step: CompareStep,
+        rng: &mut dyn CryptoRngCore,
+    ) -> Result<Option<CompareStep>, BrokenExchange> {
+        let call = self.context.call.0;
+        let comparison = match (&mut self.comparison, self.role) {
+            (Some(comparison), _) => comparison,
+            (none, Role::Caller) => none.insert(Comparison::answer(&call, rng)),
+            // It is ours to begin.
+            (None, Role::Callee) => return Err(BrokenExchange),
+        };
+        comparison.handle(step)
+    }
+
+    pub(super) fn words_committed(&self) -> bool {
+        self.words.is_some() && self.compares == Some(true)
     }
 
     pub(super) fn safety_words(&self) -> Option<Vec<String>> {
@@ -791,6 +854,7 @@ impl Leg {
             peer: format!("ahoy:{}", self.context.device.user()),
             verified: self.context.verified,
             safety_words: self.words.clone(),
+            words_committed: self.words.as_ref().and(self.compares),
         }
     }
 

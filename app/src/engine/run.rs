@@ -55,6 +55,7 @@ use crate::{
         Action, CallConfig, CallId, CallState, Calls, Event as CallEvent, SessionEnd, SessionEvent,
         Unreachable,
     },
+    identity::compare::CompareStep,
     report::{PathKind, ReportBuilder},
     signal::{MediaChoice, Signal, SignalMessage},
     sound::{SoundChange, SoundSwitch},
@@ -737,6 +738,7 @@ impl Engine {
                     self.keep_pass(&peer, capability, homes);
                 }
             }
+            Signal::Compare(step) => self.compare(call, device, step),
             signal @ (Signal::Ringing
             | Signal::Accept(_)
             | Signal::Decline(_)
@@ -746,6 +748,12 @@ impl Engine {
             | Signal::MediaState { .. }) => {
                 if matches!(signal, Signal::HangUp(_)) {
                     self.collect(call);
+                }
+                if let Signal::Accept(media) = &signal {
+                    let ours = self.config.limits.media.compares;
+                    if let Some(leg) = self.leg(call, device) {
+                        leg.set_compares(ours, media.compares);
+                    }
                 }
                 let now = self.runtime.now();
                 self.calls.handle(
@@ -757,6 +765,51 @@ impl Engine {
                     },
                 );
             }
+        }
+    }
+
+    /// Both sides talk: safety words are made.
+    fn begin_comparison(&mut self, call: CallId) {
+        let media = self.slots.get(&call).and_then(|slot| slot.media.as_ref());
+        let Some(device) = media.map(|(device, _media)| *device) else {
+            return;
+        };
+        let mut rng = ChaCha20Rng::from_seed(self.runtime.random_array());
+        let step = self
+            .leg(call, device)
+            .and_then(|leg| leg.begin_comparison(&mut rng));
+        if let Some(step) = step {
+            self.send_step(call, device, step);
+        }
+    }
+
+    fn compare(&mut self, call: CallId, device: DeviceId, step: CompareStep) {
+        let mut rng = ChaCha20Rng::from_seed(self.runtime.random_array());
+        let Some(leg) = self.leg(call, device) else {
+            return;
+        };
+        match leg.handle_comparison(step, &mut rng) {
+            Ok(Some(step)) => self.send_step(call, device, step),
+            Ok(None) => {}
+            Err(broken) => {
+                tracing::warn!(%broken, "no safety words in this call");
+                self.fail(
+                    "This call has no safety words: the other side broke the exchange behind them. \
+                     Somebody may sit between you; do not trust this call."
+                        .into(),
+                );
+            }
+        }
+    }
+
+    fn send_step(&mut self, call: CallId, device: DeviceId, step: CompareStep) {
+        let participant = self.config.me.keys.id();
+        if let Some(leg) = self.leg(call, device) {
+            leg.send_signal(SignalMessage {
+                call,
+                participant,
+                signal: Signal::Compare(step),
+            });
         }
     }
 
@@ -943,6 +996,7 @@ impl Engine {
                 if state == CallState::Talking {
                     self.record_by_itself(call);
                     self.tell_pass(call);
+                    self.begin_comparison(call);
                 }
                 self.show();
             }

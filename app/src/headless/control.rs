@@ -406,6 +406,8 @@ fn call_status(call: &CallView) -> CallStatus {
             .as_ref()
             .map(|recording| recording.path.clone()),
         recorded_there: call.recorded_there,
+        safety_words: call.safety_words.clone(),
+        words_committed: call.words_committed,
         age_ms: millis(now.saturating_duration_since(call.started)),
     }
 }

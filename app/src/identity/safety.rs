@@ -8,13 +8,13 @@ use sha2::{Digest, Sha256};
 pub const SAFETY_WORDS: usize = 6;
 
 const LABEL: &[u8] = b"ahoy/1 safety words\0";
+const COMPARED_LABEL: &[u8] = b"ahoy/1 compared session\0";
 
 /// The words for two people, the heads of their device logs, and the session between them.
 ///
 /// Both sides get the same words: the person with the lower id counts first. `session` must be a value that
-/// neither side, nor anybody between them, could choose: the session's exporter, with the values of the
-/// commit-and-reveal exchange mixed in. Without commit and reveal, somebody between could search 2^66 keys
-/// beforehand; with it, they have one guess.
+/// neither side, nor anybody between them, could choose: [`compared_session`]. Without commit and reveal, somebody
+/// between could search 2^66 keys beforehand, or 2^33 on either side; with it, they have one guess.
 ///
 /// SHA-256 of `ahoy/1 safety words`, a zero byte, then user id (32), log n (u64), log hash (32) of the lower
 /// and of the higher, then the session's 32 bytes; its first 66 bits are six words of the BIP 39 English
@@ -46,6 +46,18 @@ pub fn safety_words(
         let index = usize::try_from(index).expect("11 bits");
         Language::English.word_list()[index]
     })
+}
+
+/// What the words are made from where both sides know commit and reveal: the session's exporter, and what came of the
+/// [exchange](super::compare).
+#[must_use]
+pub fn compared_session(exporter: &[u8; 32], mixed: &[u8; 32]) -> [u8; 32] {
+    Sha256::new()
+        .chain_update(COMPARED_LABEL)
+        .chain_update(exporter)
+        .chain_update(mixed)
+        .finalize()
+        .into()
 }
 
 #[cfg(test)]

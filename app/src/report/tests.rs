@@ -51,6 +51,7 @@ fn good_builder(start: Instant) -> ReportBuilder {
         peer: String::from("ahoy:peer"),
         verified: false,
         safety_words: Some(vec![String::from("harbour")]),
+        words_committed: Some(true),
     });
     let (here, relay, there) = ("192.0.2.1:1", "192.0.2.2:2", "192.0.2.3:3");
     builder.path(start + ms(1000), PathKind::Relay, here.into(), relay.into());
@@ -123,7 +124,7 @@ fn the_schema_is_what_scripts_rely_on() {
             "setup": {"lookup_ms": 20.0, "connect_ms": 90.0, "ring_ms": 930.0,
                 "accept_to_first_audio_ms": 45.0, "accept_to_first_video_ms": 200.0},
             "security": {"handshake": "Noise_IKhfs+psk0_25519+MLKEM768_ChaChaPoly_SHA256",
-                "post_quantum": true, "peer": "ahoy:peer", "verified": false, "safety_words": ["harbour"]},
+                "post_quantum": true, "peer": "ahoy:peer", "verified": false, "safety_words": ["harbour"], "words_committed": true},
             "paths": [
                 {"at_ms": 0, "kind": "relay", "local": "192.0.2.1:1", "remote": "192.0.2.2:2", "rtt_ms": 40.0},
                 {"at_ms": 500, "kind": "direct", "local": "192.0.2.1:1", "remote": "192.0.2.3:3", "rtt_ms": 20.0},

@@ -8,6 +8,7 @@ const MAX_KINDS: u8 = 16;
 const MAX_KIND_BYTES: usize = 64;
 const KIND_OPUS: u8 = 1;
 const KIND_PICTURES: u8 = 2;
+const KIND_COMPARES: u8 = 3;
 
 /// What a device can send and play. `None` = not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct MediaCapabilities {
     pub audio: Option<AudioCapabilities>,
     /// What pictures it shows. Which it sends is its own matter: among those that the other side shows.
     pub video: Option<VideoCapabilities>,
+    /// It makes safety words by commit and reveal ([`crate::identity::compare`]).
+    pub compares: bool,
 }
 
 /// What pictures a device can show.
@@ -90,6 +93,7 @@ impl Default for MediaCapabilities {
         Self {
             audio: Some(AudioCapabilities::default()),
             video: None,
+            compares: true,
         }
     }
 }
@@ -234,7 +238,8 @@ impl MediaCapabilities {
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        out.put_u8(u8::from(self.audio.is_some()) + u8::from(self.video.is_some()));
+        let kinds = [self.audio.is_some(), self.video.is_some(), self.compares];
+        out.put_u8(kinds.into_iter().map(u8::from).sum());
         if let Some(audio) = self.audio {
             let mut fields = Vec::with_capacity(8);
             fields.put_u32(audio.max_bitrate_bps);
@@ -254,6 +259,10 @@ impl MediaCapabilities {
             out.put_u8(KIND_PICTURES);
             out.put_var_bytes(&fields);
         }
+        if self.compares {
+            out.put_u8(KIND_COMPARES);
+            out.put_var_bytes(&[]);
+        }
     }
 
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, WireError> {
@@ -261,7 +270,7 @@ impl MediaCapabilities {
         if count > MAX_KINDS {
             return Err(WireError::TooLong);
         }
-        let (mut audio, mut video) = (None, None);
+        let (mut audio, mut video, mut compares) = (None, None, false);
         for _ in 0..count {
             let kind = reader.u8()?;
             let mut fields = Reader::new(reader.var_bytes(MAX_KIND_BYTES)?);
@@ -286,8 +295,17 @@ impl MediaCapabilities {
                 if video.replace(read).is_some() {
                     return Err(WireError::Undefined);
                 }
+            } else if kind == KIND_COMPARES {
+                if compares {
+                    return Err(WireError::Undefined);
+                }
+                compares = true;
             }
         }
-        Ok(Self { audio, video })
+        Ok(Self {
+            audio,
+            video,
+            compares,
+        })
     }
 }

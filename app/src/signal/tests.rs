@@ -6,6 +6,7 @@ use ahoy_transport::wire::Writer as _;
 use proptest::prelude::*;
 
 use super::*;
+use crate::identity::compare::CompareStep;
 use crate::report::{AudioPackets, AudioReport, Network, Participant, Setup};
 
 fn capabilities() -> impl Strategy<Value = MediaCapabilities> {
@@ -54,8 +55,16 @@ fn capabilities() -> impl Strategy<Value = MediaCapabilities> {
             },
         },
     );
-    (prop::option::of(audio), prop::option::of(video))
-        .prop_map(|(audio, video)| MediaCapabilities { audio, video })
+    (
+        prop::option::of(audio),
+        prop::option::of(video),
+        any::<bool>(),
+    )
+        .prop_map(|(audio, video, compares)| MediaCapabilities {
+            audio,
+            video,
+            compares,
+        })
 }
 
 fn report() -> impl Strategy<Value = RemoteReport> {
@@ -131,6 +140,13 @@ fn signal() -> impl Strategy<Value = Signal> {
                 }
             }
         ),
+        any::<(bool, [u8; 32])>().prop_map(|(commits, bytes)| {
+            Signal::Compare(if commits {
+                CompareStep::Commitment(bytes)
+            } else {
+                CompareStep::Number(bytes)
+            })
+        }),
     ]
 }
 
@@ -234,7 +250,7 @@ fn golden(signal: Signal) -> String {
 fn the_bytes_of_every_signal_stay_as_they_are() {
     assert_eq!(golden(Signal::Ringing), "0101 ");
     let accept = Signal::Accept(MediaCapabilities::default());
-    assert_eq!(golden(accept), "0102 0101080001f4000f000702");
+    assert_eq!(golden(accept), "0102 0201080001f4000f0007020300");
     assert_eq!(golden(Signal::Decline(DeclineReason::Person)), "0103 00");
     assert_eq!(
         golden(Signal::Decline(DeclineReason::Incompatible)),
@@ -297,8 +313,7 @@ fn the_bytes_of_offer_and_follow_up_stay_as_they_are() {
     };
     assert_eq!(
         hex(&offer.encode()),
-        "010101080001f4000f000702034576610\
-         1aa"
+        "010201080001f4000f00070203000345766101aa"
     );
     let follow_up = FollowUp {
         candidates: vec![1],
@@ -322,8 +337,8 @@ fn the_bytes_of_pictures_stay_as_they_are_and_are_skipped_by_who_knows_none() {
     let accept = Signal::Accept(media);
     assert_eq!(
         golden(accept),
-        "0102 0201080001f4000f00070202080307800438\
-         3c0001"
+        "0102 0301080001f4000f00070202080307800438\
+         3c00010300"
     );
 }
 
@@ -333,7 +348,11 @@ fn what_later_versions_add_is_skipped_and_other_versions_are_not_read() {
     let bytes = [2, 9, 1, 77, 1, 9, 0, 1, 0xf4, 0, 0xf, 0, 7, 2, 55];
     let mut reader = Reader::new(&bytes);
     let media = MediaCapabilities::decode(&mut reader).unwrap();
-    assert_eq!(media, MediaCapabilities::default());
+    let older = MediaCapabilities {
+        compares: false,
+        ..MediaCapabilities::default()
+    };
+    assert_eq!(media, older);
     assert_eq!(reader.finish(), Ok(()));
     let ringing = SignalMessage {
         call: CallId([0; 16]),

@@ -117,9 +117,16 @@ pub(super) fn details(
             "Read these words to each other. The same on both sides: nobody is in between.",
         );
         ui.add(egui::Label::new(call.safety_words.join(" · ")).wrap());
+        if !call.words_committed {
+            parts::caption(ui, tokens, OLD_WORDS);
+        }
     }
     volume.map(|percent| Act::Tell(Command::Volume(percent)))
 }
+
+/// Said of words that were made without commit and reveal.
+pub(super) const OLD_WORDS: &str =
+    "Their ahoy is older and makes these words in a weaker way: update it, then compare.";
 
 /// A row of equal buttons, or as many rows as they need.
 pub(super) fn buttons(ui: &mut egui::Ui, actions: Vec<Action>, tokens: &Tokens) -> Option<Act> {

@@ -485,6 +485,7 @@ pub(super) mod tests {
             rtt: None,
             search: None,
             safety_words: Vec::new(),
+            words_committed: false,
             volume_percent: 100,
             level_in: -20.0,
             level_out: -20.0,

@@ -46,7 +46,8 @@ impl Calls {
                     | Signal::MediaState { .. }
                     | Signal::Candidates(_)
                     | Signal::Report(_)
-                    | Signal::MailPass { .. } => {
+                    | Signal::MailPass { .. }
+                    | Signal::Compare(_) => {
                         self.current = Some((common, Phase::Ringing(ringing)));
                         return;
                     }
@@ -113,7 +114,8 @@ impl Calls {
             | Signal::MediaState { .. }
             | Signal::Candidates(_)
             | Signal::Report(_)
-            | Signal::MailPass { .. } => {}
+            | Signal::MailPass { .. }
+            | Signal::Compare(_) => {}
         }
     }
 
@@ -159,7 +161,8 @@ impl Calls {
             | Signal::MediaState { .. }
             | Signal::Candidates(_)
             | Signal::Report(_)
-            | Signal::MailPass { .. } => None,
+            | Signal::MailPass { .. }
+            | Signal::Compare(_) => None,
         };
         self.current = Some((common, Phase::Calling(calling)));
         if let Some(ending) = out {
@@ -218,7 +221,8 @@ impl Calls {
             | Signal::Busy
             | Signal::Candidates(_)
             | Signal::Report(_)
-            | Signal::MailPass { .. } => {
+            | Signal::MailPass { .. }
+            | Signal::Compare(_) => {
                 self.current = Some((common, Phase::InCall(in_call)));
                 return;
             }

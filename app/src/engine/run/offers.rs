@@ -594,7 +594,8 @@ impl Engine {
             by: By::Replying(delivery),
         };
         let context = self.leg_context(call, caller, None);
-        let leg = Leg::new(context, Role::Callee, secret, vec![way]);
+        let mut leg = Leg::new(context, Role::Callee, secret, vec![way]);
+        leg.set_compares(self.config.limits.media.compares, offer.media.compares);
         let mut slot = Slot::new(now, caller.user(), name);
         slot.legs.insert(caller.device(), leg);
         self.insert_slot(call, slot);

@@ -224,6 +224,7 @@ impl Engine {
                     .values()
                     .find_map(Leg::safety_words)
                     .unwrap_or_default(),
+                words_committed: slot.legs.values().any(Leg::words_committed),
                 volume_percent: slot.volume_percent,
                 level_in: stats.map_or(f32::NEG_INFINITY, |stats| stats.level_in),
                 level_out: stats.map_or(f32::NEG_INFINITY, |stats| stats.level_out),
@@ -291,6 +292,7 @@ impl Engine {
             rtt: None,
             search: None,
             safety_words: Vec::new(),
+            words_committed: false,
             volume_percent: slot.volume_percent,
             level_in: f32::NEG_INFINITY,
             level_out: f32::NEG_INFINITY,
