@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use ahoy_transport::{
-    identity::{CertificateError, DeviceCertificate, SealKeyRecord, log::DeviceLog},
+    identity::{
+        CertificateError, DeviceCertificate, DeviceId, SealKeyRecord, UserId, log::DeviceLog,
+    },
     noise::{Pattern, PeerIdentity, Refusal, VerifiedPeer, VerifyPeer},
     runtime::Runtime,
 };
@@ -57,8 +59,19 @@ impl VerifyPeer for DeviceAdmission {
     }
 }
 
+/// Devices that a person took out of the log, as a member of it showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoked {
+    /// The person.
+    pub user: UserId,
+    /// The devices, the first ones first.
+    pub devices: Vec<DeviceId>,
+}
+
 /// Judges what a device wants to publish, which others verify for themselves: it is the device of the handshake,
 /// its log has it, and its seal key is its own. So nothing that is useless to everybody is stored and handed out.
+///
+/// Comes with the devices that the log took out: they are nobody's from now on.
 ///
 /// # Errors
 /// [`protocol::Refusal::Malformed`], or [`protocol::Refusal::NotYours`] for what can be read but is not this
@@ -67,7 +80,7 @@ pub fn check_registration(
     now_millis: u64,
     identity: &PeerIdentity,
     registration: &Registration,
-) -> Result<(), protocol::Refusal> {
+) -> Result<Revoked, protocol::Refusal> {
     let (Some(user), Some(device)) = (identity.peer.user, identity.peer.device) else {
         return Err(protocol::Refusal::NotYours);
     };
@@ -89,8 +102,11 @@ pub fn check_registration(
         .map_err(|_invalid| protocol::Refusal::NotYours)?;
     seal_key
         .verify(now_millis, device.device())
-        .map(drop)
-        .map_err(|_invalid| protocol::Refusal::NotYours)
+        .map_err(|_invalid| protocol::Refusal::NotYours)?;
+    Ok(Revoked {
+        user,
+        devices: log.revoked().to_vec(),
+    })
 }
 
 /// A certificate's fault as a handshake's.

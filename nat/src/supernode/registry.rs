@@ -6,7 +6,7 @@
 mod deliveries;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     net::IpAddr,
     sync::Arc,
     time::Instant,
@@ -15,6 +15,7 @@ use std::{
 use ahoy_transport::identity::{DeviceId, NodeAddress, UserId};
 
 use super::{
+    admission::Revoked,
     mailbox::{MailCounters, MailLimits, Mailbox},
     protocol::{
         MAX_DEVICES, Push, Refusal, Registration, Request, Response, devices_that_fit, is_signed,
@@ -27,6 +28,10 @@ use deliveries::{Deliveries, Lane};
 
 /// Requests that a registration counts as: it is checked by some dozens of signatures.
 const REGISTRATION_COST: u64 = 4;
+/// Devices remembered that their owners took out, at 64 bytes twice: 8 MB. The oldest go first.
+const MAX_REVOKED: usize = 65_536;
+/// Of one person, the last ones.
+const MAX_REVOKED_OF_ONE: usize = 16;
 
 /// Other relays that a connection may have asked for their keys at once, and seconds until it may name the next:
 /// a call needs one or two, and most of them are known already.
@@ -159,6 +164,9 @@ pub struct Registry {
     limits: Limits,
     clients: HashMap<ConnectionKey, Client>,
     devices: BTreeMap<(UserId, DeviceId), Entry>,
+    /// Devices that their owners took out, oldest first, so that whoever stole one does not come back with an old log.
+    revoked: VecDeque<(UserId, DeviceId)>,
+    is_revoked: HashSet<(UserId, DeviceId)>,
     /// Where an envelope goes. A person may put any device id into the own log, so the device alone does not
     /// say whose registration is meant; the epoch does.
     by_epoch: BTreeMap<(DeviceId, u64), UserId>,
@@ -188,6 +196,8 @@ impl Registry {
             limits,
             clients: HashMap::new(),
             devices: BTreeMap::new(),
+            revoked: VecDeque::new(),
+            is_revoked: HashSet::new(),
             by_epoch: BTreeMap::new(),
             sources: HashMap::new(),
             anonymous: 0,
@@ -556,6 +566,27 @@ impl Registry {
         }
     }
 
+    /// A registered log took these devices out: they are not found, and not taken, any more.
+    pub fn note_revoked(&mut self, now: Instant, revoked: &Revoked) {
+        let newest = revoked.devices.iter().rev().take(MAX_REVOKED_OF_ONE);
+        for device in newest {
+            let device = (revoked.user, *device);
+            if !self.is_revoked.insert(device) {
+                continue;
+            }
+            self.revoked.push_back(device);
+            if self.revoked.len() > MAX_REVOKED
+                && let Some(oldest) = self.revoked.pop_front()
+            {
+                self.is_revoked.remove(&oldest);
+            }
+            if let Some(entry) = self.devices.remove(&device) {
+                self.by_epoch.remove(&(device.1, entry.registration.epoch));
+                self.mailbox.seen(now, device, None);
+            }
+        }
+    }
+
     fn register(
         &mut self,
         now: Instant,
@@ -563,6 +594,9 @@ impl Registry {
         device: (UserId, DeviceId),
         registration: Registration,
     ) -> Result<(), Refusal> {
+        if self.is_revoked.contains(&device) {
+            return Err(Refusal::NotYours);
+        }
         let known = self.devices.contains_key(&device);
         if !known && self.devices.len() >= self.limits.registrations {
             return Err(Refusal::Full);
@@ -698,6 +732,51 @@ mod tests {
             Ok((Answer::Registered, None))
         );
         registry
+    }
+
+    #[test]
+    fn a_device_that_its_owner_took_out_goes_at_once_and_does_not_come_back() {
+        let now = now();
+        let mut registry = with_bob(now);
+        let revoked = Revoked {
+            user: BOB.0,
+            devices: vec![BOB.1],
+        };
+        // Somebody else's log says nothing about it.
+        let other = Revoked {
+            user: ALICE.0,
+            ..revoked.clone()
+        };
+        registry.note_revoked(now, &other);
+        assert_eq!(registry.registered(), 1);
+        registry.note_revoked(now, &revoked);
+        assert_eq!(registry.registered(), 0);
+        assert_eq!(
+            registry.handle_request(now, ConnectionKey(1), deliver(5)),
+            Err(Refusal::UnknownDevice)
+        );
+        let again = Request::Register(registration(6));
+        assert_eq!(
+            registry.handle_request(now, ConnectionKey(2), again),
+            Err(Refusal::NotYours)
+        );
+    }
+
+    #[test]
+    fn what_is_remembered_of_lost_devices_is_bounded() {
+        let now = now();
+        let mut registry = Registry::new(Limits::default(), 7);
+        for user in 0..5000_u32 {
+            let mut id = [0; 32];
+            id[..4].copy_from_slice(&user.to_be_bytes());
+            let revoked = Revoked {
+                user: UserId(id),
+                devices: (0..40).map(|device| DeviceId([device; 32])).collect(),
+            };
+            registry.note_revoked(now, &revoked);
+        }
+        assert_eq!(registry.revoked.len(), MAX_REVOKED);
+        assert_eq!(registry.is_revoked.len(), MAX_REVOKED);
     }
 
     fn deliver(epoch: u64) -> Request {

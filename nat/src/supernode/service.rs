@@ -365,12 +365,16 @@ impl Shared {
         let request = Request::decode(bytes).map_err(|_malformed| Refusal::Malformed);
         if let Ok(Request::Register(registration)) = &request {
             // Signatures take milliseconds: not under the lock.
-            check_registration(
+            let revoked = check_registration(
                 self.runtime.unix_millis(),
                 connection.identity(),
                 registration,
             )
             .inspect_err(|_refused| self.lock().registry.note_refused())?;
+            if !revoked.devices.is_empty() {
+                let now = self.runtime.now();
+                self.lock().registry.note_revoked(now, &revoked);
+            }
         }
         let request = request.inspect_err(|_malformed| self.lock().registry.note_refused())?;
         Ok(Reply::Now(match self.route(key, request)? {

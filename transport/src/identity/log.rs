@@ -441,6 +441,12 @@ impl DeviceLog {
         &self.state.root
     }
 
+    /// All devices that were in the set once and were taken out, the first ones first.
+    #[must_use]
+    pub fn revoked(&self) -> &[DeviceId] {
+        &self.state.revoked
+    }
+
     /// Whether the device was in the set once and was taken out.
     #[must_use]
     pub fn was_revoked(&self, device: DeviceId) -> bool {
