@@ -36,6 +36,7 @@ mod follow_up;
 mod guard;
 mod letter;
 mod offer;
+mod pairing;
 pub mod xwing;
 
 pub use follow_up::{CallEnvelopes, FollowUpError, MAX_FOLLOW_UP_PAYLOAD, Role};
@@ -51,6 +52,8 @@ pub use offer::{
     MAX_OFFER_AGE_MILLIS, MAX_OFFER_AHEAD_MILLIS, MAX_OFFER_LOG, MAX_OFFER_PART, Offer,
     OpenedOffer, Registration, open_offer, seal_offer,
 };
+
+pub use pairing::{PairingError, open_pairing, seal_pairing};
 
 /// The lengths that envelopes have, in bytes. A home sees which class, and no more of the content's size.
 pub const SIZE_CLASSES: [usize; 6] = [512, 1024, 2048, 4096, 8192, 16384];
