@@ -223,6 +223,38 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Some(Command::Contact(arguments)) => {
             contact::contact(&mut Env::real(&cli.common)?, arguments)?
         }
+        #[cfg(feature = "voice")]
+        Some(Command::Device(DeviceArgs {
+            command:
+                Some(DeviceCommand::Pair {
+                    yes,
+                    with_root,
+                    lifetime,
+                    via,
+                }),
+        })) => {
+            let plan = headless::pairing::PairPlan {
+                yes,
+                with_root,
+                lifetime,
+                via,
+            };
+            return wait_for_call(headless::pairing::pair(&profile(&cli.common)?, plan));
+        }
+        #[cfg(feature = "voice")]
+        Some(Command::Device(DeviceArgs {
+            command: Some(DeviceCommand::Join { link, name }),
+        })) => {
+            let plan = headless::pairing::JoinPlan { link, name };
+            return wait_for_call(headless::pairing::join(&profile(&cli.common)?, plan));
+        }
+        #[cfg(feature = "voice")]
+        Some(Command::Device(DeviceArgs {
+            command: Some(DeviceCommand::Revoke { device, via }),
+        })) => {
+            let profile = profile(&cli.common)?;
+            return wait_for_call(headless::pairing::revoke(&profile, &device, via));
+        }
         Some(Command::Device(arguments)) => {
             device::device(&mut Env::real(&cli.common)?, arguments)?
         }

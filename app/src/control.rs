@@ -136,6 +136,20 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         with: Option<String>,
     },
+    /// A new device of the person, let in by whoever sits there. Answered with [`Told::LetIn`].
+    LetIn {
+        /// Its id, in z-base-32.
+        device: String,
+        /// Its Noise static public key, likewise.
+        noise: String,
+        /// What it calls itself.
+        name: String,
+    },
+    /// A device of the person is lost. Answered with [`Told::Said`].
+    RevokeDevice {
+        /// Its name, or the beginning of its id.
+        device: String,
+    },
     /// Send happenings from now on. Answered by the server itself.
     Events,
 }
@@ -169,6 +183,16 @@ pub enum Told {
     Message {
         /// That.
         message: MessageStatus,
+    },
+    /// What the new device is given.
+    LetIn {
+        /// A [`crate::pairing::Grant`], in z-base-32.
+        grant: String,
+    },
+    /// That it was done.
+    Said {
+        /// For a person.
+        sentence: String,
     },
     /// What is going on.
     Status(Box<Status>),

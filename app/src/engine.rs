@@ -248,7 +248,13 @@ pub fn start(
     });
 
     let nat = NatScout::start(runtime, &hub, homes.iter().map(Home::state).collect());
-    let handle = EngineHandle::new(commands, shown, events.clone(), renewer, nat.reports());
+    let handle = EngineHandle::new(
+        commands,
+        shown,
+        events.clone(),
+        renewer.clone(),
+        nat.reports(),
+    );
     let mapper = config.port_mapping.then(|| {
         let router = Arc::new(LibraryRouter::new(&**runtime));
         let port = endpoint.local_addr().port();
@@ -284,6 +290,7 @@ pub fn start(
         Arc::clone(runtime),
         config,
         me,
+        renewer,
         book,
         endpoint,
         hub,

@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod measure;
 pub mod message;
 mod pair;
+pub mod pairing;
 #[cfg(feature = "devices")]
 pub(crate) mod ring;
 pub mod sim;

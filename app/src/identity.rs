@@ -8,8 +8,8 @@ use std::fmt;
 
 use ahoy_transport::{
     identity::{
-        CertificateError, CertificateFields, DeviceCertificate, DeviceKeys, DeviceSet, NodeKeys,
-        RootKey, UserId, VerifiedDevice,
+        CertificateError, CertificateFields, DeviceCertificate, DeviceId, DeviceKeys, DeviceSet,
+        NodeKeys, RootKey, UserId, VerifiedDevice,
         log::{DeviceLog, LogError, LogOp, LogRelation, LogSigner},
     },
     wire::{Reader, WireError, Writer},
@@ -269,6 +269,35 @@ impl Identity {
         self.root = Some(new_root);
         self.certify(now_millis);
         Ok(())
+    }
+
+    /// Takes new keys for this device: they join the log, and the old ones leave it for good. Whatever still waits
+    /// somewhere for the old ones is lost. Returns the old device's id.
+    ///
+    /// # Errors
+    /// When the log is full, or this device is no longer in it.
+    pub fn rotate_device(
+        &mut self,
+        rng: &mut dyn CryptoRngCore,
+        now_millis: u64,
+    ) -> Result<DeviceId, IdentityError> {
+        let keys = DeviceKeys::generate(rng, now_millis);
+        let old = self.device.id();
+        let mut log = self.log.clone();
+        let add = LogOp::AddDevice {
+            device: keys.id(),
+            noise_static: keys.noise_public(),
+            sealed_name: vec![],
+        };
+        log.append(add, self.signer(), now_millis)?;
+        let mut changed = Self {
+            device: keys,
+            log,
+            ..self.clone()
+        };
+        changed.append(LogOp::RevokeDevice(old), now_millis)?;
+        *self = changed;
+        Ok(old)
     }
 
     /// Does what time asks for: renews the certificate and rotates the seal key. Returns whether anything

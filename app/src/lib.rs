@@ -12,6 +12,7 @@ pub mod engine;
 pub mod headless;
 pub mod identity;
 pub mod link;
+pub mod pairing;
 pub mod profile;
 pub mod proxy;
 pub mod report;
@@ -21,5 +22,6 @@ pub mod sim;
 pub mod sound;
 pub mod store;
 pub mod supernode;
+pub mod sync;
 #[cfg(feature = "window")]
 pub mod ui;

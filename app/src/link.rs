@@ -324,7 +324,7 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~@:".contains(&byte)
 }
 
-fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if is_plain(byte) {
@@ -336,7 +336,7 @@ fn encode(text: &str) -> String {
     out
 }
 
-fn decode(value: &str) -> Result<String, LinkError> {
+pub(crate) fn decode(value: &str) -> Result<String, LinkError> {
     let wrong = || LinkError::Encoding(excerpt(value));
     let mut bytes = Vec::with_capacity(value.len());
     let mut rest = value.bytes();

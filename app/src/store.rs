@@ -43,6 +43,7 @@ use crate::{
     contacts::{CallRecord, CallerFacts, Contact, Request},
     link::display_name,
     profile::{ProfileError, ProfileLock},
+    sync::{Standing, SyncBook},
 };
 
 /// Most requests kept: more than anybody reads.
@@ -349,7 +350,9 @@ impl Store {
     /// When the database fails.
     pub fn put_contact(&self, contact: &Contact, now_millis: u64) -> Result<(), StoreError> {
         let key = contact.user.as_bytes().as_slice();
+        let noted = SyncBook(self).contact_noted(contact, now_millis)?;
         self.write(|txn| {
+            change_chat(txn, &noted)?;
             txn.open_table(CONTACTS)?
                 .insert(key, contact.to_bytes().as_slice())?;
             txn.open_table(BLOCKED)?.remove(key)?;
@@ -394,8 +397,15 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub fn remove_contact(&self, user: UserId) -> Result<bool, StoreError> {
-        self.remove(CONTACTS, user.as_bytes())
+    pub fn remove_contact(&self, user: UserId, now_millis: u64) -> Result<bool, StoreError> {
+        let noted = SyncBook(self).standing_noted(user, Standing::Nobody, now_millis)?;
+        self.write(|txn| {
+            change_chat(txn, &noted)?;
+            Ok(txn
+                .open_table(CONTACTS)?
+                .remove(user.as_bytes().as_slice())?
+                .is_some())
+        })
     }
 
     /// Blocks a person, who stops being a contact. What they wrote is forgotten.
@@ -407,8 +417,10 @@ impl Store {
         value.put_u64(now_millis);
         let key = user.as_bytes().as_slice();
         let forgotten = ChatBook(self).forgotten(user, now_millis)?;
+        let noted = SyncBook(self).standing_noted(user, Standing::Blocked, now_millis)?;
         self.write(|txn| {
             change_chat(txn, &forgotten)?;
+            change_chat(txn, &noted)?;
             txn.open_table(BLOCKED)?.insert(key, value.as_slice())?;
             txn.open_table(CONTACTS)?.remove(key)?;
             txn.open_table(INBOX)?.remove(key)?;
@@ -420,8 +432,16 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub fn unblock(&self, user: UserId) -> Result<bool, StoreError> {
-        self.remove(BLOCKED, user.as_bytes())
+    pub fn unblock(&self, user: UserId, now_millis: u64) -> Result<bool, StoreError> {
+        let key = user.as_bytes().as_slice();
+        if self.read(BLOCKED, key, |_since| Ok(()))?.is_none() {
+            return Ok(false);
+        }
+        let noted = SyncBook(self).standing_noted(user, Standing::Nobody, now_millis)?;
+        self.write(|txn| {
+            change_chat(txn, &noted)?;
+            Ok(txn.open_table(BLOCKED)?.remove(key)?.is_some())
+        })
     }
 
     /// Everybody who is blocked.
@@ -636,6 +656,28 @@ impl Store {
     pub fn fork(&self, user: UserId) -> Result<Option<ForkProof>, StoreError> {
         self.read(FORKS, user.as_bytes(), |bytes| {
             ForkProof::from_bytes(bytes).map_err(|_damaged| record("forks")(WireError::Undefined))
+        })
+    }
+
+    /// Keeps the proof that a person's device log forked. A contact is no longer verified.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn keep_fork(&self, proof: &ForkProof) -> Result<(), StoreError> {
+        let key = proof.user().as_bytes().to_vec();
+        let key = key.as_slice();
+        self.write(|txn| {
+            let mut contacts = txn.open_table(CONTACTS)?;
+            let Some(contact) = contacts.get(key)?.map(|contact| contact.value().to_vec()) else {
+                // Strangers must not fill the database.
+                return Ok(());
+            };
+            txn.open_table(FORKS)?.insert(key, proof.as_bytes())?;
+            let mut contact =
+                Contact::from_bytes(proof.user(), &contact).map_err(record("contacts"))?;
+            contact.verified_at_millis = None;
+            contacts.insert(key, contact.to_bytes().as_slice())?;
+            Ok(())
         })
     }
 
@@ -868,5 +910,6 @@ fn read_pinned(user: UserId, bytes: &[u8]) -> Result<(u64, DeviceLog), StoreErro
     ))
 }
 
+mod own;
 #[cfg(test)]
 mod tests;

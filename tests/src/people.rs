@@ -261,6 +261,12 @@ impl Stage {
         self.start(home).await;
     }
 
+    /// The world's clock, Unix milliseconds.
+    #[must_use]
+    pub fn now_millis(&self) -> u64 {
+        self.runtime.unix_millis()
+    }
+
     /// A person's identity, drawn from the world's randomness.
     #[must_use]
     pub fn identity(&self) -> Identity {

@@ -131,6 +131,12 @@ impl ChatBook<'_> {
         Ok(drawn)
     }
 
+    /// What changes when this is our capability from now on.
+    #[must_use]
+    pub fn capability_set(capability: &MailCapability) -> Change {
+        (OWN.to_vec(), Some(capability.as_bytes().to_vec()))
+    }
+
     /// A contact's device told how to reach its boxes.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 //! kind 1 text         varint length, UTF-8
 //!      2 missed call  call id, 16
 //!      3 receipt      u8 count, letter ids of 16
+//!      4 shared       entries (see crate::sync): to a device of the writer's own
 //! ```
 //! Nothing here is encrypted: the letter is. With a capability comes where its device is to be found.
 
@@ -26,6 +27,8 @@ use crate::{
 const VERSION: u8 = 1;
 /// Letters that one receipt is about, at most.
 pub const MAX_RECEIPT: usize = 64;
+/// Bytes of entries in one letter, at most.
+pub const MAX_SHARED: usize = 5 * 1024;
 
 /// What somebody writes to a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +56,8 @@ pub enum Says {
     MissedCall(CallId),
     /// These letters have arrived; at most [`MAX_RECEIPT`].
     Receipt(Vec<MessageId>),
+    /// To a device of one's own: what else one's devices are to know. At most [`MAX_SHARED`] bytes.
+    Shared(Vec<u8>),
 }
 
 impl Note {
@@ -64,6 +69,7 @@ impl Note {
             Says::Text(_) => 1,
             Says::MissedCall(_) => 2,
             Says::Receipt(_) => 3,
+            Says::Shared(_) => 4,
         });
         out.put_u64(self.written_at_millis);
         out.put_var_bytes(self.name.as_bytes());
@@ -81,6 +87,7 @@ impl Note {
                 out.put_u8(u8::try_from(ids.len()).unwrap_or(0));
                 ids.iter().for_each(|id| out.put_bytes(&id.0));
             }
+            Says::Shared(entries) => out.put_var_bytes(entries),
         }
         out
     }
@@ -114,6 +121,7 @@ impl Note {
                     .collect::<Result<Vec<_>, _>>()?;
                 Says::Receipt(ids)
             }
+            4 => Says::Shared(reader.var_bytes(MAX_SHARED)?.to_vec()),
             _unknown => return Err(WireError::Undefined),
         };
         reader.finish()?;
@@ -196,7 +204,7 @@ mod tests {
             invite in vec(any::<u8>(), 0..50),
             capability: Option<[u8; 32]>,
             ports in vec(any::<u16>(), 0..=MAX_HOMES),
-            what in 0..3,
+            what in 0..4,
             text in ".{0,200}",
             ids in vec(any::<[u8; 16]>(), 0..=MAX_RECEIPT),
         ) {
@@ -209,6 +217,7 @@ mod tests {
                 says: match what {
                     0 => Says::Text(text),
                     1 => Says::MissedCall(CallId([3; 16])),
+                    2 => Says::Shared(text.into_bytes()),
                     _ => Says::Receipt(ids.into_iter().map(MessageId).collect()),
                 },
             };
@@ -216,7 +225,7 @@ mod tests {
         }
 
         #[test]
-        fn garbage_is_an_error_or_reads_back_as_itself(mut bytes in vec(any::<u8>(), 0..200), kind in 0..5_u8) {
+        fn garbage_is_an_error_or_reads_back_as_itself(mut bytes in vec(any::<u8>(), 0..200), kind in 0..6_u8) {
             if let [first, second, ..] = bytes.as_mut_slice() {
                 (*first, *second) = (VERSION, kind);
             }

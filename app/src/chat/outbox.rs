@@ -46,8 +46,10 @@ pub struct Outgoing {
     pub id: MessageId,
     /// To whom.
     pub user: UserId,
-    /// To this device alone, and without waiting for an answer: a receipt.
+    /// To this device alone, and without waiting for an answer unless `awaits`: a receipt.
     pub only: Option<DeviceId>,
+    /// Although it is for one device, it is left again until that one has it.
+    pub awaits: bool,
     /// When it was written, Unix milliseconds.
     pub at_millis: u64,
     /// The encoded [`super::note::Note`].
@@ -74,6 +76,7 @@ impl Outgoing {
             id,
             user,
             only,
+            awaits: false,
             at_millis,
             note,
             homes,
@@ -81,16 +84,23 @@ impl Outgoing {
         }
     }
 
+    /// The same, for one device that has to say that it has it.
+    #[must_use]
+    pub fn awaiting(mut self) -> Self {
+        self.awaits = true;
+        self
+    }
+
     /// As it is stored, under its id:
     ///
     /// ```text
-    /// | ver=1 | user 32 | u8 one device | device 32 | at u64 | note | u8 count, homes | u8 count, each: device 32, envelope |
+    /// | ver=1 | user 32 | u8 one device: 1, 2 if it has to answer | device 32 | at u64 | note | u8 count, homes | u8 count, each: device 32, envelope |
     ///                                            each: varint length, bytes
     /// ```
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![VERSION];
         bytes.put_bytes(&self.user.0);
-        bytes.put_u8(u8::from(self.only.is_some()));
+        bytes.put_u8(u8::from(self.only.is_some()) + u8::from(self.awaits));
         bytes.put_bytes(&self.only.map_or([0; 32], |device| device.0));
         bytes.put_u64(self.at_millis);
         bytes.put_var_bytes(&self.note);
@@ -111,7 +121,11 @@ impl Outgoing {
             other => return Err(WireError::Version(other)),
         }
         let user = UserId(reader.array()?);
-        let is_one = reader.u8()? == 1;
+        let (is_one, awaits) = match reader.u8()? {
+            0 => (false, false),
+            1 => (true, false),
+            _ => (true, true),
+        };
         let device = DeviceId(reader.array()?);
         let at_millis = reader.u64()?;
         let note = reader.var_bytes(MAX_LETTER_BODY)?.to_vec();
@@ -127,6 +141,7 @@ impl Outgoing {
             id,
             user,
             only: is_one.then_some(device),
+            awaits,
             at_millis,
             note,
             homes,
@@ -275,7 +290,7 @@ impl Outbox {
             }
         };
         // A receipt is not answered.
-        let done = pending.entry.only.is_some() && pending.waits;
+        let done = pending.entry.only.is_some() && !pending.entry.awaits && pending.waits;
         let entry = pending.entry.clone();
         if done {
             self.pending.remove(&id);

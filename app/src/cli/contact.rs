@@ -110,7 +110,7 @@ pub(super) fn contact(env: &mut Env<'_>, arguments: ContactArgs) -> Result<Strin
         ContactCommand::List { json } => list(&store, json),
         ContactCommand::Remove { who } => {
             let contact = known(&store, &who)?;
-            store.remove_contact(contact.user)?;
+            store.remove_contact(contact.user, now)?;
             Ok(format!("{} is forgotten", contact.name))
         }
         ContactCommand::Verify { who, undo } => {
@@ -150,7 +150,7 @@ pub(super) fn contact(env: &mut Env<'_>, arguments: ContactArgs) -> Result<Strin
                     )
                 })?,
             };
-            if !store.unblock(user)? {
+            if !store.unblock(user, now)? {
                 return Err(CliError::failed(format_args!("ahoy:{user} is not blocked")));
             }
             Ok(format!("ahoy:{user} is no longer blocked"))

@@ -4,15 +4,20 @@
 //! words on the new one, whose `ahoy device log` then goes to `ahoy device add` on the old ones.
 
 use std::path::PathBuf;
+#[cfg(feature = "voice")]
+use std::time::Duration;
 
 use ahoy_transport::identity::{
     DeviceId, DeviceSet as _,
-    log::{DeviceLog, LogOp, LogRelation},
+    log::{DeviceLog, ForkProof, LogOp, LogRelation, MAX_FORK_PROOF_LEN},
 };
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{CliError, env::Env, output::to_json};
+use super::{CliError, Exit, Target, env::Env, output::to_json, values};
+#[cfg(feature = "voice")]
+use crate::pairing::PairLink;
+use crate::{contacts::find_by_name, link::NodeLink, sync::SyncBook};
 
 const LOG_PREFIX: &str = "ahoy-log:";
 
@@ -41,17 +46,59 @@ pub enum DeviceCommand {
         #[arg(value_name = "FILE")]
         log: PathBuf,
     },
+    /// Let a new device join: prints a link for `ahoy device join` there, which holds for some minutes and one device.
+    #[cfg(feature = "voice")]
+    Pair {
+        /// Let the first device that comes in, without asking: for scripts.
+        #[arg(long)]
+        yes: bool,
+        /// Give it the root key, too: it can then export the 24 words.
+        #[arg(long)]
+        with_root: bool,
+        /// How long the link holds.
+        #[arg(long = "for", value_name = "SECONDS", value_parser = values::seconds, default_value = "300")]
+        lifetime: Duration,
+        /// Supernode to meet at, by its ahoy-node: link; may be repeated (default: those of the profile).
+        #[arg(long, value_name = "NODE_LINK")]
+        via: Vec<NodeLink>,
+    },
+    /// Become a device of the person whose other device shows this link, in a profile that is nobody's yet.
+    #[cfg(feature = "voice")]
+    Join {
+        /// What `ahoy device pair` printed.
+        link: PairLink,
+        /// What this device is called (default: what the system calls it).
+        #[arg(long)]
+        name: Option<String>,
+    },
     /// A device is lost: it no longer speaks for you.
     Revoke {
-        /// Its id, or the beginning of it.
+        /// Its name, its id, or the beginning of the id.
         #[arg(value_name = "DEVICE")]
         device: String,
+        /// Supernode to tell at once, by its ahoy-node: link; may be repeated (default: those of the profile).
+        #[arg(long, value_name = "NODE_LINK")]
+        via: Vec<NodeLink>,
+    },
+    /// Take new keys for this device; the old ones no longer speak for you. Fetch your messages first.
+    Rotate,
+    /// Verify, offline, a proof that somebody's device list was forked; without a file, say whether there is one.
+    Check {
+        /// The file with the proof.
+        #[arg(value_name = "FILE")]
+        proof: Option<PathBuf>,
+        /// Write the proof that is kept of this contact into FILE.
+        #[arg(long, value_name = "NAME|LINK", value_parser = values::target, requires = "proof")]
+        of: Option<Target>,
     },
 }
 
 #[derive(Serialize)]
 struct Listed {
     id: String,
+    /// What it is called, where that is known and no app runs on the profile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
     added_at_millis: u64,
     this: bool,
 }
@@ -65,12 +112,19 @@ pub(super) fn device(env: &mut Env<'_>, arguments: DeviceArgs) -> Result<String,
     {
         DeviceCommand::List { json } => {
             let this = identity.device().id();
+            // Not while the app runs, which has the database.
+            let store = env.store().ok();
+            let name_of = |device| {
+                let (store, _lock) = store.as_ref()?;
+                SyncBook(store).device_name(device).ok().flatten()
+            };
             let devices: Vec<Listed> = identity
                 .log()
                 .devices()
                 .iter()
                 .map(|device| Listed {
                     id: device.device.to_string(),
+                    name: name_of(device.device),
                     added_at_millis: device.added_at_millis,
                     this: device.device == this,
                 })
@@ -79,9 +133,11 @@ pub(super) fn device(env: &mut Env<'_>, arguments: DeviceArgs) -> Result<String,
                 return to_json(&devices);
             }
             let lines = devices.iter().map(|device| {
+                let name = device.name.as_ref().map(|name| format!("\t{name}"));
                 format!(
-                    "{}{}",
+                    "{}{}{}",
                     device.id,
+                    name.unwrap_or_default(),
                     if device.this { "\tthis device" } else { "" }
                 )
             });
@@ -120,7 +176,28 @@ pub(super) fn device(env: &mut Env<'_>, arguments: DeviceArgs) -> Result<String,
             let count = identity.log().devices().len();
             Ok(format!("{count} devices speak for you now"))
         }
-        DeviceCommand::Revoke { device } => {
+        #[cfg(feature = "voice")]
+        DeviceCommand::Pair { .. } | DeviceCommand::Join { .. } => {
+            Err(CliError::failed("that needs the network"))
+        }
+        DeviceCommand::Check { proof, of } => check(env, proof, of),
+        DeviceCommand::Rotate => {
+            let (store, lock) = env.store()?;
+            let mut identity = env.identity()?;
+            let old = identity.rotate_device(&mut *env.rng, env.now_millis)?;
+            let sync = SyncBook(&store);
+            let name = sync.device_name(old).map_err(CliError::failed)?;
+            lock.save(&identity)?;
+            let new = identity.device().id();
+            if let Some(name) = name {
+                let noted = sync.note_device(new, &name, env.now_millis);
+                noted.map_err(CliError::failed)?;
+            }
+            Ok(format!(
+                "{new} speaks for you now, and {old} no longer does"
+            ))
+        }
+        DeviceCommand::Revoke { device, .. } => {
             let lock = env.profile.lock()?;
             let mut identity = env.identity()?;
             let id = find(identity.log(), &device)?;
@@ -149,6 +226,66 @@ fn find(log: &DeviceLog, wanted: &str) -> Result<DeviceId, CliError> {
         [_, _, ..] => Err(CliError::usage(format_args!(
             "several devices begin with {wanted:?}: give more of it"
         ))),
+    }
+}
+
+/// A fork proof convinces anybody who reads it, without network and without knowing either side.
+fn check(env: &Env<'_>, proof: Option<PathBuf>, of: Option<Target>) -> Result<String, CliError> {
+    let Some(path) = proof else {
+        let (store, _lock) = env.store()?;
+        let mut lines = Vec::new();
+        for contact in store.contacts()? {
+            if store.fork(contact.user)?.is_some() {
+                lines.push(format!("{}\tforked\tahoy:{}", contact.name, contact.user));
+            }
+        }
+        return Ok(if lines.is_empty() {
+            String::from("no contact's device list was seen forked")
+        } else {
+            lines.join("\n")
+        });
+    };
+    if let Some(of) = of {
+        let (store, _lock) = env.store()?;
+        let user = match of {
+            Target::Link(link) => link.user,
+            Target::Name(name) => {
+                find_by_name(&store.contacts()?, &name)
+                    .map_err(CliError::usage)?
+                    .user
+            }
+        };
+        let kept = store
+            .fork(user)?
+            .ok_or_else(|| CliError::usage(format_args!("there is no proof about ahoy:{user}")))?;
+        let written = std::fs::write(&path, kept.as_bytes());
+        written.map_err(|error| {
+            CliError::usage(format_args!(
+                "{} cannot be written: {error}",
+                path.display()
+            ))
+        })?;
+    }
+    let shown = path.display();
+    let cannot =
+        |error: std::io::Error| CliError::usage(format_args!("{shown} cannot be read: {error}"));
+    let size = std::fs::metadata(&path).map_err(cannot)?.len();
+    if size > MAX_FORK_PROOF_LEN as u64 {
+        return Err(CliError::usage(format_args!(
+            "{shown} is longer than any proof"
+        )));
+    }
+    let bytes = std::fs::read(&path).map_err(cannot)?;
+    match ForkProof::from_bytes(&bytes) {
+        Ok(proof) => Ok(format!(
+            "proved: whoever has the keys of ahoy:{} signed two different device lists; they differ from entry {} on",
+            proof.user(),
+            proof.n()
+        )),
+        Err(error) => Err(CliError::new(
+            Exit::Authentication,
+            format_args!("{shown} proves nothing: {error}"),
+        )),
     }
 }
 

@@ -237,3 +237,25 @@ fn a_person_blocks_strangers_by_link_but_not_itself() {
     me.ok(&format!("contact block ahoy:{}", other(9)));
     assert_eq!(me.fails("contact add ahoy:cut-off").exit, Exit::Usage);
 }
+
+#[test]
+fn a_device_takes_new_keys_and_stays_the_persons() {
+    let mut me = Person::new();
+    let link = me.ok("id");
+    let old = me.ok("device list");
+    let old = old.split('\t').next().unwrap().to_owned();
+    let said = me.ok("device rotate");
+    assert!(said.contains(&old), "{said}");
+    assert_eq!(me.ok("id"), link);
+    let shown: Value = serde_json::from_str(&me.ok("id show --json")).unwrap();
+    assert_eq!(shown["member"], Value::from(true));
+    assert_ne!(shown["device"], old.as_str());
+    let log = me.profile().load().unwrap().unwrap().log().clone();
+    assert!(log.was_revoked(old.parse().unwrap()));
+    assert_eq!(log.devices().len(), 1);
+    // Without the root key, by its own word.
+    let profile = me.profile();
+    let identity = profile.load().unwrap().unwrap();
+    let bytes = identity.verified(NOW + 1000).unwrap();
+    assert_eq!(bytes.device(), identity.device().id());
+}

@@ -4,13 +4,15 @@ use std::fmt;
 
 use ahoy_nat::{discovery::record::Record, supernode::mailbox::MailKey};
 use ahoy_transport::identity::{
-    DeviceId, Invite, NodeAddress, NodeId, UserId, VerifiedDevice, log::DeviceLog,
+    DeviceId, Invite, NodeAddress, NodeId, UserId, VerifiedDevice,
+    log::{DeviceLog, ForkProof},
 };
 
 use super::handle::{ContactView, RequestView};
 use crate::{
     call::EndedCall,
     chat::{book::ChatBook, shelf::Shelf},
+    sync::Entry,
 };
 
 /// Somebody to call.
@@ -122,6 +124,14 @@ pub trait AddressBook: Send + Sync + fmt::Debug + 'static {
         let peer = peers.iter().find(|peer| peer.device == device)?;
         Some(peer.capability.at(home))
     }
+
+    /// Takes in what another device of ours knows. Returns whether there was news.
+    fn take_synced(&self, _entries: &[Entry], _now_millis: u64) -> bool {
+        false
+    }
+
+    /// Somebody is shown another device log than we are: keeps the proof. The person is no longer verified.
+    fn keep_fork(&self, _proof: &ForkProof) {}
 
     /// A number greater than any given before, also by an earlier run.
     fn next_sequence(&self) -> u64;

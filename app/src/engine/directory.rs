@@ -29,7 +29,8 @@ use ahoy_transport::{
     endpoint::{Endpoint, NodeAuth},
     identity::{
         CertificateError, DeviceCertificate, NodeAddress, NodeId, SealKeyError, SealKeyRecord,
-        UserId, VerifiedDevice, VerifiedSealKey, log::DeviceLog,
+        UserId, VerifiedDevice, VerifiedSealKey,
+        log::{DeviceLog, ForkProof},
     },
     runtime::{Runtime, RuntimeExt as _, timeout},
     wire::WireError,
@@ -207,6 +208,14 @@ impl Findings {
         }
         if answer.is_guest {
             self.guests.push((answer.node.node, answer.client));
+        }
+    }
+
+    /// Somebody showed another device log than the one we know.
+    pub(super) fn fork(&self) -> Option<&ForkProof> {
+        match &self.distrusted {
+            Some(Distrust::Claim(ClaimError::Fork(proof))) => Some(proof),
+            Some(_) | None => None,
         }
     }
 

@@ -21,7 +21,9 @@ use super::{
 use crate::{
     call::EndedCall,
     chat::shelf::{MemoryShelf, Shelf},
+    contacts::Contact,
     link::{self, PersonLink},
+    sync::{self, Entry, Standing, SyncBook, Synced},
 };
 
 /// Strangers remembered; more are turned away.
@@ -67,6 +69,38 @@ impl MemoryBook {
     /// Adds a contact.
     pub fn add_contact(&self, user: UserId, name: &str) {
         self.lock().contacts.insert(user, name.to_owned());
+    }
+
+    /// Adds a contact, as a person does: other devices of ours are told. Returns whether that could be noted.
+    #[must_use]
+    pub fn note_contact(&self, user: UserId, name: &str, now_millis: u64) -> bool {
+        let contact = Contact {
+            user,
+            name: name.to_owned(),
+            added_at_millis: now_millis,
+            verified_at_millis: None,
+            relay_only: false,
+            homes: Vec::new(),
+            invite: None,
+        };
+        let noted = SyncBook(&self.shelf).contact_noted(&contact, now_millis);
+        self.add_contact(user, name);
+        noted.and_then(|noted| self.shelf.change(noted)).is_ok()
+    }
+
+    /// Blocks somebody, as a person does: other devices of ours are told. Returns whether that could be noted.
+    #[must_use]
+    pub fn note_block(&self, user: UserId, now_millis: u64) -> bool {
+        let noted = SyncBook(&self.shelf).standing_noted(user, Standing::Blocked, now_millis);
+        self.lock().contacts.remove(&user);
+        self.block(user);
+        noted.and_then(|noted| self.shelf.change(noted)).is_ok()
+    }
+
+    /// Whether somebody is blocked.
+    #[must_use]
+    pub fn is_blocked(&self, user: UserId) -> bool {
+        self.lock().blocked.contains(&user)
     }
 
     /// What we give to contacts.
@@ -215,6 +249,32 @@ impl AddressBook for MemoryBook {
 
     fn capability_of(&self, user: UserId) -> Option<[u8; 32]> {
         self.lock().capabilities.get(&user).copied()
+    }
+
+    fn take_synced(&self, entries: &[Entry], now_millis: u64) -> bool {
+        let Ok(merged) = SyncBook(&self.shelf).merge(entries, now_millis) else {
+            return false;
+        };
+        let Ok(persons) = sync::persons(&self.shelf, &merged) else {
+            return false;
+        };
+        let is_news = !merged.changes.is_empty();
+        if self.shelf.change(merged.changes).is_err() {
+            return false;
+        }
+        let mut state = self.lock();
+        for (user, person) in persons {
+            state.contacts.remove(&user);
+            state.blocked.retain(|blocked| *blocked != user);
+            match person {
+                Synced::Nobody => {}
+                Synced::Contact(contact) => {
+                    state.contacts.insert(user, contact.name);
+                }
+                Synced::Blocked => state.blocked.push(user),
+            }
+        }
+        is_news
     }
 
     fn next_sequence(&self) -> u64 {

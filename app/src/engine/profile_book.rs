@@ -10,7 +10,10 @@ use std::{
 
 use ahoy_nat::discovery::record::Record;
 use ahoy_transport::{
-    identity::{InviteProof, NodeAddress, UserId, VerifiedDevice, log::DeviceLog},
+    identity::{
+        InviteProof, NodeAddress, UserId, VerifiedDevice,
+        log::{DeviceLog, ForkProof},
+    },
     runtime::Runtime,
 };
 
@@ -24,6 +27,7 @@ use crate::{
     contacts::{Contact, RingPolicy, Strangers, find_by_name, ring_policy},
     link::{Link, LinkError, PersonLink, display_name},
     store::{InboxOutcome, LogObservation, Store, StoreError},
+    sync::Entry,
 };
 
 /// People, as the profile's database knows them.
@@ -227,6 +231,15 @@ impl AddressBook for ProfileBook {
 
     fn keep_nodes(&self, nodes: &[NodeAddress], now_millis: u64) {
         told(self.store.keep_nodes(nodes, now_millis)).unwrap_or_default();
+    }
+
+    fn take_synced(&self, entries: &[Entry], now_millis: u64) -> bool {
+        let taken = told(self.store.take_synced(entries, now_millis));
+        taken.is_some_and(|(news, _capability)| news)
+    }
+
+    fn keep_fork(&self, proof: &ForkProof) {
+        told(self.store.keep_fork(proof)).unwrap_or_default();
     }
 
     fn next_sequence(&self) -> u64 {

@@ -30,6 +30,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 mod mail;
 mod offers;
+mod own;
 mod record;
 mod show;
 
@@ -48,6 +49,7 @@ use super::{
     reach::MAX_RELAYED,
     relays::{RelaySource, Relays},
     rendezvous::Rendezvous,
+    renewal::Renewer,
     video::{PICTURE_QUEUE, Showing, Video, view::PictureWatch},
 };
 use crate::{
@@ -160,6 +162,8 @@ pub(super) struct Engine {
     pub(super) config: EngineConfig,
     /// Who we are, when that is renewed.
     me: watch::Receiver<Me>,
+    /// Changes that.
+    renewer: Renewer,
     pub(super) book: Arc<dyn AddressBook>,
     pub(super) endpoint: Endpoint,
     pub(super) hub: Arc<PortHub>,
@@ -222,6 +226,7 @@ impl Engine {
         runtime: Arc<dyn Runtime>,
         mut config: EngineConfig,
         me: watch::Receiver<Me>,
+        renewer: Renewer,
         book: Arc<dyn AddressBook>,
         endpoint: Endpoint,
         hub: Arc<PortHub>,
@@ -250,6 +255,7 @@ impl Engine {
             runtime,
             config,
             me,
+            renewer,
             book,
             endpoint,
             hub,
@@ -283,6 +289,7 @@ impl Engine {
     pub(super) async fn run(mut self, mut happenings: mpsc::Receiver<Internal>) {
         self.show();
         self.open_mail();
+        self.tell_own_devices();
         self.post_due();
         let mut tick = self.runtime.sleep(TICK);
         loop {
@@ -302,8 +309,7 @@ impl Engine {
                 },
                 Some(happening) = happenings.recv() => self.handle(happening),
                 Ok(()) = self.me.changed() => {
-                    self.config.me = self.me.borrow_and_update().clone();
-                    self.renew_door();
+                    self.take_me();
                 }
                 () = timer => {
                     let now = self.runtime.now();
@@ -313,6 +319,7 @@ impl Engine {
                     tick.reset(self.runtime.now() + TICK);
                     self.look_at_door();
                     self.post_due();
+                    self.look_at_own();
                     self.handle_tick();
                 }
             }

@@ -10,6 +10,7 @@ use tokio::sync::broadcast;
 
 use super::{
     message::{line, send, shown as shown_messages},
+    pairing::{let_in_here, revoke_here},
     start::{Running, showing},
 };
 use crate::{
@@ -103,6 +104,7 @@ impl ControlHandler for Handler {
     fn handle(&self, command: Command) -> BoxFuture<'_, Result<Option<Told>, ControlError>> {
         Box::pin(async move {
             let refused = |sentence: String| ControlError::new(ErrorCode::UnknownContact, sentence);
+            let unchanged = |sentence: String| ControlError::new(ErrorCode::Unavailable, sentence);
             match &command {
                 Command::Message { to, text } => {
                     let message = send(&self.engine, to, text).await.map_err(refused)?;
@@ -111,6 +113,22 @@ impl ControlHandler for Handler {
                 Command::Messages { with } => {
                     let messages = shown_messages(&*self.book, with.as_deref()).map_err(refused)?;
                     return Ok(Some(Told::Messages { messages }));
+                }
+                Command::LetIn {
+                    device,
+                    noise,
+                    name,
+                } => {
+                    let (renewer, shelf) = (self.engine.renewer(), self.book.shelf());
+                    let grant = let_in_here(&renewer, shelf, (device, noise, name));
+                    let grant = grant.map_err(unchanged)?;
+                    return Ok(Some(Told::LetIn { grant }));
+                }
+                Command::RevokeDevice { device } => {
+                    let (renewer, shelf) = (self.engine.renewer(), self.book.shelf());
+                    let sentence = revoke_here(&renewer, shelf, device);
+                    let sentence = sentence.map_err(unchanged)?;
+                    return Ok(Some(Told::Said { sentence }));
                 }
                 Command::Status
                 | Command::Accept
@@ -171,6 +189,8 @@ impl Handler {
             | Command::Call { .. }
             | Command::Message { .. }
             | Command::Messages { .. }
+            | Command::LetIn { .. }
+            | Command::RevokeDevice { .. }
             | Command::Events => true,
         });
         // The engine is gone, or busy: the command is on its way all the same.
@@ -265,7 +285,11 @@ impl Handler {
                 handle::Command::Call(to)
             }
             // Answered by the socket itself, or above.
-            Command::Events | Command::Message { .. } | Command::Messages { .. } => {
+            Command::Events
+            | Command::Message { .. }
+            | Command::Messages { .. }
+            | Command::LetIn { .. }
+            | Command::RevokeDevice { .. } => {
                 return Ok(None);
             }
         };

@@ -93,6 +93,7 @@ pub(crate) async fn start(
     }
     let settings = Settings::load(profile)?;
     let store = Store::open(&lock)?;
+    store.note_people(runtime.unix_millis())?;
     let links = if media.via.is_empty() {
         &settings.homes
     } else {

@@ -92,8 +92,8 @@ fn what_was_stored_is_there_after_a_restart() {
     );
     assert_eq!(store.blocked().unwrap(), [user(9)]);
     assert_eq!(store.calls(10).unwrap(), [call(2), call(1)], "newest first");
-    assert!(store.remove_contact(contact(1, "").user).unwrap());
-    assert!(!store.remove_contact(contact(1, "").user).unwrap());
+    assert!(store.remove_contact(contact(1, "").user, NOW).unwrap());
+    assert!(!store.remove_contact(contact(1, "").user, NOW).unwrap());
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn blocking_undoes_a_contact_and_adding_undoes_a_block() {
     assert_eq!(store.contact(bo.user).unwrap(), None);
     store.put_contact(&bo, NOW).unwrap();
     assert!(store.blocked().unwrap().is_empty());
-    assert!(!store.unblock(bo.user).unwrap());
+    assert!(!store.unblock(bo.user, NOW).unwrap());
 }
 
 #[test]

@@ -48,7 +48,7 @@ const MAX_ANSWERED: usize = 512;
 /// What the engine keeps about letters.
 #[derive(Debug, Default)]
 pub(super) struct Mail {
-    outbox: Outbox,
+    pub(super) outbox: Outbox,
     rung: VecDeque<CallId>,
     answered: VecDeque<(MessageId, Instant)>,
     fetching: BTreeSet<NodeId>,
@@ -171,7 +171,7 @@ impl Engine {
     }
 
     /// Contacts learn how to reach our boxes, and nobody else.
-    fn note(&mut self, to: UserId, at_millis: u64, invite: Vec<u8>, says: Says) -> Note {
+    pub(super) fn note(&mut self, to: UserId, at_millis: u64, invite: Vec<u8>, says: Says) -> Note {
         let is_contact = self.book.is_contact(to);
         let own = ChatBook(self.book.shelf()).own_capability(&mut self.rng);
         let capability = told(own).filter(|_| is_contact);
@@ -208,7 +208,12 @@ impl Engine {
             self.settle(&change);
         }
         while let Some(entry) = self.mail.outbox.poll_post(now) {
-            let peers = told(self.chat().peers(entry.user)).unwrap_or_default();
+            let is_own = entry.user == self.config.me.user;
+            let peers = if is_own {
+                self.own_peers()
+            } else {
+                told(self.chat().peers(entry.user)).unwrap_or_default()
+            };
             let told_by_them = peers.iter().flat_map(|peer| &peer.homes);
             let mut directories: Vec<Directory> = places(entry.homes.iter().chain(told_by_them))
                 .into_iter()
@@ -224,7 +229,7 @@ impl Engine {
             }
             let job = Post {
                 directories,
-                known: self.book.known_log(entry.user),
+                known: self.known_log(entry.user),
                 peers,
                 me: self.config.me.clone(),
                 entry,
@@ -278,6 +283,9 @@ impl Engine {
         let Change { entry, state, done } = change;
         let left = (!done).then_some(entry);
         told(self.chat().settle(entry.user, entry.id, *state, left));
+        if *state == MessageState::Expired {
+            self.tell_again(entry);
+        }
         if entry.only.is_none() {
             self.publish(Event::MessageState {
                 id: entry.id,
@@ -352,6 +360,10 @@ impl Engine {
             }
         };
         let user = sender.user();
+        let is_own = user == self.config.me.user;
+        if is_own {
+            self.take_own_log(&letter.log);
+        }
         if let Says::Receipt(ids) = &note.says {
             // Whom we wrote to may answer, whoever it is to us.
             for id in ids {
@@ -360,6 +372,14 @@ impl Engine {
                     self.settle(&change);
                 }
             }
+        }
+        if is_own {
+            if let Says::Shared(entries) = &note.says
+                && self.take_shared(entries)
+            {
+                arrived.push((sender, note.homes, MessageId(letter.id)));
+            }
+            return true;
         }
         let stranger = match self.book.welcome(&sender, &note.invite, now_millis) {
             Welcome::Ring | Welcome::Silent => false,
@@ -372,7 +392,8 @@ impl Engine {
         }
         let id = MessageId(letter.id);
         let content = match note.says {
-            Says::Receipt(_) => return true,
+            // The second one: not our business.
+            Says::Receipt(_) | Says::Shared(_) => return true,
             Says::Text(text) => Content::Text(clean_text(&text)),
             Says::MissedCall(call) => {
                 if self.mail.rung.contains(&call) {

@@ -125,7 +125,7 @@ impl Engine {
                 .collect(),
             asked,
         });
-        let known = self.book.known_log(user);
+        let known = self.known_log(user);
         let (runtime, endpoint, inbox) = (
             Arc::clone(&self.runtime),
             self.endpoint.clone(),
@@ -149,6 +149,9 @@ impl Engine {
     pub(super) fn handle_found(&mut self, call: CallId, findings: Findings) {
         let now = self.runtime.now();
         let why = findings.why_nobody();
+        if let Some(proof) = findings.fork() {
+            self.tell_fork(proof);
+        }
         if let Some(record) = &findings.record {
             self.book.keep_record(record, self.runtime.unix_millis());
         }
@@ -634,7 +637,7 @@ impl Engine {
             log,
             head: Some(head),
         };
-        match judge(claim, self.book.known_log(user).as_ref(), now_millis) {
+        match judge(claim, self.known_log(user).as_ref(), now_millis) {
             Ok(judged) => {
                 if let Some(log) = &judged.log {
                     self.book.keep_log(log);
@@ -642,11 +645,12 @@ impl Engine {
                 Ok(judged.device)
             }
             Err(ClaimError::Certificate(error)) => Err(error),
+            Err(ClaimError::Fork(proof)) => {
+                self.tell_fork(&proof);
+                Err(CertificateError::NotInLog)
+            }
             Err(
-                distrust @ (ClaimError::Log(_)
-                | ClaimError::Fork(_)
-                | ClaimError::HeadConflict
-                | ClaimError::Revoked),
+                distrust @ (ClaimError::Log(_) | ClaimError::HeadConflict | ClaimError::Revoked),
             ) => {
                 tracing::warn!(%distrust, "a sender's device log is refused");
                 Err(CertificateError::NotInLog)

@@ -1,0 +1,222 @@
+//! Several devices of one person tell each other what they are to know, through homes that hold nothing but sealed
+//! letters. Virtual time, shipped engine and supernode.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may panic, and so may its helpers"
+)]
+
+use std::convert::Infallible;
+
+use ahoy::{
+    call::{Ending, Unreachable},
+    engine::{book::AddressBook, handle::Command},
+    identity::Identity,
+};
+use ahoy_tests::{
+    pair::{ALICE, BOB, CAROL, HOME, SOON, secs},
+    people::{Phone, Stage},
+    threat,
+};
+use ahoy_transport::identity::{DeviceSet as _, UserId, log::LogOp};
+
+const SEED: u64 = 0x6f77_6e64;
+/// The engine looks every five seconds, and a letter takes less than one.
+const TOLD: u64 = 8;
+
+fn play(seed: u64, play: impl AsyncFnOnce(&Stage)) {
+    let folder = tempfile::tempdir().unwrap();
+    let stage = Stage::new(SEED + seed, folder.path());
+    let director = stage.director;
+    stage.world.block_on(director, play(&stage)).unwrap();
+}
+
+fn stranger(n: u8) -> UserId {
+    UserId([n; 32])
+}
+
+fn names(phone: &Phone) -> Vec<String> {
+    let mut names: Vec<String> = phone
+        .book
+        .contacts()
+        .into_iter()
+        .map(|contact| contact.name)
+        .collect();
+    names.sort();
+    names
+}
+
+/// What an app does with its identity, but for the disk.
+fn keep(phone: &Phone, identity: &Identity) {
+    let name = phone.name.clone();
+    let save = |_identity: &Identity| Ok::<_, Infallible>(());
+    phone.engine.renewer().keep(identity.clone(), name, save);
+}
+
+#[test]
+fn what_one_device_learns_the_other_knows_when_it_comes_online() {
+    play(1, async |stage| {
+        let home = stage.home("home", HOME).await;
+        let mut first = stage.identity();
+        let second = stage.second_device(&mut first);
+        let desk = stage.phone("desk", BOB, &first, &[&home], |_| {});
+        let pocket = stage.phone("pocket", CAROL, &second, &[&home], |_| {});
+        desk.ready().await;
+        pocket.ready().await;
+        stage.pass(secs(2)).await;
+        stage.switch_off(&pocket);
+        let now = || stage.now_millis();
+        for n in 1..=60 {
+            let name = format!("Friend {n:02}");
+            assert!(desk.book.note_contact(stranger(n), &name, now()));
+        }
+        stage.pass(secs(TOLD)).await;
+        assert!(desk.book.note_contact(stranger(1), "Renamed", now()));
+        assert!(desk.book.note_block(stranger(2), now()));
+        stage.pass(secs(TOLD)).await;
+        assert_eq!(names(&pocket).len(), 0, "it is off");
+        let pocket = stage.switch_on(&pocket, &second, &[&home]);
+        pocket.ready().await;
+        stage.pass(secs(TOLD)).await;
+        assert_eq!(names(&pocket), names(&desk));
+        assert_eq!(names(&pocket).len(), 59);
+        assert!(names(&pocket).contains(&"Renamed".to_owned()));
+        assert!(pocket.book.is_blocked(stranger(2)));
+        // And back, both on.
+        assert!(pocket.book.note_contact(stranger(2), "Forgiven", now()));
+        stage.pass(secs(TOLD)).await;
+        assert!(names(&desk).contains(&"Forgiven".to_owned()));
+        assert!(!desk.book.is_blocked(stranger(2)));
+    });
+}
+
+#[test]
+fn nobody_but_an_own_device_is_believed_about_contacts() {
+    play(2, async |stage| {
+        let home = stage.home("home", HOME).await;
+        let bobs = stage.identity();
+        let bob = stage.phone("Bob", BOB, &bobs, &[&home], |_| {});
+        let mallory = stage.phone("Mallory", CAROL, &stage.identity(), &[&home], |_| {});
+        bob.befriend(&mallory);
+        bob.ready().await;
+        mallory.ready().await;
+        // A letter of that kind from a contact: Mallory takes Bob for a device of her own.
+        let shared = ahoy::chat::note::Note {
+            written_at_millis: stage.now_millis(),
+            name: String::new(),
+            invite: Vec::new(),
+            capability: None,
+            homes: Vec::new(),
+            says: ahoy::chat::note::Says::Shared({
+                let entry = ahoy::sync::Entry {
+                    field: ahoy::sync::Field::Standing,
+                    user: mallory.user,
+                    stamp: stage.now_millis(),
+                    value: vec![2],
+                };
+                let mut bytes = Vec::new();
+                entry.put(&mut bytes);
+                bytes
+            }),
+        };
+        let entry = ahoy::chat::outbox::Outgoing::new(
+            ahoy::chat::MessageId([1; 16]),
+            bob.user,
+            None,
+            stage.now_millis(),
+            shared.encode(),
+            vec![home.address.clone()],
+        );
+        let book = ahoy::chat::book::ChatBook(mallory.book.shelf());
+        book.put_outgoing(&entry).unwrap();
+        stage.switch_off(&mallory);
+        stage.pass(secs(1)).await;
+        let again = Identity::clone(&stage.identity());
+        // She is another person by now; what lay in her outbox goes all the same.
+        let _mallory = stage.switch_on(&mallory, &again, &[&home]);
+        stage.pass(secs(TOLD)).await;
+        assert_eq!(names(&bob), ["Mallory"]);
+        assert!(!bob.book.is_blocked(mallory.user));
+    });
+}
+
+/// Bob's pocket is stolen. His desk takes it out of the log, or does not; how do the thief's calls end?
+fn steal(seed: u64, revoked: bool) -> (Ending, bool) {
+    let mut told = None;
+    play(seed, async |stage| {
+        let home = stage.home("home", HOME).await;
+        let mut first = stage.identity();
+        let second = stage.second_device(&mut first);
+        let alice = stage.phone("Alice", ALICE, &stage.identity(), &[&home], |_| {});
+        let desk = stage.phone("desk", BOB, &first, &[&home], |_| {});
+        let pocket = stage.phone("pocket", CAROL, &second, &[&home], |_| {});
+        keep(&desk, &first);
+        keep(&pocket, &second);
+        alice.book.add_contact(desk.user, "Bob");
+        desk.book.add_contact(alice.user, "Alice");
+        pocket.book.add_contact(alice.user, "Alice");
+        for phone in [&alice, &desk, &pocket] {
+            phone.ready().await;
+        }
+        if revoked {
+            let now_millis = stage.now_millis();
+            let op = LogOp::RevokeDevice(second.device().id());
+            let changed = desk
+                .engine
+                .renewer()
+                .change(|identity| identity.append(op, now_millis));
+            changed.unwrap();
+            stage.pass(secs(TOLD)).await;
+        }
+        // Alice calls Bob: by that she learns of it, and the pocket does not ring.
+        alice.call(&desk);
+        desk.rings().await;
+        stage.pass(secs(1)).await;
+        let pocket_rang = pocket
+            .events()
+            .iter()
+            .any(|(_at, event)| matches!(event, ahoy::engine::handle::Event::Incoming { .. }));
+        alice.tell(Command::HangUp);
+        alice.ends(SOON).await;
+        desk.ends(SOON).await;
+        // The thief calls her.
+        pocket.call(&alice);
+        stage.pass(secs(3)).await;
+        let rang = alice
+            .events()
+            .iter()
+            .any(|(_at, event)| matches!(event, ahoy::engine::handle::Event::Incoming { .. }));
+        assert_eq!(rang, !revoked, "Alice's telephone");
+        pocket.tell(Command::HangUp);
+        let theirs = pocket.ends(SOON).await.ending;
+        let known = alice.book.known_log(desk.user).unwrap();
+        assert_eq!(known.was_revoked(second.device().id()), revoked);
+        let keys = second.device();
+        assert_eq!(known.has_device(keys.id(), &keys.noise_public()), !revoked);
+        told = Some((theirs, pocket_rang));
+    });
+    told.unwrap()
+}
+
+#[test]
+fn a_stolen_device_that_was_taken_out_reaches_nobody_and_is_not_reached() {
+    let (theirs, pocket_rang) = steal(3, true);
+    assert!(!pocket_rang);
+    assert!(
+        matches!(
+            theirs,
+            Ending::Cancelled { .. } | Ending::NoAnswer | Ending::Unreachable(Unreachable::NoRoute)
+        ),
+        "{theirs:?}"
+    );
+    threat(
+        21,
+        "a revoked device rings nobody who was told by its owner's next call, and no home takes it",
+    );
+}
+
+#[test]
+fn a_stolen_device_that_nobody_took_out_calls_and_is_called() {
+    let (_theirs, pocket_rang) = steal(3, false);
+    assert!(pocket_rang);
+}
