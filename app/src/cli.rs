@@ -11,6 +11,7 @@ use std::{ffi::OsString, io, process::ExitCode};
 use clap::{Args, CommandFactory, Parser, Subcommand, error::ContextKind};
 
 mod assertion;
+mod backup;
 mod call;
 mod contact;
 mod ctl;
@@ -34,6 +35,7 @@ mod own_data_tests;
 mod tests;
 
 pub use assertion::{Assertion, AssertionFailure, junit};
+pub use backup::{BackupArgs, RestoreArgs};
 pub use call::{AnswerArgs, AnswerPlan, AutoAnswer, CallArgs, CallPlan, Target};
 pub use contact::{ContactArgs, ContactCommand};
 pub use ctl::{CtlArgs, CtlCommand, Switch, ctl};
@@ -89,6 +91,10 @@ pub enum Command {
     Contact(ContactArgs),
     /// Your devices.
     Device(DeviceArgs),
+    /// Write everything that you are and have here into one encrypted file.
+    Backup(BackupArgs),
+    /// Become who a backup file holds.
+    Restore(RestoreArgs),
     /// Wait for calls, without a window. Prints the link to give to others once it can be called.
     #[cfg(feature = "voice")]
     Answer(AnswerArgs),
@@ -257,6 +263,12 @@ fn run(cli: Cli) -> Result<(), CliError> {
         }
         Some(Command::Device(arguments)) => {
             device::device(&mut Env::real(&cli.common)?, arguments)?
+        }
+        Some(Command::Backup(arguments)) => {
+            backup::backup(&mut Env::real(&cli.common)?, &arguments)?
+        }
+        Some(Command::Restore(arguments)) => {
+            backup::restore(&mut Env::real(&cli.common)?, &arguments)?
         }
         #[cfg(feature = "voice")]
         Some(Command::Answer(arguments)) => {

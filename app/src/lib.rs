@@ -1,5 +1,6 @@
 //! The calling app.
 
+pub mod backup;
 pub mod call;
 pub mod chat;
 pub mod cli;

@@ -226,6 +226,32 @@ impl Profile {
     }
 }
 
+/// Writes a file for its owner alone, whole or not at all. It must not be there.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), ProfileError> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".tmp");
+    let temporary = folder.join(name);
+    let write = || -> io::Result<()> {
+        let mut file = private::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        // Unlike a rename, this takes nobody's place.
+        match fs::hard_link(&temporary, path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+            Err(_no_links_here) => fs::rename(&temporary, path)?,
+            Ok(()) => {}
+        }
+        private::sync_dir(folder)
+    };
+    let written = write().map_err(failed("write", path));
+    remove_if_there(&temporary)?;
+    written
+}
+
 /// Held while identity or settings are replaced.
 struct Writing {
     _file: File,

@@ -2,7 +2,10 @@
 //!
 //! A file that cannot be read is never overwritten, and nothing in it is guessed at.
 
-use std::{fmt, fs, io, path::PathBuf};
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
 
 use ahoy_nat::discovery::dht::mainline::DhtEntry;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -214,10 +217,30 @@ impl Settings {
         {
             return Err(SettingsError::Newer { path, version });
         }
-        toml::from_str(&text).map_err(|source| SettingsError::Invalid {
+        Self::parse(&text, path)
+    }
+
+    fn parse(text: &str, path: PathBuf) -> Result<Self, SettingsError> {
+        toml::from_str(text).map_err(|source| SettingsError::Invalid {
             path,
             source: Box::new(source),
         })
+    }
+
+    /// The settings as they stood in a backup; `path` is for the error.
+    ///
+    /// # Errors
+    /// When they cannot be used.
+    pub fn from_text(text: &str, path: &Path) -> Result<Self, SettingsError> {
+        Self::parse(text, path.to_owned())
+    }
+
+    /// As they are written down.
+    ///
+    /// # Errors
+    /// Our mistake.
+    pub fn to_text(&self) -> Result<String, SettingsError> {
+        Ok(toml::to_string_pretty(self)?)
     }
 
     /// What is chosen about sound.
@@ -286,8 +309,7 @@ impl Settings {
     /// # Errors
     /// When they cannot be written; then the old ones are still there.
     pub fn save(&self, profile: &Profile) -> Result<(), SettingsError> {
-        let text = toml::to_string_pretty(self)?;
-        Ok(profile.write_settings(&text)?)
+        Ok(profile.write_settings(&self.to_text()?)?)
     }
 }
 

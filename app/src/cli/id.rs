@@ -122,7 +122,7 @@ fn import(env: &mut Env<'_>, log: Option<PathBuf>) -> Result<String, CliError> {
     Ok(env.link(&identity)?.to_string())
 }
 
-fn nobodys(env: &Env<'_>) -> Result<(), CliError> {
+pub(super) fn nobodys(env: &Env<'_>) -> Result<(), CliError> {
     match env.profile.load()? {
         None => Ok(()),
         Some(identity) => Err(CliError::failed(format_args!(

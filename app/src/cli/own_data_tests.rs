@@ -50,6 +50,8 @@ impl Person {
             Command::Id(arguments) => id::id(&mut env, arguments),
             Command::Contact(arguments) => contact::contact(&mut env, arguments),
             Command::Device(arguments) => device::device(&mut env, arguments),
+            Command::Backup(arguments) => backup::backup(&mut env, &arguments),
+            Command::Restore(arguments) => backup::restore(&mut env, &arguments),
             Command::Supernode(_) => panic!("a supernode is not about one's own data"),
             #[cfg(feature = "voice")]
             Command::Answer(_)
@@ -236,6 +238,75 @@ fn a_person_blocks_strangers_by_link_but_not_itself() {
     assert_eq!(me.fails(&format!("contact block {own}")).exit, Exit::Usage);
     me.ok(&format!("contact block ahoy:{}", other(9)));
     assert_eq!(me.fails("contact add ahoy:cut-off").exit, Exit::Usage);
+}
+
+#[test]
+fn a_backup_brings_everything_back_and_only_with_its_passphrase() {
+    let mut me = Person::new();
+    let link = me.ok("id");
+    let eva = format!("ahoy:{}", other(1));
+    me.ok(&format!("contact add {eva} --name Eva"));
+    me.ok("contact verify Eva");
+    let file = me.file("backup", "").replace("backup", "kept.ahoy");
+    let backup = format!("backup {file}");
+    let short = me.says(&backup, "short\n").unwrap_err();
+    assert_eq!(short.exit, Exit::Usage);
+    assert!(!std::path::Path::new(&file).exists());
+    me.says(&backup, "five words that nobody knows\n").unwrap();
+    let again = me.says(&backup, "five words that nobody knows\n");
+    assert_eq!(
+        again.unwrap_err().exit,
+        Exit::Usage,
+        "nothing is written over"
+    );
+
+    let restore = format!("restore {file}");
+    let mut new = Person::new();
+    let wrong = new
+        .says(&restore, "five words that somebody knows")
+        .unwrap_err();
+    assert_eq!(wrong.exit, Exit::Authentication);
+    assert!(wrong.message.contains("not the passphrase"), "{wrong}");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    let damaged = format!("{file}.damaged");
+    std::fs::write(&damaged, &bytes).unwrap();
+    let damaged = new.says(
+        &format!("restore {damaged}"),
+        "five words that nobody knows",
+    );
+    assert_eq!(damaged.unwrap_err().exit, Exit::Authentication);
+    let junk = new.file("junk", "no backup at all");
+    let none = new.says(&format!("restore {junk}"), "five words that nobody knows");
+    assert_eq!(none.unwrap_err().exit, Exit::Usage);
+    assert!(
+        new.profile().load().unwrap().is_none(),
+        "nothing was changed"
+    );
+
+    let restored = new.says(&restore, "five words that nobody knows\n");
+    assert_eq!(restored, Ok(link));
+    assert_eq!(new.ok("contact list"), format!("Eva\tverified\t{eva}"));
+    assert_eq!(new.ok("device list"), me.ok("device list"));
+    assert_eq!(new.ok("id export"), me.ok("id export"));
+    let taken = new.says(&restore, "five words that nobody knows");
+    assert!(taken.unwrap_err().message.contains("belongs to"));
+}
+
+#[test]
+fn the_24_words_open_a_backup_that_was_made_for_them() {
+    let mut me = Person::new();
+    let link = me.ok("id");
+    let words = me.ok("id export");
+    let file = me.file("backup", "").replace("backup", "words.ahoy");
+    me.ok(&format!("backup {file} --words"));
+    let mut new = Person::new();
+    let restore = format!("restore {file}");
+    let other = Person::new().ok("id export");
+    let wrong = new.says(&restore, &other).unwrap_err();
+    assert_eq!(wrong.exit, Exit::Authentication, "{wrong}");
+    assert_eq!(new.says(&restore, &words), Ok(link));
 }
 
 #[test]

@@ -2,14 +2,49 @@
 
 use ahoy_nat::supernode::mailbox::MailCapability;
 use ahoy_transport::wire::Writer;
+use redb::TableHandle as _;
 
-use super::{BLOCKED, CONTACTS, INBOX, Store, StoreError, VERSION, change_chat};
+use super::{BLOCKED, CONTACTS, INBOX, Store, StoreError, TABLES, VERSION, change_chat};
 use crate::{
+    backup,
     chat::book::ChatBook,
     sync::{self, Entry, Standing, SyncBook, Synced},
 };
 
 impl Store {
+    /// Everything, for a backup: table, key and value of each record.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn items(&self) -> Result<Vec<backup::Item>, StoreError> {
+        let mut items = Vec::new();
+        for table in TABLES {
+            let name = table.name();
+            items.extend(self.list(table, |key, value| {
+                Ok((name.to_owned(), key.to_vec(), value.to_vec()))
+            })?);
+        }
+        Ok(items)
+    }
+
+    /// Everything is as in a backup from now on. Tables that this version does not have are left out.
+    ///
+    /// # Errors
+    /// When the database fails; then everything is as it was.
+    pub fn replace_items(&self, items: &[backup::Item]) -> Result<(), StoreError> {
+        self.write(|txn| {
+            for table in TABLES {
+                let mut opened = txn.open_table(table)?;
+                opened.retain(|_key, _value| false)?;
+                let its = items.iter().filter(|(name, ..)| name == table.name());
+                for (_table, key, value) in its {
+                    opened.insert(key.as_slice(), value.as_slice())?;
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// What own devices are to know and is not noted yet, from a profile of an older version.
     ///
     /// # Errors
