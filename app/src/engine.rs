@@ -44,6 +44,7 @@ mod mail;
 pub mod media;
 pub mod memory_book;
 pub mod nat;
+pub mod people;
 pub mod profile_book;
 pub mod reach;
 pub mod recording;

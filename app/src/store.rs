@@ -41,7 +41,7 @@ use crate::{
         shelf::{self, Shelf, ShelfError},
     },
     contacts::{CallRecord, CallerFacts, Contact, Request},
-    link::display_name,
+    link::{PersonLink, display_name},
     profile::{ProfileError, ProfileLock},
     sync::{Standing, SyncBook},
 };
@@ -368,6 +368,35 @@ impl Store {
             }
             Ok(())
         })
+    }
+
+    /// Adds the contact that a link makes, or takes what it tells of one we have: where the person is now. Called `name`,
+    /// where that is said, and otherwise as before or as the link says.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn add_by_link(
+        &self,
+        link: &PersonLink,
+        name: Option<&str>,
+        now_millis: u64,
+    ) -> Result<Contact, StoreError> {
+        let mut contact = Contact::from_link(link, name, now_millis);
+        if let Some(known) = self.contact(link.user)? {
+            // A new link takes nothing back.
+            contact.added_at_millis = known.added_at_millis;
+            contact.verified_at_millis = known.verified_at_millis;
+            contact.relay_only = known.relay_only;
+            contact.invite = contact.invite.or(known.invite);
+            if name.is_none() {
+                contact.name = known.name;
+            }
+            if contact.homes.is_empty() {
+                contact.homes = known.homes;
+            }
+        }
+        self.put_contact(&contact, now_millis)?;
+        Ok(contact)
     }
 
     /// The contact who is this person.

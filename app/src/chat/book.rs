@@ -8,6 +8,7 @@
 //! f  user               at u64                                          older messages went, and do not come again
 //! s  user               empty                                           wrote as a stranger
 //! o  id                 an Outgoing
+//! u  user, id           empty                                           nobody has read it here
 //! ```
 //! Copies of a letter, and letters that somebody recorded and leaves again, are known by their id for as long as the
 //! message is kept; later by their time, which is signed with them.
@@ -41,6 +42,7 @@ const INDEX: &[u8] = b"i";
 const FLOOR: &[u8] = b"f";
 const STRANGER: &[u8] = b"s";
 const OUTGOING: &[u8] = b"o";
+const UNREAD: &[u8] = b"u";
 
 /// What became of a message that came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +88,10 @@ fn message_key(user: UserId, at_millis: u64, id: MessageId) -> Vec<u8> {
 
 fn index_key(user: UserId, id: MessageId) -> Vec<u8> {
     key(&[INDEX, &user.0, &id.0])
+}
+
+fn unread_key(user: UserId, id: MessageId) -> Vec<u8> {
+    key(&[UNREAD, &user.0, &id.0])
 }
 
 fn outgoing_key(id: MessageId) -> Vec<u8> {
@@ -268,6 +274,7 @@ impl ChatBook<'_> {
         }
         let mut changes = self.make_room(user)?;
         changes.extend(added(message));
+        changes.push((unread_key(user, message.id), Some(Vec::new())));
         changes.extend(stranger.then(|| (key(&[STRANGER, &user.0]), Some(Vec::new()))));
         self.0.change(changes)?;
         Ok(Received::New)
@@ -285,6 +292,7 @@ impl ChatBook<'_> {
             let floor = message.at_millis.to_be_bytes().to_vec();
             changes.push((at_key.clone(), None));
             changes.push((index_key(user, message.id), None));
+            changes.push((unread_key(user, message.id), None));
             changes.push((key(&[FLOOR, &user.0]), Some(floor)));
         }
         Ok(changes)
@@ -309,6 +317,30 @@ impl ChatBook<'_> {
         Ok(messages)
     }
 
+    /// How many messages of `user` nobody has read here.
+    ///
+    /// # Errors
+    /// When the shelf fails.
+    pub fn unread(&self, user: UserId) -> Result<usize, ShelfError> {
+        Ok(self.0.scan(&key(&[UNREAD, &user.0]))?.len())
+    }
+
+    /// What `user` wrote has been read.
+    ///
+    /// # Errors
+    /// When the shelf fails.
+    pub fn note_read(&self, user: UserId) -> Result<(), ShelfError> {
+        let unread = self.0.scan(&key(&[UNREAD, &user.0]))?;
+        let changes: Vec<Change> = unread
+            .into_iter()
+            .map(|(key, _empty)| (key, None))
+            .collect();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.0.change(changes)
+    }
+
     /// What changes when everything that was said with `user`, and is still to be sent there, is forgotten. Copies do
     /// not come again.
     ///
@@ -316,7 +348,7 @@ impl ChatBook<'_> {
     /// When the shelf fails.
     pub fn forgotten(&self, user: UserId, now_millis: u64) -> Result<Vec<Change>, ShelfError> {
         let mut changes: Vec<Change> = Vec::new();
-        for prefix in [MESSAGE, INDEX, PEER, STRANGER] {
+        for prefix in [MESSAGE, INDEX, UNREAD, PEER, STRANGER] {
             let found = self.0.scan(&key(&[prefix, &user.0]))?;
             changes.extend(found.into_iter().map(|(key, _value)| (key, None)));
         }
@@ -346,7 +378,7 @@ impl ChatBook<'_> {
             {
                 continue;
             }
-            for prefix in [MESSAGE, INDEX] {
+            for prefix in [MESSAGE, INDEX, UNREAD] {
                 let found = self.0.scan(&key(&[prefix, &user.0]))?;
                 changes.extend(found.into_iter().map(|(key, _value)| (key, None)));
             }

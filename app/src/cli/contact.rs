@@ -90,21 +90,7 @@ pub(super) fn contact(env: &mut Env<'_>, arguments: ContactArgs) -> Result<Strin
             if link.user == identity.user() {
                 return Err(CliError::usage("that is your own link: give it to others"));
             }
-            let mut contact = Contact::from_link(&link, name.as_deref(), now);
-            if let Some(known) = store.contact(link.user)? {
-                // A new link tells where the person is now; it takes nothing back.
-                contact.added_at_millis = known.added_at_millis;
-                contact.verified_at_millis = known.verified_at_millis;
-                contact.relay_only = known.relay_only;
-                contact.invite = contact.invite.or(known.invite);
-                if name.is_none() {
-                    contact.name = known.name;
-                }
-                if contact.homes.is_empty() {
-                    contact.homes = known.homes;
-                }
-            }
-            store.put_contact(&contact, now)?;
+            let contact = store.add_by_link(&link, name.as_deref(), now)?;
             Ok(contact.name)
         }
         ContactCommand::List { json } => list(&store, json),

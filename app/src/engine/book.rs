@@ -8,7 +8,10 @@ use ahoy_transport::identity::{
     log::{DeviceLog, ForkProof},
 };
 
-use super::handle::{ContactView, RequestView};
+use super::{
+    handle::{ContactView, RequestView},
+    people::PeopleChange,
+};
 use crate::{
     call::EndedCall,
     chat::{book::ChatBook, shelf::Shelf},
@@ -132,6 +135,12 @@ pub trait AddressBook: Send + Sync + fmt::Debug + 'static {
 
     /// Somebody is shown another device log than we are: keeps the proof. The person is no longer verified.
     fn keep_fork(&self, _proof: &ForkProof) {}
+
+    /// Changes the address book as a person does. Says whose entry it was.
+    ///
+    /// # Errors
+    /// A sentence for the person: what is wrong and what to do.
+    fn change(&self, change: &PeopleChange, now_millis: u64) -> Result<UserId, String>;
 
     /// A number greater than any given before, also by an earlier run.
     fn next_sequence(&self) -> u64;

@@ -16,6 +16,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use super::{
     media::SoundNews,
     nat::NatReports,
+    people::{ChatView, ConversationView, PeopleChange},
     recording::{RecordTo, RecordingNews, RecordingView},
     renewal::Renewer,
     video::{PictureNews, Showing, view::PicturesView},
@@ -68,6 +69,12 @@ pub enum Command {
         /// What.
         text: String,
     },
+    /// Show the conversation with this person from now on, or none.
+    OpenChat(Option<UserId>),
+    /// What this person wrote was read.
+    NoteRead(UserId),
+    /// Change the address book.
+    People(PeopleChange),
     /// Something went wrong outside of the engine, in a sentence for the person.
     Complain(String),
     /// Close everything.
@@ -197,6 +204,10 @@ pub struct View {
     pub contacts: Vec<ContactView>,
     /// Strangers who called.
     pub requests: Vec<RequestView>,
+    /// Conversations, those with news first.
+    pub conversations: Arc<Vec<ConversationView>>,
+    /// The conversation that is open.
+    pub chat: Option<Arc<ChatView>>,
     /// Calls come in without a sound.
     pub do_not_disturb: bool,
     /// What is chosen about sound.
@@ -225,6 +236,8 @@ pub struct ContactView {
     pub user: UserId,
     /// Compared by safety words.
     pub verified: bool,
+    /// Never learns our address.
+    pub relay_only: bool,
 }
 
 /// A line of the request inbox.

@@ -17,6 +17,7 @@ use ahoy_transport::identity::{
 use super::{
     book::{AddressBook, Person, Welcome},
     handle::{ContactView, RequestView},
+    people::PeopleChange,
 };
 use crate::{
     call::EndedCall,
@@ -277,6 +278,46 @@ impl AddressBook for MemoryBook {
         is_news
     }
 
+    fn change(&self, change: &PeopleChange, now_millis: u64) -> Result<UserId, String> {
+        let user = match change {
+            PeopleChange::Add { link, name } => {
+                let link: PersonLink = link
+                    .parse()
+                    .map_err(|error: link::LinkError| error.to_string())?;
+                let name = link::display_name(name);
+                let name = Some(name).filter(|name| !name.is_empty()).or(link.name);
+                self.lock().requests.retain(|known| known.user != link.user);
+                let name = name.unwrap_or_else(|| format!("{:?}", link.user));
+                if !self.note_contact(link.user, &name, now_millis) {
+                    return Err("that cannot be noted".into());
+                }
+                link.user
+            }
+            PeopleChange::Rename { user, name } => {
+                self.add_contact(*user, name);
+                *user
+            }
+            // Nobody is verified or kept away here.
+            PeopleChange::Verify { user, .. } | PeopleChange::RelayOnly { user, .. } => *user,
+            PeopleChange::Block(user) => {
+                self.lock().requests.retain(|known| known.user != *user);
+                if !self.note_block(*user, now_millis) {
+                    return Err("that cannot be noted".into());
+                }
+                *user
+            }
+            PeopleChange::Remove(user) => {
+                self.lock().contacts.remove(user);
+                *user
+            }
+            PeopleChange::Dismiss(user) => {
+                self.lock().requests.retain(|known| known.user != *user);
+                *user
+            }
+        };
+        Ok(user)
+    }
+
     fn next_sequence(&self) -> u64 {
         self.sequence.fetch_add(1, Ordering::Relaxed)
     }
@@ -289,6 +330,7 @@ impl AddressBook for MemoryBook {
             name: name.clone(),
             user: *user,
             verified: false,
+            relay_only: false,
         });
         views.collect()
     }

@@ -20,6 +20,7 @@ use ahoy_transport::{
 use super::{
     book::{AddressBook, Person, Welcome},
     handle::{ContactView, RequestView},
+    people::PeopleChange,
 };
 use crate::{
     call::EndedCall,
@@ -242,6 +243,14 @@ impl AddressBook for ProfileBook {
         told(self.store.keep_fork(proof)).unwrap_or_default();
     }
 
+    fn change(&self, change: &PeopleChange, now_millis: u64) -> Result<UserId, String> {
+        self.changed(change, now_millis)
+            .map_err(|error| match error {
+                Unchanged::Person(sentence) => sentence,
+                Unchanged::Store(error) => error.to_string(),
+            })
+    }
+
     fn next_sequence(&self) -> u64 {
         self.sequence.fetch_add(1, Ordering::Relaxed)
     }
@@ -263,6 +272,7 @@ impl AddressBook for ProfileBook {
                 name: contact.name,
                 user: contact.user,
                 verified: contact.verified_at_millis.is_some(),
+                relay_only: contact.relay_only,
             })
             .collect()
     }
@@ -279,7 +289,77 @@ impl AddressBook for ProfileBook {
     }
 }
 
+/// Why an entry is as it was.
+enum Unchanged {
+    /// A sentence for the person.
+    Person(String),
+    Store(StoreError),
+}
+
+impl From<StoreError> for Unchanged {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
 impl ProfileBook {
+    fn changed(&self, change: &PeopleChange, now_millis: u64) -> Result<UserId, Unchanged> {
+        let person = |sentence: &str| Unchanged::Person(sentence.into());
+        let edit = |user: UserId, edit: &dyn Fn(&mut Contact)| {
+            let contact = self.store.contact(user)?;
+            let mut contact =
+                contact.ok_or_else(|| person("that person is no contact of yours"))?;
+            edit(&mut contact);
+            self.store.put_contact(&contact, now_millis)?;
+            Ok(user)
+        };
+        match change {
+            PeopleChange::Add { link, name } => {
+                let link: PersonLink = match link.trim().parse() {
+                    Ok(Link::Person(link)) => link,
+                    Ok(Link::Node(_)) => {
+                        return Err(person(
+                            "that is a supernode's link: a person's begins with ahoy:",
+                        ));
+                    }
+                    Err(error) => return Err(Unchanged::Person(LinkError::to_string(&error))),
+                };
+                if link.user == self.own_log_user() {
+                    return Err(person("that is your own link: give it to others"));
+                }
+                let name = display_name(name);
+                let name = (!name.is_empty()).then_some(name);
+                self.store.add_by_link(&link, name.as_deref(), now_millis)?;
+                Ok(link.user)
+            }
+            PeopleChange::Rename { user, name } => {
+                let name = display_name(name);
+                if name.is_empty() {
+                    return Err(person("a contact needs a name"));
+                }
+                edit(*user, &|contact| contact.name.clone_from(&name))
+            }
+            PeopleChange::Verify { user, verified } => edit(*user, &|contact| {
+                contact.verified_at_millis = verified.then_some(now_millis);
+            }),
+            PeopleChange::RelayOnly { user, only } => {
+                edit(*user, &|contact| contact.relay_only = *only)
+            }
+            PeopleChange::Block(user) => {
+                self.store.block(*user, now_millis)?;
+                Ok(*user)
+            }
+            PeopleChange::Remove(user) => {
+                self.store.remove_contact(*user, now_millis)?;
+                Ok(*user)
+            }
+            PeopleChange::Dismiss(user) => {
+                self.store.remove_request(*user)?;
+                Ok(*user)
+            }
+        }
+    }
+
     fn own_log_user(&self) -> UserId {
         use ahoy_transport::identity::DeviceSet;
         self.own_log.user()

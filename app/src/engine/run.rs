@@ -31,10 +31,12 @@ use tokio::sync::{broadcast, mpsc, watch};
 mod mail;
 mod offers;
 mod own;
+mod people;
 mod record;
 mod show;
 
 use offers::Offered;
+use people::Conversations;
 
 use super::{
     book::{AddressBook, Person},
@@ -196,6 +198,7 @@ pub(super) struct Engine {
     ready: bool,
     home_was_up: BTreeMap<NodeId, bool>,
     people: People,
+    conversations: Conversations,
     /// The recording of the call in hand.
     recording: Option<record::Recording>,
     /// Recordings whose files are being completed.
@@ -251,6 +254,7 @@ impl Engine {
                 config.allow_loopback,
             )),
             people: People::read(&*book),
+            conversations: Conversations::default(),
             began: runtime.now(),
             runtime,
             config,
@@ -289,6 +293,8 @@ impl Engine {
     pub(super) async fn run(mut self, mut happenings: mpsc::Receiver<Internal>) {
         self.show();
         self.open_mail();
+        self.open_conversations();
+        self.show();
         self.tell_own_devices();
         self.post_due();
         let mut tick = self.runtime.sleep(TICK);
@@ -417,6 +423,9 @@ impl Engine {
             }
             (Command::Complain(sentence), _) => return self.fail(sentence),
             (Command::Message { id, to, text }, _) => return self.write_message(id, &to, &text),
+            (Command::OpenChat(user), _) => return self.open_chat(user),
+            (Command::NoteRead(user), _) => return self.note_read(user),
+            (Command::People(change), _) => return self.change_people(&change),
             (Command::DoNotDisturb(on), _) => {
                 self.view.send_modify(|view| view.do_not_disturb = on);
                 return;

@@ -56,15 +56,22 @@ pub(super) struct Mail {
     again: BTreeSet<NodeId>,
 }
 
+impl Mail {
+    /// Nothing more is sent to this person.
+    pub(super) fn forget(&mut self, user: UserId) {
+        self.outbox.forget(user);
+    }
+}
+
 /// A shelf that fails must not lose a letter: it stays where it is.
-fn told<T>(result: Result<T, ShelfError>) -> Option<T> {
+pub(super) fn told<T>(result: Result<T, ShelfError>) -> Option<T> {
     result
         .inspect_err(|error| tracing::error!(%error, "conversations cannot be kept"))
         .ok()
 }
 
 impl Engine {
-    fn chat(&self) -> ChatBook<'_> {
+    pub(super) fn chat(&self) -> ChatBook<'_> {
         ChatBook(self.book.shelf())
     }
 
@@ -114,6 +121,7 @@ impl Engine {
             name: person.name,
             state: MessageState::Queued(None),
         });
+        self.conversation_changed(person.user);
         self.mail.outbox.push(self.runtime.now(), entry);
         self.post_due();
     }
@@ -279,7 +287,7 @@ impl Engine {
     }
 
     /// Keeps and tells what became of something that was to be sent.
-    fn settle(&self, change: &Change) {
+    fn settle(&mut self, change: &Change) {
         let Change { entry, state, done } = change;
         let left = (!done).then_some(entry);
         told(self.chat().settle(entry.user, entry.id, *state, left));
@@ -293,6 +301,7 @@ impl Engine {
                 name: self.book.display_name(entry.user, ""),
                 state: *state,
             });
+            self.conversation_changed(entry.user);
         }
     }
 
@@ -426,7 +435,7 @@ impl Engine {
                 message,
                 request: stranger,
             });
-            self.show();
+            self.conversation_changed(user);
         }
         // A copy, too: the sender may not have heard.
         if self.book.is_contact(user) {

@@ -1,5 +1,7 @@
 //! What is measured and shown: the view, the events, the report.
 
+use std::sync::Arc;
+
 use super::{Engine, TICKS_PER_REPORT};
 use crate::{
     call::{CallId, CallState, Direction, EndedCall, Event as CallEvent},
@@ -236,6 +238,8 @@ impl Engine {
                 homes,
                 contacts: self.people.contacts.clone(),
                 requests: self.people.requests.clone(),
+                conversations: Arc::clone(&self.conversations.listed),
+                chat: self.conversations.shown.clone(),
                 do_not_disturb: view.do_not_disturb,
                 sound: self.config.sound.clone(),
                 call: call.or_else(|| view.call.take_if(is_over)),
