@@ -4,6 +4,7 @@
 //! nothing happens nothing is drawn; only the clock of a call asks for the next second.
 
 mod call;
+mod chat;
 mod desk;
 mod home;
 pub mod model;
@@ -21,6 +22,7 @@ pub mod theme;
 
 use std::time::{Duration, Instant};
 
+use ahoy_transport::identity::UserId;
 use eframe::egui::{self, RichText, UserAttentionType, ViewportCommand};
 use tokio::sync::watch;
 
@@ -52,6 +54,7 @@ pub struct Window {
     tokens: Tokens,
     home: Home,
     sound: sound::Page,
+    chat: chat::Page,
     stage: Stage,
     share: share::Page,
     shelf: Shelf,
@@ -87,6 +90,7 @@ impl Window {
             devices: desk.shown(),
             desk,
             sound: sound::Page::default(),
+            chat: chat::Page::default(),
             stage: Stage::new(pictures, ctx, pace.clone()),
             share: share::Page::default(),
             showable: shelf.shown(),
@@ -116,7 +120,8 @@ impl Window {
     /// keyboard away from whatever the person is typing.
     fn tell_system(&mut self, ctx: &egui::Context) {
         let view = self.view.borrow();
-        let title = model::title(model::shown_call(&view, self.put_away));
+        let unread = view.conversations.iter().map(|line| line.unread).sum();
+        let title = model::title(model::shown_call(&view, self.put_away), unread);
         if title != self.title {
             ctx.send_viewport_cmd(ViewportCommand::Title(title.clone()));
             self.title = title;
@@ -138,11 +143,18 @@ impl Window {
         if ui.input_mut(|input| input.consume_shortcut(&settings)) {
             self.toggle_sound();
         }
+        for (key, contact) in CONTACT_KEYS.into_iter().zip(&view.contacts) {
+            let shortcut = egui::KeyboardShortcut::new(egui::Modifiers::COMMAND, key);
+            if ui.input_mut(|input| input.consume_shortcut(&shortcut)) {
+                self.open_chat(contact.user);
+            }
+        }
         // A list that is open takes the key first.
         let has_popup = egui::Popup::is_any_open(ui.ctx());
         if !has_popup && ui.input(|input| input.key_pressed(egui::Key::Escape)) {
             self.sound.open = false;
             self.share.open = false;
+            self.close_chat();
         }
         if ui.input(|input| input.key_pressed(egui::Key::F11)) {
             toggle_fullscreen(ui.ctx());
@@ -189,13 +201,29 @@ impl Window {
             }
             Act::Share => {
                 self.sound.open = false;
+                self.close_chat();
                 self.share.toggle();
             }
         }
     }
 
+    fn open_chat(&mut self, user: UserId) {
+        self.share.open = false;
+        self.sound.open = false;
+        self.chat.open(user);
+        self.send(Command::OpenChat(Some(user)));
+    }
+
+    fn close_chat(&mut self) {
+        if self.chat.is_open() {
+            self.chat.close();
+            self.send(Command::OpenChat(None));
+        }
+    }
+
     fn toggle_sound(&mut self) {
         self.share.open = false;
+        self.close_chat();
         self.sound.toggle();
     }
 
@@ -267,6 +295,14 @@ impl Window {
         let size = self.tokens.size;
         let side = self.side_margin(ui.available_width(), size.column);
         let margin = egui::vec2(side, side.min(size.margin)).into();
+        if self.chat.is_open() {
+            // What was said scrolls by itself.
+            egui::Frame::new().inner_margin(margin).show(ui, |ui| {
+                self.call(ui, view, now);
+                self.chat_page(ui, view);
+            });
+            return;
+        }
         scroll(ui, "page", margin, |ui| {
             self.header(ui, view);
             ui.add_space(size.gap);
@@ -280,13 +316,15 @@ impl Window {
     }
 
     fn is_page_open(&self) -> bool {
-        self.sound.open || self.share.open
+        self.sound.open || self.share.open || self.chat.is_open()
     }
 
     /// What is beside or under the call, if it is open.
     fn open_page(&mut self, ui: &mut egui::Ui, view: &View) {
         if self.sound.open {
             self.sound_page(ui, view);
+        } else if self.chat.is_open() {
+            self.chat_page(ui, view);
         } else if let Some(call) = &view.call {
             let shelf = self.showable.borrow_and_update().clone();
             if let Some(wanted) = self.share.show(ui, call, &shelf, &self.tokens) {
@@ -362,6 +400,9 @@ impl Window {
 
     /// What is open beside pictures, under them, or instead of them.
     fn beside_pictures(&mut self, ui: &mut egui::Ui, view: &View, call: &CallView) {
+        if self.chat.is_open() {
+            return self.chat_page(ui, view);
+        }
         scroll(ui, "beside", egui::Margin::ZERO, |ui| {
             let talking = matches!(call.phase, Phase::Talking { .. });
             if self.sound.open && talking {
@@ -487,6 +528,9 @@ impl Window {
                         self.call(ui, view, now);
                         self.home(ui, view);
                     });
+                    if self.chat.is_open() {
+                        return self.chat_page(right, view);
+                    }
                     scroll(right, "right", egui::Margin::ZERO, |ui| {
                         self.open_page(ui, view);
                     });
@@ -512,8 +556,23 @@ impl Window {
 
     fn home(&mut self, ui: &mut egui::Ui, view: &View) {
         let tokens = self.tokens;
-        if let Some(command) = self.home.show(ui, view, &tokens) {
+        let done = self.home.show(ui, view, &tokens);
+        if let Some(command) = done.command {
             self.send(command);
+        }
+        if let Some(user) = done.open {
+            self.open_chat(user);
+        }
+    }
+
+    fn chat_page(&mut self, ui: &mut egui::Ui, view: &View) {
+        let tokens = self.tokens;
+        let done = self.chat.show(ui, view, &tokens);
+        for command in done.commands {
+            self.send(command);
+        }
+        if done.close {
+            self.close_chat();
         }
     }
 
@@ -562,6 +621,19 @@ impl Window {
         });
     }
 }
+
+/// With the command key, each opens the page of a contact, in the order of the list.
+const CONTACT_KEYS: [egui::Key; 9] = [
+    egui::Key::Num1,
+    egui::Key::Num2,
+    egui::Key::Num3,
+    egui::Key::Num4,
+    egui::Key::Num5,
+    egui::Key::Num6,
+    egui::Key::Num7,
+    egui::Key::Num8,
+    egui::Key::Num9,
+];
 
 /// Width of the button that opens the settings of sound.
 const SOUND_WIDTH: f32 = 72.0;

@@ -461,6 +461,14 @@ impl<'a> Window<'a> {
         self.screen.xdotool(&["key", key]).expect("a key goes down");
     }
 
+    /// Types a text into what has the keyboard.
+    fn write(&self, text: &str) {
+        self.focus();
+        self.screen
+            .xdotool(&["type", "--delay", "20", text])
+            .expect("keys go down");
+    }
+
     /// A key goes down and stays there, or comes up again.
     fn hold(&self, key: &str, is_down: bool) {
         self.focus();
@@ -698,6 +706,79 @@ fn two_windows_call_each_other_by_keyboard() {
     );
     theirs.press("ctrl+q");
     assert_eq!(theirs.process.exit_code(), Some(0));
+}
+
+#[test]
+fn two_windows_write_to_each_other() {
+    if !has_tools("two_windows_write_to_each_other", &["Xvfb", "xdotool"]) {
+        return;
+    }
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let dir = TempDir::new().unwrap();
+    let screen = Screen::start(&dir);
+    let (_supernode, node) = supernode(&dir.path().join("supernode"));
+    let (ada, grace) = (Person::new(&dir, "ada"), Person::new(&dir, "grace"));
+    let ada_link = ada.run(&["id", "show"]);
+    let grace_link = grace.run(&["id", "show"]);
+    grace.run(&["contact", "add", &ada_link, "--name", "Ada"]);
+    ada.run(&["contact", "add", &grace_link, "--name", "Grace"]);
+    let window = || {
+        let mut command = ahoy();
+        command.args(["--via", &node, "--audio-in", "silence"]);
+        command.args(["--audio-out", "null"]);
+        command
+    };
+    let mut own = Window::open(&screen, &ada, 0, &mut window());
+    let mut theirs = Window::open(&screen, &grace, RIGHT, &mut window());
+    ada.wait_link();
+    grace.wait_link();
+    own.focus();
+    own.wait_title("ahoy");
+
+    let say = |window: &Window<'_>, text: &str| {
+        window.write(text);
+        window.press("Return");
+    };
+    // The first contact's page.
+    own.press("ctrl+1");
+    say(&own, "Are you there?");
+    let said = |person: &Person, texts: &[&str]| {
+        wait_until(&format!("{texts:?}"), || {
+            let told = person.run(&["ctl", "messages"]);
+            texts.iter().all(|text| told.contains(text))
+        });
+    };
+    said(&ada, &["Are you there?", "delivered"]);
+    // Nobody looks at it: the window says so, and so does its list.
+    theirs.wait_title("(1) ahoy");
+    assert_both_drawn(&screen.shoot("30-written-unread"));
+    theirs.press("ctrl+1");
+    wait_until("the message to be read", || theirs.title() == "ahoy");
+    say(&theirs, "On my way");
+    said(&grace, &["On my way", "delivered"]);
+    said(&ada, &["On my way"]);
+    own.focus();
+    say(
+        &own,
+        "I am at the station, and the train is late: it may take another twenty minutes",
+    );
+    said(&ada, &["twenty minutes"]);
+    said(&grace, &["twenty minutes"]);
+    assert_both_drawn(&screen.shoot("31-written-both"));
+    // What is known of the person is changed here, too.
+    theirs.press("Escape");
+    own.resize(380, 420);
+    assert_both_drawn(&screen.shoot("32-written-small"));
+    for window in [&mut own, &mut theirs] {
+        window.press("ctrl+q");
+        assert_eq!(window.process.exit_code(), Some(0));
+    }
+    // It was kept.
+    let kept = ada.run(&["messages", "Grace"]);
+    assert!(
+        kept.contains("On my way") && kept.contains("Are you there?"),
+        "{kept}"
+    );
 }
 
 /// Ada's speech came through, then nothing at all while she was muted, then her speech again.

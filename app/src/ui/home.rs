@@ -1,13 +1,17 @@
 //! The page under the call: whom to call, how to be called, people and requests.
 
-use eframe::egui;
+use ahoy_transport::identity::UserId;
+use eframe::egui::{self, RichText};
 
 use super::{
     model::{self, ActionKind},
     parts,
     theme::Tokens,
 };
-use crate::engine::handle::{Command, ContactView, RequestView, View};
+use crate::engine::{
+    handle::{Command, ContactView, View},
+    people::PeopleChange,
+};
 
 /// What the page remembers by itself.
 #[derive(Debug, Default)]
@@ -16,30 +20,43 @@ pub(super) struct Home {
     pub(super) target: String,
     /// The field takes the keyboard when it is shown next.
     pub(super) focus_target: bool,
+    /// Somebody who was added just now: their page opens once they are a contact.
+    pub(super) added: Option<UserId>,
     /// The link that was copied last.
     pub(super) copied: Option<String>,
 }
 
+/// What the person did.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    /// The engine is told.
+    pub(super) command: Option<Command>,
+    /// Whose page is to be opened.
+    pub(super) open: Option<UserId>,
+}
+
 impl Home {
-    pub(super) fn show(
-        &mut self,
-        ui: &mut egui::Ui,
-        view: &View,
-        tokens: &Tokens,
-    ) -> Option<Command> {
+    pub(super) fn show(&mut self, ui: &mut egui::Ui, view: &View, tokens: &Tokens) -> Done {
         let gap = tokens.size.gap;
-        let mut command = None;
+        let mut done = Done::default();
+        let added = self.added.filter(|user| model::is_contact(view, *user));
+        if added.is_some() {
+            self.added = None;
+            done.open = added;
+        }
         parts::card(ui, tokens, |ui| {
-            command = self.call_somebody(ui, view, tokens)
+            done.command = self.call_somebody(ui, view, tokens)
         });
+        if !view.requests.is_empty() {
+            ui.add_space(gap);
+            parts::card(ui, tokens, |ui| requests(ui, view, tokens, &mut done));
+        }
         if !view.contacts.is_empty() {
             ui.add_space(gap);
             parts::card(ui, tokens, |ui| {
                 parts::caption(ui, tokens, "Contacts");
                 for contact in &view.contacts {
-                    if contact_row(ui, contact, view, tokens) {
-                        command = Some(Command::Call(contact.name.clone()));
-                    }
+                    contact_row(ui, contact, view, tokens, &mut done);
                 }
             });
         }
@@ -47,11 +64,7 @@ impl Home {
             ui.add_space(gap);
             parts::card(ui, tokens, |ui| self.own_link(ui, link, tokens));
         }
-        if !view.requests.is_empty() {
-            ui.add_space(gap);
-            parts::card(ui, tokens, |ui| requests(ui, &view.requests, tokens));
-        }
-        command
+        done
     }
 
     fn call_somebody(
@@ -67,16 +80,8 @@ impl Home {
         parts::caption(ui, tokens, "Call somebody");
         ui.horizontal(|ui| {
             let width = ui.available_width() - BUTTON_WIDTH - size.gap;
-            let field = ui.add_sized(
-                [width, size.control_height],
-                egui::TextEdit::singleline(&mut self.target)
-                    .hint_text("Name, or an ahoy: link")
-                    .margin(egui::Margin::symmetric(10, 4))
-                    .align(egui::Align2::LEFT_CENTER),
-            );
-            field.widget_info(|| {
-                egui::WidgetInfo::labeled(egui::accesskit::Role::TextInput, true, NAME)
-            });
+            let words = ("Name, or an ahoy: link", NAME);
+            let field = parts::field(ui, tokens, &mut self.target, words, width);
             if std::mem::take(&mut self.focus_target) {
                 field.request_focus();
             }
@@ -98,6 +103,17 @@ impl Home {
                 command = Some(Command::Call(self.target.trim().to_owned()));
             }
         });
+        if let Some(user) = model::addable(view, &self.target) {
+            let area = egui::vec2(0.0, size.control_height);
+            let add = ("Add to contacts", None);
+            if parts::button(ui, tokens, add, ActionKind::Plain, area, true).clicked() {
+                command = Some(Command::People(PeopleChange::Add {
+                    link: std::mem::take(&mut self.target),
+                    name: String::new(),
+                }));
+                self.added = Some(user);
+            }
+        }
         if let Some(notice) = model::notice(view) {
             ui.add(egui::Label::new(notice).wrap());
         }
@@ -127,40 +143,93 @@ impl Home {
     }
 }
 
-/// A line of the address book; whether they are to be called.
-fn contact_row(ui: &mut egui::Ui, contact: &ContactView, view: &View, tokens: &Tokens) -> bool {
+/// A line of the address book: who, what they said last, and what can be done.
+fn contact_row(
+    ui: &mut egui::Ui,
+    contact: &ContactView,
+    view: &View,
+    tokens: &Tokens,
+    done: &mut Done,
+) {
     let (colors, size) = (tokens.colors(ui.ctx()), tokens.size);
+    let unread = model::unread(view, contact.user);
     let line = egui::Layout::right_to_left(egui::Align::Center);
-    let area = egui::vec2(ui.available_width(), size.control_height);
-    ui.allocate_ui_with_layout(area, line, |ui| {
+    let height = size
+        .control_height
+        .max(ui.text_style_height(&egui::TextStyle::Body) * 2.0);
+    ui.allocate_ui_with_layout(egui::vec2(ui.available_width(), height), line, |ui| {
         let area = egui::vec2(0.0, size.control_height);
         let enabled = model::can_call(view, &contact.name);
-        let button = parts::button(ui, tokens, ("Call", None), ActionKind::Plain, area, enabled);
-        button.widget_info(|| {
-            let name = format!("Call {}", contact.name);
-            egui::WidgetInfo::labeled(egui::accesskit::Role::Button, enabled, name)
-        });
+        let named = |button: &egui::Response, name: String, enabled: bool| {
+            let role = egui::accesskit::Role::Button;
+            button.widget_info(|| egui::WidgetInfo::labeled(role, enabled, name.clone()));
+            button.clicked()
+        };
+        let plain = ActionKind::Plain;
+        let call = parts::button(ui, tokens, ("Call", None), plain, area, enabled);
+        if named(&call, format!("Call {}", contact.name), enabled) {
+            done.command = Some(Command::Call(model::link_of(contact.user)));
+        }
+        let write = parts::button(ui, tokens, ("Write", None), plain, area, true);
+        if named(&write, format!("Write to {}", contact.name), true) {
+            done.open = Some(contact.user);
+        }
+        if unread > 0 {
+            parts::badge(ui, tokens, unread);
+        }
         if contact.verified {
             ui.colored_label(colors.ok, "verified");
         }
-        let line = egui::Layout::left_to_right(egui::Align::Center);
+        let line = egui::Layout::top_down(egui::Align::Min);
         ui.with_layout(line, |ui| {
-            ui.add(egui::Label::new(&contact.name).truncate());
+            ui.spacing_mut().item_spacing.y = 0.0;
+            let last = model::last_line(view, contact.user);
+            let name = if unread > 0 {
+                RichText::new(&contact.name).strong()
+            } else {
+                RichText::new(&contact.name)
+            };
+            if last.is_none() {
+                // One line stands in the middle of its row.
+                let text = ui.text_style_height(&egui::TextStyle::Body);
+                ui.add_space((height - text) / 2.0);
+            }
+            ui.add(egui::Label::new(name).truncate());
+            if let Some(last) = last {
+                let last = RichText::new(last).small().color(colors.text_soft);
+                ui.add(egui::Label::new(last).truncate());
+            }
         });
-        button.clicked()
-    })
-    .inner
+    });
 }
 
-fn requests(ui: &mut egui::Ui, requests: &[RequestView], tokens: &Tokens) {
-    parts::caption(ui, tokens, "People you do not know asked to call you");
-    for request in requests {
-        ui.add(egui::Label::new(&request.name).truncate());
-        parts::caption(ui, tokens, &request.user.to_string());
+/// Strangers who called or wrote.
+fn requests(ui: &mut egui::Ui, view: &View, tokens: &Tokens, done: &mut Done) {
+    parts::caption(ui, tokens, "People you do not know want to reach you");
+    let area = egui::vec2(0.0, tokens.size.control_height);
+    for request in &view.requests {
+        let line = egui::Layout::right_to_left(egui::Align::Center);
+        let row = egui::vec2(ui.available_width(), tokens.size.control_height);
+        ui.allocate_ui_with_layout(row, line, |ui| {
+            let look = parts::button(ui, tokens, ("Look", None), ActionKind::Plain, area, true);
+            look.widget_info(|| {
+                let name = format!("Look at the request of {}", request.name);
+                egui::WidgetInfo::labeled(egui::accesskit::Role::Button, true, name)
+            });
+            if look.clicked() {
+                done.open = Some(request.user);
+            }
+            let unread = model::unread(view, request.user);
+            if unread > 0 {
+                parts::badge(ui, tokens, unread);
+            }
+            let line = egui::Layout::left_to_right(egui::Align::Center);
+            ui.with_layout(line, |ui| {
+                ui.add(egui::Label::new(&request.name).truncate());
+                let key = request.user.to_string();
+                let key: String = key.chars().take(8).chain(['…']).collect();
+                parts::caption(ui, tokens, &key);
+            });
+        });
     }
-    parts::caption(
-        ui,
-        tokens,
-        "To let one of them ring, close ahoy and run: ahoy contact add, with their link",
-    );
 }

@@ -2,16 +2,22 @@
 
 use std::time::{Duration, Instant};
 
+use ahoy_transport::identity::UserId;
+use chrono::{DateTime, Local, TimeZone};
 use eframe::egui::{Key, ThemePreference};
+use rand_core::{OsRng, RngCore as _};
 
 use super::desk::DeskView;
 use crate::{
     call::CallId,
+    chat::{Content, Line, MessageId},
     engine::{
         handle::{CallView, Command, HomeView, Phase, View},
+        people::ConversationView,
         sentence::clock,
         video::{VideoIn, view::Received},
     },
+    link::{Link, PersonLink},
     sound::{SoundDevice, SoundSwitch},
 };
 
@@ -205,9 +211,12 @@ pub fn wants_attention(view: &View) -> Option<CallId> {
 
 /// What stands in the window's title, where a task bar shows it while another window has the focus.
 #[must_use]
-pub fn title(call: Option<&CallView>) -> String {
+pub fn title(call: Option<&CallView>, unread: usize) -> String {
     let Some(call) = call else {
-        return "ahoy".into();
+        return match unread {
+            0 => "ahoy".into(),
+            unread => format!("({unread}) ahoy"),
+        };
     };
     let name = &call.name;
     match &call.phase {
@@ -236,6 +245,121 @@ pub fn next_change(call: &CallView, now: Instant) -> Option<Duration> {
         | Phase::Reconnecting
         | Phase::Ended { .. } => None,
     }
+}
+
+/// What is shown of a person on their page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PersonLines {
+    /// What they are called here.
+    pub name: String,
+    /// Reaches them, whatever others are called.
+    pub target: String,
+    /// In the address book.
+    pub is_contact: bool,
+    /// Safety words were compared.
+    pub verified: bool,
+    /// Never learns our address.
+    pub relay_only: bool,
+    /// Waits in the request inbox.
+    pub asks: bool,
+}
+
+/// What is known of a person.
+#[must_use]
+pub fn person_lines(view: &View, user: UserId) -> PersonLines {
+    let contact = view.contacts.iter().find(|contact| contact.user == user);
+    let request = view.requests.iter().find(|request| request.user == user);
+    let called = view.chat.as_ref().filter(|chat| chat.user == user);
+    let name = contact
+        .map(|contact| &contact.name)
+        .or(request.map(|request| &request.name))
+        .or(called.map(|chat| &chat.name));
+    PersonLines {
+        name: name.cloned().unwrap_or_default(),
+        target: link_of(user),
+        is_contact: contact.is_some(),
+        verified: contact.is_some_and(|contact| contact.verified),
+        relay_only: contact.is_some_and(|contact| contact.relay_only),
+        asks: request.is_some(),
+    }
+}
+
+/// Names a person for a command.
+#[must_use]
+pub fn link_of(user: UserId) -> String {
+    PersonLink::new(user).to_string()
+}
+
+/// Whether a person is in the address book.
+#[must_use]
+pub fn is_contact(view: &View, user: UserId) -> bool {
+    view.contacts.iter().any(|contact| contact.user == user)
+}
+
+/// Whose link this is, if they can be added to the address book.
+#[must_use]
+pub fn addable(view: &View, target: &str) -> Option<UserId> {
+    match target.trim().parse() {
+        Ok(Link::Person(link)) => Some(link.user).filter(|user| !is_contact(view, *user)),
+        Ok(Link::Node(_)) | Err(_) => None,
+    }
+}
+
+fn conversation(view: &View, user: UserId) -> Option<&ConversationView> {
+    view.conversations.iter().find(|line| line.user == user)
+}
+
+/// How many messages of a person nobody has read here.
+#[must_use]
+pub fn unread(view: &View, user: UserId) -> usize {
+    conversation(view, user).map_or(0, |line| line.unread)
+}
+
+/// What was said last, in one line.
+#[must_use]
+pub fn last_line(view: &View, user: UserId) -> Option<String> {
+    let last = &conversation(view, user)?.last;
+    let own = last.line != Line::Received;
+    Some(match &last.content {
+        Content::Text(text) => {
+            let line = text.lines().next().unwrap_or_default();
+            if own {
+                format!("You: {line}")
+            } else {
+                line.to_owned()
+            }
+        }
+        Content::MissedCall if own => "You called".into(),
+        Content::MissedCall => "Missed call".into(),
+    })
+}
+
+/// A time as the person's clocks show it.
+#[must_use]
+pub fn local(at_millis: u64) -> DateTime<Local> {
+    let millis = i64::try_from(at_millis).unwrap_or(i64::MAX);
+    let at = DateTime::from_timestamp_millis(millis).unwrap_or_default();
+    at.with_timezone(&Local)
+}
+
+/// The day of a line.
+#[must_use]
+pub fn day<Zone: TimeZone>(at: &DateTime<Zone>, now: &DateTime<Zone>) -> String {
+    let (at, today) = (at.date_naive(), now.date_naive());
+    match today.signed_duration_since(at).num_days() {
+        0 => "Today".into(),
+        1 => "Yesterday".into(),
+        2..7 => at.format("%A").to_string(),
+        _ => at.format("%-d %B %Y").to_string(),
+    }
+}
+
+/// Names a message that is about to be written.
+#[must_use]
+pub fn new_message_id() -> MessageId {
+    let mut id = [0; 16];
+    OsRng.fill_bytes(&mut id);
+    MessageId(id)
 }
 
 /// Which colours `AHOY_THEME` asks for: `dark`, `light`, and anything else is what the system says.
@@ -500,6 +624,37 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn days_are_named_as_people_do() {
+        let at = |day, hour| {
+            let at = chrono::Utc.with_ymd_and_hms(2026, 3, day, hour, 0, 0);
+            at.unwrap()
+        };
+        let now = at(20, 0);
+        assert_eq!(day(&at(20, 0), &now), "Today");
+        assert_eq!(day(&at(19, 23), &now), "Yesterday");
+        assert_eq!(day(&at(14, 1), &now), "Saturday");
+        assert_eq!(day(&at(13, 23), &now), "13 March 2026");
+        // A clock that is ahead.
+        assert_eq!(day(&at(21, 1), &now), "21 March 2026");
+    }
+
+    #[test]
+    fn only_links_of_people_who_are_no_contacts_can_be_added() {
+        let user = UserId([3; 32]);
+        let mut view = View::default();
+        assert_eq!(addable(&view, &format!(" {}", link_of(user))), Some(user));
+        assert_eq!(addable(&view, "Grace"), None);
+        assert_eq!(addable(&view, "ahoy:nonsense"), None);
+        view.contacts.push(crate::engine::handle::ContactView {
+            name: "Bo".into(),
+            user,
+            verified: false,
+            relay_only: false,
+        });
+        assert_eq!(addable(&view, &link_of(user)), None);
+    }
+
+    #[test]
     fn every_phase_offers_a_way_out_until_it_is_over() {
         #[expect(
             clippy::disallowed_methods,
@@ -616,18 +771,19 @@ pub(super) mod tests {
 
     #[test]
     fn the_title_tells_a_task_bar_what_goes_on() {
-        assert_eq!(title(None), "ahoy");
+        assert_eq!(title(None, 0), "ahoy");
+        assert_eq!(title(None, 2), "(2) ahoy");
         assert_eq!(
-            title(Some(&call(Phase::Incoming))),
+            title(Some(&call(Phase::Incoming)), 3),
             "Grace calls you - ahoy"
         );
         let talking = call(Phase::Talking { since: now() });
-        assert_eq!(title(Some(&talking)), "Grace - ahoy");
+        assert_eq!(title(Some(&talking), 0), "Grace - ahoy");
         let muted = CallView {
             muted: true,
             ..talking
         };
-        assert!(title(Some(&muted)).contains("muted"));
+        assert!(title(Some(&muted), 0).contains("muted"));
     }
 
     #[test]

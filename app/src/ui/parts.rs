@@ -56,6 +56,51 @@ pub(super) fn button(
     response
 }
 
+/// A field of one line. Its hint is what is seen while it is empty, its name what is heard.
+pub(super) fn field(
+    ui: &mut egui::Ui,
+    tokens: &Tokens,
+    text: &mut String,
+    (hint, name): (&str, &str),
+    width: f32,
+) -> egui::Response {
+    let field = ui.add_sized(
+        [width, tokens.size.control_height],
+        egui::TextEdit::singleline(text)
+            .hint_text(hint)
+            .margin(egui::Margin::symmetric(10, 4))
+            .align(egui::Align2::LEFT_CENTER),
+    );
+    field.widget_info(|| egui::WidgetInfo::labeled(egui::accesskit::Role::TextInput, true, name));
+    field
+}
+
+/// How many there are that nobody has looked at.
+pub(super) fn badge(ui: &mut egui::Ui, tokens: &Tokens, count: usize) {
+    const MOST: usize = 99;
+    const PADDING: f32 = 2.0;
+    let colors = tokens.colors(ui.ctx());
+    let text = if count > MOST {
+        format!("{MOST}+")
+    } else {
+        count.to_string()
+    };
+    let font = egui::TextStyle::Small.resolve(ui.style());
+    let galley = ui.painter().layout_no_wrap(text, font, colors.on_fill);
+    let height = galley.size().y + 2.0 * PADDING;
+    let width = (galley.size().x + 4.0 * PADDING).max(height);
+    let (rect, response) = ui.allocate_exact_size(egui::vec2(width, height), egui::Sense::hover());
+    let painter = ui.painter();
+    let rounding = CornerRadius::same(theme::radius(height / 2.0));
+    painter.rect_filled(rect, rounding, colors.accent);
+    let corner = rect.center() - galley.size() / 2.0;
+    painter.galley(corner, galley, colors.on_fill);
+    response.widget_info(|| {
+        let name = format!("{count} unread");
+        egui::WidgetInfo::labeled(egui::accesskit::Role::Label, true, name)
+    });
+}
+
 /// A coloured dot before a line of text.
 pub(super) fn dot(ui: &mut egui::Ui, color: Color32) {
     const DIAMETER: f32 = 8.0;
