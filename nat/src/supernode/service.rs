@@ -3,7 +3,7 @@
 //! Everything is decided in [`Registry`] and in the relay; this only moves messages. It ends when dropped.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     pin::Pin,
@@ -21,7 +21,7 @@ use ahoy_transport::{
     mux::seen_address,
     runtime::{Runtime, RuntimeExt, Task, timeout},
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
 use crate::discovery::record::Record;
 
@@ -126,7 +126,77 @@ struct State {
 struct Outbox {
     /// None for the device in this process.
     connection: Option<Connection>,
-    queue: mpsc::Sender<QueuedPush>,
+    queue: Arc<PushQueue>,
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+/// Pushes for one connection, taken by one task. A channel would have room for all of them from the start, and most
+/// connections wait for their first push for hours.
+#[derive(Default)]
+struct PushQueue {
+    state: Mutex<Waiting>,
+    more: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    pushes: VecDeque<QueuedPush>,
+    closed: bool,
+}
+
+impl PushQueue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there was room.
+    fn put(&self, push: QueuedPush) -> bool {
+        let mut waiting = self.lock();
+        let room = !waiting.closed && waiting.pushes.len() < PUSH_QUEUE;
+        if room {
+            waiting.pushes.push_back(push);
+            drop(waiting);
+            self.more.notify_one();
+        }
+        room
+    }
+
+    /// No more will come.
+    fn close(&self) {
+        self.lock().closed = true;
+        self.more.notify_one();
+    }
+
+    /// The next one; `None` when no more will come.
+    async fn next(&self) -> Option<QueuedPush> {
+        loop {
+            {
+                let mut waiting = self.lock();
+                if let Some(push) = waiting.pushes.pop_front() {
+                    if waiting.pushes.is_empty() {
+                        waiting.pushes = VecDeque::new();
+                    }
+                    return Some(push);
+                }
+                if waiting.closed {
+                    return None;
+                }
+            }
+            // A permit is kept for whoever comes late.
+            self.more.notified().await;
+        }
+    }
+}
+
+impl fmt::Debug for PushQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PushQueue").finish_non_exhaustive()
+    }
 }
 
 /// An encoded push that counts towards [`MAX_QUEUED_PUSH_BYTES`] for as long as it exists.
@@ -211,7 +281,7 @@ impl Supernode {
     /// # Errors
     /// When there is no room.
     pub fn attach(&self, user: UserId, device: DeviceId) -> Result<LocalClient, NoRoom> {
-        let (queue, pushes) = mpsc::channel(PUSH_QUEUE);
+        let queue = Arc::<PushQueue>::default();
         let mut state = self.shared.lock();
         let key = ConnectionKey(state.next_key);
         let newcomer = Newcomer {
@@ -223,13 +293,13 @@ impl Supernode {
         state.next_key += 1;
         let outbox = Outbox {
             connection: None,
-            queue,
+            queue: Arc::clone(&queue),
         };
         state.clients.insert(key, outbox);
         Ok(LocalClient {
             shared: Arc::clone(&self.shared),
             key,
-            pushes: tokio::sync::Mutex::new(pushes),
+            pushes: queue,
         })
     }
 
@@ -279,7 +349,7 @@ impl Supernode {
             reason = "everybody is told the same at once"
         )]
         for (_key, outbox) in state.clients.drain() {
-            if let Some(connection) = outbox.connection {
+            if let Some(connection) = &outbox.connection {
                 connection.close(CloseCode::Draining, "the supernode stops");
             }
         }
@@ -297,7 +367,7 @@ impl Drop for Supernode {
 pub struct LocalClient {
     shared: Arc<Shared>,
     key: ConnectionKey,
-    pushes: tokio::sync::Mutex<mpsc::Receiver<QueuedPush>>,
+    pushes: Arc<PushQueue>,
 }
 
 impl LocalClient {
@@ -323,7 +393,7 @@ impl LocalClient {
 
     /// The next push, or `None` when the supernode has stopped.
     pub async fn next_push(&self) -> Option<Push> {
-        let queued = self.pushes.lock().await.recv().await?;
+        let queued = self.pushes.next().await?;
         // It was encoded here.
         Push::decode(&queued.bytes).ok()
     }
@@ -344,8 +414,8 @@ impl Shared {
     }
 
     fn push(&self, outbox: &Outbox, push: &Push) -> bool {
-        let queued = QueuedPush::new(push, &self.queued_bytes)
-            .is_some_and(|push| outbox.queue.try_send(push).is_ok());
+        let queued =
+            QueuedPush::new(push, &self.queued_bytes).is_some_and(|push| outbox.queue.put(push));
         if !queued {
             self.pushes_dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -534,7 +604,7 @@ async fn accept(shared: Arc<Shared>, mut incoming: NodeListener, relay: Option<R
             device: peer.user.zip(peer.device),
             source: source_key(connection.remote_address().ip()),
         };
-        let (queue, pushes) = mpsc::channel(PUSH_QUEUE);
+        let pushes = Arc::<PushQueue>::default();
         let key = {
             let mut state = shared.lock();
             let key = ConnectionKey(state.next_key);
@@ -548,7 +618,7 @@ async fn accept(shared: Arc<Shared>, mut incoming: NodeListener, relay: Option<R
             state.next_key += 1;
             let outbox = Outbox {
                 connection: Some(connection.clone()),
-                queue,
+                queue: Arc::clone(&pushes),
             };
             state.clients.insert(key, outbox);
             key
@@ -584,7 +654,9 @@ impl Drop for Client {
 impl Client {
     /// To the end of the connection. Requests of one connection are taken in turn: a client that stalls its own
     /// request stalls only itself.
-    async fn serve(self, mut pushes: mpsc::Receiver<QueuedPush>) {
+    ///
+    /// What a request or a push takes on its way is boxed: it would be room in every task that waits.
+    async fn serve(self, pushes: Arc<PushQueue>) {
         // One at a time: a client that wants more waits, or is refused.
         let mut proof: Option<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = None;
         let reason = loop {
@@ -596,18 +668,20 @@ impl Client {
                         None => std::future::pending().await,
                     }
                 } => proof = None,
-                push = pushes.recv() => match push {
-                    Some(push) => self.send_push(&push).await,
+                push = pushes.next() => match push {
+                    Some(push) => Box::pin(self.send_push(&push)).await,
                     // The supernode stops, which closes the connection.
                     None => break self.connection.closed().await,
                 },
                 stream = self.connection.accept_bi() => match stream {
                     Ok((sender, receiver)) => {
-                        if let Some((sender, other)) = self.handle_stream(sender, receiver).await {
+                        let handling = Box::pin(self.handle_stream(sender, receiver));
+                        if let Some((sender, other)) = handling.await {
                             if proof.is_none() {
                                 proof = Some(Box::pin(self.handle_proof(sender, other)));
                             } else {
-                                self.respond(sender, Response::Refused(Refusal::TooFast)).await;
+                                let refused = Response::Refused(Refusal::TooFast);
+                                Box::pin(self.respond(sender, refused)).await;
                             }
                         }
                     }

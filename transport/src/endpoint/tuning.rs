@@ -49,8 +49,11 @@ const HOME_KEEP_ALIVE: Duration = Duration::from_secs(4);
 
 /// Streams that a peer may have open at once, each way. A session needs one; files have a few of their own.
 const PEER_STREAMS: u32 = 16;
-/// Requests that a client may have open at a supernode, and pushes the other way.
+/// Pushes that a supernode may have open at a client.
 const NODE_STREAMS: u32 = 64;
+/// Requests that a client may have open at a supernode, which answers one after the other. quinn keeps places for all
+/// of them, at 50 bytes each.
+const NODE_REQUESTS: u32 = 8;
 
 /// Packets that QUIC need not acknowledge at once, between devices: its own rule is every second one, which costs
 /// as many packets as the sound itself has. The packets that go the other way every 20 ms take the acknowledgements
@@ -136,6 +139,14 @@ pub(super) fn node_client(pattern: Pattern) -> Arc<TransportConfig> {
 }
 
 /// From a supernode to its clients.
+///
+/// What it holds counts a hundred thousand times. Packets for clients are few and small, so none are sent in trains,
+/// for which quinn keeps ten packets' room with each connection; and clients push nothing.
 pub(super) fn node_server() -> Arc<TransportConfig> {
-    Arc::new(node())
+    let mut config = node();
+    config
+        .enable_segmentation_offload(false)
+        .max_concurrent_bidi_streams(VarInt::from_u32(NODE_REQUESTS))
+        .max_concurrent_uni_streams(VarInt::from_u32(0));
+    Arc::new(config)
 }

@@ -1,5 +1,7 @@
 //! Packet protection: ring's AEADs and header protection behind quinn's traits (RFC 9001 section 5).
 
+use std::sync::OnceLock;
+
 use bytes::BytesMut;
 use quinn_proto::{
     ConnectionId, Side,
@@ -168,6 +170,56 @@ impl crypto::PacketKey for PacketKey {
     }
 }
 
+/// A packet key of a key phase that may never come. quinn wants it at hand from the start; until it is used it is the
+/// secret alone, a twentieth of an expanded key, which counts where connections are many.
+struct LatePacketKey {
+    suite: Suite,
+    secret: Secret,
+    key: OnceLock<Box<PacketKey>>,
+}
+
+impl LatePacketKey {
+    fn new(suite: Suite, secret: &Secret) -> Self {
+        Self {
+            suite,
+            secret: secret.clone(),
+            key: OnceLock::new(),
+        }
+    }
+
+    fn key(&self) -> &PacketKey {
+        self.key
+            .get_or_init(|| Box::new(PacketKey::new(self.suite, &self.secret)))
+    }
+}
+
+impl crypto::PacketKey for LatePacketKey {
+    fn encrypt(&self, packet: u64, buf: &mut [u8], header_len: usize) {
+        self.key().encrypt(packet, buf, header_len);
+    }
+
+    fn decrypt(
+        &self,
+        packet: u64,
+        header: &[u8],
+        payload: &mut BytesMut,
+    ) -> Result<(), CryptoError> {
+        self.key().decrypt(packet, header, payload)
+    }
+
+    fn tag_len(&self) -> usize {
+        TAG_BYTES
+    }
+
+    fn confidentiality_limit(&self) -> u64 {
+        self.suite.confidentiality_limit
+    }
+
+    fn integrity_limit(&self) -> u64 {
+        self.suite.integrity_limit
+    }
+}
+
 struct HeaderKey(aead::quic::HeaderProtectionKey);
 
 impl HeaderKey {
@@ -260,8 +312,8 @@ pub(super) fn packet_keys(
 ) -> KeyPair<Box<dyn crypto::PacketKey>> {
     let (local, remote) = pair(secrets, side);
     KeyPair {
-        local: Box::new(PacketKey::new(cipher.suite(), local)),
-        remote: Box::new(PacketKey::new(cipher.suite(), remote)),
+        local: Box::new(LatePacketKey::new(cipher.suite(), local)),
+        remote: Box::new(LatePacketKey::new(cipher.suite(), remote)),
     }
 }
 

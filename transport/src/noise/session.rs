@@ -348,8 +348,8 @@ impl NoiseSession {
             if incoming.len() > consumed {
                 self.expects_bytes()?;
             }
-            incoming.drain(..consumed);
-            self.incoming = incoming;
+            // What is complete is not kept, nor the room that it took: a session lives as long as its connection.
+            self.incoming = incoming.split_off(consumed);
         }
         Ok(identified)
     }
