@@ -14,7 +14,7 @@ HEADLESS := --no-default-features --features voice
 # The fuzz targets are checked by `make lint`; each would be linked with everything here.
 TESTED := --workspace --exclude ahoy-fuzz --features ahoy-tests/devices,ahoy-tests/lab,ahoy-tests/video
 
-.PHONY: run demo test test-threats lint unit matrix deps bench bench-relay bench-call bench-window bench-audio bench-loss bench-room soak-audio baselines fuzz help
+.PHONY: run demo test test-threats lint unit matrix deps bench bench-relay bench-call bench-capacity bench-window bench-audio bench-loss bench-room soak-audio baselines fuzz help
 
 run:
 	@.ci/setup window
@@ -108,6 +108,12 @@ bench-call:
 	@$(CARGO) build --locked --release -p ahoy $(HEADLESS)
 	@AHOY_BIN=$(abspath $(TARGET))/release/ahoy $(CARGO) bench --profile demo -p ahoy-tests --bench call
 
+# Ten thousand devices (AHOY_DEVICES) at one supernode: memory of each, and how fast an envelope gets through.
+bench-capacity:
+	@.ci/setup test
+	@$(CARGO) build --locked --release -p ahoy --no-default-features
+	@AHOY_BIN=$(abspath $(TARGET))/release/ahoy $(CARGO) test --locked $(TESTED) --test capacity -- --ignored --nocapture
+
 # What the window's thread takes per frame of a call with 720p both ways; on a machine without a graphics card the
 # processor draws as well, and part of that counts.
 bench-window:
@@ -157,6 +163,7 @@ help:
 	@echo "make bench             speeds, beside quinn with TLS in the same run"
 	@echo "make bench-relay       CPU per relayed packet, beside coturn in the same run"
 	@echo "make bench-call        processor time and memory of a call's three processes"
+	@echo "make bench-capacity    memory and delay with ten thousand devices at one supernode"
 	@echo "make bench-window      what drawing takes in a call with pictures"
 	@echo "make baselines         renew what simulated calls are compared with"
 	@echo "make bench-audio       PESQ of real calls"

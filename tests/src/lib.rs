@@ -1,6 +1,8 @@
 //! Cross-crate tests, and what they share: raw UDP and a QUIC without cryptography for tests of the network.
 
 pub mod by_hand;
+#[cfg(target_os = "linux")]
+pub mod crowd;
 pub mod device;
 #[cfg(all(feature = "video", target_os = "linux"))]
 pub mod display;
