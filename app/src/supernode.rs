@@ -40,6 +40,7 @@ use crate::link::NodeLink;
 
 mod config;
 mod key_file;
+pub mod watch;
 
 pub use config::{
     DEFAULT_PORT, DhtSettings, ParsePortsError, ParsePublicAddrError, PortRange, PublicAddr,
@@ -297,8 +298,8 @@ impl SupernodeHandle {
     }
 
     /// Ends it politely: devices are told to register elsewhere, no new call is relayed, and those that run may
-    /// go on for `patience`. Returns how many were cut off.
-    pub async fn drain(self, patience: Duration) -> u64 {
+    /// go on for `patience`. Returns how many were cut off. Nothing is served after it.
+    pub async fn drain(&self, patience: Duration) -> u64 {
         self.supernode.drain();
         let over = async {
             while self.relayed() > 0 {

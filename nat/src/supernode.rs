@@ -9,4 +9,4 @@ pub mod relay;
 mod service;
 pub mod vouch;
 
-pub use service::{LocalClient, ReachableRelay, Supernode, SupernodeStatus};
+pub use service::{LocalClient, ReachableRelay, RefusalCounters, Supernode, SupernodeStatus};

@@ -5,7 +5,7 @@ use std::{
     fs, io,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use ahoy::identity::Identity;
@@ -166,11 +166,4 @@ pub fn resident_bytes(id: u32) -> io::Result<u64> {
 pub fn quantile(sorted: &[Duration], fraction: f64) -> Duration {
     let last = sorted.len().checked_sub(1).expect("there are some");
     sorted[(fraction * last as f64).round() as usize]
-}
-
-/// Until `until` it is not.
-pub async fn wait_until(runtime: &dyn Runtime, until: Instant) {
-    runtime
-        .sleep(until.saturating_duration_since(runtime.now()))
-        .await;
 }

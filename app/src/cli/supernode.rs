@@ -29,7 +29,10 @@ use super::{CliError, print_line};
 use crate::{
     link::NodeLink,
     profile::Profile,
-    supernode::{PublicAddr, SupernodeConfig, SupernodeHandle, load_or_create_keys},
+    supernode::{
+        PublicAddr, SupernodeConfig, SupernodeHandle, load_or_create_keys,
+        watch::{DhtRefused, Watch, WatchAddr},
+    },
 };
 
 /// Most addresses listened on: every interface of a big machine.
@@ -54,6 +57,10 @@ pub struct SupernodeArgs {
     /// What others reach this machine by, if that is not the address of its interface.
     #[arg(long, value_name = "ADDR[:PORT]")]
     pub public_addr: Option<PublicAddr>,
+    /// Show figures here by HTTP: a page at /, Prometheus' format at /metrics, JSON at /status.json. A port alone is
+    /// reached from this machine only.
+    #[arg(long, value_name = "[ADDR:]PORT")]
+    pub metrics: Option<WatchAddr>,
     /// Be a node of the DHT that people are found by, too, and listen for that here; port 6881 is usual.
     #[arg(long, value_name = "ADDR:PORT")]
     pub dht: Option<SocketAddrV4>,
@@ -114,6 +121,9 @@ impl SupernodeArgs {
         if self.public_addr.is_some() {
             config.public_addr = self.public_addr;
         }
+        if self.metrics.is_some() {
+            config.metrics = self.metrics;
+        }
         if self.dht.is_some() {
             config.dht.listen = self.dht;
         }
@@ -171,16 +181,18 @@ pub(super) async fn serve(profile: &Profile, plan: SupernodePlan) -> Result<(), 
         Some(_) | None => None,
     };
     let table = plan.config.dht.server(public_ip);
+    let metrics = plan.config.metrics;
     let supernode = SupernodeHandle::start(Arc::clone(&runtime), plan.config, &keys)
         .await
         .map_err(CliError::failed)?;
+    let supernode = Arc::new(supernode);
     let table = match table {
         Some(config) => {
             let node = MainlineServer::start(&runtime, &config).await;
             match node {
                 Ok(node) => {
                     tracing::info!("a node of the DHT at {}", node.addr());
-                    Some(node)
+                    Some(Arc::new(node))
                 }
                 // Calls need none.
                 Err(error @ DhtError::NoNodes) => {
@@ -192,6 +204,20 @@ pub(super) async fn serve(profile: &Profile, plan: SupernodePlan) -> Result<(), 
         }
         None => None,
     };
+    let watch = metrics
+        .map(|at| {
+            let refused = table
+                .clone()
+                .map(|table| -> DhtRefused { Arc::new(move || table.refused_puts()) });
+            let watch = Watch::start(&runtime, at, Arc::clone(&supernode), refused);
+            watch.map_err(|error| {
+                CliError::failed(format_args!("cannot show figures at {at}: {error}"))
+            })
+        })
+        .transpose()?;
+    if let Some(watch) = &watch {
+        tracing::info!("figures at http://{}/", watch.addr());
+    }
     let mut links = supernode.links();
     let is_public = |link: &NodeLink| match &link.0.host {
         Host::Ip(IpAddr::V4(v4)) => manager::is_public(*v4),
@@ -240,7 +266,10 @@ pub(super) async fn serve(profile: &Profile, plan: SupernodePlan) -> Result<(), 
     }
     stopped().await;
     drop(telling);
-    if let Some(table) = table {
+    if let Some(watch) = &watch {
+        watch.set_draining();
+    }
+    if let Some(table) = &table {
         let refused = table.refused_puts();
         tracing::info!("refused {refused} records that came too fast to the DHT");
     }

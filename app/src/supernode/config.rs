@@ -20,6 +20,8 @@ use ahoy_transport::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::watch::WatchAddr;
+
 /// Port that a supernode listens on unless told otherwise.
 pub const DEFAULT_PORT: u16 = 4433;
 
@@ -40,6 +42,8 @@ pub struct SupernodeConfig {
     /// this machine. Where that works the rendezvous is reached from everywhere, and its relay by both ends of a
     /// call; other supernodes' relays do not reach it, since only one port is mapped.
     pub port_mapping: bool,
+    /// Where its figures are shown by HTTP; nowhere unless a port is named. Whoever can reach it reads them.
+    pub metrics: Option<WatchAddr>,
     /// Bounds on what strangers may take of TCP.
     pub tcp_limits: TcpSettings,
     /// The relay.
@@ -59,6 +63,7 @@ impl Default for SupernodeConfig {
             )],
             tcp: Vec::new(),
             public_tcp: None,
+            metrics: None,
             tcp_limits: TcpSettings::default(),
             public_addr: None,
             port_mapping: true,

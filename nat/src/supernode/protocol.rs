@@ -224,6 +224,41 @@ pub enum Refusal {
     BoxFull,
 }
 
+impl Refusal {
+    /// Every reason, in the order of declaration.
+    pub const ALL: [Self; 11] = [
+        Self::NotYours,
+        Self::UnknownDevice,
+        Self::WrongEpoch,
+        Self::UnknownDelivery,
+        Self::Full,
+        Self::TooFast,
+        Self::NoRelay,
+        Self::UnprovenRelay,
+        Self::Malformed,
+        Self::NoMail,
+        Self::BoxFull,
+    ];
+
+    /// Its name where refusals are counted.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotYours => "not_yours",
+            Self::UnknownDevice => "unknown_device",
+            Self::WrongEpoch => "wrong_epoch",
+            Self::UnknownDelivery => "unknown_delivery",
+            Self::Full => "full",
+            Self::TooFast => "too_fast",
+            Self::NoRelay => "no_relay",
+            Self::UnprovenRelay => "unproven_relay",
+            Self::Malformed => "malformed",
+            Self::NoMail => "no_mail",
+            Self::BoxFull => "box_full",
+        }
+    }
+}
+
 /// What a supernode says unasked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Push {
@@ -759,20 +794,6 @@ impl Push {
 }
 
 impl Refusal {
-    const ALL: [Self; 11] = [
-        Self::NotYours,
-        Self::UnknownDevice,
-        Self::WrongEpoch,
-        Self::UnknownDelivery,
-        Self::Full,
-        Self::TooFast,
-        Self::NoRelay,
-        Self::Malformed,
-        Self::UnprovenRelay,
-        Self::NoMail,
-        Self::BoxFull,
-    ];
-
     fn code(self) -> u8 {
         match self {
             Self::NotYours => 1,

@@ -100,8 +100,28 @@ pub struct SupernodeStatus {
     pub stalled: u64,
     /// Other supernodes that were asked for proof of their keys.
     pub proofs_asked: u64,
+    /// Refusals that clients were told.
+    pub refusals: RefusalCounters,
     /// Counted by the relays of the listeners, each once, in the order in which they were given.
     pub relays: Vec<RelayCounters>,
+}
+
+/// Refusals since the start, by reason. They count responses, so what a stalled connection did not take is in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RefusalCounters([u64; Refusal::ALL.len()]);
+
+impl RefusalCounters {
+    /// Those for one reason.
+    #[must_use]
+    pub fn of(&self, reason: Refusal) -> u64 {
+        self.0.get(reason as usize).copied().unwrap_or(0)
+    }
+
+    fn count(&mut self, reason: Refusal) {
+        if let Some(counter) = self.0.get_mut(reason as usize) {
+            *counter += 1;
+        }
+    }
 }
 
 struct Shared {
@@ -120,6 +140,7 @@ struct State {
     vouching: Vouching,
     clients: HashMap<ConnectionKey, Outbox>,
     relays: Vec<Arc<RelayServer>>,
+    refusals: RefusalCounters,
     next_key: u64,
 }
 
@@ -243,6 +264,7 @@ impl Supernode {
                     vouching: Vouching::new(runtime.now()),
                     clients: HashMap::new(),
                     relays: Vec::new(),
+                    refusals: RefusalCounters::default(),
                     next_key: 0,
                 }),
                 queued_bytes: Arc::default(),
@@ -317,6 +339,7 @@ impl Supernode {
             pushes_dropped: self.shared.pushes_dropped.load(Ordering::Relaxed),
             stalled: self.shared.stalled.load(Ordering::Relaxed),
             proofs_asked: state.vouching.dialled(),
+            refusals: state.refusals,
             relays: state.relays.iter().map(|relay| relay.counters()).collect(),
         }
     }
@@ -746,6 +769,9 @@ impl Client {
     }
 
     async fn respond(&self, mut sender: MessageSender, response: Response) {
+        if let Response::Refused(reason) = &response {
+            self.shared.lock().refusals.count(*reason);
+        }
         let response = response.encode();
         match timeout(
             &*self.shared.runtime,

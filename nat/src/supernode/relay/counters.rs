@@ -65,6 +65,23 @@ impl Drop {
         Self::ReplyLimit,
         Self::SendFailed,
     ];
+
+    /// Its name where drops are counted.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Unsupported => "unsupported",
+            Self::NoAllocation => "no_allocation",
+            Self::NoChannel => "no_channel",
+            Self::NoPermission => "no_permission",
+            Self::NoSuchRelayedAddress => "no_such_relayed_address",
+            Self::OverRate => "over_rate",
+            Self::TooLong => "too_long",
+            Self::ReplyLimit => "reply_limit",
+            Self::SendFailed => "send_failed",
+        }
+    }
 }
 
 /// Counters of the whole relay since it started. They never go back, not even when allocations end.
