@@ -14,7 +14,7 @@ HEADLESS := --no-default-features --features voice
 # The fuzz targets are checked by `make lint`; each would be linked with everything here.
 TESTED := --workspace --exclude ahoy-fuzz --features ahoy-tests/devices,ahoy-tests/lab,ahoy-tests/video
 
-.PHONY: run demo test test-threats lint unit matrix deps bench bench-relay bench-call bench-capacity bench-window bench-audio bench-loss bench-room soak-audio baselines fuzz help
+.PHONY: run demo test test-threats lint unit matrix deps bench bench-relay bench-call bench-capacity bench-window bench-audio bench-loss bench-room soak-audio baselines fuzz fuzz-long help
 
 run:
 	@.ci/setup window
@@ -86,6 +86,12 @@ fuzz:
 	@for target in $(FUZZ_TARGETS); do \
 		$(TOOLS)/bin/cargo-fuzz run --fuzz-dir tests/fuzz --dev --sanitizer none --target-dir $(TOOLS)/fuzz \
 			$$target -- -max_total_time=$(or $(FUZZ_SECONDS),60) || exit 1; done
+
+# The same bodies without libFuzzer, by mutation of the corpus alone: FUZZ_EXECUTIONS (a hundred million) in all, with a
+# count for each.
+fuzz-long:
+	@.ci/setup test
+	$(CARGO) test --locked $(TESTED) --test fuzz_corpus -- --ignored --nocapture a_hundred_million
 
 # What simulated calls come to, for tests/tests/sim_baselines.rs to compare with.
 baselines:
@@ -172,3 +178,4 @@ help:
 	@echo "make soak-audio        ten minutes through sound devices: drop-outs and delay"
 	@echo "make deps              licences, sources, bans and use of the dependencies"
 	@echo "make fuzz              each fuzz target for FUZZ_SECONDS (60)"
+	@echo "make fuzz-long         a hundred million mutated inputs in all, with counts"

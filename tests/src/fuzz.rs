@@ -19,6 +19,7 @@ mod media;
 mod port;
 pub mod seeds;
 mod session;
+mod streams;
 mod turn;
 
 pub use identity::{
@@ -28,6 +29,7 @@ pub use identity::{
 pub use media::{moment, parity, recv_pipeline, red, rtp, video_feedback, video_recv};
 pub use port::{peer_port, supernode_port};
 pub use session::{noise_frame, session_datagram};
+pub use streams::{dht_item, lan_packet, proxy_answer, tunnel_frames, watch_request};
 pub use turn::turn;
 
 /// A fuzz body.
@@ -40,9 +42,11 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("control_lines", control_lines),
     ("device_certificate", device_certificate),
     ("device_log", device_log),
+    ("dht_item", dht_item),
     ("follow_up", follow_up),
     ("fork_proof", fork_proof),
     ("invite", invite),
+    ("lan_packet", lan_packet),
     ("letter", letter),
     ("link", link),
     ("moment", moment),
@@ -50,6 +54,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("parity", parity),
     ("peer_port", peer_port),
     ("person_record", person_record),
+    ("proxy_answer", proxy_answer),
     ("recv_pipeline", recv_pipeline),
     ("red", red),
     ("remote_report", remote_report),
@@ -59,9 +64,11 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("session_datagram", session_datagram),
     ("supernode_port", supernode_port),
     ("supernode_protocol", supernode_protocol),
+    ("tunnel_frames", tunnel_frames),
     ("turn", turn),
     ("video_feedback", video_feedback),
     ("video_recv", video_recv),
+    ("watch_request", watch_request),
 ];
 
 /// Addresses that a peer says it may be reached at.

@@ -28,6 +28,7 @@
 
 use std::{
     collections::VecDeque,
+    fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::Arc,
     time::{Duration, Instant},
@@ -229,14 +230,22 @@ impl Place {
 }
 
 /// One person's search, without clock and socket.
-struct Search {
+pub struct Search {
     key: Key,
     hour: u64,
     ask: Ask,
 }
 
+impl fmt::Debug for Search {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Search").finish_non_exhaustive()
+    }
+}
+
 impl Search {
-    fn new(user: UserId, unix_millis: u64, nonce: [u8; NONCE_BYTES]) -> Self {
+    /// A search that begins at `unix_millis`. `nonce` is drawn for it.
+    #[must_use]
+    pub fn new(user: UserId, unix_millis: u64, nonce: [u8; NONCE_BYTES]) -> Self {
         let key = Key::of(user);
         let hour = unix_millis / HOUR_MILLIS;
         let tag = key.tag(hour, &nonce);
@@ -247,8 +256,15 @@ impl Search {
         }
     }
 
+    /// The question to send to everybody; `None` when it cannot be written.
+    #[must_use]
+    pub fn query(&self) -> Option<Vec<u8>> {
+        self.ask.query()
+    }
+
     /// Reads a packet that may be an answer.
-    fn read(&self, packet: &[u8]) -> Option<Place> {
+    #[must_use]
+    pub fn read(&self, packet: &[u8]) -> Option<Place> {
         let packet = Packet::parse(packet).ok()?;
         if !packet.has_flags(PacketFlag::RESPONSE) {
             return None;
@@ -272,7 +288,7 @@ impl Search {
 }
 
 /// Answers questions for one person's device, without clock and socket.
-struct Responder {
+pub struct Responder {
     key: Key,
     place: Place,
     remembered: VecDeque<(Ask, IpAddr)>,
@@ -281,8 +297,16 @@ struct Responder {
     answers: u32,
 }
 
+impl fmt::Debug for Responder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Responder").finish_non_exhaustive()
+    }
+}
+
 impl Responder {
-    fn new(user: UserId, place: Place) -> Self {
+    /// Answers for `user`, who is at `place`.
+    #[must_use]
+    pub fn new(user: UserId, place: Place) -> Self {
         Self {
             key: Key::of(user),
             place,
@@ -294,7 +318,7 @@ impl Responder {
     }
 
     /// The answer to a packet from `from`, if it is a question for us. `nonce` is drawn for it.
-    fn answer(
+    pub fn answer(
         &mut self,
         now: Instant,
         unix_millis: u64,
@@ -517,7 +541,7 @@ async fn ask_on(
     let Ok(socket) = runtime.bind_multicast(from, *GROUP.ip(), &[]) else {
         return;
     };
-    let Some(query) = search.ask.query() else {
+    let Some(query) = search.query() else {
         return;
     };
     if writable(&socket).await.is_err() {
@@ -599,7 +623,7 @@ mod tests {
     #[test]
     fn the_person_asked_for_answers_and_only_the_asker_reads_it() {
         let search = Search::new(user(1), NOON, [5; NONCE_BYTES]);
-        let query = search.ask.query().unwrap();
+        let query = search.query().unwrap();
         let mut responder = Responder::new(user(1), place());
         let reply = answer(&mut responder, ASKER, NOON, &query).unwrap();
         assert!(reply.len() < 300, "{}", reply.len());
@@ -623,7 +647,7 @@ mod tests {
     #[test]
     fn a_question_serves_its_asker_alone_and_for_about_an_hour() {
         let search = Search::new(user(1), NOON, [5; NONCE_BYTES]);
-        let query = search.ask.query().unwrap();
+        let query = search.query().unwrap();
         let mut responder = Responder::new(user(1), place());
         assert!(answer(&mut responder, ASKER, NOON, &query).is_some());
         // Sent again since the answer was lost; and sent again by somebody who listened.
@@ -683,7 +707,7 @@ mod tests {
         #[test]
         fn garbage_is_neither_answered_nor_believed(bytes: Vec<u8>, cut in 0_usize..400, flip in 0_usize..400) {
             let search = Search::new(user(1), NOON, [5; NONCE_BYTES]);
-            let query = search.ask.query().unwrap();
+            let query = search.query().unwrap();
             let mut responder = Responder::new(user(1), place());
             let reply = answer(&mut responder, ASKER, NOON, &query).unwrap();
             prop_assert_eq!(answer(&mut responder, ASKER, NOON, &bytes), None);

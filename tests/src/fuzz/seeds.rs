@@ -1,7 +1,7 @@
 //! Samples for the corpus, made by the encoders themselves. `tests/fuzz_corpus.rs` writes them when asked to.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -33,7 +33,11 @@ use ahoy_media::{
 use ahoy_nat::{
     candidate::{Candidate, CandidateKind, encode_candidates},
     client::NodeClient,
-    discovery::record::{self, Record, RecordFields},
+    discovery::{
+        dht,
+        lan::{Responder, Search},
+        record::{self, Record, RecordFields},
+    },
     supernode::{
         mailbox::{MailCapability, WaitingLetter},
         protocol::{Registration, Request, Response},
@@ -47,14 +51,16 @@ use ahoy_transport::{
         CertificateFields, DeviceCertificate, Invite, NodeAddress, NodeKeys, SealKeyRecord,
         log::{LogRelation, LogSigner},
     },
-    runtime::Runtime,
+    runtime::{Runtime, TokioRuntime},
     sealed::{CallEnvelopes, Role},
+    tunnel::frame::Framing,
 };
 use bytes::Bytes;
 
 use super::{
     identity::{Fixture, NOW_MILLIS, fixture},
     port::{MAX_DATAGRAMS, SEED, node_keys, stranger, target},
+    streams::{self, NONCE, USER, place},
 };
 
 /// A sample: the target that it is for, its name, its bytes.
@@ -72,6 +78,7 @@ pub fn samples() -> Vec<Sample> {
     samples.extend(packets());
     samples.extend(scripts());
     samples.extend(ports());
+    samples.extend(streams());
     samples
 }
 
@@ -207,6 +214,66 @@ fn identity() -> Vec<Sample> {
             "devices_sharing_a_log",
             devices.encode(),
         ),
+    ]
+}
+
+fn streams() -> Vec<Sample> {
+    let search = Search::new(USER, streams::NOW_MILLIS, NONCE);
+    let question = search.query().expect("a question");
+    let mut responder = Responder::new(USER, place());
+    let now = quinn::Runtime::now(&TokioRuntime);
+    let from = IpAddr::V4(Ipv4Addr::new(192, 168, 1, 2));
+    let answer = responder
+        .answer(now, streams::NOW_MILLIS, from, &question, NONCE)
+        .expect("it is asked for");
+    let mut tunnel = Vec::new();
+    for datagram in [&b"\xc0one"[..], b"", b"two"] {
+        assert!(Framing::Tunnel.encode(datagram, &mut tunnel));
+    }
+    let binding = b"\x00\x01\x00\x00\x21\x12\xa4\x42012345678901";
+    let mut turn = Vec::new();
+    for datagram in [&binding[..], b"\x40\x00\x00\x03abc"] {
+        assert!(Framing::Turn.encode(datagram, &mut turn));
+    }
+    let fixture = fixture();
+    let record = Record::issue(
+        RecordFields {
+            user: fixture.user(),
+            seq: 1,
+            not_after_millis: NOW_MILLIS + 1000,
+            log_head: fixture.log.head(),
+            homes: Vec::new(),
+            sealed: record::seal(&[7; 32], fixture.user(), 1, b"for contacts"),
+        },
+        &fixture.root,
+    );
+    let spot = dht::places_to_put(fixture.user(), None, NOW_MILLIS);
+    let items = spot
+        .iter()
+        .filter_map(|place| dht::item(&record, &fixture.root, place));
+    let item = items.map(|item| {
+        let seq = item.seq.to_be_bytes();
+        [&item.key[..], &item.signature, &seq, &item.value].concat()
+    });
+    let item = item.into_iter().next().expect("a place of its own");
+    let page = b"GET /status.json HTTP/1.1\r\nHost: 127.0.0.1:9100\r\nAccept: */*\r\n\r\n";
+    vec![
+        ("dht_item", "record", item),
+        ("lan_packet", "question", question),
+        ("lan_packet", "answer", answer),
+        (
+            "proxy_answer",
+            "http",
+            b"HTTP/1.1 200 Connection established\r\n\r\nearly".to_vec(),
+        ),
+        (
+            "proxy_answer",
+            "socks",
+            b"\x05\x02\x01\x00\x05\x00\x00\x01\xc0\x00\x02\x01\x01\xbbearly".to_vec(),
+        ),
+        ("tunnel_frames", "tunnel", tunnel),
+        ("tunnel_frames", "turn", turn),
+        ("watch_request", "get", page.to_vec()),
     ]
 }
 
