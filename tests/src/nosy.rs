@@ -31,6 +31,8 @@ const MAX_MESSAGE: usize = 1 << 20;
 /// Everything one connection told.
 #[derive(Debug, Clone, Default)]
 pub struct Told {
+    /// Where its packets came from, as the supernode saw it.
+    pub from: Option<SocketAddr>,
     /// The handshake showed a device.
     pub named: bool,
     /// What the handshake showed, and every message in both directions as it was decrypted or encrypted.
@@ -130,7 +132,10 @@ pub fn serve(
             ] {
                 nosy.record.note(key, &id.unwrap_or_default());
             }
-            lock(&nosy.record.0).entry(key.0).or_default().named = newcomer.device.is_some();
+            if let Some(told) = lock(&nosy.record.0).get_mut(&key.0) {
+                told.named = newcomer.device.is_some();
+                told.from = Some(connection.remote_address());
+            }
             let serving = Arc::clone(&nosy).listen(key, connection);
             nosy.runtime.spawn_task(serving).detach();
         }

@@ -1,0 +1,266 @@
+//! The README's table of who sees what of a call, against what each of them really saw: the wires, and two supernodes
+//! that keep everything.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may panic, and so may its helpers"
+)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+};
+
+use ahoy::{
+    engine::handle::Command,
+    identity::Identity,
+    report::Outcome,
+    sim::{Conditions, PacketEvent},
+};
+use ahoy_media::audio::wav::read_all;
+use ahoy_nat::client::NodeClient;
+use ahoy_tests::{
+    nosy::Record,
+    pair::{ALICE, BOB, CAROL, HOME, SOON, ms, secs},
+    people::{Home, SPEECH, Stage},
+    secrets::{Secrets, packets_of},
+    threat,
+    udp::Udp,
+};
+use ahoy_transport::{
+    endpoint::{Endpoint, EndpointConfig, NodeAuth},
+    runtime::Runtime,
+};
+
+const SEED: u64 = 0x5ee0;
+const OTHER_HOME: [u8; 4] = [203, 0, 113, 77];
+const NAMES: [&str; 2] = ["Alexandra Quillfeather", "Bartholomew Nightingale"];
+
+/// Rows of the table.
+const FACTS: [&str; 7] = [
+    "the caller's address",
+    "the callee's address",
+    "the caller's keys",
+    "the callee's keys",
+    "the caller's name",
+    "the callee's name",
+    "what is said",
+];
+/// Its columns.
+const OBSERVERS: [&str; 3] = [
+    "whoever is on the way",
+    "the caller's home",
+    "the callee's home",
+];
+
+/// What one of them saw.
+#[derive(Default)]
+struct Seen {
+    messages: Vec<Vec<u8>>,
+    addresses: BTreeSet<IpAddr>,
+}
+
+impl Seen {
+    fn on_wires(packets: &[PacketEvent]) -> Self {
+        let ends = packets.iter().flat_map(|packet| [packet.src, packet.dst]);
+        Self {
+            messages: packets
+                .iter()
+                .map(|packet| packet.contents.to_vec())
+                .collect(),
+            addresses: ends.map(|addr| addr.ip()).collect(),
+        }
+    }
+
+    /// By the connections of a home from the `from`th on.
+    fn at(record: &Record, from: usize) -> Self {
+        let mut seen = Self::default();
+        for told in record.told().into_iter().skip(from) {
+            seen.messages.extend(told.bytes);
+            seen.addresses.extend(told.from.map(|addr| addr.ip()));
+        }
+        seen
+    }
+}
+
+/// Searches for both people.
+struct Search {
+    people: [Secrets; 2],
+    addresses: [IpAddr; 2],
+}
+
+impl Search {
+    fn new(identities: [&Identity; 2], speech: &[f32], packets: &[Vec<u8>]) -> Self {
+        let people = [0, 1].map(|who| {
+            let mut secrets = Secrets::default();
+            secrets.add_person("own", NAMES[who], identities[who]);
+            // Two that were made at the same time have dates in common.
+            let other = identities[1 - who];
+            secrets.forget(other.certificate().as_bytes());
+            secrets.forget(&other.log().to_bytes());
+            secrets.forget(other.device().seal_key_record().as_bytes());
+            secrets.add_speech(speech);
+            secrets.add_packets(packets);
+            secrets
+        });
+        Self {
+            people,
+            addresses: [ALICE.into(), BOB.into()],
+        }
+    }
+
+    /// Those of [`FACTS`] that can be known by what was seen.
+    fn known(&self, seen: &Seen) -> BTreeSet<&'static str> {
+        let mut known = BTreeSet::new();
+        for (who, secrets) in self.people.iter().enumerate() {
+            let found = secrets.found_in(seen.messages.iter().map(Vec::as_slice));
+            for what in &found {
+                eprintln!("  {} {what}", ["caller:", "callee:"][who]);
+                known.insert(match what.as_str() {
+                    "own's name" => FACTS[4 + who],
+                    own if own.starts_with("own's") => FACTS[2 + who],
+                    _speech => FACTS[6],
+                });
+            }
+            let IpAddr::V4(v4) = self.addresses[who] else {
+                unreachable!("they are IPv4 ones")
+            };
+            let told = |bytes: &Vec<u8>| bytes.windows(4).any(|window| window == v4.octets());
+            if seen.addresses.contains(&self.addresses[who]) || seen.messages.iter().any(told) {
+                known.insert(FACTS[who]);
+            }
+        }
+        known
+    }
+}
+
+/// The README's table: what each observer sees.
+fn promised() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = fs::read_to_string(readme).unwrap();
+    let cells = |line: &str| -> Vec<String> {
+        let cells = line.trim_matches('|').split('|');
+        cells.map(|cell| cell.trim().to_owned()).collect()
+    };
+    let mut lines = readme.lines();
+    let header = lines
+        .find(|line| line.starts_with("| of a call |"))
+        .unwrap();
+    assert_eq!(cells(header)[1..], OBSERVERS);
+    let mut promised = OBSERVERS.map(|observer| (observer, BTreeSet::new()));
+    for fact in FACTS {
+        let row = lines.find(|line| cells(line)[0] == fact);
+        let row = cells(row.unwrap_or_else(|| panic!("no row about {fact}")));
+        for ((_, sees), cell) in promised.iter_mut().zip(&row[1..]) {
+            match cell.as_str() {
+                "yes" => {
+                    sees.insert(fact);
+                }
+                "no" => {}
+                other => panic!("{fact}: {other} is neither yes nor no"),
+            }
+        }
+    }
+    promised.into()
+}
+
+/// Leaves `leak` with both homes, as nobody in particular.
+async fn leave(stage: &Stage, homes: [&Home; 2], leak: &[u8]) {
+    let node = stage.world.add_node("leaker", &[CAROL.into()]);
+    stage.world.set_link(node, Conditions::with_delay(ms(20)));
+    let runtime: Arc<dyn Runtime> = stage.world.runtime(node);
+    let any = SocketAddr::from(([0, 0, 0, 0], 7000));
+    let endpoint = Endpoint::bind(Arc::clone(&runtime), EndpointConfig::peer(any)).unwrap();
+    for home in homes {
+        let connecting = endpoint.connect_node(home.addr, home.address.node, NodeAuth::Anonymous);
+        let client = NodeClient::new(Arc::clone(&runtime), connecting.await.unwrap());
+        let nobody = ahoy_transport::identity::DeviceId([1; 32]);
+        // Nobody is there to take it; it was told all the same.
+        client.deliver(nobody, 1, leak.to_vec()).await.unwrap_err();
+    }
+}
+
+#[test]
+fn who_sees_what_is_as_the_readme_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let stage = Stage::new(SEED, folder.path());
+    let director = stage.director;
+    let play = async {
+        let tap = stage.wiretap();
+        let (callers, at_callers) = stage.nosy_home("caller's home", OTHER_HOME);
+        let (callees, at_callees) = stage.nosy_home("callee's home", HOME);
+        let (alice_id, bob_id) = (stage.identity(), stage.identity());
+        let alice = stage.phone(NAMES[0], ALICE, &alice_id, &[&callers], |_| {});
+        let bob = stage.phone(NAMES[1], BOB, &bob_id, &[&callees], |_| {});
+        alice.befriend(&bob);
+        stage.shortcut(&alice, &bob);
+        alice.ready().await;
+        bob.ready().await;
+        alice.call(&bob);
+        bob.rings().await;
+        bob.tell(Command::Accept);
+        alice.hears().await;
+        bob.hears().await;
+        stage.pass(secs(5)).await;
+        alice.tell(Command::HangUp);
+        for phone in [&alice, &bob] {
+            assert_eq!(phone.ends(SOON).await.report.outcome, Outcome::Completed);
+        }
+        stage.pass(secs(2)).await;
+
+        let runtime = stage.world.runtime(director);
+        let said = read_all(SPEECH).unwrap();
+        let packets = packets_of(&said, quinn::Runtime::now(&*runtime));
+        let search = Search::new([&alice_id, &bob_id], &said, &packets);
+        let wires = tap.packets();
+        let seen = [
+            Seen::on_wires(&wires),
+            Seen::at(&at_callers, 0),
+            Seen::at(&at_callees, 0),
+        ];
+        let before = [at_callers.told().len(), at_callees.told().len()];
+
+        // The same search finds every fact where it was told on purpose.
+        let mut leak = format!("{} and {}", NAMES[0], NAMES[1]).into_bytes();
+        leak.extend(alice_id.user().0);
+        leak.extend(bob_id.user().0);
+        leak.extend(&packets[40]);
+        leak.extend(ALICE);
+        leak.extend(BOB);
+        leave(&stage, [&callers, &callees], &leak).await;
+        let wire = Udp::bind(
+            &*stage.world.runtime(alice.node),
+            "0.0.0.0:9".parse().unwrap(),
+        );
+        wire.unwrap().send(bob.addr, &leak).unwrap();
+        stage.pass(secs(1)).await;
+        let planted = [
+            Seen::on_wires(&tap.packets()[wires.len()..]),
+            Seen::at(&at_callers, before[0]),
+            Seen::at(&at_callees, before[1]),
+        ];
+        (search, seen, planted, wires.len())
+    };
+    let (search, seen, planted, packets) = stage.world.block_on(director, play).unwrap();
+    for (observer, planted) in OBSERVERS.iter().zip(&planted) {
+        eprintln!("planted, {observer}:");
+        assert_eq!(search.known(planted), FACTS.into(), "{observer}");
+    }
+    let mut found = BTreeMap::new();
+    for (observer, seen) in OBSERVERS.into_iter().zip(&seen) {
+        eprintln!("{observer}:");
+        found.insert(observer, search.known(seen));
+    }
+    assert_eq!(found, promised());
+    threat(
+        17,
+        format_args!(
+            "{} of {} cells of the README's table as captured, {packets} packets",
+            FACTS.len() * OBSERVERS.len(),
+            FACTS.len() * OBSERVERS.len(),
+        ),
+    );
+}
