@@ -7,5 +7,6 @@ mod kem;
 mod oracle;
 mod refused;
 mod stranger;
+mod theft;
 mod vectors;
 mod wire;

@@ -153,16 +153,18 @@ impl Symmetric {
     }
 
     fn decrypt(&mut self, bytes: &[u8]) -> Vec<u8> {
+        self.try_decrypt(bytes).unwrap()
+    }
+
+    fn try_decrypt(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         let mut plain = bytes.to_vec();
         if let Some((key, nonce)) = self.cipher() {
-            let len = key
-                .open_in_place(nonce, aead::Aad::from(self.h), &mut plain)
-                .unwrap()
-                .len();
+            let opened = key.open_in_place(nonce, aead::Aad::from(self.h), &mut plain);
+            let len = opened.ok()?.len();
             plain.truncate(len);
         }
         self.mix_hash(bytes);
-        plain
+        Some(plain)
     }
 
     /// Both keys of Noise's `Split()`.
@@ -337,6 +339,52 @@ impl Responder {
         state.encrypt(payload, &mut out);
         out
     }
+}
+
+/// Somebody who recorded a handshake, and was given the keys that last longer than it: both static ones and the psk.
+pub(super) struct Thief {
+    /// With the server's static key as the own one.
+    pub(super) keys: Keys,
+    pub(super) client_static: [u8; 32],
+}
+
+impl Thief {
+    /// Follows the recorded messages with this for what both ephemeral keys give, and that for what a ciphertext
+    /// holds. `None` when either is wrong.
+    pub(super) fn open(
+        &self,
+        message_1: &[u8],
+        message_2: &[u8],
+        ephemeral_shared: [u8; 32],
+        decapsulate: impl FnOnce(&[u8]) -> [u8; 32],
+    ) -> Option<Derived> {
+        let mut responder = Responder::new(Keys {
+            pattern: self.keys.pattern,
+            prologue: self.keys.prologue.clone(),
+            ..self.keys
+        });
+        // Message 1 is open to whoever has the server's static key and the psk.
+        responder.read_message_1(message_1);
+        let (keys, state) = (&responder.keys, &mut responder.state);
+        let (ephemeral, rest) = message_2.split_first_chunk::<32>()?;
+        keys.mix_ephemeral(state, ephemeral);
+        state.mix_key(&ephemeral_shared);
+        let (ciphertext, payload) = rest.split_at(1088 + 16);
+        let ciphertext = state.try_decrypt(ciphertext)?;
+        state.mix_key(&decapsulate(&ciphertext));
+        if keys.known() {
+            state.mix_key(&x25519(self.client_static, *ephemeral));
+        }
+        state.try_decrypt(payload)?;
+        Some(Derived::new(state))
+    }
+}
+
+/// What a ciphertext holds for the KEM key of this seed.
+pub(super) fn decapsulate(kem_seed: [u8; 64], ciphertext: &[u8]) -> [u8; 32] {
+    let ciphertext = Ciphertext::try_from(ciphertext).unwrap();
+    let kem = DecapsulationKey::from_seed(kem_seed.into());
+    kem.decapsulate(&ciphertext).into()
 }
 
 /// `ml-kem`'s encapsulation: ciphertext and shared secret.
