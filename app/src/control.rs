@@ -416,6 +416,13 @@ pub enum ControlEvent {
         /// All of them.
         homes: Vec<HomeStatus>,
     },
+    /// Something is out of the ordinary that somebody may be behind.
+    Anomaly {
+        /// In a word: `hidden_record`.
+        kind: String,
+        /// For a person.
+        sentence: String,
+    },
     /// The client was too slow.
     Missed {
         /// So many happenings were left out.

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ahoy_nat::discovery::dht::publisher::PublishEvent;
 use futures_util::future::BoxFuture;
 use tokio::sync::broadcast;
 
@@ -447,6 +448,22 @@ fn kind(input: &ShownIn) -> String {
     .into()
 }
 
+/// What of our record's fate a person should hear of.
+fn anomaly(event: &PublishEvent) -> Option<ControlEvent> {
+    match event {
+        PublishEvent::Hidden { put, readable } => Some(ControlEvent::Anomaly {
+            kind: "hidden_record".into(),
+            sentence: format!(
+                "of {} copies of your record in the DHT others can read {readable}: somebody hides them, or the DHT is \
+                 broken; who knows one of your homes reaches you all the same",
+                put.stored
+            ),
+        }),
+        // A failure is tried again soon, and is no work of anybody's.
+        PublishEvent::Published { .. } | PublishEvent::Failed(_) => None,
+    }
+}
+
 /// Turns what happens into what clients are told.
 async fn tell(
     mut events: broadcast::Receiver<Event>,
@@ -513,15 +530,52 @@ async fn tell(
             } => Some(ControlEvent::MessageState {
                 message: MessageStatus::new(id, to, &name, state),
             }),
+            Event::Record(event) => anomaly(&event),
             Event::Request { .. }
             | Event::Failed { .. }
             | Event::Sound { .. }
-            | Event::Record(_)
             | Event::SoundChosen(_) => None,
         };
         if let Some(told) = told {
             // Nobody listening is fine.
             out.send(told).unwrap_or_default();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ahoy_nat::discovery::dht::PutOutcome;
+    use ahoy_transport::identity::RootKey;
+
+    use super::*;
+    use crate::engine::memory_book::MemoryBook;
+
+    #[tokio::test]
+    async fn a_hidden_record_is_told_and_a_published_one_is_not() {
+        let (events, receiver) = broadcast::channel(4);
+        let (out, mut told) = broadcast::channel(4);
+        let (_view, view) = tokio::sync::watch::channel(View::default());
+        let user = RootKey::from_seed(&[7; 32]).user();
+        let book: Arc<dyn AddressBook> = Arc::new(MemoryBook::new(user, "Eva"));
+        let put = PutOutcome {
+            copies: 8,
+            stored: 6,
+        };
+        let published = PublishEvent::Published {
+            put,
+            readable: Some(6),
+        };
+        events.send(Event::Record(published)).unwrap();
+        let hidden = PublishEvent::Hidden { put, readable: 1 };
+        events.send(Event::Record(hidden)).unwrap();
+        drop(events);
+        tell(receiver, view, book, out).await;
+        let Ok(ControlEvent::Anomaly { kind, sentence }) = told.try_recv() else {
+            panic!("it is told, and first");
+        };
+        assert_eq!(kind, "hidden_record");
+        assert!(sentence.starts_with("of 6 copies of your record in the DHT others can read 1:"));
+        assert!(told.try_recv().is_err(), "nothing else is");
     }
 }
