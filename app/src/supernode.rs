@@ -298,8 +298,13 @@ impl SupernodeHandle {
     }
 
     /// Ends it politely: devices are told to register elsewhere, no new call is relayed, and those that run may
-    /// go on for `patience`. Returns how many were cut off. Nothing is served after it.
-    pub async fn drain(&self, patience: Duration) -> u64 {
+    /// go on for `patience`. Returns how many were cut off.
+    pub async fn drain(self, patience: Duration) -> u64 {
+        self.wind_down(patience).await
+    }
+
+    /// As [`Self::drain`], for a handle that somebody else looks at meanwhile. Its ports are free when that is dropped.
+    pub async fn wind_down(&self, patience: Duration) -> u64 {
         self.supernode.drain();
         let over = async {
             while self.relayed() > 0 {

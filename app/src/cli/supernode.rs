@@ -284,7 +284,7 @@ pub(super) async fn serve(profile: &Profile, plan: SupernodePlan) -> Result<(), 
     tracing::info!("stopping: running calls may end, Ctrl-C again does not wait for them");
     tokio::select! {
         biased;
-        cut_off = supernode.drain(DRAIN_PATIENCE) => {
+        cut_off = supernode.wind_down(DRAIN_PATIENCE) => {
             if cut_off > 0 {
                 tracing::warn!("{cut_off} relayed calls were cut off");
             }
