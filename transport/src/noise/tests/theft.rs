@@ -133,6 +133,7 @@ fn past_calls_stay_closed_after_a_theft_of_keys() {
             }
         }
     }
+    eprintln!("threat 5: 0 of {without_kem} ways open a recording with all its X25519 secrets");
     eprintln!(
         "threat 6: 0 of {tried} ways open a recorded packet; with the ephemeral keys it opens"
     );
