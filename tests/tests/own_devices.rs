@@ -215,6 +215,49 @@ fn a_stolen_device_that_was_taken_out_reaches_nobody_and_is_not_reached() {
     );
 }
 
+/// The thief's device stays at a home that nobody tells; Alice, who never saw a log of Bob's, asks both homes.
+#[test]
+fn a_home_that_was_not_told_does_not_make_a_lost_device_ring() {
+    play(4, async |stage| {
+        let told = stage.home("told", HOME).await;
+        let other = stage.home("other", [192, 0, 2, 2]).await;
+        let mut first = stage.identity();
+        let second = stage.second_device(&mut first);
+        let alice = stage.phone("Alice", ALICE, &stage.identity(), &[&told], |_| {});
+        let mut link = ahoy::link::PersonLink::new(first.user());
+        link.homes = vec![told.address.clone(), other.address.clone()];
+        let pocket = stage.phone("pocket", CAROL, &second, &[&other], |_| {});
+        let now_millis = stage.now_millis();
+        let op = LogOp::RevokeDevice(second.device().id());
+        first.append(op, now_millis).unwrap();
+        let desk = stage.phone("desk", BOB, &first, &[&told], |_| {});
+        desk.book.add_contact(alice.user, "Alice");
+        pocket.book.add_contact(alice.user, "Alice");
+        for phone in [&alice, &desk, &pocket] {
+            phone.ready().await;
+        }
+        alice.tell(Command::Call(link.to_string()));
+        desk.rings().await;
+        stage.pass(secs(2)).await;
+        let ends = pocket.events().into_iter().filter_map(|(at, event)| {
+            if let ahoy::engine::handle::Event::Incoming { .. } = event {
+                return Some((at, true));
+            }
+            matches!(event, ahoy::engine::handle::Event::Ended { .. }).then_some((at, false))
+        });
+        let rang: Vec<_> = ends.collect();
+        // It may ring for the moment in which the other home had not answered yet.
+        assert!(rang.len() != 1, "it rings on: {rang:?}");
+        desk.tell(Command::Accept);
+        alice.hears().await;
+        alice.tell(Command::HangUp);
+        assert!(matches!(
+            alice.ends(SOON).await.ending,
+            Ending::Completed { .. }
+        ));
+    });
+}
+
 #[test]
 fn a_stolen_device_that_nobody_took_out_calls_and_is_called() {
     let (_theirs, pocket_rang) = steal(3, false);

@@ -556,7 +556,8 @@ impl Mailbox {
         (before.0 - kept.letters().count()) as u64
     }
 
-    fn remove(&mut self, owner: (UserId, DeviceId)) {
+    /// A device goes, with its box and what waits there.
+    pub fn remove(&mut self, owner: (UserId, DeviceId)) {
         self.retain(owner, |_all| false);
         let Some(kept) = self.boxes.remove(&owner) else {
             return;

@@ -566,8 +566,8 @@ impl Registry {
         }
     }
 
-    /// A registered log took these devices out: they are not found, and not taken, any more.
-    pub fn note_revoked(&mut self, now: Instant, revoked: &Revoked) {
+    /// A registered log took these devices out: they are not found, and not taken, any more, and have no box.
+    pub fn note_revoked(&mut self, revoked: &Revoked) {
         let newest = revoked.devices.iter().rev().take(MAX_REVOKED_OF_ONE);
         for device in newest {
             let device = (revoked.user, *device);
@@ -582,8 +582,8 @@ impl Registry {
             }
             if let Some(entry) = self.devices.remove(&device) {
                 self.by_epoch.remove(&(device.1, entry.registration.epoch));
-                self.mailbox.seen(now, device, None);
             }
+            self.mailbox.remove(device);
         }
     }
 
@@ -747,9 +747,9 @@ mod tests {
             user: ALICE.0,
             ..revoked.clone()
         };
-        registry.note_revoked(now, &other);
+        registry.note_revoked(&other);
         assert_eq!(registry.registered(), 1);
-        registry.note_revoked(now, &revoked);
+        registry.note_revoked(&revoked);
         assert_eq!(registry.registered(), 0);
         assert_eq!(
             registry.handle_request(now, ConnectionKey(1), deliver(5)),
@@ -764,7 +764,6 @@ mod tests {
 
     #[test]
     fn what_is_remembered_of_lost_devices_is_bounded() {
-        let now = now();
         let mut registry = Registry::new(Limits::default(), 7);
         for user in 0..5000_u32 {
             let mut id = [0; 32];
@@ -773,7 +772,7 @@ mod tests {
                 user: UserId(id),
                 devices: (0..40).map(|device| DeviceId([device; 32])).collect(),
             };
-            registry.note_revoked(now, &revoked);
+            registry.note_revoked(&revoked);
         }
         assert_eq!(registry.revoked.len(), MAX_REVOKED);
         assert_eq!(registry.is_revoked.len(), MAX_REVOKED);

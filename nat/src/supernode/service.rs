@@ -465,8 +465,7 @@ impl Shared {
             )
             .inspect_err(|_refused| self.lock().registry.note_refused())?;
             if !revoked.devices.is_empty() {
-                let now = self.runtime.now();
-                self.lock().registry.note_revoked(now, &revoked);
+                self.lock().registry.note_revoked(&revoked);
             }
         }
         let request = request.inspect_err(|_malformed| self.lock().registry.note_refused())?;

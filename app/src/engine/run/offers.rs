@@ -201,12 +201,25 @@ impl Engine {
             let reading = read_rest(call, rest, self.inbox.clone());
             slot.searching = Some(self.runtime.spawn_task(reading));
         }
+        // A home that was not told of it still shows a device that its owner took out; another home's log tells.
+        let shown = findings.targets.iter().chain(slot.targets.values());
+        let shown = shown.filter_map(|target| target.log.clone());
+        let known = self.book.known_log(slot.user);
+        let longest = shown.chain(known).max_by_key(|log| log.head().n);
+        let is_gone =
+            |device: DeviceId| longest.as_ref().is_some_and(|log| log.was_revoked(device));
+        let offered = slot.targets.keys().copied();
+        let gone: Vec<DeviceId> = offered.filter(|device| is_gone(*device)).collect();
         let (mut devices, mut also) = (Vec::new(), Vec::new());
         for target in findings.targets {
             if let Some(log) = &target.log {
                 self.book.keep_log(log);
             }
             let device = target.device.device();
+            if is_gone(device) {
+                tracing::warn!("a device that its owner took out is not called");
+                continue;
+            }
             match slot.targets.entry(device) {
                 Entry::Vacant(entry) => {
                     entry.insert(target);
@@ -224,6 +237,16 @@ impl Engine {
         }
         for (device, home) in also {
             self.deliver_offer(call, device, home);
+        }
+        let now = self.runtime.now();
+        for participant in gone {
+            let why = Unreachable::Offline;
+            let refused = CallEvent::Refused {
+                call,
+                participant,
+                why,
+            };
+            self.calls.handle(now, refused);
         }
         devices
     }
