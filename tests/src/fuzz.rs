@@ -16,6 +16,7 @@ use ahoy_nat::{
 
 mod identity;
 mod media;
+mod own;
 mod port;
 pub mod seeds;
 mod session;
@@ -27,6 +28,7 @@ pub use identity::{
     seal_key_record, sealed_offer,
 };
 pub use media::{moment, parity, recv_pipeline, red, rtp, video_feedback, video_recv};
+pub use own::pairing;
 pub use port::{peer_port, supernode_port};
 pub use session::{noise_frame, session_datagram};
 pub use streams::{dht_item, lan_packet, proxy_answer, tunnel_frames, watch_request};
@@ -51,6 +53,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("link", link),
     ("moment", moment),
     ("noise_frame", noise_frame),
+    ("pairing", pairing),
     ("parity", parity),
     ("peer_port", peer_port),
     ("person_record", person_record),

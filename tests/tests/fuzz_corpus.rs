@@ -33,6 +33,7 @@ const SLOW: &[&str] = &[
     "follow_up",
     "fork_proof",
     "letter",
+    "pairing",
     "peer_port",
     "person_record",
     "recv_pipeline",

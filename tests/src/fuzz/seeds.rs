@@ -13,8 +13,10 @@ use ahoy::{
         note::{Note, Says},
     },
     link::{NodeLink, PersonLink},
+    pairing::{Grant, NewDevice, PairLink, PairMessage},
     sim::World,
     supernode::{SupernodeConfig, SupernodeHandle},
+    sync::{Entry, Field},
 };
 use ahoy_media::{
     packet::{
@@ -100,6 +102,39 @@ fn identity() -> Vec<Sample> {
     let follow_up = CallEnvelopes::new(&Fixture::secret(), &[1; 16], Role::Caller)
         .seal(b"follow-up")
         .expect("it fits");
+    let entry = Entry {
+        field: Field::Name,
+        user: fixture.user(),
+        stamp: NOW_MILLIS,
+        value: b"Ada".to_vec(),
+    };
+    let mut entries = Vec::new();
+    entry.put(&mut entries);
+    let hello = PairMessage::Hello {
+        new: NewDevice {
+            device: fixture.second.id(),
+            noise_static: fixture.second.noise_public(),
+            name: "laptop".into(),
+        },
+        commitment: [3; 32],
+    };
+    let part = PairMessage::Part {
+        from: 7,
+        bytes: vec![1, 2, 3],
+    };
+    let meeting = NodeAddress::new(
+        NodeKeys::from_seed(&[7; 32]).id(),
+        ([192, 0, 2, 1], 4433).into(),
+    );
+    let grant = Grant {
+        user: fixture.user(),
+        root: None,
+        name: "Ada".into(),
+        homes: vec![meeting.clone()],
+        log: fixture.log.to_bytes(),
+        entries: vec![entry],
+    };
+    let pair_link = PairLink::generate(&mut Fixture::rng(), vec![meeting]);
     let invite = Invite::issue(
         fixture.user(),
         LogSigner::Root(&fixture.root),
@@ -197,6 +232,17 @@ fn identity() -> Vec<Sample> {
             "receipt",
             note(Says::Receipt(vec![MessageId([5; 16]); 2])).encode(),
         ),
+        (
+            "letter",
+            "shared",
+            note(Says::Shared(entries.clone())).encode(),
+        ),
+        ("pairing", "entries", entries),
+        ("pairing", "hello", hello.encode()),
+        ("pairing", "knock", super::own::knock(&hello.encode())),
+        ("pairing", "part", part.encode()),
+        ("pairing", "grant", grant.encode(usize::MAX).to_vec()),
+        ("pairing", "link", pair_link.to_string().into_bytes()),
         ("supernode_protocol", "leave", leave.encode()),
         ("supernode_protocol", "letters", letters.encode()),
         (
