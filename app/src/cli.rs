@@ -236,6 +236,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
                     yes,
                     with_root,
                     lifetime,
+                    lan,
                     via,
                 }),
         })) => {
@@ -243,6 +244,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
                 yes,
                 with_root,
                 lifetime,
+                lan,
                 via,
             };
             return wait_for_call(headless::pairing::pair(&profile(&cli.common)?, plan));

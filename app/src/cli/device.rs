@@ -58,6 +58,9 @@ pub enum DeviceCommand {
         /// How long the link holds.
         #[arg(long = "for", value_name = "SECONDS", value_parser = values::seconds, default_value = "300")]
         lifetime: Duration,
+        /// Meet in this network, without a supernode; so it is done, too, where the profile names none.
+        #[arg(long, conflicts_with = "via")]
+        lan: bool,
         /// Supernode to meet at, by its ahoy-node: link; may be repeated (default: those of the profile).
         #[arg(long, value_name = "NODE_LINK")]
         via: Vec<NodeLink>,

@@ -16,7 +16,7 @@ use ahoy_nat::{
 use ahoy_transport::{
     endpoint::{Endpoint, EndpointConfig, NodeAuth},
     identity::{
-        DeviceCertificate, DeviceId, DeviceKeys, NodeAddress, RootKey, SealKeyRecord,
+        DeviceCertificate, DeviceId, DeviceKeys, NodeAddress, NodeKeys, RootKey, SealKeyRecord,
         log::{DeviceLog, LogOp},
     },
     runtime::{Runtime, RuntimeExt as _, TokioRuntime},
@@ -41,13 +41,14 @@ use crate::{
     },
     link::{NodeLink, PersonLink, display_name},
     pairing::{
-        Grant, MAX_GRANT, NewDevice, OldAction, OldSide, PairLink, PairMessage, Refused, code,
-        context,
+        Grant, MAX_GRANT, MAX_PAIR_HOMES, NewDevice, OldAction, OldSide, PairLink, PairMessage,
+        Refused, code, context,
     },
     profile::{Profile, ProfileError, ProfileLock},
     proxy,
     settings::Settings,
     store::Store,
+    supernode::{RelaySettings, SupernodeConfig, SupernodeHandle},
     sync::{Entry, SyncBook},
 };
 
@@ -74,7 +75,9 @@ pub struct PairPlan {
     pub with_root: bool,
     /// How long the link holds.
     pub lifetime: Duration,
-    /// Supernodes to meet at; empty: those of the profile.
+    /// Meet in this network, without a supernode.
+    pub lan: bool,
+    /// Supernodes to meet at; empty: those of the profile, or this network.
     pub via: Vec<NodeLink>,
 }
 
@@ -396,12 +399,14 @@ pub async fn pair(profile: &Profile, plan: PairPlan) -> Result<(), CliError> {
     } else {
         &plan.via
     };
-    if links.is_empty() {
-        return Err(CliError::usage(
-            "the two devices meet at a supernode: name one with --via, or put it into the settings (homes)",
-        ));
-    }
-    let homes: Vec<NodeAddress> = links.iter().map(|link| link.0.clone()).collect();
+    // What the new device is to use later.
+    let settled: Vec<NodeAddress> = links.iter().map(|link| link.0.clone()).collect();
+    let (homes, here) = if settled.is_empty() || plan.lan {
+        let (homes, here) = meet_here(&runtime).await?;
+        (homes, Some(here))
+    } else {
+        (settled.clone(), None)
+    };
     let now_millis = runtime.unix_millis();
     let mut owner = Owner::of(profile, now_millis).await?;
     #[cfg(unix)]
@@ -418,7 +423,8 @@ pub async fn pair(profile: &Profile, plan: PairPlan) -> Result<(), CliError> {
     let mut tasks = Vec::new();
     let mut failures = Vec::new();
     for home in &homes {
-        if tasks.len() >= MEETING_PLACES {
+        // Addresses of one machine are one place.
+        if tasks.len() >= if here.is_some() { 1 } else { MEETING_PLACES } {
             break;
         }
         let auth = NodeAuth::Device {
@@ -474,7 +480,7 @@ pub async fn pair(profile: &Profile, plan: PairPlan) -> Result<(), CliError> {
                     match owner.let_in(&new, plan.with_root).await {
                         Ok(mut grant) => {
                             grant.name = settings.name.clone().unwrap_or_default();
-                            grant.homes = homes.clone();
+                            grant.homes = settled.clone();
                             tracing::info!("{} is one of your devices now", named(&new));
                             Ok(grant.encode(MAX_GRANT))
                         }
@@ -543,6 +549,27 @@ pub async fn pair(profile: &Profile, plan: PairPlan) -> Result<(), CliError> {
             }
         }
     }
+}
+
+/// A supernode for this link alone, for devices in this network.
+async fn meet_here(
+    runtime: &Arc<dyn Runtime>,
+) -> Result<(Vec<NodeAddress>, SupernodeHandle), CliError> {
+    let keys = NodeKeys::generate(&mut OsRng);
+    let config = SupernodeConfig {
+        listen: vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))],
+        port_mapping: false,
+        relay: RelaySettings {
+            enabled: false,
+            ..RelaySettings::default()
+        },
+        ..SupernodeConfig::default()
+    };
+    let here = SupernodeHandle::start(Arc::clone(runtime), config, &keys).await;
+    let here = here.map_err(CliError::failed)?;
+    let links = here.links().into_iter().map(|link| link.0);
+    let homes: Vec<NodeAddress> = links.take(MAX_PAIR_HOMES).collect();
+    Ok((homes, here))
 }
 
 fn named(new: &NewDevice) -> String {
