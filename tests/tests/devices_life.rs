@@ -3,12 +3,15 @@
 
 #![cfg(unix)]
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 
 use ahoy::identity::Identity;
 use ahoy::profile::Profile;
 use ahoy_tests::{
-    process::{Finished, Running, run, start},
+    process::{Finished, Running, binary, run, start},
     threat,
 };
 use ahoy_transport::identity::{DeviceId, log::LogOp};
@@ -215,6 +218,19 @@ fn a_pairing_link_serves_once_in_its_time_and_whoever_was_asked_for() {
         .expect_stderr("did not let this one in");
     pairing.finish().expect_code(1);
     assert_eq!(world.devices("desk").len(), 2, "the first one alone");
+}
+
+#[test]
+fn without_any_supernode_two_devices_meet_in_their_network() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+    let pairing = start(&old, ["device", "pair", "--yes", "--lan"]);
+    let link = pairing.first_line();
+    run(&new, ["device", "join", &link]).expect_code(0);
+    pairing.finish().expect_code(0);
+    let shown = |home: &Path| run(home, ["id", "show", "--json"]).expect_code(0).json();
+    assert_eq!(shown(&new)["user"], shown(&old)["user"]);
+    assert_eq!(shown(&new)["devices"], 2);
 }
 
 #[test]
@@ -428,4 +444,63 @@ fn a_rolled_back_list_does_not_bring_a_device_back() {
         8,
         "by commands: a device list from before a revocation brings no device back",
     );
+}
+
+/// Runs `ahoy` with something typed.
+fn typed(home: &Path, arguments: &[&str], input: &str) -> std::process::Output {
+    let mut command = std::process::Command::new(binary());
+    command.arg("--home").arg(home).args(arguments);
+    command.env_remove("AHOY_HOME").env_remove("RUST_LOG");
+    let piped = std::process::Stdio::piped;
+    let child = command.stdin(piped()).stdout(piped()).stderr(piped());
+    let mut child = child.spawn().expect("it starts");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    stdin.write_all(input.as_bytes()).expect("it reads");
+    drop(stdin);
+    child.wait_with_output().expect("it ends")
+}
+
+#[test]
+fn whoever_takes_new_keys_or_comes_back_from_a_backup_is_called_as_before() {
+    let world = World::new();
+    let (desk, bobs_link) = world.answer("desk", &["--auto"]);
+    world.says("alice", &["contact", "add", &bobs_link, "--name", "Bob"]);
+    world.says("alice", &["contact", "verify", "Bob"]);
+    let call = [
+        "call",
+        "--via",
+        &world.node,
+        "Bob",
+        "--for",
+        "1",
+        "--timeout",
+        "8",
+        "--json",
+    ];
+    world.run("alice", &call).expect_code(0);
+    end(desk);
+    // New keys: the same person, still verified.
+    let before = world.devices("desk")[0]["id"].clone();
+    world.says("desk", &["device", "rotate"]);
+    assert_ne!(world.devices("desk")[0]["id"], before);
+    let (desk, _link) = world.answer("desk", &["--auto"]);
+    let called = world.run("alice", &call).expect_code(0).json();
+    assert_eq!(called["security"]["verified"], true, "{called:#}");
+    end(desk);
+    // The desk burns; what was written down comes back elsewhere.
+    let file = world.path("kept.ahoy").display().to_string();
+    let passphrase = "five words that nobody knows\n";
+    let kept = typed(&world.path("desk"), &["backup", &file], passphrase);
+    assert!(kept.status.success(), "{kept:?}");
+    std::fs::remove_dir_all(world.path("desk")).expect("it burns");
+    let wrong = typed(&world.path("new"), &["restore", &file], "five words\n");
+    assert_eq!(wrong.status.code(), Some(4));
+    let said = String::from_utf8_lossy(&wrong.stderr);
+    assert!(said.contains("not the passphrase"), "{said}");
+    let restored = typed(&world.path("new"), &["restore", &file], passphrase);
+    assert!(restored.status.success(), "{restored:?}");
+    let (new, _link) = world.answer("new", &["--auto"]);
+    let called = world.run("alice", &call).expect_code(0).json();
+    assert_eq!(called["security"]["verified"], true, "{called:#}");
+    end(new);
 }

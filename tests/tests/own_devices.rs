@@ -13,6 +13,7 @@ use ahoy::{
     engine::{book::AddressBook, handle::Command},
     identity::Identity,
 };
+use ahoy_nat::discovery::record::{RECORD_LIFETIME_MILLIS, Record, RecordFields};
 use ahoy_tests::{
     pair::{ALICE, BOB, CAROL, HOME, SOON, secs},
     people::{Phone, Stage},
@@ -256,6 +257,65 @@ fn a_home_that_was_not_told_does_not_make_a_lost_device_ring() {
             Ending::Completed { .. }
         ));
     });
+}
+
+/// Bob's desk took the pocket out, left its record, and is off. The thief's device is at a home that nobody told, with the
+/// list from before. Does it ring when Alice calls Bob?
+fn call_behind_a_record(seed: u64, heads: bool) -> (bool, Ending) {
+    let mut told = None;
+    play(seed, async |stage| {
+        let home = stage.home("home", HOME).await;
+        let mut first = stage.identity();
+        let second = stage.second_device(&mut first);
+        let alice = stage.phone("Alice", ALICE, &stage.identity(), &[&home], |config| {
+            config.finding.heads = heads;
+        });
+        let pocket = stage.phone("pocket", CAROL, &second, &[&home], |_| {});
+        alice.book.add_contact(pocket.user, "Bob");
+        pocket.book.add_contact(alice.user, "Alice");
+        let now_millis = stage.now_millis();
+        let op = LogOp::RevokeDevice(second.device().id());
+        first.append(op, now_millis).unwrap();
+        let fields = RecordFields {
+            user: first.user(),
+            seq: now_millis,
+            not_after_millis: now_millis + RECORD_LIFETIME_MILLIS,
+            log_head: first.log().head(),
+            homes: vec![home.address.clone()],
+            sealed: Vec::new(),
+        };
+        let record = Record::issue(fields, first.root().unwrap());
+        alice.book.keep_record(&record, now_millis);
+        for phone in [&alice, &pocket] {
+            phone.ready().await;
+        }
+        alice.call(&pocket);
+        stage.pass(secs(4)).await;
+        let rang = pocket
+            .events()
+            .iter()
+            .any(|(_at, event)| matches!(event, ahoy::engine::handle::Event::Incoming { .. }));
+        alice.tell(Command::HangUp);
+        told = Some((rang, alice.ends(SOON).await.ending));
+    });
+    told.unwrap()
+}
+
+#[test]
+fn a_list_that_ends_before_the_persons_record_says_so_is_not_enough() {
+    let (rang, ending) = call_behind_a_record(5, true);
+    assert!(!rang);
+    assert_eq!(ending, Ending::Unreachable(Unreachable::Offline));
+    threat(
+        8,
+        "a device list older than the head in the person's record leads to no device",
+    );
+}
+
+#[test]
+fn without_the_records_head_a_stolen_device_rings() {
+    let (rang, _ending) = call_behind_a_record(5, false);
+    assert!(rang);
 }
 
 #[test]

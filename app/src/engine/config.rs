@@ -170,7 +170,7 @@ pub enum Answering {
 }
 
 /// How people are found, and let themselves be found, where no known home answers.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Finding {
     /// The table that records are put into and looked for; none: only known homes count. Only where media may go directly:
     /// its nodes see the address of whoever asks and puts.
@@ -181,6 +181,21 @@ pub struct Finding {
     pub publish: PublishPolicy,
     /// Which records are believed.
     pub rules: RecordRules,
+    /// A device whose list ends before the one that the person's record speaks of is not called: whoever stole it may
+    /// show the list from before. Off only for tests.
+    pub heads: bool,
+}
+
+impl Default for Finding {
+    fn default() -> Self {
+        Self {
+            dht: None,
+            supernodes: false,
+            publish: PublishPolicy::default(),
+            rules: RecordRules::default(),
+            heads: true,
+        }
+    }
 }
 
 /// What keeps calls up while networks change. The switches are there to show what each part is good for.

@@ -13,6 +13,7 @@ use ahoy_nat::{
 use ahoy_transport::{
     identity::{
         CertificateError, DeviceCertificate, DeviceId, LogPosition, NodeId, UserId, VerifiedDevice,
+        log::HeadCheck,
     },
     runtime::RuntimeExt,
     sealed::{
@@ -162,12 +163,20 @@ impl Engine {
             slot.report.found_by(route);
         }
         let devices = self.take_findings(call, findings);
-        let event = if devices.is_empty() {
-            CallEvent::LookupFailed { call, why }
-        } else {
+        let event = if !devices.is_empty() {
             CallEvent::Found { call, devices }
+        } else if self.is_searching(call) {
+            return;
+        } else {
+            CallEvent::LookupFailed { call, why }
         };
         self.calls.handle(now, event);
+    }
+
+    /// More supernodes have still to answer.
+    fn is_searching(&self, call: CallId) -> bool {
+        let slot = self.slots.get(&call);
+        slot.is_some_and(|slot| slot.searching.is_some())
     }
 
     /// Keeps what a look-up brought. Returns the devices that were not known yet; those known get the offer by the homes
@@ -206,8 +215,16 @@ impl Engine {
         let shown = shown.filter_map(|target| target.log.clone());
         let known = self.book.known_log(slot.user);
         let longest = shown.chain(known).max_by_key(|log| log.head().n);
-        let is_gone =
-            |device: DeviceId| longest.as_ref().is_some_and(|log| log.was_revoked(device));
+        let recorded = self.book.known_record(slot.user);
+        let head = recorded.map(|record| record.fields().log_head);
+        // The person's own word tells that there is a longer list, and none of these homes shows it.
+        let is_behind = self.config.finding.heads
+            && longest.as_ref().zip(head).is_some_and(|(log, head)| {
+                matches!(log.check_head(head), HeadCheck::Newer | HeadCheck::Conflict)
+            });
+        let is_gone = |device: DeviceId| {
+            is_behind || longest.as_ref().is_some_and(|log| log.was_revoked(device))
+        };
         let offered = slot.targets.keys().copied();
         let gone: Vec<DeviceId> = offered.filter(|device| is_gone(*device)).collect();
         let (mut devices, mut also) = (Vec::new(), Vec::new());
@@ -217,7 +234,7 @@ impl Engine {
             }
             let device = target.device.device();
             if is_gone(device) {
-                tracing::warn!("a device that its owner took out is not called");
+                tracing::warn!("a device that its owner may have taken out is not called");
                 continue;
             }
             match slot.targets.entry(device) {
@@ -265,6 +282,12 @@ impl Engine {
             return;
         };
         slot.searching = None;
+        if slot.targets.is_empty() {
+            let why = Unreachable::Offline;
+            return self
+                .calls
+                .handle(now, CallEvent::LookupFailed { call, why });
+        }
         let waiting: Vec<DeviceId> = slot.offered.keys().copied().collect();
         for device in waiting {
             self.give_up_offer(call, device);
