@@ -15,7 +15,7 @@ use ahoy_transport::{
 
 use crate::{
     dial::Dialled,
-    discovery::record::Record,
+    discovery::{announcement::Announcement, gossip::Errand, record::Record},
     supernode::{
         LocalClient,
         mailbox::{MARK_LEN, MailKey, WaitingLetter},
@@ -349,6 +349,28 @@ impl NodeClient {
             .map(|bytes| Record::from_bytes(&bytes))
             .transpose()
             .map_err(|_malformed| RequestError::Protocol)
+    }
+
+    /// What the supernode says of itself and of others it knows. Nothing of it is judged; what a newer version says is left
+    /// out.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn supernodes(
+        &self,
+        errand: &Errand,
+    ) -> Result<Vec<Arc<Announcement>>, RequestError> {
+        let request = Request::Supernodes {
+            after: errand.after.clone(),
+            most: errand.most,
+            own: errand.own.as_ref().map(|own| own.as_bytes().to_vec()),
+        };
+        let Response::Supernodes(known) = self.request(&request).await? else {
+            return Err(RequestError::Protocol);
+        };
+        let known = known.iter();
+        let known = known.filter_map(|bytes| Announcement::from_bytes(bytes).ok());
+        Ok(known.map(Arc::new).collect())
     }
 
     /// The next push. A push that cannot be read is skipped: a newer supernode may say more.

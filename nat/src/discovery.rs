@@ -1,7 +1,11 @@
-//! Finding people without a supernode that knows them.
+//! Finding people without a supernode that knows them, and finding supernodes.
 
+pub mod announcement;
 pub mod dht;
 pub mod door;
+pub mod gossip;
+pub mod homes;
 pub mod lan;
 pub mod record;
 pub mod rendezvous;
+pub mod table;

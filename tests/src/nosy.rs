@@ -192,6 +192,7 @@ impl Nosy {
                 relay: None,
             },
             Answer::Publish(..) | Answer::Find(_) => Response::Record(None),
+            Answer::Supernodes(_) => Response::Supernodes(Vec::new()),
             Answer::RelayGrant | Answer::AllowRelay(_) => {
                 Response::Refused(ahoy_nat::supernode::protocol::Refusal::NoRelay)
             }

@@ -45,7 +45,9 @@ impl Network {
         }
     }
 
-    fn of_ip(ip: IpAddr) -> Self {
+    /// In which an address is.
+    #[must_use]
+    pub fn of_ip(ip: IpAddr) -> Self {
         match ip.to_canonical() {
             IpAddr::V4(v4) => Self::of_v4(v4),
             IpAddr::V6(v6) => Self::of_v6(v6),
@@ -62,7 +64,7 @@ impl Network {
         Self::V6([a, b, c, d])
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         match self {
             Self::V4(bytes) => [&[4], &bytes[..]].concat(),
             Self::V6(bytes) => [&[6], &bytes[..]].concat(),
@@ -93,6 +95,17 @@ pub fn places<'a>(
     day: u64,
     known: impl IntoIterator<Item = &'a NodeAddress>,
 ) -> Vec<NodeAddress> {
+    ranked(user, day, known, PLACES)
+}
+
+/// As [`places`], and those that come next where some of them are dead: `most` in all.
+#[must_use]
+pub fn ranked<'a>(
+    user: UserId,
+    day: u64,
+    known: impl IntoIterator<Item = &'a NodeAddress>,
+    most: usize,
+) -> Vec<NodeAddress> {
     // In each network the one with the best key: there, keys may be chosen, by its owner alone.
     let mut networks: BTreeMap<Network, ([u8; 32], &NodeAddress)> = BTreeMap::new();
     for node in known {
@@ -107,8 +120,53 @@ pub fn places<'a>(
         .map(|(network, (_key, node))| (score(user, day, &network.bytes()), *node))
         .collect();
     ranked.sort_by_key(|(score, _node)| *score);
-    let best = ranked.into_iter().take(PLACES);
+    let best = ranked.into_iter().take(most);
     best.map(|(_score, node)| node.clone()).collect()
+}
+
+/// Supernodes tried for one record when many are dead.
+pub const MAX_TRIED: usize = 32;
+
+/// Going to the [`PLACES`] of a record: for each supernode that does not answer the next one takes its place, so that a record
+/// is at eight that live, and who looks for it goes past the dead ones to those that had it before they died. Sans-IO.
+#[derive(Debug, Clone)]
+pub struct Visit {
+    next: std::vec::IntoIter<NodeAddress>,
+    under_way: usize,
+    answered: usize,
+    walk_on: bool,
+}
+
+impl Visit {
+    /// To the places among `ranked`, the best first; see [`ranked`]. Without `walk_on` only the first eight are tried.
+    #[must_use]
+    pub fn new(ranked: Vec<NodeAddress>, walk_on: bool) -> Self {
+        let mut ranked = ranked;
+        ranked.truncate(if walk_on { MAX_TRIED } else { PLACES });
+        Self {
+            next: ranked.into_iter(),
+            under_way: 0,
+            answered: 0,
+            walk_on,
+        }
+    }
+
+    /// The next one to ask now.
+    pub fn poll(&mut self) -> Option<NodeAddress> {
+        let enough = self.walk_on && self.under_way + self.answered >= PLACES;
+        if enough {
+            return None;
+        }
+        let next = self.next.next()?;
+        self.under_way += 1;
+        Some(next)
+    }
+
+    /// One that was asked answered, whatever it said, or did not.
+    pub fn handle_answer(&mut self, answered: bool) {
+        self.under_way = self.under_way.saturating_sub(1);
+        self.answered += usize::from(answered);
+    }
 }
 
 #[cfg(test)]
@@ -172,6 +230,36 @@ mod tests {
         assert_ne!(of("[2001:db8::1]"), of("[2001:db9::1]"));
         assert_eq!(of("a.b.example.org"), of("c.example.org"));
         assert_eq!(of("[::ffff:192.0.2.1]"), of("192.0.2.1"));
+    }
+
+    #[test]
+    fn who_does_not_answer_is_passed_by_and_eight_that_answer_are_enough() {
+        let mut rng = ChaCha20Rng::seed_from_u64(SEED);
+        let user = RootKey::from_seed(&[1; 32]).user();
+        let known: Vec<NodeAddress> = (0..100).map(|n| node(&mut rng, [10, n])).collect();
+        let order = ranked(user, 1, &known, 100);
+        assert_eq!(&order[..PLACES], places(user, 1, &known));
+        let visited = |dead: &dyn Fn(usize) -> bool, walk_on| {
+            let mut visit = Visit::new(order.clone(), walk_on);
+            let (mut asked, mut answered) = (0, 0);
+            loop {
+                let now: Vec<NodeAddress> = std::iter::from_fn(|| visit.poll()).collect();
+                if now.is_empty() {
+                    return (asked, answered);
+                }
+                assert!(now.len() <= PLACES);
+                for node in now {
+                    let at = order.iter().position(|other| *other == node).unwrap();
+                    answered += usize::from(!dead(at));
+                    asked += 1;
+                    visit.handle_answer(!dead(at));
+                }
+            }
+        };
+        assert_eq!(visited(&|_at| false, true), (8, 8));
+        assert_eq!(visited(&|at| at % 2 == 0, true), (16, 8));
+        assert_eq!(visited(&|_at| true, true), (MAX_TRIED, 0));
+        assert_eq!(visited(&|at| at % 2 == 0, false), (8, 4));
     }
 
     /// What a search comes to.

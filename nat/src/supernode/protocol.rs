@@ -28,7 +28,9 @@ use zeroize::Zeroizing;
 
 use super::mailbox::{MARK_LEN, MailKey, WaitingLetter};
 
-use crate::discovery::record::MAX_RECORD_LEN;
+use crate::discovery::{
+    announcement::MAX_ANNOUNCEMENT_LEN, gossip::PAGE, record::MAX_RECORD_LEN, rendezvous::Network,
+};
 
 /// Version of every message here.
 pub const VERSION: u8 = 1;
@@ -123,6 +125,16 @@ pub enum Request {
         /// The person.
         user: UserId,
     },
+    /// Which supernodes do you know? One of each network, in the order of networks.
+    Supernodes {
+        /// Of networks after this one; never a domain.
+        after: Option<Network>,
+        /// So many at most; with 0 the supernode tells of itself alone.
+        most: u8,
+        /// What the one who asks says of itself, as it was signed, if it is a supernode:
+        /// [`crate::discovery::announcement`].
+        own: Option<Vec<u8>>,
+    },
 }
 
 /// How a device is to be found.
@@ -182,6 +194,8 @@ pub enum Response {
     Acknowledged,
     /// The newest record that is held of the person asked for, or whose record came; perhaps none.
     Record(Option<Vec<u8>>),
+    /// What this supernode says of itself, if it does, then those that it has met; as they were signed.
+    Supernodes(Vec<Vec<u8>>),
     /// The request is not done, and why.
     Refused(Refusal),
 }
@@ -331,6 +345,7 @@ const FETCH: u8 = 0x0a;
 const ACKNOWLEDGE: u8 = 0x0b;
 const PUBLISH: u8 = 0x20;
 const FIND: u8 = 0x21;
+const SUPERNODES: u8 = 0x22;
 
 const REGISTERED: u8 = 0x41;
 const DEVICES: u8 = 0x42;
@@ -344,6 +359,7 @@ const LETTERS: u8 = 0x49;
 const ACKNOWLEDGED: u8 = 0x4a;
 const REFUSED: u8 = 0x4f;
 const RECORD: u8 = 0x60;
+const SUPERNODES_KNOWN: u8 = 0x61;
 
 const INCOMING: u8 = 0x81;
 const REPLY_TO: u8 = 0x82;
@@ -352,7 +368,7 @@ const MAIL: u8 = 0x84;
 
 /// Whether a request has signatures in it that are looked at, by its first bytes.
 pub(super) fn is_signed(request: &[u8]) -> bool {
-    matches!(request.get(1), Some(&REGISTER | &PUBLISH))
+    matches!(request.get(1), Some(&REGISTER | &PUBLISH | &SUPERNODES))
 }
 
 /// Of `devices`, as many as [`MAX_MESSAGE`] has room for in one answer.
@@ -500,6 +516,16 @@ impl Request {
                 out.put_bytes(user.as_bytes());
                 out
             }
+            Self::Supernodes { after, most, own } => {
+                let mut out = start(SUPERNODES);
+                put_network(&mut out, after.as_ref());
+                out.put_u8(*most);
+                out.put_u8(u8::from(own.is_some()));
+                if let Some(own) = own {
+                    out.put_var_bytes(own);
+                }
+                out
+            }
         }
     }
 
@@ -552,6 +578,15 @@ impl Request {
             },
             FIND => Self::Find {
                 user: UserId(reader.array()?),
+            },
+            SUPERNODES => Self::Supernodes {
+                after: read_network(&mut reader)?,
+                most: reader.u8()?,
+                own: match reader.u8()? {
+                    0 => None,
+                    1 => Some(reader.var_bytes(MAX_ANNOUNCEMENT_LEN)?.to_vec()),
+                    _undefined => return Err(WireError::Undefined),
+                },
             },
             _ => return Err(WireError::Undefined),
         };
@@ -659,6 +694,12 @@ impl Response {
                 }
                 out
             }
+            Self::Supernodes(known) => {
+                let mut out = start(SUPERNODES_KNOWN);
+                out.put_varint(known.len() as u64);
+                known.iter().for_each(|one| out.put_var_bytes(one));
+                out
+            }
             Self::Refused(refusal) => {
                 let mut out = start(REFUSED);
                 out.put_u8(refusal.code());
@@ -739,6 +780,12 @@ impl Response {
                 1 => Some(reader.var_bytes(MAX_RECORD_LEN)?.to_vec()),
                 _undefined => return Err(WireError::Undefined),
             }),
+            SUPERNODES_KNOWN => {
+                let known = (0..read_count(&mut reader, PAGE + 1)?)
+                    .map(|_nth| Ok(reader.var_bytes(MAX_ANNOUNCEMENT_LEN)?.to_vec()))
+                    .collect::<Result<Vec<_>, WireError>>()?;
+                Self::Supernodes(known)
+            }
             REFUSED => Self::Refused(Refusal::from_code(reader.u8()?)?),
             _ => return Err(WireError::Undefined),
         };
@@ -862,6 +909,30 @@ pub fn read_node_address(reader: &mut Reader<'_>) -> Result<NodeAddress, WireErr
         .ok_or(WireError::Undefined)
 }
 
+/// A network as the messages write it: `u8` 4 or 6, its 2 or 4 bytes; or `u8` 0 for none.
+fn put_network(out: &mut Vec<u8>, network: Option<&Network>) {
+    match network {
+        None | Some(Network::Domain(_)) => out.put_u8(0),
+        Some(Network::V4(bytes)) => {
+            out.put_u8(4);
+            out.put_bytes(bytes);
+        }
+        Some(Network::V6(bytes)) => {
+            out.put_u8(6);
+            out.put_bytes(bytes);
+        }
+    }
+}
+
+fn read_network(reader: &mut Reader<'_>) -> Result<Option<Network>, WireError> {
+    match reader.u8()? {
+        0 => Ok(None),
+        4 => Ok(Some(Network::V4(reader.array()?))),
+        6 => Ok(Some(Network::V6(reader.array()?))),
+        _undefined => Err(WireError::Undefined),
+    }
+}
+
 /// An address as the messages write it: `u8` 4 or 6, the IP address, `u16` port.
 pub fn put_addr(out: &mut Vec<u8>, addr: SocketAddr) {
     match addr.ip() {
@@ -963,6 +1034,9 @@ mod tests {
                 Request::Acknowledge { ids: vec![epoch; ids] },
                 Request::Publish { record: user.to_vec() },
                 Request::Find { user: UserId(user) },
+                Request::Supernodes { after: None, most: 0, own: None },
+                Request::Supernodes { after: Some(Network::V4([1, 2])), most: 9, own: Some(user.to_vec()) },
+                Request::Supernodes { after: Some(Network::of_ip(addr)), most: 255, own: None },
             ] {
                 prop_assert_eq!(Request::decode(&request.encode()), Ok(request));
             }
@@ -989,6 +1063,7 @@ mod tests {
                 Response::Left { contact: now_millis % 2 == 0 },
                 Response::Letters(vec![WaitingLetter { id: now_millis, envelope: payload.clone() }; 2]),
                 Response::Acknowledged,
+                Response::Supernodes(vec![vec![7; MAX_ANNOUNCEMENT_LEN]; PAGE + 1]),
             ]
             .into_iter()
             .chain(Refusal::ALL.map(Response::Refused))

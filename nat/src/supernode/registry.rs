@@ -23,7 +23,7 @@ use super::{
     records::MAX_HELD,
     relay::limits::TokenBucket,
 };
-use crate::discovery::record::Record;
+use crate::discovery::{announcement::Announcement, record::Record, rendezvous::Network};
 use deliveries::{Deliveries, Lane};
 
 /// Requests that a registration counts as: it is checked by some dozens of signatures.
@@ -459,6 +459,19 @@ impl Registry {
                 self.counters.lookups += 1;
                 Ok((Answer::Find(user), None))
             }
+            Request::Supernodes { after, most, own } => {
+                let client = self.clients.get(&key).ok_or(Refusal::NotYours)?;
+                let own = own.map(|own| Announcement::from_bytes(&own)).transpose();
+                let asked = Asked {
+                    source: client.newcomer.source,
+                    after,
+                    most,
+                    own: own
+                        .map_err(|_no_announcement| Refusal::Malformed)?
+                        .map(Arc::new),
+                };
+                Ok((Answer::Supernodes(asked), None))
+            }
         }
     }
 
@@ -532,7 +545,8 @@ impl Registry {
             | Request::RelayGrant
             | Request::AllowRelay { .. }
             | Request::Publish { .. }
-            | Request::Find { .. } => Err(Refusal::Malformed),
+            | Request::Find { .. }
+            | Request::Supernodes { .. } => Err(Refusal::Malformed),
         }
     }
 
@@ -644,6 +658,21 @@ pub enum Answer {
     Publish(Record, IpAddr),
     /// [`Response::Record`] of this person.
     Find(UserId),
+    /// [`Response::Supernodes`].
+    Supernodes(Asked),
+}
+
+/// A request for supernodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Where it came from.
+    pub source: IpAddr,
+    /// Of networks after this one.
+    pub after: Option<Network>,
+    /// So many at most.
+    pub most: u8,
+    /// What the one who asks says of itself, not judged.
+    pub own: Option<Arc<Announcement>>,
 }
 
 impl Client {

@@ -8,7 +8,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -23,14 +23,19 @@ use ahoy_transport::{
 };
 use tokio::sync::Notify;
 
-use crate::discovery::record::Record;
+use crate::discovery::{
+    gossip::{GossipCounters, shell::Gossiper},
+    record::Record,
+};
 
 use super::{
     admission::check_registration,
     mailbox::MailCounters,
     protocol::{MAX_MESSAGE, Push, Refusal, RelayGrant, Request, Response},
     records::{HeldRecords, MAX_HELD_PER_SOURCE},
-    registry::{Answer, ConnectionKey, Limits, Newcomer, NoRoom, Registry, RegistryCounters},
+    registry::{
+        Answer, Asked, ConnectionKey, Limits, Newcomer, NoRoom, Registry, RegistryCounters,
+    },
     relay::{
         counters::RelayCounters, credentials::CredentialOwner, server::RelayServer, source_key,
     },
@@ -102,6 +107,10 @@ pub struct SupernodeStatus {
     pub proofs_asked: u64,
     /// Refusals that clients were told.
     pub refusals: RefusalCounters,
+    /// Other supernodes that it knows of.
+    pub supernodes: usize,
+    /// Counted by what tells of them.
+    pub gossip: GossipCounters,
     /// Counted by the relays of the listeners, each once, in the order in which they were given.
     pub relays: Vec<RelayCounters>,
 }
@@ -132,6 +141,8 @@ struct Shared {
     stalled: AtomicU64,
     /// Another supernode was asked for its key: who waits for that looks again.
     vouched: Notify,
+    /// What is known of other supernodes, if others may ask for it.
+    gossip: OnceLock<Gossiper>,
 }
 
 struct State {
@@ -271,6 +282,7 @@ impl Supernode {
                 pushes_dropped: AtomicU64::new(0),
                 stalled: AtomicU64::new(0),
                 vouched: Notify::new(),
+                gossip: OnceLock::new(),
                 runtime,
             }),
             acceptors: Mutex::default(),
@@ -295,6 +307,11 @@ impl Supernode {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(task);
+    }
+
+    /// Answers who asks for other supernodes by what `gossip` knows. Only the first call counts.
+    pub fn set_gossip(&self, gossip: Gossiper) {
+        self.shared.gossip.get_or_init(|| gossip);
     }
 
     /// Makes a device of this process a client, without a connection. The device need not prove itself, and is not
@@ -328,8 +345,14 @@ impl Supernode {
     /// Counters and sizes.
     #[must_use]
     pub fn status(&self) -> SupernodeStatus {
+        let gossip = self.shared.gossip.get();
+        let (supernodes, gossip) = gossip.map_or_else(Default::default, |gossip| {
+            gossip.with(|core| (core.table().len(), core.counters()))
+        });
         let state = self.shared.lock();
         SupernodeStatus {
+            supernodes,
+            gossip,
             connections: state.registry.connections(),
             anonymous: state.registry.anonymous(),
             registered: state.registry.registered(),
@@ -410,6 +433,7 @@ impl LocalClient {
             }),
             Answer::Publish(record, source) => Ok(shared.take_in(&record, source)),
             Answer::Find(user) => Ok(shared.find(user)),
+            Answer::Supernodes(asked) => Ok(shared.tell_of_others(&asked)),
             Answer::RelayGrant | Answer::AllowRelay(_) => Err(Refusal::NoRelay),
         }
     }
@@ -478,6 +502,7 @@ impl Shared {
             },
             Answer::Publish(record, source) => self.take_in(&record, source),
             Answer::Find(user) => self.find(user),
+            Answer::Supernodes(asked) => self.tell_of_others(&asked),
             Answer::RelayGrant => Response::Relay(grant(connection, relay)?),
             Answer::AllowRelay(other) => return Ok(Reply::AfterProof(other)),
         }))
@@ -495,6 +520,16 @@ impl Shared {
         let state = self.lock();
         let found = state.records.find(user, now_millis);
         Response::Record(found.map(|record| record.as_bytes().to_vec()))
+    }
+
+    fn tell_of_others(&self, asked: &Asked) -> Response {
+        let told = self.gossip.get().map(|gossip| {
+            let (now, now_millis) = (self.runtime.now(), self.runtime.unix_millis());
+            gossip.with(|core| core.answer(now, now_millis, asked))
+        });
+        let told = told.unwrap_or_default();
+        let told = told.iter().map(|told| told.as_bytes().to_vec());
+        Response::Supernodes(told.collect())
     }
 
     /// Has the registry decide, and hands on what comes of it: one step.

@@ -245,13 +245,18 @@ impl Vouching {
     }
 }
 
+/// Whether supernodes are dialled at this port, which anybody may have named.
+#[must_use]
+pub fn is_node_port(port: u16) -> bool {
+    port == HTTPS || port >= FIRST_USER_PORT
+}
+
 /// Nothing for what is not dialled: a name, which could mean another machine the next time, or a port at which
 /// no supernode listens but something else may.
 fn key_of(relay: &NodeAddress) -> Option<(Key, SocketAddr)> {
     let addr = relay.socket_addr()?;
     let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
-    (addr.port() == HTTPS || addr.port() >= FIRST_USER_PORT)
-        .then(|| ((source_key(addr.ip()), addr, relay.node), addr))
+    is_node_port(addr.port()).then(|| ((source_key(addr.ip()), addr, relay.node), addr))
 }
 
 #[cfg(test)]

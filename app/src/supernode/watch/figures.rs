@@ -198,6 +198,25 @@ fn rendezvous(list: &mut List, status: &Status) {
         "Other supernodes asked to prove their keys",
         node.proofs_asked,
     );
+    list.gauge(
+        "ahoy_supernodes",
+        "Other supernodes known",
+        node.supernodes as u64,
+    );
+    let gossip = &node.gossip;
+    list.counters(
+        "ahoy_gossip_total",
+        "What is told among supernodes",
+        "what",
+        [
+            ("asked", gossip.asked),
+            ("answered", gossip.answered),
+            ("missed", gossip.missed),
+            ("served", gossip.served),
+            ("heard", gossip.heard),
+            ("refused", gossip.refused),
+        ],
+    );
 }
 
 fn mail(list: &mut List, status: &Status) {

@@ -1,3 +1,4 @@
+use ahoy_nat::discovery::gossip::GossipCounters;
 use ahoy_nat::supernode::{
     RefusalCounters, SupernodeStatus,
     mailbox::MailCounters,
@@ -84,6 +85,15 @@ fn all_different() -> (Status, u64) {
         stalled: next(),
         proofs_asked: next(),
         refusals: RefusalCounters::default(),
+        supernodes: next() as usize,
+        gossip: GossipCounters {
+            asked: next(),
+            answered: next(),
+            missed: next(),
+            served: next(),
+            heard: next(),
+            refused: next(),
+        },
         relays: vec![relay],
     };
     let addr = SocketAddr::from(([127, 0, 0, 1], 1));

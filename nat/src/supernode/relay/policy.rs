@@ -151,11 +151,8 @@ impl PeerPolicy {
     /// Why nobody can vouch for it.
     pub fn may_allow(&self, ip: IpAddr) -> Result<(), PeerRefusal> {
         match refused_by_nature(ip.to_canonical()) {
-            Some(PeerRefusal::Loopback | PeerRefusal::Private) if self.switches.allow_private => {
-                Ok(())
-            }
-            Some(refusal) => Err(refusal),
-            None => Ok(()),
+            Some(refusal) if !is_reachable(ip, self.switches.allow_private) => Err(refusal),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -257,6 +254,16 @@ const METADATA_V4: [Ipv4Addr; 3] = [
     Ipv4Addr::new(168, 63, 129, 16),
 ];
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254);
+
+/// Whether supernodes talk to a node at this address, which anybody may have named. `allow_private`: in a private network, or
+/// on one machine.
+#[must_use]
+pub fn is_reachable(ip: IpAddr, allow_private: bool) -> bool {
+    match refused_by_nature(ip.to_canonical()) {
+        Some(PeerRefusal::Loopback | PeerRefusal::Private) => allow_private,
+        refusal => refusal.is_none(),
+    }
+}
 
 fn refused_by_nature(ip: IpAddr) -> Option<PeerRefusal> {
     match ip {
