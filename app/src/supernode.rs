@@ -15,13 +15,22 @@ use std::{
 };
 
 use ahoy_nat::{
+    discovery::{
+        announcement::Capabilities,
+        gossip::{
+            Gossip, GossipPolicy, Own,
+            shell::{Gossiper, TableKeeper, UdpCourier},
+        },
+        table::NodeTable,
+    },
     port::{PortHub, SharedPort, SubscribeError},
     supernode::{
         ReachableRelay, Supernode, SupernodeStatus,
         admission::DeviceAdmission,
+        registry::Limits,
         relay::{
             RelayConfig,
-            policy::PolicySwitches,
+            policy::{PolicySwitches, is_reachable},
             server::{RelayServer, RelayServerConfig},
         },
     },
@@ -32,7 +41,7 @@ use ahoy_transport::{
     identity::{Host, NodeAddress, NodeId, NodeKeys},
     mux::MuxStats,
     noise::ConfigError,
-    runtime::{Runtime, RuntimeExt, timeout},
+    runtime::{Runtime, RuntimeExt, Task, timeout},
     tunnel::server::{TcpCounters, TunnelServer},
 };
 
@@ -41,12 +50,14 @@ use crate::link::NodeLink;
 mod config;
 mod key_file;
 pub mod watch;
+mod memory;
 
 pub use config::{
-    DEFAULT_PORT, DhtSettings, ParsePortsError, ParsePublicAddrError, PortRange, PublicAddr,
-    RelaySettings, SupernodeConfig, TcpSettings,
+    DEFAULT_PORT, DhtSettings, NetworkSettings, ParsePortsError, ParsePublicAddrError, Peer,
+    PortRange, PublicAddr, RelaySettings, SupernodeConfig, TcpSettings,
 };
 pub use key_file::{KEY_FILE, KeyFileError, load_or_create_keys};
+pub use memory::NodesFile;
 
 /// How often a draining supernode looks whether its last relayed call is over.
 const DRAIN_POLL: Duration = Duration::from_millis(200);
@@ -132,6 +143,8 @@ pub struct SupernodeHandle {
     endpoints: Vec<Endpoint>,
     tcp: Vec<TunnelServer>,
     public_tcp: Option<u16>,
+    gossiper: Gossiper,
+    _gossiping: Task,
 }
 
 impl SupernodeHandle {
@@ -143,6 +156,19 @@ impl SupernodeHandle {
         runtime: Arc<dyn Runtime>,
         config: SupernodeConfig,
         keys: &NodeKeys,
+    ) -> Result<Self, StartError> {
+        Self::start_with(runtime, config, keys, None).await
+    }
+
+    /// The same, which remembers the supernodes that it knows in `memory`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with(
+        runtime: Arc<dyn Runtime>,
+        config: SupernodeConfig,
+        keys: &NodeKeys,
+        memory: Option<Arc<dyn TableKeeper>>,
     ) -> Result<Self, StartError> {
         if config.listen.is_empty() {
             return Err(StartError::NoListener);
@@ -183,7 +209,31 @@ impl SupernodeHandle {
             Some(endpoint) => listen_tcp(&runtime, endpoint, &config)?,
             None => Vec::new(),
         };
-        Ok(Self {
+        let allow_private = config.relay.allow_private;
+        let policy = GossipPolicy {
+            allow_private,
+            ..GossipPolicy::supernode()
+        };
+        let table = memory.as_ref().and_then(|memory| memory.table());
+        let table = table.and_then(|bytes| {
+            NodeTable::from_bytes(policy.rules, Some(keys.id()), &bytes)
+                .inspect_err(|error| tracing::warn!(%error, "known supernodes cannot be read"))
+                .ok()
+        });
+        let peers = config.network.peers.iter();
+        let gossip = Gossip::new(
+            policy,
+            None,
+            table,
+            peers.map(|Peer(address)| address.clone()).collect(),
+            runtime.now(),
+            runtime.random_array(),
+        );
+        let gossiper = Gossiper::new(Arc::clone(&runtime), gossip);
+        supernode.set_gossip(gossiper.clone());
+        let first = endpoints.first().ok_or(StartError::NoListener)?;
+        let gossiping = gossiper.run(Arc::new(UdpCourier(first.clone())), memory);
+        let handle = Self {
             tcp,
             public_tcp: config.public_tcp,
             node: keys.id(),
@@ -191,7 +241,56 @@ impl SupernodeHandle {
             runtime,
             supernode,
             endpoints,
-        })
+            gossiper,
+            _gossiping: gossiping,
+        };
+        if config.network.announce {
+            handle.announce(keys, &config.relay, &config.limits, &public_ips);
+        }
+        Ok(handle)
+    }
+
+    /// Tells other supernodes of itself, by the best address that they reach.
+    fn announce(
+        &self,
+        keys: &NodeKeys,
+        relay: &RelaySettings,
+        limits: &Limits,
+        public_ips: &[IpAddr],
+    ) {
+        let mut does = Capabilities::default();
+        for (is_done, what) in [
+            (relay.enabled, Capabilities::RELAY),
+            (limits.records > 0, Capabilities::RECORDS),
+            (limits.mail.boxes > 0, Capabilities::MAIL),
+        ] {
+            if is_done {
+                does = does.with(what);
+            }
+        }
+        let own = self.links().into_iter().find_map(|NodeLink(address)| {
+            let ip = match &address.host {
+                Host::Ip(ip) => *ip,
+                // Others could look up another address.
+                Host::Name(_) => *public_ips.first()?,
+            };
+            is_reachable(ip, relay.allow_private).then(|| Own {
+                keys: keys.clone(),
+                addr: SocketAddr::new(ip, address.port),
+                tcp: address.tcp,
+                capabilities: does,
+            })
+        });
+        match own {
+            Some(own) => self.gossiper.with(|gossip| gossip.set_own(own)),
+            None => tracing::info!("no address that everybody reaches: others are not told of it"),
+        }
+    }
+
+    /// What it knows of other supernodes.
+    #[must_use]
+    pub fn gossiper(&self) -> &Gossiper {
+        &self.gossiper
     }
 
     /// The supernode's name.

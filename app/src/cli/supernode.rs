@@ -30,7 +30,7 @@ use crate::{
     link::NodeLink,
     profile::Profile,
     supernode::{
-        PublicAddr, SupernodeConfig, SupernodeHandle, load_or_create_keys,
+        NodesFile, Peer, PublicAddr, SupernodeConfig, SupernodeHandle, load_or_create_keys,
         watch::{DhtRefused, Watch, WatchAddr},
     },
 };
@@ -70,6 +70,9 @@ pub struct SupernodeArgs {
     /// Do not ask the router to let others in.
     #[arg(long)]
     pub no_portmap: bool,
+    /// Another supernode that this one learns of others from, and tells them of itself; may be repeated.
+    #[arg(long, value_name = "LINK")]
+    pub peer: Vec<NodeLink>,
     /// Print the link to this supernode once it is ready.
     #[arg(long)]
     pub print_link: bool,
@@ -135,6 +138,13 @@ impl SupernodeArgs {
                 "--dht-bootstrap needs --dht ADDR:PORT: where others ask this node",
             ));
         }
+        if !self.peer.is_empty() {
+            config.network.peers = self
+                .peer
+                .into_iter()
+                .map(|NodeLink(peer)| Peer(peer))
+                .collect();
+        }
         if self.no_portmap {
             config.port_mapping = false;
         }
@@ -182,10 +192,10 @@ pub(super) async fn serve(profile: &Profile, plan: SupernodePlan) -> Result<(), 
     };
     let table = plan.config.dht.server(public_ip);
     let metrics = plan.config.metrics;
-    let supernode = SupernodeHandle::start(Arc::clone(&runtime), plan.config, &keys)
-        .await
-        .map_err(CliError::failed)?;
-    let supernode = Arc::new(supernode);
+    let memory = Arc::new(NodesFile::within(folder));
+    let starting =
+        SupernodeHandle::start_with(Arc::clone(&runtime), plan.config, &keys, Some(memory));
+    let supernode = Arc::new(starting.await.map_err(CliError::failed)?);
     let table = match table {
         Some(config) => {
             let node = MainlineServer::start(&runtime, &config).await;

@@ -15,12 +15,13 @@ use ahoy_nat::{
     },
 };
 use ahoy_transport::{
-    identity::{Host, HostError},
+    identity::{Host, HostError, NodeAddress},
     tunnel::server::TcpLimits,
 };
 use serde::{Deserialize, Serialize};
 
 use super::watch::WatchAddr;
+use crate::link::{LinkError, NodeLink};
 
 /// Port that a supernode listens on unless told otherwise.
 pub const DEFAULT_PORT: u16 = 4433;
@@ -50,6 +51,8 @@ pub struct SupernodeConfig {
     pub relay: RelaySettings,
     /// The node of the DHT, if it is one.
     pub dht: DhtSettings,
+    /// What it has to do with other supernodes.
+    pub network: NetworkSettings,
     /// Bounds on what clients may take from the rendezvous.
     pub limits: Limits,
 }
@@ -69,6 +72,7 @@ impl Default for SupernodeConfig {
             port_mapping: true,
             relay: RelaySettings::default(),
             dht: DhtSettings::default(),
+            network: NetworkSettings::default(),
             limits: Limits::default(),
         }
     }
@@ -110,6 +114,45 @@ impl DhtSettings {
             public_ip: public_ip.filter(|_| !inside),
             ..MainlineServerConfig::new(listen, entries)
         })
+    }
+}
+
+/// Settings of a supernode among others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NetworkSettings {
+    /// Supernodes to begin with, by their links: `ahoy-node:KEY@HOST:PORT`.
+    pub peers: Vec<Peer>,
+    /// Tells others of itself, if it has an address that everybody reaches, so that people find it who know another one.
+    pub announce: bool,
+}
+
+impl Default for NetworkSettings {
+    fn default() -> Self {
+        Self {
+            peers: Vec::new(),
+            announce: true,
+        }
+    }
+}
+
+/// Another supernode, as its link is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Peer(pub NodeAddress);
+
+impl TryFrom<String> for Peer {
+    type Error = LinkError;
+
+    fn try_from(text: String) -> Result<Self, LinkError> {
+        let NodeLink(address) = text.parse()?;
+        Ok(Self(address))
+    }
+}
+
+impl From<Peer> for String {
+    fn from(Peer(address): Peer) -> Self {
+        NodeLink(address).to_string()
     }
 }
 
