@@ -15,8 +15,9 @@ use ahoy_nat::{
             publisher::{PublishEvent, Publishable, Publisher},
         },
         door::LanDoor,
+        homes::Homes,
     },
-    home::{ConnectFailure, Dialling, Home, HomeEvent, HomePolicy, Registrant},
+    home::{ConnectFailure, Dialling, Home, HomeEvent, Registrant},
     netmon::NetMonitor,
     port::{PortHub, SharedPort},
     portmap::{PortMapper, library::LibraryRouter, manager::Policy},
@@ -39,6 +40,7 @@ mod cost;
 pub mod directory;
 mod finding;
 pub mod handle;
+mod homes;
 mod leg;
 mod mail;
 pub mod media;
@@ -60,6 +62,7 @@ use book::AddressBook;
 use config::{EngineConfig, Me, Reaching};
 use finding::OwnRecord;
 use handle::{COMMAND_QUEUE, EngineHandle, View};
+use homes::{HomeChooser, HomeOpener};
 use nat::NatScout;
 use rendezvous::Rendezvous;
 use renewal::Renewer;
@@ -211,20 +214,16 @@ pub fn start(
             .ok()
             .filter(|_| config.mailbox),
     });
+    let opener = HomeOpener {
+        runtime: Arc::clone(runtime),
+        reaching: config.reaching(),
+        registrant,
+        events: home_events.clone(),
+    };
     let homes: Vec<Home> = config
         .homes
         .iter()
-        .map(|(address, addr)| {
-            Home::start_at(
-                HomePolicy::default(),
-                Arc::clone(runtime),
-                address.node,
-                config.reaching().place(address, *addr),
-                config.reaching().ways,
-                Arc::clone(&registrant),
-                home_events.clone(),
-            )
-        })
+        .map(|(address, addr)| opener.open(address, *addr))
         .collect();
     let door = open_door(runtime, &config, home_events);
     let forward = inbox.clone();
@@ -264,9 +263,18 @@ pub fn start(
 
     let (homes_up, up) = watch::channel(Vec::new());
     let (publications, mut published) = mpsc::channel(EVENT_QUEUE);
-    let rendezvous = config.finding.supernodes.then(|| {
+    let mut rendezvous = config.finding.supernodes.then(|| {
         let (runtime, endpoint) = (Arc::clone(runtime), endpoint.clone());
         Rendezvous::new(runtime, endpoint, config.reaching(), Arc::clone(&book))
+    });
+    let gossiping = rendezvous
+        .as_mut()
+        .filter(|_| config.finding.gossip)
+        .map(Rendezvous::gossip);
+    let own_homes: Vec<NodeAddress> = config.homes.iter().map(|(home, _)| home.clone()).collect();
+    let choice = gossiping.as_ref().map(|_| {
+        let before = rendezvous.as_ref().map(Rendezvous::anchors);
+        Homes::resumed(&own_homes, &before.unwrap_or_default(), runtime.now())
     });
     let publisher = publish(
         runtime,
@@ -303,6 +311,8 @@ pub fn start(
     );
     engine.homes = homes;
     engine.homes_up = homes_up;
+    engine.choice = choice.map(|choice| HomeChooser::new(choice, opener));
+    let keeping = rendezvous.clone();
     engine.rendezvous = rendezvous;
     engine.door = door;
     let mapped = mapper.as_ref().map(|mapper| {
@@ -317,7 +327,10 @@ pub fn start(
     runtime
         .spawn_task(async move {
             engine.run(happenings).await;
-            drop((forwarder, watcher, mapped, publisher, publishing));
+            if let Some(known) = keeping {
+                known.keep();
+            }
+            drop((forwarder, watcher, mapped, publisher, publishing, gossiping));
             over.send_replace(true);
         })
         .detach();

@@ -121,6 +121,9 @@ pub struct Settings {
     pub lan_discovery: bool,
     /// Finds people by the DHT where no known home answers. Its nodes see this address, and who is looked for.
     pub dht: bool,
+    /// Leave word of where we are at supernodes that are not ours, look people up there, and learn of supernodes from those that
+    /// are known.
+    pub directory: bool,
     /// Is found by the public DHT, too. Its nodes, which may be anybody's, then see which address this person has.
     pub dht_publish: bool,
     /// Where to enter the DHT, as in `host:port`; empty: the public one.
@@ -172,6 +175,7 @@ impl Default for Settings {
             port_mapping: true,
             lan_discovery: true,
             dht: true,
+            directory: true,
             dht_publish: false,
             dht_bootstrap: vec![],
             guess_ports: true,
@@ -357,6 +361,7 @@ mod tests {
             strangers: Strangers::Drop,
             path: PathPolicy::Relay,
             dht: false,
+            directory: false,
             dht_publish: true,
             dht_bootstrap: vec!["192.0.2.7:6881".parse().unwrap()],
             proxy: Some("socks5://bo:p%40ss@proxy.example:1080".parse().unwrap()),

@@ -82,9 +82,12 @@ const INVITES: Table = TableDefinition::new("invites");
 const CHAT: Table = TableDefinition::new("chat");
 const RECORDS: Table = TableDefinition::new("records");
 const NODES: Table = TableDefinition::new("nodes");
-const TABLES: [Table; 10] = [
-    CONTACTS, BLOCKED, INBOX, CALLS, LOGS, FORKS, INVITES, CHAT, RECORDS, NODES,
+const NETWORK: Table = TableDefinition::new("network");
+const TABLES: [Table; 11] = [
+    CONTACTS, BLOCKED, INBOX, CALLS, LOGS, FORKS, INVITES, CHAT, RECORDS, NODES, NETWORK,
 ];
+/// The one entry of [`NETWORK`].
+const NODE_TABLE: &[u8] = b"table";
 
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -814,6 +817,25 @@ impl Store {
         let mut nodes = self.list(NODES, |_node, value| read_node(value))?;
         nodes.sort_by_key(|(at, _node)| std::cmp::Reverse(*at));
         Ok(nodes.into_iter().map(|(_at, node)| node).collect())
+    }
+
+    /// Keeps the table of supernodes.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn keep_node_table(&self, table: &[u8]) -> Result<(), StoreError> {
+        self.write(|txn| {
+            txn.open_table(NETWORK)?.insert(NODE_TABLE, table)?;
+            Ok(())
+        })
+    }
+
+    /// The table of supernodes that was kept last.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn node_table(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(NETWORK, NODE_TABLE, |table| Ok(table.to_vec()))
     }
 
     /// Remembers an invite we gave away.

@@ -54,6 +54,9 @@ pub struct MediaFlags {
     /// Look nobody up in the DHT, and put nothing there.
     #[arg(long)]
     pub no_dht: bool,
+    /// Leave word of where you are at your own supernodes alone, and look nobody up at others.
+    #[arg(long)]
+    pub no_directory: bool,
     /// What is left out of the microphone's processing.
     #[command(flatten)]
     pub voice: VoiceFlags,
@@ -323,6 +326,8 @@ pub struct MediaPlan {
     pub dht_publish: bool,
     /// Leave the DHT alone.
     pub no_dht: bool,
+    /// Leave supernodes alone that are not ours.
+    pub no_directory: bool,
     /// What is left out of the microphone's processing.
     pub voice: VoiceFlags,
 }
@@ -406,6 +411,7 @@ impl MediaFlags {
             dht_bootstrap: self.dht_bootstrap,
             dht_publish: self.dht_publish,
             no_dht: self.no_dht,
+            no_directory: self.no_directory,
             voice: self.voice,
         })
     }

@@ -125,6 +125,7 @@ fn a_call_is_planned_from_its_options() {
             dht_bootstrap: vec![],
             dht_publish: false,
             no_dht: false,
+            no_directory: false,
             voice: VoiceFlags {
                 no_aec: true,
                 music: true,

@@ -101,6 +101,14 @@ pub trait AddressBook: Send + Sync + fmt::Debug + 'static {
     /// Remembers supernodes that served just now.
     fn keep_nodes(&self, _nodes: &[NodeAddress], _now_millis: u64) {}
 
+    /// Supernodes that we know of, as [`ahoy_nat::discovery::table::NodeTable::to_bytes`] wrote them.
+    fn node_table(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Keeps what [`Self::node_table`] gives back.
+    fn keep_node_table(&self, _table: &[u8]) {}
+
     /// What we give to contacts, so that they find us where strangers do not look.
     fn own_capability(&self) -> Option<[u8; 32]> {
         let own = ChatBook(self.shelf()).drawn_capability();

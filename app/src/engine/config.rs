@@ -177,6 +177,8 @@ pub struct Finding {
     pub dht: Option<Arc<dyn Dht>>,
     /// Leave our record at other supernodes, and look for others' there: see [`ahoy_nat::discovery::rendezvous`].
     pub supernodes: bool,
+    /// Have supernodes tell of others; without it only those count that served us, or somebody we called.
+    pub gossip: bool,
     /// How our record is put there.
     pub publish: PublishPolicy,
     /// Which records are believed.
@@ -191,6 +193,7 @@ impl Default for Finding {
         Self {
             dht: None,
             supernodes: false,
+            gossip: false,
             publish: PublishPolicy::default(),
             rules: RecordRules::default(),
             heads: true,

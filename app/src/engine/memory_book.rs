@@ -50,6 +50,7 @@ struct State {
     requests: Vec<RequestView>,
     records: Option<RecordCache>,
     nodes: Vec<NodeAddress>,
+    node_table: Option<Vec<u8>>,
     own_capability: Option<[u8; 32]>,
     capabilities: BTreeMap<UserId, [u8; 32]>,
 }
@@ -242,6 +243,14 @@ impl AddressBook for MemoryBook {
         state.nodes.retain(|known| !nodes.contains(known));
         state.nodes.splice(0..0, nodes.iter().cloned());
         state.nodes.truncate(MAX_LOGS);
+    }
+
+    fn node_table(&self) -> Option<Vec<u8>> {
+        self.lock().node_table.clone()
+    }
+
+    fn keep_node_table(&self, table: &[u8]) {
+        self.lock().node_table = Some(table.to_vec());
     }
 
     fn own_capability(&self) -> Option<[u8; 32]> {

@@ -251,6 +251,14 @@ impl AddressBook for ProfileBook {
             })
     }
 
+    fn node_table(&self) -> Option<Vec<u8>> {
+        told(self.store.node_table()).flatten()
+    }
+
+    fn keep_node_table(&self, table: &[u8]) {
+        told(self.store.keep_node_table(table)).unwrap_or_default();
+    }
+
     fn next_sequence(&self) -> u64 {
         self.sequence.fetch_add(1, Ordering::Relaxed)
     }

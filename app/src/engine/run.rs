@@ -20,7 +20,7 @@ use ahoy_nat::{
 };
 use ahoy_transport::{
     endpoint::Endpoint,
-    identity::{DeviceId, NodeAddress, NodeId, UserId, VerifiedDevice},
+    identity::{DeviceId, NodeAddress, NodeId, UserId, VerifiedDevice, log::MAX_HOMES},
     runtime::{Runtime, RuntimeExt, Task, timeout},
     sealed::{CallTag, OfferGuard},
     session::SessionEvent as LinkEvent,
@@ -44,6 +44,7 @@ use super::{
     cost::CostMeter,
     directory::{Findings, Target},
     handle::{Command, ContactView, Event, RequestView, View},
+    homes::HomeChooser,
     leg::{Farewell, Leg, LegContext, LegEvent, SprayGate},
     mail::{Delivery, Posted},
     media::{Media, SoundDevices},
@@ -174,6 +175,8 @@ pub(super) struct Engine {
     pub(super) relays: Relays,
     pub(super) gatherer: Arc<Gatherer>,
     pub(super) homes: Vec<Home>,
+    /// Which these are, where others may be added to those of the settings.
+    pub(super) choice: Option<HomeChooser>,
     /// Homes that we are registered at, best first, for whoever publishes them.
     pub(super) homes_up: watch::Sender<Vec<NodeAddress>>,
     /// Supernodes that hold records.
@@ -196,7 +199,7 @@ pub(super) struct Engine {
     events: broadcast::Sender<Event>,
     began: Instant,
     ready: bool,
-    home_was_up: BTreeMap<NodeId, bool>,
+    pub(super) home_was_up: BTreeMap<NodeId, bool>,
     people: People,
     conversations: Conversations,
     /// The recording of the call in hand.
@@ -266,6 +269,7 @@ impl Engine {
             nat,
             spray_gate: SprayGate::default(),
             homes: Vec::new(),
+            choice: None,
             homes_up: watch::Sender::default(),
             rendezvous: None,
             door: None,
@@ -324,6 +328,7 @@ impl Engine {
                 () = &mut tick => {
                     tick.reset(self.runtime.now() + TICK);
                     self.look_at_door();
+                    self.look_after_homes();
                     self.post_due();
                     self.look_at_own();
                     self.handle_tick();
@@ -641,7 +646,7 @@ impl Engine {
     }
 
     /// Whoever publishes us learns where we are registered now.
-    fn note_homes(&self) {
+    pub(super) fn note_homes(&self) {
         let homes = self.config.homes.iter().map(|(address, _addr)| address);
         let up: Vec<NodeAddress> = homes
             .filter(|home| self.home_was_up.get(&home.node) == Some(&true))
@@ -650,7 +655,7 @@ impl Engine {
         if let Some(rendezvous) = &self.rendezvous {
             let clients = self.homes.iter();
             let clients = clients.filter_map(|home| Some((home.node(), home.up()?.client.clone())));
-            rendezvous.set_ours(clients.collect());
+            rendezvous.set_ours(&up, clients.collect());
             let news: Vec<NodeAddress> = {
                 let known = self.homes_up.borrow();
                 let news = up.iter().filter(|home| !known.contains(home));
@@ -728,12 +733,14 @@ impl Engine {
 
     /// Our link with the homes we have.
     fn link(&self) -> String {
-        let homes = self
-            .config
-            .homes
-            .iter()
-            .map(|(address, _addr)| address.clone());
-        self.book.my_link(homes.collect())
+        let homes = self.config.homes.iter().map(|(address, _addr)| address);
+        let mut homes: Vec<NodeAddress> = homes.cloned().collect();
+        // Those that answer come first, and of the others only as many as a link holds.
+        if homes.len() > MAX_HOMES {
+            homes.sort_by_key(|home| self.home_was_up.get(&home.node) != Some(&true));
+            homes.truncate(MAX_HOMES);
+        }
+        self.book.my_link(homes)
     }
 
     fn handle_signal(&mut self, call: CallId, device: DeviceId, message: SignalMessage) {

@@ -164,7 +164,8 @@ pub(crate) async fn start(
             ..PublishPolicy::default()
         },
         dht: table.map(|table| Arc::new(table) as Arc<dyn Dht>),
-        supernodes: true,
+        supernodes: settings.directory && !media.no_directory,
+        gossip: true,
         ..Finding::default()
     };
     let config = |listen| EngineConfig {
