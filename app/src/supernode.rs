@@ -49,8 +49,8 @@ use crate::link::NodeLink;
 
 mod config;
 mod key_file;
-pub mod watch;
 mod memory;
+pub mod watch;
 
 pub use config::{
     DEFAULT_PORT, DhtSettings, NetworkSettings, ParsePortsError, ParsePublicAddrError, Peer,

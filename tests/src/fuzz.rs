@@ -11,6 +11,7 @@ use ahoy::{
 };
 use ahoy_nat::{
     candidate::{decode_candidates, encode_candidates},
+    discovery::announcement::Announcement,
     supernode::protocol::{Push, Request, Response},
 };
 
@@ -155,6 +156,14 @@ pub fn supernode_protocol(bytes: &[u8]) {
         assert_eq!(Request::decode(&request.encode()), Ok(request));
     }
     if let Ok(response) = Response::decode(bytes) {
+        if let Response::Supernodes(known) = &response {
+            for known in known {
+                if let Ok(announcement) = Announcement::from_bytes(known) {
+                    assert_eq!(announcement.as_bytes(), known.as_slice());
+                    assert!(!announcement.address().to_string().is_empty());
+                }
+            }
+        }
         assert_eq!(Response::decode(&response.encode()), Ok(response));
     }
     if let Ok(push) = Push::decode(bytes) {

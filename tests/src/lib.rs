@@ -10,6 +10,7 @@ pub mod fuzz;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 pub mod lab;
 pub mod nosy;
+pub mod overlay;
 pub mod pair;
 pub mod people;
 pub mod person;
