@@ -14,7 +14,7 @@ HEADLESS := --no-default-features --features voice
 # The fuzz targets are checked by `make lint`; each would be linked with everything here.
 TESTED := --workspace --exclude ahoy-fuzz --features ahoy-tests/devices,ahoy-tests/lab,ahoy-tests/video
 
-.PHONY: run demo test test-threats lint unit matrix deps bench bench-relay bench-call bench-capacity bench-window bench-audio bench-loss bench-room soak-audio baselines fuzz fuzz-long help
+.PHONY: run demo test test-threats lint unit matrix deps bench bench-relay bench-call bench-capacity bench-window bench-audio bench-loss bench-room soak-audio baselines network fuzz fuzz-long help
 
 run:
 	@.ci/setup window
@@ -92,6 +92,11 @@ fuzz:
 fuzz-long:
 	@.ci/setup test
 	$(CARGO) test --locked $(TESTED) --test fuzz_corpus -- --ignored --nocapture a_hundred_million
+
+# Networks that are too large for `make test`: floods from 256 networks, with and without defences, and 10 000 supernodes.
+network:
+	@.ci/setup test
+	$(CARGO) test --release --locked $(TESTED) --test network -- --ignored --nocapture --test-threads 1
 
 # What simulated calls come to, for tests/tests/sim_baselines.rs to compare with.
 baselines:
@@ -171,6 +176,7 @@ help:
 	@echo "make bench-call        processor time and memory of a call's three processes"
 	@echo "make bench-capacity    memory and delay with ten thousand devices at one supernode"
 	@echo "make bench-window      what drawing takes in a call with pictures"
+	@echo "make network           attacks on a thousand supernodes, and ten thousand of them"
 	@echo "make baselines         renew what simulated calls are compared with"
 	@echo "make bench-audio       PESQ of real calls"
 	@echo "make bench-loss        PESQ on lossy lines, with each way to repair loss"
