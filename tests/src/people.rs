@@ -526,6 +526,14 @@ impl Phone {
         self.tell(Command::Call(other.link()));
     }
 
+    /// Calls somebody who accepts, and waits until their voice is heard.
+    pub async fn talk_to(&self, other: &Self) {
+        self.call(other);
+        other.rings().await;
+        other.tell(Command::Accept);
+        self.hears().await;
+    }
+
     /// Everything that happened so far.
     #[must_use]
     pub fn events(&self) -> Vec<(Duration, Event)> {

@@ -367,10 +367,7 @@ fn flood(seed: u64, lanes: bool) -> (u32, Duration) {
         alice.ready().await;
         bob.ready().await;
         // In a call contacts tell each other what their envelopes are known by.
-        alice.call(&bob);
-        bob.rings().await;
-        bob.tell(Command::Accept);
-        alice.hears().await;
+        alice.talk_to(&bob).await;
         stage.pass(secs(2)).await;
         alice.tell(Command::HangUp);
         alice.ends(SOON).await;

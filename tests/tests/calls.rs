@@ -536,10 +536,7 @@ fn words(seed: u64, alices: bool, bobs: bool) -> [(Option<Vec<String>>, Option<b
         alice.befriend(&bob);
         alice.ready().await;
         bob.ready().await;
-        alice.call(&bob);
-        bob.rings().await;
-        bob.tell(Command::Accept);
-        alice.hears().await;
+        alice.talk_to(&bob).await;
         stage.pass(secs(2)).await;
         for phone in [&alice, &bob] {
             let view = phone.engine.view();

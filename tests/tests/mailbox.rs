@@ -367,10 +367,7 @@ fn a_call_that_nobody_could_answer_is_told_once() {
 fn who_talked_with_a_contact_is_known_as_one_to_the_homes() {
     play(11, async |stage, homes| {
         let Friends { alice, bob, .. } = friends(stage, homes, &homes[..1]).await;
-        alice.call(&bob);
-        bob.rings().await;
-        bob.tell(Command::Accept);
-        alice.hears().await;
+        alice.talk_to(&bob).await;
         stage.pass(secs(2)).await;
         alice.tell(Command::HangUp);
         alice.ends(SOON).await;

@@ -199,10 +199,7 @@ fn who_sees_what_is_as_the_readme_says() {
         stage.shortcut(&alice, &bob);
         alice.ready().await;
         bob.ready().await;
-        alice.call(&bob);
-        bob.rings().await;
-        bob.tell(Command::Accept);
-        alice.hears().await;
+        alice.talk_to(&bob).await;
         bob.hears().await;
         stage.pass(secs(5)).await;
         alice.tell(Command::HangUp);

@@ -248,10 +248,7 @@ fn at_home(one_router: bool) -> [Ended; 2] {
         alice.befriend(&bob);
         alice.ready().await;
         bob.ready().await;
-        alice.call(&bob);
-        bob.rings().await;
-        bob.tell(Command::Accept);
-        alice.hears().await;
+        alice.talk_to(&bob).await;
         stage.pass(secs(3)).await;
         alice.tell(Command::HangUp);
         [alice.ends(SOON).await, bob.ends(SOON).await]
