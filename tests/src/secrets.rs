@@ -212,3 +212,19 @@ pub fn packets_of(samples: &[f32], began: Instant) -> Vec<Vec<u8>> {
     }
     packets
 }
+
+/// The address as it stands in candidates, behind RFC 8489's mask as in STUN attributes, and as text.
+#[must_use]
+pub fn forms(ip: [u8; 4]) -> [Vec<u8>; 3] {
+    let masked = [ip[0] ^ 0x21, ip[1] ^ 0x12, ip[2] ^ 0xa4, ip[3] ^ 0x42];
+    let text = ip.map(|byte| byte.to_string()).join(".");
+    [ip.to_vec(), masked.to_vec(), text.into_bytes()]
+}
+
+/// Whether `needle` stands anywhere in `haystack`.
+#[must_use]
+pub fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack
+        .windows(needle.len())
+        .any(|window| window == needle)
+}

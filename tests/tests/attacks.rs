@@ -31,6 +31,7 @@ use ahoy_tests::{
     device::Device,
     pair::{ALICE, BOB, CAROL, HOME, Pair, SOON, ms, never_rang, plan, secs},
     people::{Home, Stage},
+    secrets::{contains, forms},
     threat,
     udp::Udp,
 };
@@ -50,19 +51,6 @@ async fn stranger(stage: &Stage, home: &Home, ip: [u8; 4]) -> (Arc<Device>, Node
     let dialled = device.dial(home.address.node, home.addr, NodeAuth::Anonymous);
     let client = dialled.await.unwrap();
     (device, client)
-}
-
-/// The address as it stands in candidates, behind RFC 8489's mask, and as text.
-fn forms(ip: [u8; 4]) -> [Vec<u8>; 3] {
-    let masked = [ip[0] ^ 0x21, ip[1] ^ 0x12, ip[2] ^ 0xa4, ip[3] ^ 0x42];
-    let text = ip.map(|byte| byte.to_string()).join(".");
-    [ip.to_vec(), masked.to_vec(), text.into_bytes()]
-}
-
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack
-        .windows(needle.len())
-        .any(|window| window == needle)
 }
 
 /// What somebody gets who calls Bob by hand and hears for a minute what comes, before anybody accepts.

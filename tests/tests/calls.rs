@@ -26,6 +26,7 @@ use ahoy_tests::{
         plan, secs,
     },
     people::{ACCESS, DIRECT, Ended, Home, Phone, SPEECH, Stage},
+    secrets::{contains, forms},
 };
 
 const SEED: u64 = 0x00ca_1100;
@@ -119,19 +120,6 @@ fn channel_data(packets: &[PacketEvent], to_relay: bool, home: &Home) -> (u64, u
     payloads.fold((0, 0), |(count, bytes), packet| {
         (count + 1, bytes + packet.contents.len() as u64 - 4)
     })
-}
-
-/// The address as it stands in candidates and, behind RFC 8489's mask, in STUN attributes.
-fn forms(ip: [u8; 4]) -> [Vec<u8>; 3] {
-    let masked = [ip[0] ^ 0x21, ip[1] ^ 0x12, ip[2] ^ 0xa4, ip[3] ^ 0x42];
-    let text = ip.map(|byte| byte.to_string()).join(".");
-    [ip.to_vec(), masked.to_vec(), text.into_bytes()]
-}
-
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack
-        .windows(needle.len())
-        .any(|window| window == needle)
 }
 
 #[test]

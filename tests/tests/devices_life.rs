@@ -51,6 +51,12 @@ impl World {
         said.trim_end().to_owned()
     }
 
+    /// What calls somebody for a second, and gives up after so many.
+    fn call_to<'a>(&'a self, whom: &'a str, seconds: &'a str) -> Vec<&'a str> {
+        let fixed = ["call", "--via", &self.node, whom, "--for", "1", "--timeout"];
+        fixed.into_iter().chain([seconds]).collect()
+    }
+
     /// Somebody waits for calls; comes with their link.
     fn answer(&self, name: &str, options: &[&str]) -> (Running, String) {
         let arguments = ["answer", "--via", &self.node].into_iter();
@@ -264,16 +270,7 @@ fn a_stolen_device_keeps_trying_and_reaches_nobody() {
     end(desk);
 
     // Before: it speaks for Bob.
-    let call = [
-        "call",
-        "--via",
-        &world.node,
-        &alices_link,
-        "--for",
-        "1",
-        "--timeout",
-        "5",
-    ];
+    let call = world.call_to(&alices_link, "5");
     world.run("phone", &call).expect_code(0);
     // Lost, said on the desk.
     let revoke = ["device", "revoke", "phone", "--via", &world.node];
@@ -338,16 +335,7 @@ fn a_forked_list_is_proved_told_and_verified_offline() {
     let (running, bobs_link) = world.answer("bob", &["--auto"]);
     world.says("alice", &["contact", "add", &bobs_link, "--name", "Bob"]);
     world.says("alice", &["contact", "verify", "Bob"]);
-    let call = [
-        "call",
-        "--via",
-        &world.node,
-        "Bob",
-        "--for",
-        "1",
-        "--timeout",
-        "8",
-    ];
+    let call = world.call_to("Bob", "8");
     // Alice sees the first story.
     world.run("alice", &call).expect_code(0);
     end(running);
@@ -404,16 +392,7 @@ fn a_rolled_back_list_does_not_bring_a_device_back() {
         .run("desk", &["device", "revoke", "phone", "--via", &world.node])
         .expect_code(0);
     let (desk, _link) = world.answer("desk", &["--auto"]);
-    let call = [
-        "call",
-        "--via",
-        &world.node,
-        "Bob",
-        "--for",
-        "1",
-        "--timeout",
-        "5",
-    ];
+    let call = world.call_to("Bob", "5");
     world.run("alice", &call).expect_code(0);
     end(desk);
     // Somebody puts the list of before into the desk's profile: an old backup, or a supernode's game.
@@ -425,19 +404,7 @@ fn a_rolled_back_list_does_not_bring_a_device_back() {
     end(desk);
     // Alice still knows better: the phone is refused.
     let (alice, _link) = world.answer("alice", &["--auto", "--contacts-only"]);
-    let refused = world.run(
-        "phone",
-        &[
-            "call",
-            "--via",
-            &world.node,
-            &alices_link,
-            "--for",
-            "1",
-            "--timeout",
-            "3",
-        ],
-    );
+    let refused = world.run("phone", &world.call_to(&alices_link, "3"));
     assert_ne!(refused.code, Some(0), "{}", refused.stderr);
     end(alice);
     threat(
@@ -466,17 +433,7 @@ fn whoever_takes_new_keys_or_comes_back_from_a_backup_is_called_as_before() {
     let (desk, bobs_link) = world.answer("desk", &["--auto"]);
     world.says("alice", &["contact", "add", &bobs_link, "--name", "Bob"]);
     world.says("alice", &["contact", "verify", "Bob"]);
-    let call = [
-        "call",
-        "--via",
-        &world.node,
-        "Bob",
-        "--for",
-        "1",
-        "--timeout",
-        "8",
-        "--json",
-    ];
+    let call = [world.call_to("Bob", "8"), vec!["--json"]].concat();
     world.run("alice", &call).expect_code(0);
     end(desk);
     // New keys: the same person, still verified.
