@@ -12,7 +12,10 @@ use rubato::{
     WindowFunction, audioadapter_buffers::direct::SequentialSlice,
 };
 
+use self::near::Near;
 use super::{BLOCK_SAMPLES, Block, SAMPLE_RATE_HZ};
+
+mod near;
 
 /// Sample rates that are converted, in hertz: telephone speech to studio converters.
 pub const RATES_HZ: std::ops::RangeInclusive<u32> = 8_000..=384_000;
@@ -32,7 +35,8 @@ pub struct RateError(pub u32);
 /// How much the filter may cost and delay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quality {
-    /// 64 taps: delays by 32 samples of the input, 0.7 ms at 48 kHz. For live sound.
+    /// 64 taps: delays by 32 samples of the input, 0.7 ms at 48 kHz. For live sound. Between 48 kHz and nearly 48 kHz it
+    /// costs half as much.
     Live,
     /// 256 taps: keeps everything up to 96 % of the band, delays by 128 samples of the input. For files.
     File,
@@ -73,19 +77,60 @@ fn build(
     .expect("the rates are in range, so the ratio is finite and positive"))
 }
 
-fn set_ratio(inner: &mut Async<f32>, relative: f64) {
-    inner
-        .set_resample_ratio_relative(relative, true)
-        .expect("the correction is clamped to what the resampler was built for");
+/// How it is done.
+enum Way {
+    /// Between clocks of the same name, live.
+    Near(Box<Near>),
+    /// From any rate to any other.
+    Sinc(Async<f32>),
 }
 
-/// The resampler steps before it looks, so its first output lies one step later than half the filter. To the
-/// nearest whole sample.
-fn delay_samples(inner: &Async<f32>, quality: Quality) -> usize {
-    let half_filter = quality.parameters().sinc_len as f64 / 2.0;
-    (half_filter * inner.resample_ratio() - 1.0)
-        .round()
-        .max(0.0) as usize
+/// More than a block becomes, or is made of, between clocks of the same name: a thousandth, what the places round to,
+/// and one.
+const MAX_NEAR_SAMPLES: usize = BLOCK_SAMPLES + 4;
+
+impl Way {
+    fn new(
+        from_hz: u32,
+        to_hz: u32,
+        quality: Quality,
+        fixed: FixedAsync,
+    ) -> Result<Self, RateError> {
+        if quality == Quality::Live && from_hz == to_hz && RATES_HZ.contains(&from_hz) {
+            return Ok(Self::Near(Box::new(Near::new())));
+        }
+        build(from_hz, to_hz, quality, fixed).map(Self::Sinc)
+    }
+
+    fn ratio(&self) -> f64 {
+        match self {
+            Self::Near(near) => near.ratio(),
+            Self::Sinc(inner) => inner.resample_ratio(),
+        }
+    }
+
+    fn set_ratio(&mut self, relative: f64) {
+        match self {
+            Self::Near(near) => near.set_ratio(relative),
+            Self::Sinc(inner) => inner
+                .set_resample_ratio_relative(relative, true)
+                .expect("the correction is clamped to what the resampler was built for"),
+        }
+    }
+
+    /// The general resampler steps before it looks, so its first output lies one step later than half the filter. To
+    /// the nearest whole sample.
+    fn delay_samples(&self, quality: Quality) -> usize {
+        match self {
+            Self::Near(_) => Near::DELAY_SAMPLES,
+            Self::Sinc(inner) => {
+                let half_filter = quality.parameters().sinc_len as f64 / 2.0;
+                (half_filter * inner.resample_ratio() - 1.0)
+                    .round()
+                    .max(0.0) as usize
+            }
+        }
+    }
 }
 
 /// Blocks for which a second channel that is no more is still silence: until the filter has forgotten it.
@@ -132,7 +177,7 @@ fn line_up(line: &mut Vec<f32>, [mid, side]: [&[f32]; 2]) {
 
 /// Makes 48 kHz blocks out of samples at another rate, or at nearly the same one.
 pub struct ToBlocks {
-    inner: Async<f32>,
+    way: Way,
     quality: Quality,
     channels: Channels,
     input: Vec<f32>,
@@ -145,45 +190,52 @@ impl ToBlocks {
     /// # Errors
     /// The rate lies outside.
     pub fn new(from_hz: u32, quality: Quality) -> Result<Self, RateError> {
-        let inner = build(from_hz, SAMPLE_RATE_HZ, quality, FixedAsync::Output)?;
-        Ok(Self {
-            input: Vec::with_capacity(2 * inner.input_frames_max()),
+        let mut made = Self {
+            way: Way::new(from_hz, SAMPLE_RATE_HZ, quality, FixedAsync::Output)?,
+            input: Vec::new(),
             output: vec![0.0; 2 * BLOCK_SAMPLES],
-            inner,
             quality,
             channels: Channels::new(),
-        })
+        };
+        made.input.reserve_exact(2 * made.max_input_samples());
+        Ok(made)
     }
 
     /// Input samples that the next [`Self::fill`] takes. Changes from block to block.
     #[must_use]
     pub fn input_samples(&self) -> usize {
-        self.inner.input_frames_next()
+        match &self.way {
+            Way::Near(near) => near.input_samples(),
+            Way::Sinc(inner) => inner.input_frames_next(),
+        }
     }
 
     /// The most that [`Self::input_samples`] can ever be.
     #[must_use]
     pub fn max_input_samples(&self) -> usize {
-        self.inner.input_frames_max()
+        match &self.way {
+            Way::Near(_) => MAX_NEAR_SAMPLES,
+            Way::Sinc(inner) => inner.input_frames_max(),
+        }
     }
 
     /// By how many 48 kHz samples the filter delays.
     #[must_use]
     pub fn delay_samples(&self) -> usize {
-        delay_samples(&self.inner, self.quality)
+        self.way.delay_samples(self.quality)
     }
 
     /// Output samples per input sample, correction included.
     #[must_use]
     pub fn ratio(&self) -> f64 {
-        self.inner.resample_ratio()
+        self.way.ratio()
     }
 
     /// The device's clock runs `ppm` parts per million fast; clamped to [`MAX_CORRECTION_PPM`]. The ratio moves there
     /// over the next block. Ask [`Self::input_samples`] afterwards.
     pub fn set_correction_ppm(&mut self, ppm: f64) {
         let ppm = ppm.clamp(-MAX_CORRECTION_PPM, MAX_CORRECTION_PPM);
-        set_ratio(&mut self.inner, 1.0 / (1.0 + ppm * 1e-6));
+        self.way.set_ratio(1.0 / (1.0 + ppm * 1e-6));
     }
 
     /// Turns exactly [`Self::input_samples`] samples into the next block. Missing ones count as silence, further
@@ -196,14 +248,26 @@ impl ToBlocks {
     pub fn fill_both(&mut self, input: [&[f32]; 2], mid: &mut Block, side: Option<&mut Block>) {
         let frames = input[0].len();
         let is_wide = self.channels.follow(side.is_some());
-        self.channels.indexing.partial_len = (frames < self.input_samples()).then_some(frames);
-        line_up(&mut self.input, input);
-        let input = SequentialSlice::new(&self.input, 2, frames).expect("two channels");
-        let mut output =
-            SequentialSlice::new_mut(&mut self.output, 2, BLOCK_SAMPLES).expect("two blocks");
-        self.inner
-            .process_into_buffer(&input, &mut output, Some(&self.channels.indexing))
-            .expect("the input is what was asked for or marked as partial, the output is a block");
+        let wanted = self.input_samples();
+        match &mut self.way {
+            Way::Near(near) => near.fill(
+                input,
+                self.output.split_at_mut(BLOCK_SAMPLES).into(),
+                is_wide,
+            ),
+            Way::Sinc(inner) => {
+                self.channels.indexing.partial_len = (frames < wanted).then_some(frames);
+                line_up(&mut self.input, input);
+                let input = SequentialSlice::new(&self.input, 2, frames).expect("two channels");
+                let mut output = SequentialSlice::new_mut(&mut self.output, 2, BLOCK_SAMPLES)
+                    .expect("two blocks");
+                inner
+                    .process_into_buffer(&input, &mut output, Some(&self.channels.indexing))
+                    .expect(
+                        "the input is what was asked for or marked as partial, the output is a block",
+                    );
+            }
+        }
         let (first, second) = self.output.split_at(BLOCK_SAMPLES);
         mid.copy_from_slice(first);
         if let Some(side) = side.filter(|_| is_wide) {
@@ -222,7 +286,7 @@ impl std::fmt::Debug for ToBlocks {
 
 /// Makes samples at another rate, or at nearly the same one, out of 48 kHz blocks.
 pub struct FromBlocks {
-    inner: Async<f32>,
+    way: Way,
     quality: Quality,
     channels: Channels,
     input: Vec<f32>,
@@ -235,40 +299,43 @@ impl FromBlocks {
     /// # Errors
     /// The rate lies outside.
     pub fn new(to_hz: u32, quality: Quality) -> Result<Self, RateError> {
-        let inner = build(SAMPLE_RATE_HZ, to_hz, quality, FixedAsync::Input)?;
-        let output = vec![0.0; 2 * inner.output_frames_max()];
-        Ok(Self {
-            inner,
+        let mut made = Self {
+            way: Way::new(SAMPLE_RATE_HZ, to_hz, quality, FixedAsync::Input)?,
             quality,
             channels: Channels::new(),
             input: Vec::with_capacity(2 * BLOCK_SAMPLES),
-            output,
-        })
+            output: Vec::new(),
+        };
+        made.output.resize(2 * made.max_output_samples(), 0.0);
+        Ok(made)
     }
 
     /// The most that one block can become.
     #[must_use]
     pub fn max_output_samples(&self) -> usize {
-        self.inner.output_frames_max()
+        match &self.way {
+            Way::Near(_) => MAX_NEAR_SAMPLES,
+            Way::Sinc(inner) => inner.output_frames_max(),
+        }
     }
 
     /// By how many output samples the filter delays.
     #[must_use]
     pub fn delay_samples(&self) -> usize {
-        delay_samples(&self.inner, self.quality)
+        self.way.delay_samples(self.quality)
     }
 
     /// Output samples per input sample, correction included.
     #[must_use]
     pub fn ratio(&self) -> f64 {
-        self.inner.resample_ratio()
+        self.way.ratio()
     }
 
     /// The device's clock runs `ppm` parts per million fast; clamped to [`MAX_CORRECTION_PPM`]. The ratio moves there
     /// over the next block.
     pub fn set_correction_ppm(&mut self, ppm: f64) {
         let ppm = ppm.clamp(-MAX_CORRECTION_PPM, MAX_CORRECTION_PPM);
-        set_ratio(&mut self.inner, 1.0 + ppm * 1e-6);
+        self.way.set_ratio(1.0 + ppm * 1e-6);
     }
 
     /// Converts one block. How many samples it becomes changes from block to block.
@@ -280,14 +347,25 @@ impl FromBlocks {
     pub fn convert_both(&mut self, mid: &Block, side: Option<&Block>) -> [&[f32]; 2] {
         let is_wide = self.channels.follow(side.is_some());
         let side = side.map_or(&[][..], |side| side);
-        line_up(&mut self.input, [mid, side]);
-        let input = SequentialSlice::new(&self.input, 2, BLOCK_SAMPLES).expect("two blocks");
         let frames = self.output.len() / 2;
-        let mut output = SequentialSlice::new_mut(&mut self.output, 2, frames).expect("two halves");
-        let (_, written) = self
-            .inner
-            .process_into_buffer(&input, &mut output, Some(&self.channels.indexing))
-            .expect("the output has room for the most a block can become");
+        let written = match &mut self.way {
+            Way::Near(near) => near.convert(
+                [mid, side],
+                self.output.split_at_mut(frames).into(),
+                is_wide,
+            ),
+            Way::Sinc(inner) => {
+                line_up(&mut self.input, [mid, side]);
+                let input =
+                    SequentialSlice::new(&self.input, 2, BLOCK_SAMPLES).expect("two blocks");
+                let mut output =
+                    SequentialSlice::new_mut(&mut self.output, 2, frames).expect("two halves");
+                let (_, written) = inner
+                    .process_into_buffer(&input, &mut output, Some(&self.channels.indexing))
+                    .expect("the output has room for the most a block can become");
+                written
+            }
+        };
         let (mid, side) = self.output.split_at(frames);
         [&mid[..written], &side[..if is_wide { written } else { 0 }]]
     }
