@@ -1,14 +1,18 @@
 //! What the person set: `settings.toml` in the profile, fit to be edited by hand.
 //!
-//! A file that cannot be read is never overwritten, and nothing in it is guessed at.
+//! A file that cannot be read is never overwritten, and nothing in it is guessed at. What a program changes in it leaves
+//! the rest as it stands there, comments included.
 
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use ahoy_nat::discovery::dht::mainline::DhtEntry;
+use ahoy_transport::identity::UserId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use toml_edit::{DocumentMut, Item};
 
 use crate::{
     contacts::Strangers,
@@ -65,6 +69,70 @@ impl fmt::Display for PathPolicy {
             Self::Tcp => "tcp",
         })
     }
+}
+
+/// Which colours the window has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ThemeChoice {
+    /// As the system says.
+    #[default]
+    System,
+    /// Dark ones.
+    Dark,
+    /// Light ones.
+    Light,
+}
+
+/// How large the window may draw things, in percent.
+pub const SCALES: std::ops::RangeInclusive<u16> = 75..=200;
+/// The usual.
+const NORMAL_SCALE: u16 = 100;
+/// Favourites that are kept.
+pub const MAX_FAVOURITES: usize = 64;
+
+/// One setting that is chosen anew, beside those of sound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SettingsChange {
+    /// What the person wants to be called; empty for nothing.
+    Name(String),
+    /// What becomes of strangers' calls.
+    Strangers(Strangers),
+    /// Which ways media may take.
+    Path(PathPolicy),
+    /// Something is on from now on, or off.
+    Switch(SettingsSwitch, bool),
+    /// Register there too.
+    AddHome(NodeLink),
+    /// Register there no more.
+    RemoveHome(NodeLink),
+    /// What TCP connections go through.
+    Proxy(Option<ProxyChoice>),
+    /// Which colours the window has.
+    Theme(ThemeChoice),
+    /// How large things are drawn, in percent; see [`SCALES`].
+    Scale(u16),
+    /// Somebody stands on top of the list, or no more.
+    Favourite(UserId, bool),
+}
+
+/// Something that is on or off, beside what is so about sound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SettingsSwitch {
+    /// See [`Settings::port_mapping`].
+    PortMapping,
+    /// See [`Settings::lan_discovery`].
+    LanDiscovery,
+    /// See [`Settings::dht`].
+    Dht,
+    /// See [`Settings::dht_publish`].
+    DhtPublish,
+    /// See [`Settings::directory`].
+    Directory,
+    /// See [`Settings::guess_ports`].
+    GuessPorts,
+    /// See [`Settings::keep_running`].
+    KeepRunning,
 }
 
 /// Why settings cannot be used.
@@ -159,6 +227,21 @@ pub struct Settings {
     /// Where to register, best first; `ahoy-node:` links.
     #[serde(serialize_with = "write_homes", deserialize_with = "read_homes")]
     pub homes: Vec<NodeLink>,
+    /// Which colours the window has.
+    #[serde(skip_serializing_if = "is_usual")]
+    pub theme: ThemeChoice,
+    /// How large the window draws things, in percent of the usual.
+    #[serde(skip_serializing_if = "is_normal", deserialize_with = "scale")]
+    pub scale_percent: u16,
+    /// Closing the window leaves ahoy running, so that calls come in.
+    pub keep_running: bool,
+    /// Who stands on top of the list.
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "write_people",
+        deserialize_with = "read_people"
+    )]
+    pub favourites: Vec<UserId>,
     /// What TCP connections to supernodes go through, as in `http://user:password@host:port` or `socks5://host:port`;
     /// `none` for nothing, whatever the environment says.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -191,6 +274,10 @@ impl Default for Settings {
             speaker: None,
             ring_speaker: None,
             homes: vec![],
+            theme: ThemeChoice::default(),
+            scale_percent: NORMAL_SCALE,
+            keep_running: true,
+            favourites: vec![],
             proxy: None,
         }
     }
@@ -302,19 +389,175 @@ impl Settings {
     /// # Errors
     /// When they cannot be read or written; then they are as they were.
     pub fn change_sound(profile: &Profile, change: &SoundChange) -> Result<(), SettingsError> {
-        let settings = Self::load(profile)?;
-        let mut choices = settings.sound();
-        choices.apply(change);
-        settings.with_sound(choices).save(profile)
+        Self::edit(profile, |settings| {
+            let mut choices = settings.sound();
+            choices.apply(change);
+            settings.with_sound(choices)
+        })
+        .map(drop)
     }
 
-    /// Replaces the profile's settings.
+    /// Makes one choice in the profile's settings, and leaves everything else as it is there now. Returns what stands
+    /// there then.
+    ///
+    /// # Errors
+    /// When they cannot be read or written; then they are as they were.
+    pub fn change(profile: &Profile, change: &SettingsChange) -> Result<Self, SettingsError> {
+        Self::edit(profile, |mut settings| {
+            settings.apply(change);
+            settings
+        })
+    }
+
+    fn edit(profile: &Profile, edit: impl FnOnce(Self) -> Self) -> Result<Self, SettingsError> {
+        /// Choices about sound and others are saved by two tasks of one process. Other processes are kept away by the
+        /// profile's lock.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let settings = edit(Self::load(profile)?);
+        settings.save(profile)?;
+        Ok(settings)
+    }
+
+    /// Makes the choice.
+    pub fn apply(&mut self, change: &SettingsChange) {
+        match change {
+            SettingsChange::Name(name) => {
+                self.name = Some(display_name(name)).filter(|name| !name.is_empty());
+            }
+            SettingsChange::Strangers(strangers) => self.strangers = *strangers,
+            SettingsChange::Path(path) => self.path = *path,
+            SettingsChange::Switch(which, on) => *self.switch(*which) = *on,
+            SettingsChange::AddHome(link) => {
+                self.homes.retain(|home| home.0.node != link.0.node);
+                self.homes.push(link.clone());
+            }
+            SettingsChange::RemoveHome(link) => self.homes.retain(|home| home != link),
+            SettingsChange::Proxy(proxy) => self.proxy.clone_from(proxy),
+            SettingsChange::Theme(theme) => self.theme = *theme,
+            SettingsChange::Scale(percent) => {
+                self.scale_percent = (*percent).clamp(*SCALES.start(), *SCALES.end());
+            }
+            SettingsChange::Favourite(user, is_one) => {
+                self.favourites.retain(|favourite| favourite != user);
+                if *is_one && self.favourites.len() < MAX_FAVOURITES {
+                    self.favourites.push(*user);
+                }
+            }
+        }
+    }
+
+    fn switch(&mut self, which: SettingsSwitch) -> &mut bool {
+        match which {
+            SettingsSwitch::PortMapping => &mut self.port_mapping,
+            SettingsSwitch::LanDiscovery => &mut self.lan_discovery,
+            SettingsSwitch::Dht => &mut self.dht,
+            SettingsSwitch::DhtPublish => &mut self.dht_publish,
+            SettingsSwitch::Directory => &mut self.directory,
+            SettingsSwitch::GuessPorts => &mut self.guess_ports,
+            SettingsSwitch::KeepRunning => &mut self.keep_running,
+        }
+    }
+
+    /// Whether this is on.
+    #[must_use]
+    pub fn is_on(&self, which: SettingsSwitch) -> bool {
+        *self.clone().switch(which)
+    }
+
+    /// Replaces the profile's settings. What does not change keeps its place in the file, its spelling and its comments.
     ///
     /// # Errors
     /// When they cannot be written; then the old ones are still there.
     pub fn save(&self, profile: &Profile) -> Result<(), SettingsError> {
-        Ok(profile.write_settings(&self.to_text()?)?)
+        let text = self.to_text()?;
+        let path = profile.settings_path();
+        // A file that is not there, or that nobody can read, has nothing to be kept.
+        let before = fs::read_to_string(path).unwrap_or_default();
+        let merged = merged(&before, &text).unwrap_or(text);
+        Ok(profile.write_settings(&merged)?)
     }
+}
+
+/// The document `before` with what `wanted` says; none where one of them is no document, or they say different things
+/// in the end.
+fn merged(before: &str, wanted: &str) -> Option<String> {
+    let mut document: DocumentMut = before.parse().ok()?;
+    let new: DocumentMut = wanted.parse().ok()?;
+    if document.is_empty() {
+        return None;
+    }
+    let gone: Vec<String> = document
+        .iter()
+        .map(|(key, _)| key.to_owned())
+        .filter(|key| !new.contains_key(key))
+        .collect();
+    for key in gone {
+        document.remove(&key);
+    }
+    for (key, item) in new.iter() {
+        match document.get_mut(key) {
+            Some(old) if is_same(old, item) => {}
+            Some(old) => {
+                let mut item = item.clone();
+                if let (Some(old), Some(new)) = (old.as_value(), item.as_value_mut()) {
+                    *new.decor_mut() = old.decor().clone();
+                }
+                *old = item;
+            }
+            None => {
+                document.insert(key, item.clone());
+            }
+        }
+    }
+    let text = document.to_string();
+    let read = |text: &str| toml::from_str::<Settings>(text).ok();
+    (read(&text)? == read(wanted)?).then_some(text)
+}
+
+/// Whether two values say the same, however they are spelt.
+fn is_same(one: &Item, other: &Item) -> bool {
+    let value = |item: &Item| -> Option<toml::Table> {
+        let mut document = DocumentMut::new();
+        document.insert("value", item.clone());
+        toml::from_str(&document.to_string()).ok()
+    };
+    value(one).is_some_and(|one| Some(one) == value(other))
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_usual(theme: &ThemeChoice) -> bool {
+    *theme == ThemeChoice::default()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_normal(scale: &u16) -> bool {
+    *scale == NORMAL_SCALE
+}
+
+fn scale<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    let percent = u16::deserialize(deserializer)?;
+    if SCALES.contains(&percent) {
+        Ok(percent)
+    } else {
+        Err(de::Error::custom(format_args!(
+            "a scale is {} to {} percent",
+            SCALES.start(),
+            SCALES.end()
+        )))
+    }
+}
+
+fn write_people<S: Serializer>(people: &[UserId], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(people.iter().map(ToString::to_string))
+}
+
+fn read_people<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<UserId>, D::Error> {
+    let keys = Vec::<String>::deserialize(deserializer)?;
+    keys.iter()
+        .take(MAX_FAVOURITES)
+        .map(|key| key.parse().map_err(de::Error::custom))
+        .collect()
 }
 
 fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
@@ -398,6 +641,76 @@ mod tests {
                 text
             );
         }
+    }
+
+    #[test]
+    fn what_a_program_changes_leaves_comments_where_they_are() {
+        let before = "# Mine.\nname = 'Bo' # short\n\n# Who may ring.\nstrangers = \"drop\"\n";
+        let (dir, _outcome) = with(before);
+        let profile = Profile::at(dir.path());
+        let user = UserId([7; 32]);
+        for change in [
+            SettingsChange::Strangers(Strangers::Ring),
+            SettingsChange::Switch(SettingsSwitch::Dht, false),
+            SettingsChange::Favourite(user, true),
+            SettingsChange::Scale(900),
+        ] {
+            Settings::change(&profile, &change).unwrap();
+        }
+        let text = fs::read_to_string(profile.settings_path()).unwrap();
+        assert!(
+            text.starts_with(
+                "# Mine.\nname = 'Bo' # short\n\n# Who may ring.\nstrangers = \"ring\"\n"
+            ),
+            "{text}"
+        );
+        let settings = Settings::load(&profile).unwrap();
+        assert_eq!(settings.favourites, [user]);
+        assert_eq!(settings.scale_percent, 200);
+        assert!(!settings.is_on(SettingsSwitch::Dht) && settings.is_on(SettingsSwitch::Directory));
+        Settings::change(&profile, &SettingsChange::Name("  ".into())).unwrap();
+        let text = fs::read_to_string(profile.settings_path()).unwrap();
+        assert!(
+            !text.contains("name =") && text.contains("# Who may ring."),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn every_setting_comes_back_from_beside_comments() {
+        let node = NodeKeys::from_seed(&[1; 32]).id();
+        let home = NodeLink(NodeAddress::new(node, "192.0.2.1:443".parse().unwrap()));
+        let mut settings = Settings::default();
+        let (dir, _outcome) = with("# All mine.\nversion = 1\nhomes = [ ] # none yet\n");
+        let profile = Profile::at(dir.path());
+        for change in [
+            SettingsChange::Name("Bo".into()),
+            SettingsChange::Path(PathPolicy::Relay),
+            SettingsChange::AddHome(home.clone()),
+            SettingsChange::AddHome(home.clone()),
+            SettingsChange::Proxy(Some("socks5://proxy.example:1080".parse().unwrap())),
+            SettingsChange::Theme(ThemeChoice::Dark),
+            SettingsChange::Switch(SettingsSwitch::KeepRunning, false),
+        ] {
+            settings.apply(&change);
+            let saved = Settings::change(&profile, &change).unwrap();
+            assert_eq!(saved, settings);
+            assert_eq!(Settings::load(&profile).unwrap(), settings);
+        }
+        assert_eq!(settings.homes.len(), 1);
+        settings.apply(&SettingsChange::RemoveHome(home));
+        assert!(settings.homes.is_empty());
+        let text = fs::read_to_string(profile.settings_path()).unwrap();
+        assert!(
+            text.contains("# All mine.") && text.contains("# none yet"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_scale_that_nobody_could_read_is_refused() {
+        let (_dir, outcome) = with("scale_percent = 1000\n");
+        assert!(outcome.unwrap_err().to_string().contains("75 to 200"));
     }
 
     #[test]
