@@ -150,8 +150,23 @@ pub enum Command {
         /// Its name, or the beginning of its id.
         device: String,
     },
+    /// Show the window, with this in its call field.
+    Open {
+        /// An `ahoy:` or `ahoy-node:` link; empty: nothing.
+        #[serde(default)]
+        link: String,
+    },
     /// Send happenings from now on. Answered by the server itself.
     Events,
+}
+
+/// Somebody started the app while it runs: the window is to be shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// How often that was so.
+    pub count: u64,
+    /// The link that it was started by; empty: none.
+    pub link: String,
 }
 
 /// The answer to a [`Request`].

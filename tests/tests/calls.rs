@@ -258,6 +258,38 @@ fn a_call_that_nobody_answers_ends_at_both_sides() {
             "You missed a call from Alice.",
         );
         assert!(bob.at - alice.at < ms(500), "{:?}", bob.at - alice.at);
+        // Both find it in their list, and only Bob has missed something.
+        let recent = |phone: &Phone| {
+            let recents = phone.engine.view().borrow().recents.clone();
+            assert_eq!(recents.len(), 1);
+            recents[0].clone()
+        };
+        let (placed, missed) = (recent(&pair.alice), recent(&pair.bob));
+        assert_eq!((placed.name.as_str(), placed.outgoing), ("Bob", true));
+        assert_eq!((missed.name.as_str(), missed.outgoing), ("Alice", false));
+        assert!(missed.is_missed() && !placed.is_missed());
+        assert_eq!(placed.talked_millis, 0);
+    });
+}
+
+#[test]
+fn another_name_is_in_the_link_at_once() {
+    plan(SEED + 22).run(async |pair| {
+        let link = || pair.alice.engine.view().borrow().link.clone().unwrap();
+        assert!(link().contains("name=Alice"), "{}", link());
+        pair.alice.tell(Command::Name("Zoe \u{202e}".into()));
+        pair.pass(ms(500)).await;
+        assert!(link().ends_with("name=Zoe"), "{}", link());
+        // And in the next call, to whoever does not know better: Bob has a name of his own for her.
+        pair.talk().await;
+        let call = pair.bob.engine.view().borrow().call.clone().unwrap();
+        assert_eq!(call.name, "Alice");
+        let stats = call.stats.unwrap();
+        assert!(
+            stats.packets_sent > 0 && stats.samples_played > 0,
+            "{stats:?}"
+        );
+        pair.hang_up().await;
     });
 }
 
@@ -447,6 +479,8 @@ fn a_short_cut_is_bridged_and_told() {
         let phase = |phone: &Phone| phone.engine.view().borrow().call.clone().unwrap().phase;
         assert_eq!(phase(&pair.alice), Phase::Reconnecting);
         assert_eq!(phase(&pair.bob), Phase::Reconnecting);
+        let call = pair.alice.engine.view().borrow().call.clone().unwrap();
+        assert!(call.gives_up_at.is_some(), "the window counts down to it");
         pair.stage.world.apply(Fault::LinkUp(pair.alice.node));
         let up = pair.stage.now();
         while phase(&pair.alice) == Phase::Reconnecting || phase(&pair.bob) == Phase::Reconnecting {
@@ -499,6 +533,8 @@ fn one_of_two_devices_answers_and_the_other_stops_ringing() {
             Exit::Failed,
             "Answered on another of your devices.",
         );
+        let recents = desk.engine.view().borrow().recents.clone();
+        assert!(!recents[0].is_missed(), "somebody answered");
         stage.pass(secs(2)).await;
         alice.tell(Command::HangUp);
         for phone in [&alice, &pocket] {

@@ -36,6 +36,10 @@ use tempfile::TempDir;
 #[path = "window/pictures.rs"]
 mod pictures;
 
+#[cfg(all(feature = "video", target_os = "linux"))]
+#[path = "window/home.rs"]
+mod home;
+
 /// A busy machine without a graphics card takes its time to draw.
 const PATIENCE: Duration = Duration::from_secs(60);
 const SCREEN_WIDTH: usize = 1080;

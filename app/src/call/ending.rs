@@ -217,8 +217,21 @@ impl EndedCall {
             direction: self.direction,
             started_at_millis: unix_millis,
             duration_millis: u64::try_from(talked).unwrap_or(u64::MAX),
-            outcome: self.ending.outcome(),
+            // Somebody answered on another device: nobody missed it.
+            outcome: if self.ending == Ending::AnsweredElsewhere {
+                Outcome::Completed
+            } else {
+                self.ending.outcome()
+            },
         }
+    }
+
+    /// The same, at a time after its end, in Unix milliseconds, of which only how long ago the call began is taken.
+    #[must_use]
+    pub fn record_at(&self, now_millis: u64) -> CallRecord {
+        let since_start = self.ended.saturating_duration_since(self.timeline.started);
+        let since_start = u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX);
+        self.record(now_millis.saturating_sub(since_start))
     }
 }
 

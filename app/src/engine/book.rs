@@ -15,6 +15,7 @@ use super::{
 use crate::{
     call::EndedCall,
     chat::{book::ChatBook, shelf::Shelf},
+    contacts::{CallRecord, Strangers},
     sync::Entry,
 };
 
@@ -155,6 +156,17 @@ pub trait AddressBook: Send + Sync + fmt::Debug + 'static {
 
     /// A call is over.
     fn record(&self, ended: &EndedCall, now_millis: u64);
+
+    /// The newest calls, at most `limit`, newest first.
+    fn calls(&self, _limit: usize) -> Vec<CallRecord> {
+        Vec::new()
+    }
+
+    /// What the owner wants to be called from now on; put into links.
+    fn set_name(&self, _name: Option<&str>) {}
+
+    /// What becomes of strangers' calls from now on.
+    fn set_strangers(&self, _strangers: Strangers) {}
 
     /// The address book, by name.
     fn contacts(&self) -> Vec<ContactView>;

@@ -16,7 +16,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use super::{
     media::SoundNews,
     nat::NatReports,
-    people::{ChatView, ConversationView, PeopleChange},
+    people::{ChatView, ConversationView, PeopleChange, RecentView},
     recording::{RecordTo, RecordingNews, RecordingView},
     renewal::Renewer,
     video::{PictureNews, Showing, view::PicturesView},
@@ -24,6 +24,7 @@ use super::{
 use crate::{
     call::{CallId, Ending},
     chat::{Message, MessageId, MessageState},
+    contacts::Strangers,
     report::{Outcome, Report, Search},
     sound::{SoundChange, SoundChoices},
 };
@@ -75,6 +76,10 @@ pub enum Command {
     NoteRead(UserId),
     /// Change the address book.
     People(PeopleChange),
+    /// What the person is called from now on: in their link, and where they call strangers.
+    Name(String),
+    /// What becomes of calls by people who are no contacts, from now on.
+    Strangers(Strangers),
     /// Something went wrong outside of the engine, in a sentence for the person.
     Complain(String),
     /// Close everything.
@@ -206,6 +211,8 @@ pub struct View {
     pub requests: Vec<RequestView>,
     /// Conversations, those with news first.
     pub conversations: Arc<Vec<ConversationView>>,
+    /// Calls, the newest first.
+    pub recents: Arc<Vec<RecentView>>,
     /// The conversation that is open.
     pub chat: Option<Arc<ChatView>>,
     /// Calls come in without a sound.
@@ -284,6 +291,12 @@ pub struct CallView {
     pub path: Option<&'static str>,
     /// Its round trip, as measured last.
     pub rtt: Option<Duration>,
+    /// What was counted since sound flows.
+    pub stats: Option<StatsView>,
+    /// What keeps sound from flowing here, for a person: a device that was pulled out, say.
+    pub sound_trouble: Option<String>,
+    /// While it is reconnecting: when it is given up.
+    pub gives_up_at: Option<Instant>,
     /// What finding direct paths has cost so far; absent while none was looked for.
     pub search: Option<Search>,
     /// Words to compare aloud, once the keys are agreed.
@@ -296,6 +309,35 @@ pub struct CallView {
     pub level_in: f32,
     /// Level of their sound, dBFS.
     pub level_out: f32,
+}
+
+/// What was counted in a call since its sound began. All but the last group only grows.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct StatsView {
+    /// Voice packets that we sent.
+    pub packets_sent: u64,
+    /// Their bytes, without what the network adds.
+    pub bytes_sent: u64,
+    /// Voice packets that came.
+    pub packets_received: u64,
+    /// Voice packets that did not, before any repair.
+    pub packets_lost: u64,
+    /// Voice packets that came too late to be played.
+    pub packets_late: u64,
+    /// Frames that were lost and restored from what other packets had of them.
+    pub frames_recovered: u64,
+    /// Samples played, at 48 kHz.
+    pub samples_played: u64,
+    /// Of these, invented ones.
+    pub samples_concealed: u64,
+    /// From the arrival of a packet until it plays, the median.
+    pub buffer: Duration,
+    /// The part of our packets that is lost on the way there, 0 to 1, as measured last.
+    pub loss_there: Option<f32>,
+    /// What the path in use carries, in bits per second, as estimated last.
+    pub capacity_bps: Option<u64>,
+    /// Frames of pictures that we sent.
+    pub pictures_sent: Option<u64>,
 }
 
 /// How far a call has come.

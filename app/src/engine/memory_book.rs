@@ -1,7 +1,7 @@
 //! An address book that is gone with the process: for demonstrations and simulations.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -22,7 +22,7 @@ use super::{
 use crate::{
     call::EndedCall,
     chat::shelf::{MemoryShelf, Shelf},
-    contacts::Contact,
+    contacts::{CallRecord, Contact},
     link::{self, PersonLink},
     sync::{self, Entry, Standing, SyncBook, Synced},
 };
@@ -31,6 +31,8 @@ use crate::{
 const MAX_REQUESTS: usize = 20;
 /// People whose logs are remembered.
 const MAX_LOGS: usize = 10_000;
+/// Calls remembered.
+const MAX_CALLS: usize = 100;
 
 /// People, in memory.
 #[derive(Debug)]
@@ -48,6 +50,10 @@ struct State {
     blocked: Vec<UserId>,
     logs: BTreeMap<UserId, DeviceLog>,
     requests: Vec<RequestView>,
+    /// The owner's, where it is not the first any more.
+    renamed: Option<String>,
+    /// The newest first.
+    calls: VecDeque<CallRecord>,
     records: Option<RecordCache>,
     nodes: Vec<NodeAddress>,
     node_table: Option<Vec<u8>>,
@@ -142,7 +148,8 @@ impl AddressBook for MemoryBook {
     fn my_link(&self, homes: Vec<NodeAddress>) -> String {
         let mut link = PersonLink::new(self.me);
         link.homes = homes;
-        link.name = Some(self.name.clone());
+        let renamed = self.lock().renamed.clone();
+        link.name = Some(renamed.unwrap_or_else(|| self.name.clone()));
         link.to_string()
     }
 
@@ -331,7 +338,19 @@ impl AddressBook for MemoryBook {
         self.sequence.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn record(&self, _ended: &EndedCall, _now_millis: u64) {}
+    fn record(&self, ended: &EndedCall, now_millis: u64) {
+        let mut state = self.lock();
+        state.calls.push_front(ended.record_at(now_millis));
+        state.calls.truncate(MAX_CALLS);
+    }
+
+    fn set_name(&self, name: Option<&str>) {
+        self.lock().renamed = name.map(str::to_owned);
+    }
+
+    fn calls(&self, limit: usize) -> Vec<CallRecord> {
+        self.lock().calls.iter().take(limit).copied().collect()
+    }
 
     fn contacts(&self) -> Vec<ContactView> {
         let state = self.lock();

@@ -2,10 +2,18 @@
 
 use ahoy_transport::identity::UserId;
 
-use crate::chat::{Line, Message, MessageState};
+use crate::{
+    call::Direction,
+    chat::{Line, Message, MessageState},
+    contacts::CallRecord,
+    report::Outcome,
+};
 
 /// Messages of a conversation that are shown: as far as anybody scrolls.
 pub const MAX_SHOWN: usize = 300;
+
+/// Calls that are shown: as far as anybody scrolls.
+pub const MAX_RECENT: usize = 100;
 
 /// A change of the address book.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +77,51 @@ pub struct ConversationView {
     pub last: Message,
     /// Lines that nobody has read here.
     pub unread: usize,
+}
+
+/// A line of the list of calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecentView {
+    /// With whom.
+    pub user: UserId,
+    /// What they are called here.
+    pub name: String,
+    /// We placed it.
+    pub outgoing: bool,
+    /// When it was placed or came in, Unix milliseconds.
+    pub at_millis: u64,
+    /// From accept to the end, milliseconds; 0 when it was never accepted.
+    pub talked_millis: u64,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+impl RecentView {
+    /// The line of `call`, whose other side is called `name`.
+    #[must_use]
+    pub fn new(call: &CallRecord, name: String) -> Self {
+        Self {
+            user: call.peer,
+            name,
+            outgoing: call.direction == Direction::Outgoing,
+            at_millis: call.started_at_millis,
+            talked_millis: call.duration_millis,
+            outcome: call.outcome,
+        }
+    }
+
+    /// They called, and nobody here talked with them or turned them away.
+    #[must_use]
+    pub fn is_missed(&self) -> bool {
+        !self.outgoing
+            && self.talked_millis == 0
+            && match self.outcome {
+                Outcome::NoAnswer | Outcome::Cancelled | Outcome::Busy | Outcome::Lost => true,
+                Outcome::Completed | Outcome::Declined | Outcome::Unreachable | Outcome::Failed => {
+                    false
+                }
+            }
+    }
 }
 
 /// The conversation that is open.

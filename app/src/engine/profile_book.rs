@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     call::EndedCall,
     chat::shelf::Shelf,
-    contacts::{Contact, RingPolicy, Strangers, find_by_name, ring_policy},
+    contacts::{CallRecord, Contact, RingPolicy, Strangers, find_by_name, ring_policy},
     link::{Link, LinkError, PersonLink, display_name},
     store::{InboxOutcome, LogObservation, Store, StoreError},
     sync::Entry,
@@ -36,9 +36,16 @@ pub struct ProfileBook {
     store: Store,
     runtime: Arc<dyn Runtime>,
     own_log: DeviceLog,
+    /// What may change while this is open: see [`AddressBook::set_name`].
+    wishes: Mutex<Wishes>,
+    sequence: AtomicU64,
+}
+
+/// What the owner wants.
+#[derive(Debug, Clone)]
+struct Wishes {
     name: Option<String>,
     strangers: Strangers,
-    sequence: AtomicU64,
 }
 
 impl fmt::Debug for ProfileBook {
@@ -70,10 +77,13 @@ impl ProfileBook {
             store,
             runtime,
             own_log,
-            name,
-            strangers,
+            wishes: Mutex::new(Wishes { name, strangers }),
             sequence,
         }
+    }
+
+    fn wishes(&self) -> MutexGuard<'_, Wishes> {
+        self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn contact(&self, user: UserId) -> Option<Contact> {
@@ -131,7 +141,7 @@ impl AddressBook for ProfileBook {
     fn my_link(&self, homes: Vec<NodeAddress>) -> String {
         let mut link = PersonLink::new(self.own_log_user());
         link.homes = homes;
-        link.name.clone_from(&self.name);
+        link.name.clone_from(&self.wishes().name);
         link.to_string()
     }
 
@@ -148,7 +158,8 @@ impl AddressBook for ProfileBook {
             &self.own_log,
             now_millis,
         );
-        match told(facts).map(|facts| ring_policy(facts, self.strangers)) {
+        let strangers = self.wishes().strangers;
+        match told(facts).map(|facts| ring_policy(facts, strangers)) {
             Some(RingPolicy::Ring) => Welcome::Ring,
             Some(RingPolicy::Inbox) => Welcome::Inbox,
             Some(RingPolicy::Drop) | None => Welcome::Drop,
@@ -264,12 +275,20 @@ impl AddressBook for ProfileBook {
     }
 
     fn record(&self, ended: &EndedCall, now_millis: u64) {
-        let since_start = ended
-            .ended
-            .saturating_duration_since(ended.timeline.started);
-        let since_start = u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX);
-        let record = ended.record(now_millis.saturating_sub(since_start));
+        let record = ended.record_at(now_millis);
         told(self.store.record_call(&record)).unwrap_or_default();
+    }
+
+    fn calls(&self, limit: usize) -> Vec<CallRecord> {
+        told(self.store.calls(limit)).unwrap_or_default()
+    }
+
+    fn set_name(&self, name: Option<&str>) {
+        self.wishes().name = name.map(str::to_owned);
+    }
+
+    fn set_strangers(&self, strangers: Strangers) {
+        self.wishes().strangers = strangers;
     }
 
     fn contacts(&self) -> Vec<ContactView> {

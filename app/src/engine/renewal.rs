@@ -82,6 +82,13 @@ impl Renewer {
         });
     }
 
+    /// The person is known by `name` from now on, also after the next change.
+    pub(super) fn rename(&self, name: &str) {
+        if let Some(keeper) = self.keeper().as_mut() {
+            name.clone_into(&mut keeper.name);
+        }
+    }
+
     /// Changes the identity, has it saved, and gives it to the engine.
     ///
     /// What cannot be saved is not used: after a restart nobody could open what was sealed to it.

@@ -49,6 +49,7 @@ use super::{
     mail::{Delivery, Posted},
     media::{Media, SoundDevices},
     nat::NatScout,
+    people::{MAX_RECENT, RecentView},
     reach::MAX_RELAYED,
     relays::{RelaySource, Relays},
     rendezvous::Rendezvous,
@@ -153,6 +154,8 @@ struct Slot {
     volume_percent: u16,
     /// A recording was begun because every call is recorded.
     recorded_by_itself: bool,
+    /// What keeps sound from flowing here: by the microphone or the speaker, and why.
+    sound_trouble: Option<(bool, String)>,
     /// What we recorded last, complete.
     recorded: Option<PathBuf>,
     /// The other side records.
@@ -216,13 +219,28 @@ pub(super) struct Engine {
 struct People {
     contacts: Vec<ContactView>,
     requests: Vec<RequestView>,
+    recents: Arc<Vec<RecentView>>,
 }
 
 impl People {
     fn read(book: &dyn AddressBook) -> Self {
+        let (contacts, requests) = (book.contacts(), book.requests());
+        let calls = book.calls(MAX_RECENT);
+        let name_of = |user: UserId| {
+            let contact = contacts.iter().find(|contact| contact.user == user);
+            let request = requests.iter().find(|request| request.user == user);
+            match contact {
+                Some(contact) => contact.name.clone(),
+                None => book.display_name(user, request.map_or("", |request| &request.name)),
+            }
+        };
+        let recents = calls
+            .iter()
+            .map(|call| RecentView::new(call, name_of(call.peer)));
         Self {
-            contacts: book.contacts(),
-            requests: book.requests(),
+            recents: Arc::new(recents.collect()),
+            contacts,
+            requests,
         }
     }
 }
@@ -426,6 +444,8 @@ impl Engine {
                 self.change_sound(call, change);
                 return;
             }
+            (Command::Name(name), _) => return self.rename(&name),
+            (Command::Strangers(strangers), _) => return self.book.set_strangers(strangers),
             (Command::Complain(sentence), _) => return self.fail(sentence),
             (Command::Message { id, to, text }, _) => return self.write_message(id, &to, &text),
             (Command::OpenChat(user), _) => return self.open_chat(user),
@@ -1201,6 +1221,7 @@ impl Slot {
             first_audio_told: false,
             volume_percent: NORMAL_PERCENT,
             recorded_by_itself: false,
+            sound_trouble: None,
             recorded: None,
             recorded_there: false,
         }

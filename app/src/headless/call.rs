@@ -39,7 +39,7 @@ pub async fn call(profile: &Profile, plan: CallPlan) -> Result<(), CliError> {
     let record = plan.record.as_deref();
     let person = Answering::Person;
     let mut running = start(profile, &plan.media, false, person, limits, record, None).await?;
-    let control = serve(&running)?;
+    let control = serve(&running, None)?;
     if running.homes > 0 {
         // Registered, our own relay is ready; but the other side's serves as well.
         let ready = wait_ready(&mut running);
@@ -197,7 +197,7 @@ pub async fn answer(profile: &Profile, plan: AnswerPlan) -> Result<(), CliError>
              settings, --no-lan or --path)",
         ));
     }
-    let control = serve(&running)?;
+    let control = serve(&running, None)?;
     #[cfg(feature = "devices")]
     let _ringing = rings(&plan).then(|| {
         let ring = super::ring::ring(running.engine.view());

@@ -7,7 +7,7 @@ use std::{
 
 use ahoy_nat::discovery::dht::publisher::PublishEvent;
 use futures_util::future::BoxFuture;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use super::{
     message::{line, send, shown as shown_messages},
@@ -19,7 +19,7 @@ use crate::{
     cli::{CliError, VideoContentFlag, VideoIn},
     control::{
         CallStatus, Command, ControlError, ControlEvent, ControlHandler, EVENT_BACKLOG, ErrorCode,
-        HomeStatus, MessageStatus, PROTOCOL, Status, Told,
+        HomeStatus, MessageStatus, Opened, PROTOCOL, Status, Told,
     },
     engine::{
         book::AddressBook,
@@ -63,11 +63,15 @@ impl Served {
 }
 
 /// Opens the control socket of the profile that `running` holds.
+/// `opener` tells a window that somebody wants to see it.
 ///
 /// # Errors
 /// When the socket cannot be made.
 #[cfg(unix)]
-pub(crate) fn serve(running: &Running) -> Result<Served, CliError> {
+pub(crate) fn serve(
+    running: &Running,
+    opener: Option<watch::Sender<Opened>>,
+) -> Result<Served, CliError> {
     use crate::control::ControlServer;
 
     let server = ControlServer::bind(&running.lock)?;
@@ -76,6 +80,7 @@ pub(crate) fn serve(running: &Running) -> Result<Served, CliError> {
         engine: running.engine.clone(),
         book: Arc::clone(&running.book),
         events: events.clone(),
+        opener,
     };
     let book = Arc::clone(&running.book);
     let (engine_events, view) = (running.engine.events(), running.engine.view());
@@ -91,7 +96,10 @@ pub(crate) fn serve(running: &Running) -> Result<Served, CliError> {
 
 /// There are no such sockets here.
 #[cfg(not(unix))]
-pub(crate) fn serve(_running: &Running) -> Result<Served, CliError> {
+pub(crate) fn serve(
+    _running: &Running,
+    _opener: Option<watch::Sender<Opened>>,
+) -> Result<Served, CliError> {
     Ok(Served {})
 }
 
@@ -99,6 +107,8 @@ struct Handler {
     engine: EngineHandle,
     book: Arc<dyn AddressBook>,
     events: broadcast::Sender<ControlEvent>,
+    /// Tells the window, if there is one.
+    opener: Option<watch::Sender<Opened>>,
 }
 
 impl ControlHandler for Handler {
@@ -130,6 +140,15 @@ impl ControlHandler for Handler {
                     let sentence = revoke_here(&renewer, shelf, device);
                     let sentence = sentence.map_err(unchanged)?;
                     return Ok(Some(Told::Said { sentence }));
+                }
+                Command::Open { link } => {
+                    let no_window = || unchanged("ahoy runs here without a window".into());
+                    let opener = self.opener.as_ref().ok_or_else(no_window)?;
+                    opener.send_modify(|opened| {
+                        opened.count += 1;
+                        opened.link.clone_from(link);
+                    });
+                    return Ok(None);
                 }
                 Command::Status
                 | Command::Accept
@@ -192,6 +211,7 @@ impl Handler {
             | Command::Messages { .. }
             | Command::LetIn { .. }
             | Command::RevokeDevice { .. }
+            | Command::Open { .. }
             | Command::Events => true,
         });
         // The engine is gone, or busy: the command is on its way all the same.
@@ -290,6 +310,7 @@ impl Handler {
             | Command::Message { .. }
             | Command::Messages { .. }
             | Command::LetIn { .. }
+            | Command::Open { .. }
             | Command::RevokeDevice { .. } => {
                 return Ok(None);
             }
@@ -415,7 +436,9 @@ fn call_status(call: &CallView) -> CallStatus {
             Phase::Ended { .. } => "ended",
         }
         .into(),
-        gives_up_in_ms: None,
+        gives_up_in_ms: call
+            .gives_up_at
+            .map(|at| millis(at.saturating_duration_since(now))),
         muted: call.muted,
         held: call.held,
         shown: call.pictures.sent.as_ref().map(|sent| kind(&sent.input)),
@@ -467,7 +490,7 @@ fn anomaly(event: &PublishEvent) -> Option<ControlEvent> {
 /// Turns what happens into what clients are told.
 async fn tell(
     mut events: broadcast::Receiver<Event>,
-    view: tokio::sync::watch::Receiver<View>,
+    view: watch::Receiver<View>,
     book: Arc<dyn AddressBook>,
     out: broadcast::Sender<ControlEvent>,
 ) {
@@ -555,7 +578,7 @@ mod tests {
     async fn a_hidden_record_is_told_and_a_published_one_is_not() {
         let (events, receiver) = broadcast::channel(4);
         let (out, mut told) = broadcast::channel(4);
-        let (_view, view) = tokio::sync::watch::channel(View::default());
+        let (_view, view) = watch::channel(View::default());
         let user = RootKey::from_seed(&[7; 32]).user();
         let book: Arc<dyn AddressBook> = Arc::new(MemoryBook::new(user, "Eva"));
         let put = PutOutcome {

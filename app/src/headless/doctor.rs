@@ -31,6 +31,8 @@ mod sound;
 mod supernodes;
 
 use findings::{Finding, Group};
+#[cfg(feature = "window")]
+pub(crate) use network::nat_lines;
 use network::{NatFamily, PortMapping};
 use supernodes::{Examined, SupernodeReport};
 

@@ -6,8 +6,9 @@ use ahoy_media::audio::volume::{MAX_PERCENT, NORMAL_PERCENT};
 use eframe::egui::{self, RichText};
 
 use super::{
+    history::History,
     model::{self, Act, Action, ActionKind},
-    parts,
+    network, parts,
     theme::Tokens,
 };
 use crate::engine::handle::{CallView, Command, Phase};
@@ -24,6 +25,7 @@ pub(super) struct Done {
 pub(super) fn show(
     ui: &mut egui::Ui,
     call: &CallView,
+    history: &History,
     talks_by_key: bool,
     tokens: &Tokens,
     now: Instant,
@@ -33,18 +35,28 @@ pub(super) fn show(
     parts::card(ui, tokens, |ui| {
         heading(ui, call, tokens, now);
         recording(ui, call, tokens, now);
+        if !model::is_over(call) {
+            network::lamp(ui, call, history, tokens);
+        }
         if matches!(call.phase, Phase::Talking { .. }) {
             ui.add_space(size.gap);
             done.act = details(ui, call, talks_by_key, tokens);
         }
-        trouble(ui, call, tokens);
+        done.act = trouble(ui, call, tokens).or(done.act.take());
         ui.add_space(size.gap);
         let actions = model::call_actions(call);
         if actions.is_empty() {
-            let close = egui::vec2(0.0, size.control_height);
-            done.put_away =
-                parts::button(ui, tokens, ("Close", None), ActionKind::Plain, close, true)
-                    .clicked();
+            let area = egui::vec2(0.0, size.control_height);
+            ui.horizontal(|ui| {
+                let again = ("Call again", None);
+                if parts::button(ui, tokens, again, ActionKind::Primary, area, true).clicked() {
+                    let command = Command::Call(model::link_of(call.user));
+                    done.act = Some(Act::Tell(command));
+                }
+                let close = ("Close", None);
+                done.put_away =
+                    parts::button(ui, tokens, close, ActionKind::Plain, area, true).clicked();
+            });
             return;
         }
         done.act = buttons(ui, actions, tokens).or(done.act.take());
@@ -76,15 +88,23 @@ pub(super) fn recording(ui: &mut egui::Ui, call: &CallView, tokens: &Tokens, now
     }
 }
 
-/// What is wrong with pictures, if anything.
-pub(super) fn trouble(ui: &mut egui::Ui, call: &CallView, tokens: &Tokens) {
-    if model::is_over(call) {
-        return;
+/// The same where there is no room for buttons: keys do it.
+pub(super) fn trouble_in_words(ui: &mut egui::Ui, call: &CallView, tokens: &Tokens) {
+    let color = tokens.colors(ui.ctx()).danger_text;
+    for banner in model::banners(call) {
+        ui.add(egui::Label::new(RichText::new(banner.text).color(color)).wrap());
     }
-    if let Some(trouble) = &call.pictures.trouble {
-        let color = tokens.colors(ui.ctx()).danger_text;
-        ui.add(egui::Label::new(RichText::new(trouble).color(color)).wrap());
+}
+
+/// What is wrong with devices, pictures or the network, each with the one thing to do about it.
+pub(super) fn trouble(ui: &mut egui::Ui, call: &CallView, tokens: &Tokens) -> Option<Act> {
+    let mut act = None;
+    for banner in model::banners(call) {
+        if parts::banner(ui, tokens, &banner.text, banner.label) {
+            act = Some(banner.act);
+        }
     }
+    act
 }
 
 /// Levels, volume and the words to compare.
@@ -131,7 +151,7 @@ pub(super) const OLD_WORDS: &str =
 /// A row of equal buttons, or as many rows as they need.
 pub(super) fn buttons(ui: &mut egui::Ui, actions: Vec<Action>, tokens: &Tokens) -> Option<Act> {
     /// A word and its key.
-    const LEAST_WIDTH: f32 = 112.0;
+    const LEAST_WIDTH: f32 = 104.0;
     let size = tokens.size;
     // A key that would only be typed into a field is no promise to make.
     let keys_work = !ui.ctx().text_edit_focused();
@@ -140,11 +160,12 @@ pub(super) fn buttons(ui: &mut egui::Ui, actions: Vec<Action>, tokens: &Tokens) 
         (ui.available_width() - gaps) / columns as f32
     };
     let count = actions.len();
-    let columns = if width_of(count) < LEAST_WIDTH {
-        count.div_ceil(2)
-    } else {
-        count
-    };
+    let fit = (1..=count)
+        .rev()
+        .find(|columns| width_of(*columns) >= LEAST_WIDTH);
+    // As many in each row, as far as that is possible.
+    let rows = count.div_ceil(fit.unwrap_or(1)).max(1);
+    let columns = count.div_ceil(rows);
     let area = egui::vec2(width_of(columns), size.call_height);
     let mut done = None;
     for row in actions.chunks(columns) {

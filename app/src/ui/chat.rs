@@ -44,6 +44,8 @@ pub(super) struct Page {
 #[derive(Debug, Default)]
 pub(super) struct Done {
     pub(super) commands: Vec<Command>,
+    /// They stand on top of the list from now on, or no more.
+    pub(super) favourite: Option<(UserId, bool)>,
     /// The page is to be closed.
     pub(super) close: bool,
 }
@@ -67,7 +69,13 @@ impl Page {
     }
 
     /// Fills all there is.
-    pub(super) fn show(&mut self, ui: &mut egui::Ui, view: &View, tokens: &Tokens) -> Done {
+    pub(super) fn show(
+        &mut self,
+        ui: &mut egui::Ui,
+        view: &View,
+        favourites: &[UserId],
+        tokens: &Tokens,
+    ) -> Done {
         let mut done = Done::default();
         let Some(user) = self.user else {
             return done;
@@ -79,7 +87,8 @@ impl Page {
         ui.add_space(tokens.size.gap);
         if !lines.is_contact || self.details {
             parts::card(ui, tokens, |ui| {
-                self.entry(ui, user, &lines, tokens, &mut done);
+                let is_favourite = favourites.contains(&user);
+                self.entry(ui, user, &lines, is_favourite, tokens, &mut done);
             });
             ui.add_space(tokens.size.gap);
         }
@@ -170,6 +179,7 @@ impl Page {
         ui: &mut egui::Ui,
         user: UserId,
         lines: &PersonLines,
+        is_favourite: bool,
         tokens: &Tokens,
         done: &mut Done,
     ) {
@@ -220,6 +230,10 @@ impl Page {
             }
         });
         if lines.is_contact {
+            let favourite = ("Favourite", "Stands on top of the list.");
+            if parts::switch(ui, tokens, favourite, is_favourite, true).clicked() {
+                done.favourite = Some((user, !is_favourite));
+            }
             let compared = (
                 "Safety words compared",
                 "You have read the words of a call to each other, and they were the same.",

@@ -6,6 +6,7 @@ use eframe::egui::{self, RichText};
 use super::{
     model::{self, ActionKind},
     parts,
+    recents::Recents,
     theme::Tokens,
 };
 use crate::engine::{
@@ -24,6 +25,10 @@ pub(super) struct Home {
     pub(super) added: Option<UserId>,
     /// The link that was copied last.
     pub(super) copied: Option<String>,
+    /// It is shown as a picture, too.
+    pub(super) shows_qr: bool,
+    pub(super) qr: parts::Qr,
+    pub(super) recents: Recents,
 }
 
 /// What the person did.
@@ -36,7 +41,13 @@ pub(super) struct Done {
 }
 
 impl Home {
-    pub(super) fn show(&mut self, ui: &mut egui::Ui, view: &View, tokens: &Tokens) -> Done {
+    pub(super) fn show(
+        &mut self,
+        ui: &mut egui::Ui,
+        view: &View,
+        favourites: &[UserId],
+        tokens: &Tokens,
+    ) -> Done {
         let gap = tokens.size.gap;
         let mut done = Done::default();
         let added = self.added.filter(|user| model::is_contact(view, *user));
@@ -55,10 +66,21 @@ impl Home {
             ui.add_space(gap);
             parts::card(ui, tokens, |ui| {
                 parts::caption(ui, tokens, "Contacts");
-                for contact in &view.contacts {
-                    contact_row(ui, contact, view, tokens, &mut done);
+                let contacts = model::in_order(view, favourites);
+                let sought = |contact: &&&ContactView| model::is_sought(contact, &self.target);
+                for contact in contacts.iter().filter(sought) {
+                    ui.push_id(contact.user, |ui| {
+                        let is_favourite = favourites.contains(&contact.user);
+                        contact_row(ui, contact, is_favourite, view, tokens, &mut done);
+                    });
                 }
             });
+        }
+        if !view.recents.is_empty() {
+            ui.add_space(gap);
+            let told = self.recents.show(ui, view, tokens);
+            done.command = told.command.or(done.command.take());
+            done.open = told.open.or(done.open.take());
         }
         if let Some(link) = &view.link {
             ui.add_space(gap);
@@ -114,6 +136,9 @@ impl Home {
                 self.added = Some(user);
             }
         }
+        if let Some(hint) = model::target_hint(view, &self.target) {
+            parts::caption(ui, tokens, &hint);
+        }
         if let Some(notice) = model::notice(view) {
             ui.add(egui::Label::new(notice).wrap());
         }
@@ -136,9 +161,24 @@ impl Home {
             "Copy link"
         };
         let area = egui::vec2(0.0, tokens.size.control_height);
-        if parts::button(ui, tokens, (label, None), ActionKind::Plain, area, true).clicked() {
-            ui.ctx().copy_text(link.to_owned());
-            self.copied = Some(link.to_owned());
+        let plain = ActionKind::Plain;
+        ui.horizontal(|ui| {
+            if parts::button(ui, tokens, (label, None), plain, area, true).clicked() {
+                ui.ctx().copy_text(link.to_owned());
+                self.copied = Some(link.to_owned());
+            }
+            let label = if self.shows_qr {
+                "Hide QR code"
+            } else {
+                "Show QR code"
+            };
+            if parts::button(ui, tokens, (label, None), plain, area, true).clicked() {
+                self.shows_qr = !self.shows_qr;
+            }
+        });
+        if self.shows_qr {
+            const QR_SIDE: f32 = 240.0;
+            self.qr.show(ui, link, "Your link as a QR code", QR_SIDE);
         }
     }
 }
@@ -147,6 +187,7 @@ impl Home {
 fn contact_row(
     ui: &mut egui::Ui,
     contact: &ContactView,
+    is_favourite: bool,
     view: &View,
     tokens: &Tokens,
     done: &mut Done,
@@ -184,10 +225,15 @@ fn contact_row(
         ui.with_layout(line, |ui| {
             ui.spacing_mut().item_spacing.y = 0.0;
             let last = model::last_line(view, contact.user);
-            let name = if unread > 0 {
-                RichText::new(&contact.name).strong()
+            let shown = if is_favourite {
+                format!("★ {}", contact.name)
             } else {
-                RichText::new(&contact.name)
+                contact.name.clone()
+            };
+            let name = if unread > 0 {
+                RichText::new(shown).strong()
+            } else {
+                RichText::new(shown)
             };
             if last.is_none() {
                 // One line stands in the middle of its row.

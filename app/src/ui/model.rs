@@ -12,7 +12,7 @@ use crate::{
     call::CallId,
     chat::{Content, Line, MessageId},
     engine::{
-        handle::{CallView, Command, HomeView, Phase, View},
+        handle::{CallView, Command, ContactView, HomeView, Phase, View},
         people::ConversationView,
         sentence::clock,
         video::{VideoIn, view::Received},
@@ -45,6 +45,8 @@ pub enum Act {
     Share,
     /// The call is recorded, in the person's folder of films.
     Record,
+    /// The page about sound opens.
+    Sound,
 }
 
 /// How a button looks.
@@ -80,12 +82,24 @@ pub fn call_line(call: &CallView, now: Instant) -> String {
         Phase::Connecting => "Connecting…".into(),
         Phase::Talking { since } => {
             let clock = clock(now.saturating_duration_since(*since));
+            if call.held {
+                return format!("{clock} · on hold: {} hears nothing", call.name);
+            }
+            if call.held_there {
+                return format!("{clock} · {} has put you on hold", call.name);
+            }
             match call.path {
                 Some(path) => format!("{clock} · {path} · end-to-end encrypted"),
                 None => format!("{clock} · end-to-end encrypted"),
             }
         }
-        Phase::Reconnecting => "The connection is gone. Reconnecting…".into(),
+        Phase::Reconnecting => match call.gives_up_at {
+            Some(until) => format!(
+                "The connection is gone. Reconnecting, for {} more",
+                clock(until.saturating_duration_since(now))
+            ),
+            None => "The connection is gone. Reconnecting…".into(),
+        },
         Phase::Ended { sentence } => sentence.clone(),
     }
 }
@@ -143,10 +157,65 @@ pub fn call_actions(call: &CallView) -> Vec<Action> {
                 // Before, nobody is there to be told.
                 actions.push(action("Record", Key::R, Act::Record, plain));
             }
+            if matches!(call.phase, Phase::Talking { .. }) || call.held {
+                let (label, kind) = if call.held {
+                    ("Resume", primary)
+                } else {
+                    ("Hold", plain)
+                };
+                let hold = Act::Tell(Command::Hold(!call.held));
+                actions.push(action(label, Key::O, hold, kind));
+            }
             actions.push(danger("Hang up", Key::H, Command::HangUp));
             actions
         }
         Phase::Ended { .. } => Vec::new(),
+    }
+}
+
+/// Something that is wrong in a call, and the one thing to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Banner {
+    /// What is wrong.
+    pub text: String,
+    /// What stands on its button.
+    pub label: &'static str,
+    /// What that does.
+    pub act: Act,
+}
+
+/// What is wrong in the call now.
+#[must_use]
+pub fn banners(call: &CallView) -> Vec<Banner> {
+    let mut banners = Vec::new();
+    if is_over(call) {
+        return banners;
+    }
+    if let Some(trouble) = &call.sound_trouble {
+        banners.push(Banner {
+            text: trouble.clone(),
+            label: "Choose another device",
+            act: Act::Sound,
+        });
+    }
+    if let Some(trouble) = &call.pictures.trouble {
+        banners.push(Banner {
+            text: trouble.clone(),
+            label: "Choose what to show",
+            act: Act::Share,
+        });
+    }
+    banners
+}
+
+/// What is between the two sides, as far as it is known.
+pub(super) fn path_stations(path: Option<&str>) -> Option<&'static str> {
+    match path {
+        Some("relay") => Some("a supernode"),
+        Some("tcp") => Some("a supernode, by TCP"),
+        Some("lan") => Some("your network"),
+        Some(_direct) => None,
+        None => Some("no way yet"),
     }
 }
 
@@ -184,7 +253,7 @@ pub fn recording_lines(call: &CallView, now: Instant) -> Vec<RecordingLine> {
 pub fn stage_words(call: &CallView) -> Option<String> {
     let name = &call.name;
     match (&call.phase, call.pictures.received) {
-        (Phase::Reconnecting, _) => Some("The connection is gone. Reconnecting…".into()),
+        (Phase::Reconnecting, _) => Some("The connection is gone. Reconnecting…".to_owned()),
         _held if call.held => Some(format!("You have put {name} on hold")),
         _held if call.held_there => Some(format!("{name} has put you on hold")),
         (_, Received::Still) => Some(format!(
@@ -238,11 +307,16 @@ pub fn next_change(call: &CallView, now: Instant) -> Option<Duration> {
             let talked = now.saturating_duration_since(since);
             Some(second - Duration::from_nanos(talked.subsec_nanos().into()))
         }
+        Phase::Reconnecting => {
+            let left = call.gives_up_at?.saturating_duration_since(now);
+            let part = Duration::from_nanos(left.subsec_nanos().into());
+            // At the whole second it still says the same.
+            Some(part + Duration::from_millis(1)).filter(|_| !left.is_zero())
+        }
         Phase::Calling
         | Phase::Ringing
         | Phase::Incoming
         | Phase::Connecting
-        | Phase::Reconnecting
         | Phase::Ended { .. } => None,
     }
 }
@@ -294,6 +368,55 @@ pub fn link_of(user: UserId) -> String {
 #[must_use]
 pub fn is_contact(view: &View, user: UserId) -> bool {
     view.contacts.iter().any(|contact| contact.user == user)
+}
+
+/// The address book as it is shown: favourites first.
+#[must_use]
+pub fn in_order<'a>(view: &'a View, favourites: &[UserId]) -> Vec<&'a ContactView> {
+    let is_one = |contact: &&ContactView| favourites.contains(&contact.user);
+    let (mut first, rest): (Vec<_>, Vec<_>) = view.contacts.iter().partition(is_one);
+    first.extend(rest);
+    first
+}
+
+/// Whether what is typed is a link, or begins to be one.
+fn is_link(target: &str) -> bool {
+    let target = target.trim().to_lowercase();
+    target.starts_with("ahoy:") || target.starts_with("ahoy-node:")
+}
+
+/// Whether this contact is among those that `target` looks for. A link looks for nobody in the list.
+#[must_use]
+pub fn is_sought(contact: &ContactView, target: &str) -> bool {
+    let sought = target.trim().to_lowercase();
+    is_link(target) || contact.name.to_lowercase().contains(&sought)
+}
+
+/// What is to be said of what was typed or pasted, if that is neither a name nor a person's link.
+#[must_use]
+pub fn target_hint(view: &View, target: &str) -> Option<String> {
+    let target = target.trim();
+    if target.is_empty() {
+        return None;
+    }
+    if !is_link(target) {
+        let is_known = view
+            .contacts
+            .iter()
+            .any(|contact| is_sought(contact, target));
+        return (!is_known).then(|| {
+            "Nobody in your contacts is called that. To reach somebody new, paste their ahoy: link."
+                .into()
+        });
+    }
+    match target.parse() {
+        Ok(Link::Person(_)) => None,
+        Ok(Link::Node(_)) => Some(
+            "That is a supernode's link. To register there, add it in the settings, under Network."
+                .into(),
+        ),
+        Err(error) => Some(format!("That link cannot be used: {error}")),
+    }
 }
 
 /// Whose link this is, if they can be added to the address book.
@@ -370,6 +493,12 @@ pub fn theme_preference(variable: Option<&str>) -> ThemePreference {
         Some("light") => ThemePreference::Light,
         Some(_) | None => ThemePreference::System,
     }
+}
+
+/// The colours that `AHOY_THEME` asks for, if any.
+#[must_use]
+pub fn forced_theme(variable: Option<&str>) -> Option<ThemePreference> {
+    variable.map(|asked| theme_preference(Some(asked)))
 }
 
 /// Whether it has ended.
@@ -571,340 +700,4 @@ pub fn meter(dbfs: f32) -> f32 {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use ahoy_transport::identity::{NodeId, UserId};
-
-    use super::*;
-    use crate::{
-        call::CallId,
-        engine::{recording::RecordingView, video::view::PicturesView},
-        ui::desk::DeviceRow,
-    };
-
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a test needs one instant to start from"
-    )]
-    fn now() -> Instant {
-        Instant::now()
-    }
-
-    pub(in crate::ui) fn call(phase: Phase) -> CallView {
-        CallView {
-            id: CallId([1; 16]),
-            name: "Grace".into(),
-            user: UserId([2; 32]),
-            outgoing: true,
-            started: now(),
-            phase,
-            muted: false,
-            held: false,
-            held_there: false,
-            pictures: PicturesView::default(),
-            shares_sound: false,
-            recording: None,
-            recorded_there: false,
-            recorded: None,
-            path: Some("direct"),
-            rtt: None,
-            search: None,
-            safety_words: Vec::new(),
-            words_committed: false,
-            volume_percent: 100,
-            level_in: -20.0,
-            level_out: -20.0,
-        }
-    }
-
-    fn labels(call: &CallView) -> Vec<&'static str> {
-        call_actions(call)
-            .into_iter()
-            .map(|action| action.label)
-            .collect()
-    }
-
-    #[test]
-    fn days_are_named_as_people_do() {
-        let at = |day, hour| {
-            let at = chrono::Utc.with_ymd_and_hms(2026, 3, day, hour, 0, 0);
-            at.unwrap()
-        };
-        let now = at(20, 0);
-        assert_eq!(day(&at(20, 0), &now), "Today");
-        assert_eq!(day(&at(19, 23), &now), "Yesterday");
-        assert_eq!(day(&at(14, 1), &now), "Saturday");
-        assert_eq!(day(&at(13, 23), &now), "13 March 2026");
-        // A clock that is ahead.
-        assert_eq!(day(&at(21, 1), &now), "21 March 2026");
-    }
-
-    #[test]
-    fn only_links_of_people_who_are_no_contacts_can_be_added() {
-        let user = UserId([3; 32]);
-        let mut view = View::default();
-        assert_eq!(addable(&view, &format!(" {}", link_of(user))), Some(user));
-        assert_eq!(addable(&view, "Grace"), None);
-        assert_eq!(addable(&view, "ahoy:nonsense"), None);
-        view.contacts.push(crate::engine::handle::ContactView {
-            name: "Bo".into(),
-            user,
-            verified: false,
-            relay_only: false,
-        });
-        assert_eq!(addable(&view, &link_of(user)), None);
-    }
-
-    #[test]
-    fn every_phase_offers_a_way_out_until_it_is_over() {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a test needs one instant to start from"
-        )]
-        let now = Instant::now();
-        let in_call = if cfg!(feature = "video") {
-            vec!["Mute", "Camera", "Share", "Hang up"]
-        } else {
-            vec!["Mute", "Hang up"]
-        };
-        let mut talking = in_call.clone();
-        talking.insert(talking.len() - 1, "Record");
-        let phases = [
-            (Phase::Calling, vec!["Cancel"]),
-            (Phase::Ringing, vec!["Cancel"]),
-            (Phase::Incoming, vec!["Answer", "Decline"]),
-            (Phase::Connecting, in_call.clone()),
-            (Phase::Talking { since: now }, talking),
-            (Phase::Reconnecting, in_call.clone()),
-            (
-                Phase::Ended {
-                    sentence: "Grace declined.".into(),
-                },
-                vec![],
-            ),
-        ];
-        for (phase, expected) in phases {
-            assert_eq!(labels(&call(phase)), expected);
-        }
-        let muted = CallView {
-            muted: true,
-            ..call(Phase::Connecting)
-        };
-        assert_eq!(labels(&muted)[0], "Unmute");
-    }
-
-    #[test]
-    fn who_records_is_seen_and_how_long_and_where_it_went() {
-        let begin = now();
-        let quiet = call(Phase::Talking { since: begin });
-        assert!(recording_lines(&quiet, begin).is_empty());
-        let later = begin + Duration::from_secs(72);
-        let both = CallView {
-            recording: Some(RecordingView {
-                path: "call.mkv".into(),
-                since: begin,
-            }),
-            recorded_there: true,
-            ..quiet
-        };
-        let texts = |call: &CallView| -> Vec<String> {
-            let lines = recording_lines(call, later).into_iter();
-            lines.map(|line| line.text).collect()
-        };
-        assert_eq!(texts(&both), ["Recording 1:12", "Grace is recording"]);
-        assert!(labels(&both).contains(&"Stop recording"));
-        // It can be ended while the connection is gone.
-        let gone = CallView {
-            phase: Phase::Reconnecting,
-            ..both.clone()
-        };
-        assert!(labels(&gone).contains(&"Stop recording"));
-        let over = CallView {
-            recording: None,
-            recorded: Some("call.mkv".into()),
-            phase: Phase::Ended {
-                sentence: "Grace hung up.".into(),
-            },
-            ..both
-        };
-        assert_eq!(texts(&over), ["Recorded to call.mkv"]);
-        assert!(recording_lines(&over, later).iter().all(|line| !line.is_on));
-    }
-
-    #[test]
-    fn keys_of_one_moment_do_different_things() {
-        for phase in [
-            Phase::Incoming,
-            Phase::Ringing,
-            Phase::Talking { since: now() },
-        ] {
-            let keys: Vec<_> = call_actions(&call(phase))
-                .into_iter()
-                .map(|action| action.key)
-                .collect();
-            for (index, key) in keys.iter().enumerate() {
-                assert!(!keys[..index].contains(key), "{key:?} twice in {keys:?}");
-            }
-        }
-        let key = |muted| {
-            let talking = CallView {
-                muted,
-                ..call(Phase::Talking { since: now() })
-            };
-            call_actions(&talking)[0].key
-        };
-        assert_eq!(key(true), key(false), "one key mutes and unmutes");
-    }
-
-    #[test]
-    fn only_a_call_that_may_disturb_wants_attention() {
-        let mut view = View {
-            call: Some(call(Phase::Incoming)),
-            ..View::default()
-        };
-        assert_eq!(wants_attention(&view), Some(CallId([1; 16])));
-        view.do_not_disturb = true;
-        assert_eq!(wants_attention(&view), None);
-        view.do_not_disturb = false;
-        view.call = Some(call(Phase::Ringing));
-        assert_eq!(wants_attention(&view), None, "they ring, we do not");
-    }
-
-    #[test]
-    fn the_title_tells_a_task_bar_what_goes_on() {
-        assert_eq!(title(None, 0), "ahoy");
-        assert_eq!(title(None, 2), "(2) ahoy");
-        assert_eq!(
-            title(Some(&call(Phase::Incoming)), 3),
-            "Grace calls you - ahoy"
-        );
-        let talking = call(Phase::Talking { since: now() });
-        assert_eq!(title(Some(&talking), 0), "Grace - ahoy");
-        let muted = CallView {
-            muted: true,
-            ..talking
-        };
-        assert!(title(Some(&muted), 0).contains("muted"));
-    }
-
-    #[test]
-    fn an_ended_call_stays_until_it_is_put_away() {
-        let ended = Phase::Ended {
-            sentence: "Grace declined.".into(),
-        };
-        let mut view = View {
-            call: Some(call(ended)),
-            notice: Some("There is no such contact.".into()),
-            ..View::default()
-        };
-        assert!(shown_call(&view, None).is_some());
-        assert!(shown_call(&view, Some(CallId([1; 16]))).is_none());
-        assert!(notice(&view).is_some());
-        view.call = Some(call(Phase::Ringing));
-        assert!(
-            shown_call(&view, Some(CallId([1; 16]))).is_some(),
-            "nobody can put a call away that goes on"
-        );
-        assert_eq!(notice(&view), None);
-    }
-
-    #[test]
-    fn only_the_clock_of_a_call_asks_to_be_drawn_again() {
-        let since = now();
-        let talking = call(Phase::Talking { since });
-        let at = since + Duration::from_millis(2300);
-        assert_eq!(next_change(&talking, at), Some(Duration::from_millis(700)));
-        assert_eq!(next_change(&call(Phase::Ringing), since), None);
-    }
-
-    #[test]
-    fn the_theme_follows_the_system_unless_told() {
-        assert_eq!(theme_preference(None), ThemePreference::System);
-        assert_eq!(theme_preference(Some("light")), ThemePreference::Light);
-        assert_eq!(theme_preference(Some("dark")), ThemePreference::Dark);
-        assert_eq!(theme_preference(Some("pink")), ThemePreference::System);
-    }
-
-    #[test]
-    fn the_line_tells_time_and_path() {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a test needs one instant to start from"
-        )]
-        let since = Instant::now();
-        let line = call_line(
-            &call(Phase::Talking { since }),
-            since + Duration::from_secs(75),
-        );
-        assert_eq!(line, "1:15 · direct · end-to-end encrypted");
-    }
-
-    #[test]
-    fn devices_are_offered_by_place_and_a_chosen_one_that_is_gone_stays() {
-        let device = DeviceRow::named;
-        let mut desk = DeskView {
-            listed: true,
-            devices: vec![
-                device("mic", true, true),
-                device("usb", true, false),
-                device("ear", false, true),
-            ],
-            ..DeskView::default()
-        };
-        let labels = |desk: &DeskView, place, chosen: Option<&str>| {
-            let chosen = chosen.map(str::to_owned);
-            let options = device_options(place, desk, chosen.as_ref());
-            assert_eq!(options.iter().filter(|one| one.is_chosen).count(), 1);
-            options
-                .into_iter()
-                .map(|one| format!("{}{}", if one.is_chosen { "*" } else { "" }, one.label))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(
-            labels(&desk, SoundDevice::Microphone, None),
-            ["*System default (MIC)", "MIC", "USB"]
-        );
-        assert_eq!(
-            labels(&desk, SoundDevice::RingSpeaker, Some("ear")),
-            ["System default (EAR)", "*EAR"]
-        );
-        desk.names.insert("usb".into(), "USB".into());
-        desk.devices.remove(1);
-        assert_eq!(
-            labels(&desk, SoundDevice::Microphone, Some("usb")),
-            ["System default (MIC)", "MIC", "*Missing: USB"]
-        );
-        assert_eq!(
-            labels(&DeskView::default(), SoundDevice::Microphone, Some("usb")),
-            ["System default", "*usb"],
-            "before there is a list nothing is missing"
-        );
-    }
-
-    #[test]
-    fn a_second_call_waits_for_the_first_to_end() {
-        let mut view = View::default();
-        assert!(can_call(&view, "ahoy:x"));
-        assert!(!can_call(&view, "  "));
-        view.call = Some(call(Phase::Ringing));
-        assert!(!can_call(&view, "ahoy:x"));
-        view.call = Some(call(Phase::Ended {
-            sentence: String::new(),
-        }));
-        assert!(can_call(&view, "ahoy:x"));
-    }
-
-    #[test]
-    fn reachability_counts_homes_that_answered() {
-        let home = |registered| HomeView {
-            node: NodeId([3; 32]),
-            registered,
-        };
-        assert!(reachability(&[]).contains("--via"));
-        assert!(reachability(&[home(false)]).starts_with("Looking"));
-        assert_eq!(reachability(&[home(true)]), "Reachable through 1 supernode");
-        assert_eq!(
-            reachability(&[home(true), home(false)]),
-            "Reachable through 1 of 2 supernodes"
-        );
-    }
-}
+pub(super) mod tests;

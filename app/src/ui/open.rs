@@ -1,10 +1,18 @@
 //! `ahoy` and `ahoy LINK`: the engine on a thread of its own, the window on the main one.
 
-use std::sync::mpsc;
+use std::{sync::mpsc, time::Duration};
 
+use ahoy_transport::runtime::{Runtime as _, TokioRuntime};
+use tokio::sync::watch;
+
+use super::{
+    Opening,
+    comeback::{self, Door},
+};
 use crate::{
     call::CallConfig,
     cli::{CliError, Exit, MediaPlan},
+    control::Opened,
     engine::{config::Answering, video::WindowPictures},
     headless::{control::serve, start::start},
     profile::Profile,
@@ -26,6 +34,12 @@ pub fn open(profile: &Profile, media: &MediaPlan, target: String) -> Result<(), 
         .thread_name("ahoy-engine")
         .build()
         .map_err(|error| CliError::failed(format_args!("the system gives no threads: {error}")))?;
+    if runtime.block_on(is_open_already(profile, &target)) {
+        tracing::info!("ahoy runs already: its window has the link");
+        return Ok(());
+    }
+    // Who runs on an empty profile is new here.
+    let is_first = !profile.identity_path().exists();
     let pictures = WindowPictures::default();
     let running = runtime.block_on(start(
         profile,
@@ -36,14 +50,25 @@ pub fn open(profile: &Profile, media: &MediaPlan, target: String) -> Result<(), 
         None,
         Some(&pictures),
     ))?;
+    let (opener, opened) = watch::channel(Opened::default());
     let control = {
         let _inside = runtime.enter();
-        serve(&running)?
+        serve(&running, Some(opener))?
     };
     #[cfg(feature = "devices")]
     let ringing = (media.audio_out == crate::cli::AudioOut::Speaker)
         .then(|| runtime.spawn(crate::headless::ring::ring(running.engine.view())));
-    let shown = super::run(running.engine.clone(), target, pictures, runtime.handle());
+    let door = Door::default();
+    let opening = Opening {
+        engine: running.engine.clone(),
+        profile: profile.clone(),
+        target,
+        pictures,
+        opened,
+        is_first,
+        door: door.clone(),
+    };
+    let shown = super::run(opening, runtime.handle());
     #[cfg(feature = "devices")]
     if let Some(ringing) = ringing {
         ringing.abort();
@@ -52,14 +77,20 @@ pub fn open(profile: &Profile, media: &MediaPlan, target: String) -> Result<(), 
     // The window's end told the engine to quit; it says good-bye to whoever we talk with.
     let (over, ended) = mpsc::sync_channel(1);
     runtime.spawn(async move {
+        // All of it: what is left behind would hold the profile's lock.
+        let running = running;
         running.ending.wait().await;
         over.send(()).unwrap_or_default();
     });
-    if ended
-        .recv_timeout(std::time::Duration::from_secs(3))
-        .is_err()
-    {
+    if ended.recv_timeout(Duration::from_secs(3)).is_err() {
         tracing::warn!("the engine took too long to stop");
+    }
+    if let Some(brought) = door.take() {
+        let now_millis = TokioRuntime.unix_millis();
+        // What still runs on the profile holds its lock.
+        runtime.shutdown_timeout(Duration::from_secs(3));
+        comeback::move_in(profile, &brought, now_millis).map_err(CliError::failed)?;
+        return start_anew();
     }
     shown.map_err(|error| {
         CliError::new(
@@ -69,6 +100,44 @@ pub fn open(profile: &Profile, media: &MediaPlan, target: String) -> Result<(), 
             ),
         )
     })
+}
+
+/// Starts ahoy again, as it was started: another person's engine has nothing of the one before.
+fn start_anew() -> Result<(), CliError> {
+    let failed = |error| CliError::failed(format_args!("start ahoy again, please: {error}"));
+    let program = std::env::current_exe().map_err(failed)?;
+    let mut again = std::process::Command::new(program);
+    again.args(std::env::args_os().skip(1));
+    #[cfg(unix)]
+    {
+        use std::os::unix::process::CommandExt as _;
+
+        Err(failed(again.exec()))
+    }
+    #[cfg(not(unix))]
+    {
+        again.spawn().map(drop).map_err(failed)
+    }
+}
+
+/// Hands `target` to the window that runs on the profile, if one does.
+#[cfg(unix)]
+async fn is_open_already(profile: &Profile, target: &str) -> bool {
+    use crate::control::{Command, ControlClient};
+
+    // Nobody is there, or nobody who understands: then starting says what is in the way.
+    let Ok(mut running) = ControlClient::connect(profile.dir()).await else {
+        return false;
+    };
+    let link = target.to_owned();
+    let answer = running.request(Command::Open { link }).await;
+    answer.is_ok_and(|answer| answer.ok)
+}
+
+/// There are no such sockets here.
+#[cfg(not(unix))]
+async fn is_open_already(_profile: &Profile, _target: &str) -> bool {
+    false
 }
 
 #[cfg(all(unix, not(target_os = "macos")))]

@@ -240,3 +240,173 @@ pub(super) fn meter(
         });
     });
 }
+
+/// One of several things. Each label is its accessible name; what is `chosen` has the accent. Which was pressed, if it is
+/// another one.
+pub(super) fn choice(
+    ui: &mut egui::Ui,
+    tokens: &Tokens,
+    (role, labels): (egui::accesskit::Role, &[&'static str]),
+    chosen: usize,
+) -> Option<usize> {
+    let colors = tokens.colors(ui.ctx());
+    let mut picked = None;
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().button_padding.x = tokens.size.gap + 2.0;
+        ui.spacing_mut().item_spacing.x = tokens.size.gap / 2.0;
+        for (index, label) in labels.iter().enumerate() {
+            let is_chosen = index == chosen;
+            let (fill, text) = if is_chosen {
+                (colors.accent, colors.on_fill)
+            } else {
+                (colors.control, colors.text)
+            };
+            let button = egui::Button::new(RichText::new(*label).color(text))
+                .fill(fill)
+                .min_size(egui::vec2(0.0, tokens.size.control_height));
+            let response = ui.add(button);
+            response.widget_info(|| egui::WidgetInfo::selected(role, true, is_chosen, *label));
+            if response.clicked() && !is_chosen {
+                picked = Some(index);
+            }
+        }
+    });
+    picked
+}
+
+/// Something that is wrong, and the one thing to do about it. Whether that was pressed.
+pub(super) fn banner(ui: &mut egui::Ui, tokens: &Tokens, text: &str, action: &'static str) -> bool {
+    let (colors, size) = (tokens.colors(ui.ctx()), tokens.size);
+    egui::Frame::new()
+        .stroke(egui::Stroke::new(1.0, colors.danger_text))
+        .corner_radius(CornerRadius::same(theme::radius(size.radius)))
+        .inner_margin(size.gap)
+        .show(ui, |ui| {
+            ui.set_width(ui.available_width());
+            ui.add(egui::Label::new(RichText::new(text).color(colors.danger_text)).wrap());
+            let area = egui::vec2(0.0, size.control_height);
+            button(ui, tokens, (action, None), ActionKind::Plain, area, true).clicked()
+        })
+        .inner
+}
+
+/// A link as a picture that telephones read. It is made anew only when the text changes.
+#[derive(Debug, Default)]
+pub(super) struct Qr {
+    text: String,
+    width: usize,
+    dark: Vec<bool>,
+}
+
+impl Qr {
+    /// Draws it, at most so large. Nothing where the text is too long for one.
+    pub(super) fn show(&mut self, ui: &mut egui::Ui, text: &str, name: &'static str, most: f32) {
+        /// ISO/IEC 18004 wants so much of white around it.
+        const QUIET: usize = 4;
+        if self.text != text {
+            text.clone_into(&mut self.text);
+            let code = qrcode::QrCode::with_error_correction_level(text, qrcode::EcLevel::L);
+            (self.width, self.dark) = code.map_or((0, Vec::new()), |code| {
+                let dark = |color: &qrcode::Color| *color == qrcode::Color::Dark;
+                (code.width(), code.to_colors().iter().map(dark).collect())
+            });
+        }
+        if self.width == 0 {
+            return;
+        }
+        let modules = self.width + 2 * QUIET;
+        let pixel = ui.ctx().pixels_per_point();
+        // Whole pixels: else its squares are of unequal size.
+        let side = (ui.available_width().min(most) * pixel / modules as f32)
+            .floor()
+            .max(1.0)
+            / pixel;
+        let area = egui::Vec2::splat(side * modules as f32);
+        let (rect, response) = ui.allocate_exact_size(area, egui::Sense::hover());
+        let painter = ui.painter();
+        // Black on white in both modes: many readers know nothing else.
+        painter.rect_filled(
+            rect,
+            CornerRadius::same(theme::radius(side * 2.0)),
+            Color32::WHITE,
+        );
+        for (index, _dark) in self.dark.iter().enumerate().filter(|(_index, dark)| **dark) {
+            let (x, y) = (index % self.width + QUIET, index / self.width + QUIET);
+            let corner = rect.min + egui::vec2(x as f32 * side, y as f32 * side);
+            let square = egui::Rect::from_min_size(corner, egui::Vec2::splat(side));
+            painter.rect_filled(square, CornerRadius::ZERO, Color32::BLACK);
+        }
+        response
+            .widget_info(|| egui::WidgetInfo::labeled(egui::accesskit::Role::Image, true, name));
+    }
+}
+
+/// Things beside each other, as high as a line of text: nothing of it can be pressed.
+pub(super) fn text_row<T>(ui: &mut egui::Ui, contents: impl FnOnce(&mut egui::Ui) -> T) -> T {
+    let height = ui.text_style_height(&egui::TextStyle::Small);
+    ui.scope(|ui| {
+        ui.spacing_mut().interact_size.y = height;
+        ui.horizontal_top(contents).inner
+    })
+    .inner
+}
+
+/// A line over time, the newest at the right; gaps where nothing was measured. `name` says what it is and what it is now.
+pub(super) fn plot(
+    ui: &mut egui::Ui,
+    tokens: &Tokens,
+    (name, now): (&'static str, &str),
+    values: &[Option<f32>],
+    (steps, least_top): (usize, f32),
+) {
+    const HEIGHT: f32 = 44.0;
+    const INSET: f32 = 3.0;
+    let colors = tokens.colors(ui.ctx());
+    text_row(ui, |ui| {
+        caption(ui, tokens, name);
+        let rest = egui::Layout::right_to_left(egui::Align::Min);
+        ui.with_layout(rest, |ui| {
+            ui.add(egui::Label::new(
+                RichText::new(now).small().color(colors.text),
+            ));
+        });
+    });
+    let area = egui::vec2(ui.available_width(), HEIGHT);
+    let (rect, response) = ui.allocate_exact_size(area, egui::Sense::hover());
+    let rounding = CornerRadius::same(theme::radius(tokens.size.gap / 2.0));
+    let painter = ui.painter();
+    painter.rect_filled(rect, rounding, colors.control);
+    let top = values.iter().flatten().copied().fold(least_top, f32::max);
+    let inner = rect.shrink(INSET);
+    let step = inner.width() / (steps.max(2) - 1) as f32;
+    let first = inner.right() - step * values.len().saturating_sub(1) as f32;
+    let mut line = Vec::new();
+    for (index, value) in values.iter().enumerate() {
+        match value {
+            Some(value) => {
+                let x = first + step * index as f32;
+                let y = inner.bottom() - inner.height() * (value / top).clamp(0.0, 1.0);
+                line.push(egui::pos2(x, y));
+            }
+            None => draw_line(painter, &mut line, colors.text),
+        }
+    }
+    draw_line(painter, &mut line, colors.text);
+    response.widget_info(|| {
+        let told = format!("{name}: {now}");
+        egui::WidgetInfo::labeled(egui::accesskit::Role::Image, true, told)
+    });
+}
+
+fn draw_line(painter: &egui::Painter, line: &mut Vec<egui::Pos2>, color: Color32) {
+    let points = std::mem::take(line);
+    match points.as_slice() {
+        [] => {}
+        [point] => {
+            painter.circle_filled(*point, 1.0, color);
+        }
+        _line => {
+            painter.add(egui::Shape::line(points, egui::Stroke::new(1.5, color)));
+        }
+    }
+}

@@ -25,17 +25,22 @@ pub(super) struct Done {
 /// What the page remembers by itself.
 #[derive(Debug, Default)]
 pub(super) struct Page {
-    /// It is shown.
-    pub(super) open: bool,
     /// Its first control takes the keyboard when it is shown next.
     pub(super) focus: bool,
 }
 
 impl Page {
-    /// Shows the page, or not any more.
-    pub(super) fn toggle(&mut self) {
-        self.open = !self.open;
-        self.focus = self.open;
+    /// Draws the devices alone.
+    pub(super) fn devices_only(
+        &mut self,
+        ui: &mut egui::Ui,
+        view: &View,
+        desk: &DeskView,
+        tokens: &Tokens,
+    ) -> Done {
+        let mut done = Done::default();
+        self.devices(ui, view, desk, tokens, &mut done);
+        done
     }
 
     /// Draws it.

@@ -71,6 +71,31 @@ impl Reader {
         })
     }
 
+    /// Nothing that is told of ends beyond the right edge.
+    #[track_caller]
+    pub(super) fn assert_inside(&self, what: &str) {
+        for node in self.nodes.values() {
+            let name = node.label().or(node.value()).unwrap_or_default();
+            if let Some(bounds) = node.bounds() {
+                let (right, width) = (bounds.x1, f64::from(self.width));
+                assert!(
+                    right <= width + 1.0,
+                    "{what}: {name:?} ends at {right} of {width}"
+                );
+            }
+        }
+    }
+
+    /// What a screen reader does to go to something.
+    pub(super) fn focus(&self, name: &str) -> Event {
+        Event::AccessKitActionRequest(ActionRequest {
+            action: Action::Focus,
+            target_tree: TreeId::ROOT,
+            target_node: self.node(name).0,
+            data: None,
+        })
+    }
+
     /// A key that goes down, or comes up.
     pub(super) fn key(key: Key, pressed: bool) -> Event {
         Event::Key {

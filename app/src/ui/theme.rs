@@ -229,6 +229,7 @@ mod tests {
                 (colors.text_soft, colors.card),
                 (colors.text_soft, colors.control),
                 (colors.ok, colors.card),
+                (colors.danger_text, colors.window),
                 (colors.danger_text, colors.card),
                 (colors.danger_text, colors.control),
                 (colors.on_fill, colors.accent),

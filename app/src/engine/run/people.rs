@@ -8,6 +8,7 @@ use super::{Engine, People, mail::told};
 use crate::{
     chat::{Line, Message},
     engine::people::{ChatView, ConversationView, MAX_SHOWN, PeopleChange},
+    link::display_name,
 };
 
 /// What is shown of conversations, read when it changes since it may lie on a disk.
@@ -100,6 +101,20 @@ impl Engine {
     pub(super) fn note_read(&mut self, user: UserId) {
         told(self.chat().note_read(user)).unwrap_or_default();
         self.conversation_changed(user);
+    }
+
+    /// The person is called otherwise from now on. Homes and other devices need not know: a name travels in links and in
+    /// offers.
+    pub(super) fn rename(&mut self, name: &str) {
+        let name = display_name(name);
+        self.book
+            .set_name(Some(name.as_str()).filter(|name| !name.is_empty()));
+        self.renewer.rename(&name);
+        self.config.me.name = name;
+        if self.ready {
+            let link = self.link();
+            self.view.send_modify(|view| view.link = Some(link));
+        }
     }
 
     pub(super) fn change_people(&mut self, change: &PeopleChange) {

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Engine, TICKS_PER_REPORT};
+use super::{Engine, People, TICKS_PER_REPORT};
 use crate::{
     call::{CallId, CallState, Direction, EndedCall, Event as CallEvent},
     engine::{
-        handle::{CallView, Event, HomeView, Phase, View},
+        handle::{CallView, Event, HomeView, Phase, StatsView, View},
         leg::Leg,
-        media::SoundNewsKind,
+        media::{MediaStats, SoundNewsKind},
         sentence,
         video::{self, Video, view::Counted},
     },
@@ -43,6 +43,18 @@ impl Engine {
         };
         let device = *device;
         let news = media.take_news();
+        for news in &news {
+            let is_same = |(microphone, _): &(bool, String)| *microphone == news.microphone;
+            match news.kind {
+                SoundNewsKind::Lost | SoundNewsKind::Gone => {
+                    slot.sound_trouble = Some((news.microphone, news.sentence.clone()));
+                }
+                SoundNewsKind::Opened | SoundNewsKind::Followed => {
+                    slot.sound_trouble.take_if(|trouble| is_same(trouble));
+                }
+                SoundNewsKind::Displaced => {}
+            }
+        }
         let pictures = match &slot.video {
             Some(video) => video.take_news(),
             None => Vec::new(),
@@ -220,6 +232,31 @@ impl Engine {
                 started: info.started,
                 path: slot.path.map(PathKind::as_str),
                 rtt: leg.and_then(Leg::rtt),
+                stats: stats.map(|stats| {
+                    let pictures = slot
+                        .video
+                        .as_ref()
+                        .map(|video| video.stats(self.runtime.now()));
+                    StatsView {
+                        loss_there: leg.and_then(Leg::loss).map(|loss| loss.fraction),
+                        capacity_bps: leg.and_then(Leg::capacity_bps),
+                        pictures_sent: pictures.and_then(|pictures| Some(pictures.sent?.frames)),
+                        ..stats_view(&stats)
+                    }
+                }),
+                sound_trouble: slot
+                    .sound_trouble
+                    .as_ref()
+                    .map(|(_microphone, sentence)| sentence.clone()),
+                gives_up_at: match info.state {
+                    CallState::Reconnecting { until } => Some(until),
+                    CallState::LookingUp
+                    | CallState::Calling
+                    | CallState::RingingThere
+                    | CallState::RingingHere
+                    | CallState::Connecting
+                    | CallState::Talking => None,
+                },
                 search: leg.and_then(Leg::search),
                 safety_words: slot
                     .legs
@@ -239,6 +276,7 @@ impl Engine {
                 contacts: self.people.contacts.clone(),
                 requests: self.people.requests.clone(),
                 conversations: Arc::clone(&self.conversations.listed),
+                recents: Arc::clone(&self.people.recents),
                 chat: self.conversations.shown.clone(),
                 do_not_disturb: view.do_not_disturb,
                 sound: self.config.sound.clone(),
@@ -274,6 +312,7 @@ impl Engine {
         self.leave_word(&ended, person.as_ref());
         self.tags.retain(|_tag, (of, _device)| *of != call);
         self.book.record(&ended, self.runtime.unix_millis());
+        self.people = People::read(&*self.book);
         let sentence = sentence::ended(&name, &ended);
         let told = sentence.clone();
         self.show();
@@ -294,6 +333,9 @@ impl Engine {
             started: ended.timeline.started,
             path: path.map(PathKind::as_str),
             rtt: None,
+            stats: None,
+            sound_trouble: None,
+            gives_up_at: None,
             search: None,
             safety_words: Vec::new(),
             words_committed: false,
@@ -312,6 +354,24 @@ impl Engine {
             sentence: told,
             report,
         });
+    }
+}
+
+fn stats_view(stats: &MediaStats) -> StatsView {
+    let (sent, received) = (&stats.sent, &stats.received);
+    StatsView {
+        packets_sent: sent.packets,
+        bytes_sent: sent.bytes,
+        packets_received: received.packets_received,
+        packets_lost: received.packets_lost,
+        packets_late: received.packets_late,
+        frames_recovered: received.frames_recovered_fec
+            + received.frames_recovered_red
+            + received.frames_recovered_dred,
+        samples_played: received.rendered_samples,
+        samples_concealed: received.concealed_samples,
+        buffer: received.buffer_delay_p50,
+        ..StatsView::default()
     }
 }
 

@@ -195,6 +195,17 @@ pub(super) fn judge_nat(nat: &Nat, asked: bool) -> Vec<Finding> {
     findings
 }
 
+/// How a NAT is and what that means for calls, in sentences, for the window.
+#[cfg(feature = "window")]
+pub(crate) fn nat_lines(found: &NatBehaviour) -> Vec<String> {
+    let findings = [judge_mapping_kind(found), judge_filtering(found)];
+    findings
+        .into_iter()
+        .map(|finding| finding.meaning)
+        .filter(|meaning| !meaning.is_empty())
+        .collect()
+}
+
 fn judge_mapping_kind(found: &NatBehaviour) -> Finding {
     let what = "NAT mapping";
     if !found.translated && is_inside(found.mapped.ip()) {

@@ -96,7 +96,7 @@ impl Scene {
         let mut all = Done::default();
         let tokens = reader.tokens;
         reader.frame(events, |ui| {
-            let done = page.show(ui, view, &tokens);
+            let done = page.show(ui, view, &[], &tokens);
             all.commands.extend(done.commands);
             all.close |= done.close;
         });

@@ -41,7 +41,7 @@ impl Bench {
                 ..DeskView::default()
             },
         };
-        bench.page.toggle();
+        bench.page.focus = true;
         bench.frame(vec![]);
         bench.frame(vec![]);
         bench

@@ -1,0 +1,280 @@
+//! How we are reached, and how the call goes: for those who want to know.
+
+use eframe::egui::{self, RichText};
+
+use super::{
+    history::{self, History, Lamp, MAX_SAMPLES, Sample},
+    model::{self, ActionKind},
+    parts,
+    theme::{Colors, Tokens},
+};
+use crate::{
+    engine::{
+        handle::{CallView, View},
+        nat::NatReports,
+    },
+    headless::doctor::nat_lines,
+};
+
+/// Homes and NAT.
+pub(super) fn here(ui: &mut egui::Ui, view: &View, nat: &NatReports, tokens: &Tokens) {
+    let colors = tokens.colors(ui.ctx());
+    parts::title(ui, "Now");
+    ui.horizontal_top(|ui| {
+        let reachable = model::is_reachable(&view.homes);
+        parts::dot(
+            ui,
+            if reachable {
+                colors.ok
+            } else {
+                colors.text_soft
+            },
+        );
+        let line = RichText::new(model::reachability(&view.homes));
+        ui.add(egui::Label::new(line).wrap());
+    });
+    for home in &view.homes {
+        parts::text_row(ui, |ui| {
+            parts::dot(
+                ui,
+                if home.registered {
+                    colors.ok
+                } else {
+                    colors.text_soft
+                },
+            );
+            let key: String = home
+                .node
+                .to_string()
+                .chars()
+                .take(12)
+                .chain(['…'])
+                .collect();
+            let state = if home.registered {
+                "calls come in through it"
+            } else {
+                "does not answer"
+            };
+            parts::caption(ui, tokens, &format!("{key} {state}"));
+        });
+    }
+    ui.add_space(tokens.size.gap);
+    parts::title(ui, "Your router");
+    let families = [("IPv4", &nat.v4), ("IPv6", &nat.v6)];
+    let mut is_known = false;
+    for (family, found) in families {
+        let Some(found) = found else { continue };
+        is_known = true;
+        for line in nat_lines(found) {
+            parts::caption(ui, tokens, &format!("{family}: {line}"));
+        }
+    }
+    if !is_known {
+        parts::caption(
+            ui,
+            tokens,
+            "Not measured yet: that takes a supernode, and a few seconds.",
+        );
+    }
+}
+
+/// What is measured of the call.
+pub(super) fn call(ui: &mut egui::Ui, view: &View, history: &History, tokens: &Tokens) {
+    let call = view.call.as_ref().filter(|call| !model::is_over(call));
+    let Some(call) = call else {
+        parts::card(ui, tokens, |ui| {
+            parts::caption(
+                ui,
+                tokens,
+                "Here stands how a call goes, while there is one: delays, losses, and what limits it.",
+            );
+        });
+        return;
+    };
+    let gap = tokens.size.gap;
+    parts::card(ui, tokens, |ui| {
+        path(ui, call, tokens);
+        lamp(ui, call, history, tokens);
+    });
+    ui.add_space(gap);
+    parts::card(ui, tokens, |ui| {
+        parts::title(ui, "The last five minutes");
+        if history.samples.is_empty() {
+            parts::caption(ui, tokens, "The first second is being measured…");
+            return;
+        }
+        for plot in PLOTS {
+            draw(ui, tokens, history, &plot);
+        }
+        ui.add_space(gap);
+        let area = egui::vec2(0.0, tokens.size.control_height);
+        let copy = ("Copy as text", None);
+        if parts::button(ui, tokens, copy, ActionKind::Plain, area, true).clicked() {
+            ui.ctx().copy_text(history::as_text(call, history));
+        }
+    });
+    if let Some(search) = call.search {
+        ui.add_space(gap);
+        parts::card(ui, tokens, |ui| {
+            parts::caption(
+                ui,
+                tokens,
+                &format!(
+                    "Looking for a direct way took {} packets to {} addresses so far.",
+                    search.packets, search.flows
+                ),
+            );
+        });
+    }
+}
+
+/// How good the call is, and what limits it.
+pub(super) fn lamp(ui: &mut egui::Ui, call: &CallView, history: &History, tokens: &Tokens) {
+    let Some((lamp, sentence)) = told(call, history) else {
+        return;
+    };
+    let colors = tokens.colors(ui.ctx());
+    parts::text_row(ui, |ui| {
+        parts::dot(ui, color_of(lamp, &colors));
+        let text = match lamp {
+            Lamp::Good | Lamp::Fair => colors.text_soft,
+            Lamp::Poor => colors.danger_text,
+        };
+        let line = RichText::new(sentence).small().color(text);
+        ui.add(egui::Label::new(line).wrap());
+    });
+}
+
+/// The same as words.
+pub(super) fn told(call: &CallView, history: &History) -> Option<(Lamp, String)> {
+    let now = history.now().filter(|_| history.call == Some(call.id))?;
+    Some(history::quality(&call.name, &now))
+}
+
+fn color_of(lamp: Lamp, colors: &Colors) -> egui::Color32 {
+    match lamp {
+        Lamp::Good => colors.ok,
+        Lamp::Fair => colors.text_soft,
+        Lamp::Poor => colors.danger,
+    }
+}
+
+/// A picture of the way that sound takes.
+fn path(ui: &mut egui::Ui, call: &CallView, tokens: &Tokens) {
+    const HEIGHT: f32 = 44.0;
+    const NODE: f32 = 6.0;
+    let colors = tokens.colors(ui.ctx());
+    let between = model::path_stations(call.path);
+    let area = egui::vec2(ui.available_width(), HEIGHT);
+    let (rect, response) = ui.allocate_exact_size(area, egui::Sense::hover());
+    let stations: Vec<&str> = std::iter::once("You")
+        .chain(between)
+        .chain([call.name.as_str()])
+        .collect();
+    let painter = ui.painter();
+    let font = egui::TextStyle::Small.resolve(ui.style());
+    let y = rect.top() + NODE + 2.0;
+    let space = rect.width() / stations.len() as f32;
+    let x = |index: usize| rect.left() + space * (index as f32 + 0.5);
+    let is_gone = call.path.is_none();
+    let color = if is_gone { colors.text_soft } else { colors.ok };
+    let ends = [egui::pos2(x(0), y), egui::pos2(x(stations.len() - 1), y)];
+    let stroke = egui::Stroke::new(2.0, color);
+    if is_gone {
+        painter.extend(egui::Shape::dashed_line(&ends, stroke, 6.0, 6.0));
+    } else {
+        painter.line_segment(ends, stroke);
+    }
+    for (index, station) in stations.iter().enumerate() {
+        let at = egui::pos2(x(index), y);
+        painter.circle_filled(at, NODE, color);
+        let mut job = egui::text::LayoutJob::simple_singleline(
+            (*station).to_owned(),
+            font.clone(),
+            colors.text,
+        );
+        job.wrap = egui::text::TextWrapping::truncate_at_width(space - 4.0);
+        let galley = ui.fonts_mut(|fonts| fonts.layout_job(job));
+        let corner = egui::pos2(at.x - galley.size().x / 2.0, y + NODE + 4.0);
+        ui.painter().galley(corner, galley, colors.text);
+    }
+    response.widget_info(|| {
+        let told = format!("The way of the sound: {}", stations.join(", "));
+        egui::WidgetInfo::labeled(egui::accesskit::Role::Image, true, told)
+    });
+}
+
+/// A line of the plots.
+struct Plot {
+    name: &'static str,
+    unit: &'static str,
+    /// Top of the scale while everything is below.
+    least_top: f32,
+    of: fn(&Sample) -> Option<f32>,
+}
+
+const PLOTS: [Plot; 8] = [
+    Plot {
+        name: "Round trip",
+        unit: "ms",
+        least_top: 100.0,
+        of: |sample| sample.rtt_ms,
+    },
+    Plot {
+        name: "Lost on the way to you",
+        unit: "%",
+        least_top: 10.0,
+        of: |sample| Some(sample.loss_here),
+    },
+    Plot {
+        name: "Lost on the way there",
+        unit: "%",
+        least_top: 10.0,
+        of: |sample| sample.loss_there,
+    },
+    Plot {
+        name: "Restored",
+        unit: "%",
+        least_top: 10.0,
+        of: |sample| Some(sample.restored),
+    },
+    Plot {
+        name: "Invented sound",
+        unit: "%",
+        least_top: 10.0,
+        of: |sample| Some(sample.invented),
+    },
+    Plot {
+        name: "Jitter buffer",
+        unit: "ms",
+        least_top: 100.0,
+        of: |sample| Some(sample.buffer_ms),
+    },
+    Plot {
+        name: "Voice sent",
+        unit: "kbit/s",
+        least_top: 50.0,
+        of: |sample| Some(sample.sent_kbps),
+    },
+    Plot {
+        name: "What the way there carries",
+        unit: "kbit/s",
+        least_top: 100.0,
+        of: |sample| sample.capacity_kbps,
+    },
+];
+
+fn draw(ui: &mut egui::Ui, tokens: &Tokens, history: &History, plot: &Plot) {
+    let values: Vec<Option<f32>> = history
+        .samples
+        .iter()
+        .map(|sample| (plot.of)(sample).filter(|_| !sample.gap))
+        .collect();
+    let now = match values.last().copied().flatten() {
+        Some(value) if plot.unit == "%" => format!("{value:.1} {}", plot.unit),
+        Some(value) => format!("{value:.0} {}", plot.unit),
+        None => "not measured".to_owned(),
+    };
+    let scale = (MAX_SAMPLES, plot.least_top);
+    parts::plot(ui, tokens, (plot.name, &now), &values, scale);
+}

@@ -1,0 +1,212 @@
+//! The first minute: a name, a look at microphone and speaker, and the card to give to others.
+//!
+//! Each step can be skipped, none asks for an account, and all can be seen again from the settings.
+
+use eframe::egui::{self, RichText};
+
+use super::{
+    desk::{Ask, DeskView},
+    ledger::LedgerView,
+    model::ActionKind,
+    parts::{self, Qr},
+    settings::own_card,
+    sound,
+    theme::Tokens,
+};
+use crate::{
+    engine::handle::{Command, View},
+    settings::SettingsChange,
+};
+
+/// How far it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Step {
+    /// What one is called.
+    #[default]
+    Name,
+    /// Whether one is heard, and hears.
+    Sound,
+    /// How others reach one.
+    Card,
+}
+
+impl Step {
+    const ALL: [Self; 3] = [Self::Name, Self::Sound, Self::Card];
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Name => "What are you called?",
+            Self::Sound => "Does your sound work?",
+            Self::Card => "This is your card",
+        }
+    }
+
+    fn next(self) -> Option<Self> {
+        match self {
+            Self::Name => Some(Self::Sound),
+            Self::Sound => Some(Self::Card),
+            Self::Card => None,
+        }
+    }
+
+    fn before(self) -> Option<Self> {
+        match self {
+            Self::Name => None,
+            Self::Sound => Some(Self::Name),
+            Self::Card => Some(Self::Sound),
+        }
+    }
+}
+
+/// What the person did.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Done {
+    pub(super) commands: Vec<Command>,
+    pub(super) changes: Vec<SettingsChange>,
+    pub(super) ask: Option<Ask>,
+    /// They have ahoy already, elsewhere.
+    pub(super) comes_back: bool,
+}
+
+/// What the steps remember.
+#[derive(Debug, Default)]
+pub(super) struct Page {
+    /// They are shown.
+    pub(super) open: bool,
+    pub(super) step: Step,
+    /// The profile is as it was made: nobody loses it who comes back from elsewhere.
+    is_new: bool,
+    sound: sound::Page,
+    name: Option<String>,
+    /// The step's first control takes the keyboard when it is drawn next.
+    focus: bool,
+    qr: Qr,
+    copied: bool,
+}
+
+impl Page {
+    /// Shows the first step, in a profile that is new or not.
+    pub(super) fn begin(&mut self, is_new: bool) {
+        *self = Self {
+            open: true,
+            is_new,
+            focus: true,
+            ..Self::default()
+        };
+    }
+
+    /// Somebody looks at sound devices.
+    pub(super) fn is_at_sound(&self) -> bool {
+        self.open && self.step == Step::Sound
+    }
+
+    fn go(&mut self, step: Option<Step>) {
+        match step {
+            Some(step) => {
+                self.step = step;
+                self.focus = true;
+                self.sound.focus = true;
+            }
+            None => self.open = false,
+        }
+    }
+
+    /// Draws the step.
+    pub(super) fn show(
+        &mut self,
+        ui: &mut egui::Ui,
+        view: &View,
+        desk: &DeskView,
+        ledger: &LedgerView,
+        tokens: &Tokens,
+    ) -> Done {
+        let mut done = Done::default();
+        let gap = tokens.size.gap;
+        let number = Step::ALL.iter().position(|step| *step == self.step);
+        let number = number.map_or(1, |number| number + 1);
+        parts::caption(ui, tokens, &format!("Step {number} of {}", Step::ALL.len()));
+        ui.add(egui::Label::new(RichText::new(self.step.title()).heading()).wrap());
+        ui.add_space(gap);
+        let mut next = false;
+        match self.step {
+            Step::Name => {
+                parts::card(ui, tokens, |ui| next = self.name(ui, ledger, tokens));
+            }
+            Step::Sound => {
+                parts::caption(
+                    ui,
+                    tokens,
+                    "Speak, and watch the level move. Record three seconds to hear yourself as others will.",
+                );
+                parts::card(ui, tokens, |ui| {
+                    let told = self.sound.devices_only(ui, view, desk, tokens);
+                    done.commands.extend(told.change.map(Command::Sound));
+                    done.ask = told.ask;
+                });
+            }
+            Step::Card => parts::card(ui, tokens, |ui| {
+                own_card(ui, view, &mut self.qr, &mut self.copied, tokens);
+            }),
+        }
+        ui.add_space(gap);
+        self.way_on(ui, next, tokens, &mut done);
+        done
+    }
+
+    /// The field for the name; whether Enter was pressed in it.
+    fn name(&mut self, ui: &mut egui::Ui, ledger: &LedgerView, tokens: &Tokens) -> bool {
+        let saved = ledger.settings.as_ref();
+        let saved = saved.and_then(|settings| settings.name.clone());
+        let name = self.name.get_or_insert_with(|| saved.unwrap_or_default());
+        parts::caption(
+            ui,
+            tokens,
+            "People whom you call see it. There is no account: who you are is a key that was made just now and stays on this device.",
+        );
+        let width = ui.available_width();
+        let words = ("Your name", "Your name");
+        let field = parts::field(ui, tokens, name, words, width);
+        if std::mem::take(&mut self.focus) {
+            field.request_focus();
+        }
+        field.lost_focus() && ui.input(|input| input.key_pressed(egui::Key::Enter))
+    }
+
+    fn way_on(&mut self, ui: &mut egui::Ui, next: bool, tokens: &Tokens, done: &mut Done) {
+        let area = egui::vec2(72.0, tokens.size.control_height);
+        ui.horizontal_wrapped(|ui| {
+            let is_last = self.step.next().is_none();
+            let label = if is_last { "Done" } else { "Next" };
+            let primary = parts::button(ui, tokens, (label, None), ActionKind::Primary, area, true);
+            if self.step == Step::Card && std::mem::take(&mut self.focus) {
+                primary.request_focus();
+            }
+            let onwards = next || primary.clicked();
+            let plain = ActionKind::Plain;
+            let before = self.step.before();
+            let back = before.is_some()
+                && parts::button(ui, tokens, ("Back", None), plain, area, true).clicked();
+            let skip = !is_last
+                && parts::button(ui, tokens, ("Skip all", None), plain, area, true).clicked();
+            if self.step == Step::Name && self.is_new {
+                let has = ("I have ahoy already", None);
+                done.comes_back = parts::button(ui, tokens, has, plain, area, true).clicked();
+            }
+            if onwards && self.step == Step::Name {
+                let name = self.name.clone().unwrap_or_default();
+                done.commands.push(Command::Name(name.clone()));
+                done.changes.push(SettingsChange::Name(name));
+            }
+            if onwards {
+                self.go(self.step.next());
+            } else if back {
+                self.go(before);
+            } else if skip {
+                self.open = false;
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;
