@@ -19,6 +19,8 @@ mod demo;
 mod device;
 mod env;
 mod exit;
+#[cfg(feature = "voice")]
+mod files;
 mod id;
 mod log;
 mod media;
@@ -42,6 +44,8 @@ pub use ctl::{CtlArgs, CtlCommand, Switch, ctl};
 pub use demo::{DemoArgs, DemoPlan, DoctorArgs};
 pub use device::{DeviceArgs, DeviceCommand};
 pub use exit::{CliError, Exit};
+#[cfg(feature = "voice")]
+pub use files::{FilesArgs, SendArgs, SendPlan, listed};
 pub use id::{IdArgs, IdCommand};
 pub use media::{
     AudioIn, AudioOut, MediaFlags, MediaPlan, VideoCodecFlag, VideoContentFlag, VideoFlags,
@@ -107,6 +111,12 @@ pub enum Command {
     /// Show what was written, and who called in vain.
     #[cfg(feature = "voice")]
     Messages(MessagesArgs),
+    /// Send files to a contact.
+    #[cfg(feature = "voice")]
+    Send(SendArgs),
+    /// Show files that were offered, are on their way, came or went.
+    #[cfg(feature = "voice")]
+    Files(FilesArgs),
     /// Two people call each other on this machine, over real sockets and a supernode of their own.
     #[cfg(feature = "voice")]
     Demo(DemoArgs),
@@ -291,6 +301,16 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Some(Command::Messages(arguments)) => {
             let profile = profile(&cli.common)?;
             return wait_for_call(headless::message::messages(&profile, arguments.plan()));
+        }
+        #[cfg(feature = "voice")]
+        Some(Command::Send(arguments)) => {
+            let (profile, plan) = (profile(&cli.common)?, arguments.plan()?);
+            return wait_for_call(headless::files::send(&profile, plan));
+        }
+        #[cfg(feature = "voice")]
+        Some(Command::Files(arguments)) => {
+            let profile = profile(&cli.common)?;
+            return wait_for_call(headless::files::files(&profile, arguments));
         }
         #[cfg(feature = "voice")]
         Some(Command::Demo(arguments)) => {

@@ -136,6 +136,22 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         with: Option<String>,
     },
+    /// Offer a file to a contact. Answered with [`Told::File`] once it is read through.
+    SendFile {
+        /// A contact's name or an `ahoy:` link.
+        to: String,
+        /// Its whole path.
+        file: PathBuf,
+    },
+    /// Which files are there? Answered with [`Told::Files`], the newest that a line holds.
+    Files,
+    /// What becomes of a file. Answered with [`Told::File`].
+    File {
+        /// Its id, or the beginning of it.
+        file: String,
+        /// `accept`, `refuse`, `cancel` or `pause`.
+        action: String,
+    },
     /// A new device of the person, let in by whoever sits there. Answered with [`Told::LetIn`].
     LetIn {
         /// Its id, in z-base-32.
@@ -199,6 +215,16 @@ pub enum Told {
         /// That.
         message: MessageStatus,
     },
+    /// Files.
+    Files {
+        /// The oldest first.
+        files: Vec<FileLine>,
+    },
+    /// One file.
+    File {
+        /// That.
+        file: FileLine,
+    },
     /// What the new device is given.
     LetIn {
         /// A [`crate::pairing::Grant`], in z-base-32.
@@ -235,6 +261,44 @@ pub struct MessageLine {
     /// At so many homes it waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub homes: Option<u8>,
+}
+
+/// A file on its way, or at its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileLine {
+    /// Names the transfer.
+    pub id: String,
+    /// `incoming` or `outgoing`.
+    pub direction: String,
+    /// The other person's key.
+    pub user: String,
+    /// What the other person is called here.
+    pub person: String,
+    /// What the file is called here.
+    pub name: String,
+    /// When it was offered, Unix milliseconds.
+    pub at_ms: u64,
+    /// Bytes in all.
+    pub size: u64,
+    /// Bytes that are there; of a file of ours, that were sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done: Option<u64>,
+    /// Bytes per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<u64>,
+    /// Devices that send it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sources: Option<usize>,
+    /// Devices that sent what is false, and are not asked any more.
+    #[serde(default)]
+    pub banned: u64,
+    /// `offered`, `active`, `paused`, `done`, `refused` or `failed`.
+    pub state: String,
+    /// Where it lies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// For a person.
+    pub sentence: String,
 }
 
 /// What became of a message of ours.
@@ -425,6 +489,11 @@ pub enum ControlEvent {
     MessageState {
         /// What.
         message: MessageStatus,
+    },
+    /// A file was offered, or something became of one.
+    File {
+        /// Which, and how it stands.
+        file: FileLine,
     },
     /// A home came or went.
     Homes {

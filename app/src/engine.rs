@@ -38,6 +38,7 @@ pub mod book;
 pub mod config;
 mod cost;
 pub mod directory;
+pub mod files;
 mod finding;
 pub mod handle;
 mod homes;
@@ -60,6 +61,7 @@ mod voice_rate;
 
 use book::AddressBook;
 use config::{EngineConfig, Me, Reaching};
+use files::Files;
 use finding::OwnRecord;
 use handle::{COMMAND_QUEUE, EngineHandle, View};
 use homes::{HomeChooser, HomeOpener};
@@ -295,6 +297,13 @@ pub fn start(
         }
     });
     let (over, ending) = watch::channel(false);
+    let files = Files::start(
+        runtime,
+        config.files.clone(),
+        Arc::clone(&book),
+        (config.me.user, config.me.keys.id()),
+        inbox.clone(),
+    );
     let mut engine = Engine::new(
         Arc::clone(runtime),
         config,
@@ -304,6 +313,7 @@ pub fn start(
         endpoint,
         hub,
         nat,
+        files,
         inbox,
         command_queue,
         view,

@@ -9,6 +9,7 @@ pub mod control;
 pub mod dht;
 #[cfg(feature = "voice")]
 pub mod engine;
+pub mod files;
 #[cfg(feature = "voice")]
 pub mod headless;
 pub mod identity;

@@ -224,6 +224,13 @@ pub struct Settings {
     /// The same for the speaker by which calls ring.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ring_speaker: Option<String>,
+    /// Where files of others go; else the system's folder for downloads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub download_folder: Option<PathBuf>,
+    /// Fetches what contacts offer without asking.
+    pub accept_files: bool,
+    /// Largest file that is taken, in MB (a million bytes).
+    pub largest_file_mb: u32,
     /// Where to register, best first; `ahoy-node:` links.
     #[serde(serialize_with = "write_homes", deserialize_with = "read_homes")]
     pub homes: Vec<NodeLink>,
@@ -273,6 +280,9 @@ impl Default for Settings {
             microphone: None,
             speaker: None,
             ring_speaker: None,
+            download_folder: None,
+            accept_files: false,
+            largest_file_mb: 4_000,
             homes: vec![],
             theme: ThemeChoice::default(),
             scale_percent: NORMAL_SCALE,

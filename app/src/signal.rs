@@ -22,6 +22,7 @@
 //!     10 mail pass    capability 32, u8 count, homes (varint length, text)
 //!     11 commitment   hash 32
 //!     12 number       32 bytes; 11 and 12 only to whom says that it compares (kind 3)
+//!     20 file taken   tag 16: the sender has all of the file that it asked for by that tag
 //!
 //! capabilities: u8 count, then per kind: u8 kind, varint length, fields
 //! kind 1 Opus         u32 bits per second, u8 frame durations, u16 features, u8 channels
@@ -29,6 +30,7 @@
 //!      3 compares          no fields: makes safety words by commit and reveal
 //!
 //! offer        u8 version = 1, capabilities, var name (UTF-8), var invite
+//! files offer  u8 version = 2, u8 count, tags of 16: instead of an offer, for a session that carries files alone
 //! follow-up    u8 version = 1, var candidates, var signal message (empty: none)
 //! ```
 //!
@@ -46,6 +48,7 @@ use ahoy_transport::{
 use crate::{
     call::CallId,
     chat::{put_homes, read_homes},
+    files::wire::Tag,
     identity::compare::CompareStep,
     report::RemoteReport,
 };
@@ -59,6 +62,10 @@ pub use media::{
 
 /// The version of all formats here.
 pub const VERSION: u8 = 1;
+/// What stands where other offers have their version.
+const FILES_VERSION: u8 = 2;
+/// Files that are asked for at once.
+pub const MAX_TAGS: usize = 16;
 /// Longest name a caller may show, in bytes of UTF-8. A full name in any script fits.
 pub const MAX_NAME_BYTES: usize = 256;
 /// Longest invite token, in bytes: a signature, a key, an expiry and room.
@@ -121,6 +128,8 @@ pub enum Signal {
     },
     /// Either: a step of the exchange behind the safety words.
     Compare(CompareStep),
+    /// Either: the sender has all of a file of the receiver's.
+    FileTaken(Tag),
 }
 
 /// Why a call is declined.
@@ -173,6 +182,13 @@ pub struct Offer {
     pub display_name: String,
     /// Proof of an invitation, for those who are no contact; at most [`MAX_INVITE_BYTES`].
     pub invite: Vec<u8>,
+}
+
+/// Asks for a session that carries files alone: nothing rings. An ahoy that does not know it drops it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilesOffer {
+    /// What the caller wants; whoever knows none of it does not answer. At most [`MAX_TAGS`].
+    pub tags: Vec<Tag>,
 }
 
 /// What follows an offer by the homes, in both directions, until the session is up.
@@ -245,6 +261,7 @@ impl SignalMessage {
             Signal::Compare(CompareStep::Commitment(bytes) | CompareStep::Number(bytes)) => {
                 out.put_bytes(bytes);
             }
+            Signal::FileTaken(tag) => out.put_bytes(&tag.0),
         }
         out
     }
@@ -317,6 +334,7 @@ impl SignalMessage {
             },
             11 => Signal::Compare(CompareStep::Commitment(reader.array()?)),
             12 => Signal::Compare(CompareStep::Number(reader.array()?)),
+            20 => Signal::FileTaken(Tag(reader.array()?)),
             _ => return Ok(None),
         };
         reader.finish()?;
@@ -343,6 +361,7 @@ impl Signal {
             Self::MailPass { .. } => 10,
             Self::Compare(CompareStep::Commitment(_)) => 11,
             Self::Compare(CompareStep::Number(_)) => 12,
+            Self::FileTaken(_) => 20,
         }
     }
 }
@@ -383,6 +402,44 @@ impl Offer {
             display_name,
             invite,
         })
+    }
+}
+
+impl FilesOffer {
+    /// Whether an offer is one of these.
+    #[must_use]
+    pub fn is_it(bytes: &[u8]) -> bool {
+        bytes.first() == Some(&FILES_VERSION)
+    }
+
+    /// Writes it.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![FILES_VERSION];
+        let tags = self.tags.get(..MAX_TAGS).unwrap_or(&self.tags);
+        out.put_u8(u8::try_from(tags.len()).unwrap_or(0));
+        tags.iter().for_each(|tag| out.put_bytes(&tag.0));
+        out
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    ///
+    /// # Errors
+    /// [`WireError`] for anything else.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        let mut reader = Reader::new(bytes);
+        match reader.u8()? {
+            FILES_VERSION => {}
+            other => return Err(WireError::Version(other)),
+        }
+        let count = usize::from(reader.u8()?);
+        if count > MAX_TAGS {
+            return Err(WireError::TooLong);
+        }
+        let tags = (0..count).map(|_nth| reader.array().map(Tag));
+        let tags = tags.collect::<Result<Vec<_>, _>>()?;
+        reader.finish()?;
+        Ok(Self { tags })
     }
 }
 

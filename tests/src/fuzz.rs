@@ -29,7 +29,7 @@ pub use identity::{
     seal_key_record, sealed_offer,
 };
 pub use media::{moment, parity, recv_pipeline, red, rtp, video_feedback, video_recv};
-pub use own::pairing;
+pub use own::{files, pairing};
 pub use port::{peer_port, supernode_port};
 pub use session::{noise_frame, session_datagram};
 pub use streams::{dht_item, lan_packet, proxy_answer, tunnel_frames, watch_request};
@@ -46,6 +46,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("device_certificate", device_certificate),
     ("device_log", device_log),
     ("dht_item", dht_item),
+    ("files", files),
     ("follow_up", follow_up),
     ("fork_proof", fork_proof),
     ("invite", invite),

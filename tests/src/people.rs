@@ -388,6 +388,11 @@ impl Stage {
                 file: None,
                 threads: false,
             },
+            files: engine::files::FilesSettings {
+                folder: Some(self.folder.join(format!("files-of-{name}"))),
+                threads: false,
+                ..engine::files::FilesSettings::default()
+            },
             sound: ahoy::sound::SoundChoices::default(),
             answering: Answering::Person,
             limits: CallConfig::default(),
@@ -610,6 +615,7 @@ impl Phone {
             | Event::SoundChosen(_)
             | Event::Message { .. }
             | Event::MessageState { .. }
+            | Event::File(_)
             | Event::Ringing { .. }
             | Event::Connected { .. }
             | Event::Ended { .. }
@@ -639,6 +645,7 @@ impl Phone {
             | Event::SoundChosen(_)
             | Event::Message { .. }
             | Event::MessageState { .. }
+            | Event::File(_)
             | Event::Ringing { .. }
             | Event::Connected { .. }
             | Event::FirstAudio { .. }

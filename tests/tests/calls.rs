@@ -633,6 +633,7 @@ fn two_who_call_each_other_at_once_talk_without_ringing() {
                     | Event::SoundChosen(_)
                     | Event::Message { .. }
                     | Event::MessageState { .. }
+                    | Event::File(_)
                     | Event::Ringing { .. }
                     | Event::Connected { .. }
                     | Event::FirstAudio { .. }

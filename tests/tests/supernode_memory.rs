@@ -339,6 +339,7 @@ fn person(
         },
         video: engine::video::VideoSettings::default(),
         recording: engine::recording::RecordSettings::default(),
+        files: engine::files::FilesSettings::default(),
         sound: ahoy::sound::SoundChoices::default(),
         answering: Answering::Contacts,
         limits: CallConfig::default(),

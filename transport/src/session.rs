@@ -141,7 +141,8 @@ pub struct SessionParams {
 ///
 /// Only the step in which a person (or the one setting that stands for a person, `answer --auto`) accepts makes
 /// one: on the callee's side when *accept* is pressed, on the caller's when the callee's *accept* has come, for
-/// placing the call was consent. Nothing else may call [`on_accept`](Self::on_accept); it is not `Clone`.
+/// placing the call was consent. A session that carries files alone has one too: it takes what the person at one end
+/// sent and the one at the other end accepted. Nothing else may call [`on_accept`](Self::on_accept); it is not `Clone`.
 #[derive(Debug)]
 pub struct MediaPermit {
     call_id: [u8; 16],

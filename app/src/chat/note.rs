@@ -7,6 +7,7 @@
 //!      2 missed call  call id, 16
 //!      3 receipt      u8 count, letter ids of 16
 //!      4 shared       entries (see crate::sync): to a device of the writer's own
+//!      5 file         an offer (see crate::files)
 //! ```
 //! Nothing here is encrypted: the letter is. With a capability comes where its device is to be found.
 
@@ -21,6 +22,7 @@ use ahoy_transport::{
 use super::{MAX_TEXT_BYTES, MessageId, put_homes, read_homes};
 use crate::{
     call::CallId,
+    files::FileOffer,
     signal::{MAX_INVITE_BYTES, MAX_NAME_BYTES},
 };
 
@@ -58,6 +60,8 @@ pub enum Says {
     Receipt(Vec<MessageId>),
     /// To a device of one's own: what else one's devices are to know. At most [`MAX_SHARED`] bytes.
     Shared(Vec<u8>),
+    /// A file can be had.
+    File(FileOffer),
 }
 
 impl Note {
@@ -70,6 +74,7 @@ impl Note {
             Says::MissedCall(_) => 2,
             Says::Receipt(_) => 3,
             Says::Shared(_) => 4,
+            Says::File(_) => 5,
         });
         out.put_u64(self.written_at_millis);
         out.put_var_bytes(self.name.as_bytes());
@@ -88,6 +93,7 @@ impl Note {
                 ids.iter().for_each(|id| out.put_bytes(&id.0));
             }
             Says::Shared(entries) => out.put_var_bytes(entries),
+            Says::File(offer) => offer.put(&mut out),
         }
         out
     }
@@ -122,6 +128,7 @@ impl Note {
                 Says::Receipt(ids)
             }
             4 => Says::Shared(reader.var_bytes(MAX_SHARED)?.to_vec()),
+            5 => Says::File(FileOffer::read(&mut reader)?),
             _unknown => return Err(WireError::Undefined),
         };
         reader.finish()?;

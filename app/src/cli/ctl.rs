@@ -95,8 +95,57 @@ pub enum CtlCommand {
         #[arg(value_name = "NAME|LINK")]
         with: Option<String>,
     },
+    /// Offer a file to a contact. Prints JSON.
+    Send {
+        /// To whom: the name of a contact, or an ahoy: link.
+        #[arg(value_name = "NAME|LINK")]
+        to: String,
+        /// What.
+        file: PathBuf,
+    },
+    /// Files that are offered or on their way.
+    #[command(subcommand)]
+    Files(CtlFiles),
     /// Print happenings as they come, one line of JSON each.
     Events,
+}
+
+/// What becomes of a file.
+#[derive(Debug, Clone, Subcommand)]
+pub enum CtlFiles {
+    /// Print all of them, as JSON.
+    List,
+    /// Fetch it, or go on with it.
+    Accept(FileId),
+    /// Do not fetch it.
+    Refuse(FileId),
+    /// No more of it: what came is thrown away. Or, of yours: send it no more.
+    Cancel(FileId),
+    /// No more of it for now.
+    Pause(FileId),
+}
+
+/// Which file.
+#[derive(Debug, Clone, Args)]
+pub struct FileId {
+    /// Its id, or the beginning of it, as `ahoy files` shows it.
+    pub id: String,
+}
+
+impl From<CtlFiles> for Command {
+    fn from(command: CtlFiles) -> Self {
+        let (file, action) = match command {
+            CtlFiles::List => return Self::Files,
+            CtlFiles::Accept(which) => (which.id, "accept"),
+            CtlFiles::Refuse(which) => (which.id, "refuse"),
+            CtlFiles::Cancel(which) => (which.id, "cancel"),
+            CtlFiles::Pause(which) => (which.id, "pause"),
+        };
+        Self::File {
+            file,
+            action: action.into(),
+        }
+    }
 }
 
 /// On or off.
@@ -148,6 +197,11 @@ impl From<CtlCommand> for Command {
             CtlCommand::Call { to } => Self::Call { to },
             CtlCommand::Message { to, text } => Self::Message { to, text },
             CtlCommand::Messages { with } => Self::Messages { with },
+            CtlCommand::Send { to, file } => Self::SendFile {
+                to,
+                file: std::path::absolute(&file).unwrap_or(file),
+            },
+            CtlCommand::Files(command) => command.into(),
             CtlCommand::Events => Self::Events,
         }
     }

@@ -55,7 +55,7 @@ pub struct MessagesPlan {
     pub json: bool,
 }
 
-fn named(target: Target) -> String {
+pub(super) fn named(target: Target) -> String {
     match target {
         Target::Link(link) => link.to_string(),
         Target::Name(name) => name,

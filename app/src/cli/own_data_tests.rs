@@ -58,6 +58,8 @@ impl Person {
             | Command::Call(_)
             | Command::Message(_)
             | Command::Messages(_)
+            | Command::Send(_)
+            | Command::Files(_)
             | Command::Demo(_)
             | Command::Sim(_)
             | Command::Doctor(_) => {

@@ -24,6 +24,7 @@ use ahoy_transport::{
 pub use crate::settings::PathPolicy;
 
 use super::{
+    files::FilesSettings,
     media::{AudioSettings, Probe},
     recording::RecordSettings,
     video::{VideoProbe, VideoSettings},
@@ -255,6 +256,8 @@ pub struct EngineConfig {
     pub video: VideoSettings,
     /// What is recorded.
     pub recording: RecordSettings,
+    /// What becomes of files.
+    pub files: FilesSettings,
     /// What the person chose about sound, to be shown and changed: `audio` and `limits` follow it from the first change
     /// on.
     pub sound: SoundChoices,

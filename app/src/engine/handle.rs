@@ -14,6 +14,7 @@ use ahoy_transport::identity::{NodeId, UserId};
 use tokio::sync::{broadcast, mpsc, watch};
 
 use super::{
+    files::{FileChange, TransferView},
     media::SoundNews,
     nat::NatReports,
     people::{ChatView, ConversationView, PeopleChange, RecentView},
@@ -25,6 +26,7 @@ use crate::{
     call::{CallId, Ending},
     chat::{Message, MessageId, MessageState},
     contacts::Strangers,
+    files::TransferId,
     report::{Outcome, Report, Search},
     sound::{SoundChange, SoundChoices},
 };
@@ -70,6 +72,17 @@ pub enum Command {
         /// What.
         text: String,
     },
+    /// Offer a file to a contact.
+    SendFile {
+        /// Names the transfer; random.
+        id: TransferId,
+        /// To whom: a contact by name, or by link.
+        to: String,
+        /// Which.
+        path: PathBuf,
+    },
+    /// Fetch a file that is offered, or do not, and so on.
+    File(TransferId, FileChange),
     /// Show the conversation with this person from now on, or none.
     OpenChat(Option<UserId>),
     /// What this person wrote was read.
@@ -138,6 +151,8 @@ pub enum Event {
         /// What.
         state: MessageState,
     },
+    /// A file was offered, or something became of one. What it is doing is in the view.
+    File(Box<TransferView>),
     /// The other side rings.
     Ringing {
         /// Which call.
@@ -215,6 +230,8 @@ pub struct View {
     pub recents: Arc<Vec<RecentView>>,
     /// The conversation that is open.
     pub chat: Option<Arc<ChatView>>,
+    /// Files on their way, and those that came or went; the oldest first.
+    pub files: Arc<Vec<TransferView>>,
     /// Calls come in without a sound.
     pub do_not_disturb: bool,
     /// What is chosen about sound.

@@ -7,7 +7,10 @@
 use std::{
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -37,8 +40,8 @@ use ahoy_transport::{
     runtime::{Runtime, RuntimeExt, Task, timeout},
     sealed::{CallEnvelopes, CallTag, FollowUpError, Role, SessionSecret},
     session::{
-        LocalDevice, PathId, PathKind as LinkKind, RemoteDevice, Session, SessionEnd as LinkEnd,
-        SessionEvent as LinkEvent, SessionParams, Switch,
+        LocalDevice, MediaPermit, PathId, PathKind as LinkKind, RemoteDevice, Session,
+        SessionEnd as LinkEnd, SessionEvent as LinkEvent, SessionParams, Switch,
     },
 };
 use bytes::Bytes;
@@ -53,6 +56,7 @@ mod spray;
 use super::{
     config::{Me, PathPolicy, Upkeep},
     directory::{Findings, MAX_HOMES_OF_DEVICE},
+    files::{FILE_FLOW, Line, LineId, ToFiles},
     media::{Arrival, AudioSettings, Media, MediaError, MediaStats, PACKET_QUEUE, Probe},
     nat::NatReports,
     reach::{Reach, Relayed},
@@ -114,6 +118,7 @@ pub(super) struct LegContext {
     /// Whose relays we use.
     pub(super) sources: Vec<RelaySource>,
     pub(super) inbox: mpsc::Sender<Internal>,
+    pub(super) files: mpsc::Sender<ToFiles>,
     pub(super) farewell: mpsc::WeakSender<Farewell>,
 }
 
@@ -258,6 +263,8 @@ pub(super) struct Leg {
     compares: Option<bool>,
     comparison: Option<Comparison>,
     security_told: bool,
+    /// Files may use the session.
+    files_open: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Leg {
@@ -303,6 +310,7 @@ impl Leg {
             compares: None,
             comparison: None,
             security_told: false,
+            files_open: Arc::new(AtomicBool::new(true)),
         }
     }
 
@@ -480,7 +488,7 @@ impl Leg {
         }
         if matches!(
             message.signal,
-            Signal::Report(_) | Signal::MailPass { .. } | Signal::Compare(_)
+            Signal::Report(_) | Signal::MailPass { .. } | Signal::Compare(_) | Signal::FileTaken(_)
         ) {
             return;
         }
@@ -877,6 +885,7 @@ impl Leg {
                 tracing::error!(%error, "media stays closed");
             }
             let receiving = session.clone();
+            let (files, line) = (self.context.files.clone(), self.line_id());
             self.tasks.push(self.context.runtime.spawn_task(async move {
                 while let Some(datagram) = receiving.recv_media().await {
                     let (flow, at, payload) = (datagram.flow, datagram.arrived, datagram.payload);
@@ -886,6 +895,10 @@ impl Leg {
                             let arrival = PictureArrival { flow, at, payload };
                             // Without pictures nobody listens.
                             pictures.is_closed() || pictures.try_send(arrival).is_ok()
+                        }
+                        FILE_FLOW => {
+                            let arrival = ToFiles::Datagram(line, payload);
+                            files.try_send(arrival).is_ok()
                         }
                         _unknown => true,
                     };
@@ -910,6 +923,47 @@ impl Leg {
         Media::start(
             runtime, settings, understood, channels, outgoing, received, probe,
         )
+    }
+
+    fn line_id(&self) -> LineId {
+        LineId {
+            call: self.context.call,
+            device: self.context.device.device(),
+        }
+    }
+
+    /// The way of files to a contact's device, once the session is open for them.
+    pub(super) fn line(&self, in_call: bool) -> Option<Line> {
+        Some(Line {
+            id: self.line_id(),
+            user: self.context.device.user(),
+            in_call,
+            session: self.session.clone()?,
+            open: Arc::clone(&self.files_open),
+        })
+    }
+
+    /// A session for files alone is up: they pass from now on, and nothing else does.
+    pub(super) fn open_files(&mut self) -> Option<Line> {
+        let session = self.session.clone()?;
+        // Whoever asks was sent the file, and whoever is asked sent it: both said yes.
+        if let Err(error) = session.open_media(MediaPermit::on_accept(self.context.call.0)) {
+            tracing::error!(%error, "no files pass");
+        }
+        let receiving = session.clone();
+        let (files, line) = (self.context.files.clone(), self.line_id());
+        self.tasks.push(self.context.runtime.spawn_task(async move {
+            while let Some(datagram) = receiving.recv_media().await {
+                if datagram.flow == FILE_FLOW
+                    && files
+                        .try_send(ToFiles::Datagram(line, datagram.payload))
+                        .is_err()
+                {
+                    tracing::debug!("files are behind: a datagram is lost");
+                }
+            }
+        }));
+        self.line(false)
     }
 
     /// The way of pictures to the other side; once media is open.
@@ -1028,6 +1082,7 @@ impl Leg {
 
     /// Says good-bye once the other side has taken what was said before, or soon in any case.
     pub(super) fn close(&mut self) {
+        self.files_open.store(false, Ordering::Relaxed);
         if let Some(session) = self.session.take() {
             let runtime = Arc::clone(&self.context.runtime);
             let last_words = self.signals.take();
@@ -1057,6 +1112,7 @@ impl Leg {
 
 impl Drop for Leg {
     fn drop(&mut self) {
+        self.files_open.store(false, Ordering::Relaxed);
         for path in &self.relayed_paths {
             self.context.endpoint.mux().remove_relay_route(path.route);
         }

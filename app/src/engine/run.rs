@@ -28,6 +28,7 @@ use ahoy_transport::{
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use tokio::sync::{broadcast, mpsc, watch};
 
+mod files;
 mod mail;
 mod offers;
 mod own;
@@ -43,6 +44,7 @@ use super::{
     config::{Answering, EngineConfig, Me, PathPolicy},
     cost::CostMeter,
     directory::{Findings, Target},
+    files::{Files, FilesNews, LineId, ToFiles},
     handle::{Command, ContactView, Event, RequestView, View},
     homes::HomeChooser,
     leg::{Farewell, Leg, LegContext, LegEvent, SprayGate},
@@ -120,6 +122,8 @@ pub(super) enum Internal {
     Fetched(NodeId),
     /// An attempt to send something is over.
     Posted(Posted),
+    /// Something about files.
+    Files(FilesNews),
 }
 
 /// One call and everything that belongs to it.
@@ -212,6 +216,9 @@ pub(super) struct Engine {
     /// How loud people are heard, where that was set since the engine runs.
     volumes: BTreeMap<UserId, u16>,
     mail: mail::Mail,
+    files: Files,
+    /// Sessions for files alone; each has a slot too.
+    file_links: BTreeMap<CallId, files::FileLink>,
     ticks: u32,
 }
 
@@ -255,6 +262,7 @@ impl Engine {
         endpoint: Endpoint,
         hub: Arc<PortHub>,
         nat: NatScout,
+        files: Files,
         inbox: mpsc::Sender<Internal>,
         commands: mpsc::Receiver<Command>,
         view: watch::Sender<View>,
@@ -307,6 +315,8 @@ impl Engine {
             ending_recordings: Vec::new(),
             volumes: BTreeMap::new(),
             mail: mail::Mail::default(),
+            files,
+            file_links: BTreeMap::new(),
             ticks: 0,
         }
     }
@@ -448,6 +458,11 @@ impl Engine {
             (Command::Strangers(strangers), _) => return self.book.set_strangers(strangers),
             (Command::Complain(sentence), _) => return self.fail(sentence),
             (Command::Message { id, to, text }, _) => return self.write_message(id, &to, &text),
+            (Command::SendFile { id, to, path }, _) => return self.send_file(id, &to, path),
+            (Command::File(id, change), _) => {
+                self.files.tell(ToFiles::Change(id, change));
+                return;
+            }
             (Command::OpenChat(user), _) => return self.open_chat(user),
             (Command::NoteRead(user), _) => return self.note_read(user),
             (Command::People(change), _) => return self.change_people(&change),
@@ -578,12 +593,14 @@ impl Engine {
             slot.volume_percent = *percent;
         }
         self.slots.insert(call, slot);
-        while self.slots.len() > MAX_SLOTS {
+        // Links for files are counted where they are made.
+        while self.slots.len() > MAX_SLOTS + self.file_links.len() {
             let current = self.calls.current().map(|info| info.call);
             let oldest = self
                 .slots
                 .iter()
                 .filter(|(call, _slot)| Some(**call) != current)
+                .filter(|(call, _slot)| !self.file_links.contains_key(call))
                 .min_by_key(|(_call, slot)| slot.started)
                 .map(|(call, _slot)| *call);
             let Some(oldest) = oldest else { return };
@@ -593,6 +610,7 @@ impl Engine {
 
     fn forget(&mut self, call: CallId) {
         self.slots.remove(&call);
+        self.file_links.remove(&call);
         self.tags.retain(|_tag, (of, _device)| *of != call);
     }
 
@@ -620,6 +638,7 @@ impl Engine {
             Internal::Letters(delivery) => self.handle_letters(delivery),
             Internal::Fetched(node) => self.handle_fetched(node),
             Internal::Posted(posted) => self.handle_posted(posted),
+            Internal::Files(news) => self.handle_files(news),
         }
     }
 
@@ -642,6 +661,7 @@ impl Engine {
                 }
                 if was_up != Some(true) {
                     self.hurry_mail();
+                    self.files.tell(ToFiles::Hurry);
                 }
                 self.become_ready();
             }
@@ -782,6 +802,12 @@ impl Engine {
                 }
             }
             Signal::Compare(step) => self.compare(call, device, step),
+            Signal::FileTaken(tag) => {
+                let line = LineId { call, device };
+                self.files.tell(ToFiles::Taken(line, tag));
+            }
+            // Nothing else is said where nobody talks.
+            _ if self.file_links.contains_key(&call) => {}
             signal @ (Signal::Ringing
             | Signal::Accept(_)
             | Signal::Decline(_)
@@ -913,6 +939,9 @@ impl Engine {
             return;
         };
         let told = leg.observe(now, &event, &mut slot.report, &mut slot.path);
+        if self.file_links.contains_key(&call) {
+            return self.link_session(call, device, told);
+        }
         if let Some(event) = told {
             self.calls.handle(
                 now,
@@ -1097,6 +1126,9 @@ impl Engine {
                 }
                 slot.media = Some((participant, media));
                 slot.talking_since = Some(now);
+                if let Some(line) = slot.legs.get(&participant).and_then(|leg| leg.line(true)) {
+                    self.files.tell(ToFiles::Up(line));
+                }
                 self.tap_opened(call);
                 self.publish(Event::Connected { call });
             }
@@ -1192,6 +1224,7 @@ impl Engine {
             gatherer: Arc::clone(&self.gatherer),
             sources,
             inbox: self.inbox.clone(),
+            files: self.files.tell.clone(),
             farewell: self.farewell.downgrade(),
         }
     }

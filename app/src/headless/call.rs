@@ -17,8 +17,10 @@ use crate::{
     cli::{AnswerPlan, AutoAnswer, CallPlan, CliError, Exit, Target, print_json, print_line},
     engine::{
         config::Answering,
+        files::TransferView,
         handle::{Command, Event},
     },
+    files::book::{Direction, State},
     profile::Profile,
     report::Report,
 };
@@ -111,7 +113,8 @@ pub async fn call(profile: &Profile, plan: CallPlan) -> Result<(), CliError> {
                 | Event::SoundChosen(_)
                 | Event::Record(_)
                 | Event::Message { .. }
-                | Event::MessageState { .. },
+                | Event::MessageState { .. }
+                | Event::File(_),
             )
             | Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => break Err(CliError::failed("the engine stopped")),
@@ -236,6 +239,7 @@ pub async fn answer(profile: &Profile, plan: AnswerPlan) -> Result<(), CliError>
             }
             Ok(Event::Incoming { from, .. }) => tracing::info!("{from} calls"),
             Ok(Event::Connected { .. }) => tracing::info!("connected"),
+            Ok(Event::File(file)) => tell_file(&file),
             Ok(Event::Failed { sentence }) => tracing::warn!("{sentence}"),
             Ok(Event::Ended { call, .. }) if plan.once && !is_shown(&running, call) => {
                 // Somebody else was turned away, or both called at once and the other call goes on.
@@ -271,4 +275,20 @@ pub async fn answer(profile: &Profile, plan: AnswerPlan) -> Result<(), CliError>
     control.close().await;
     quit(running).await;
     result
+}
+
+/// What becomes of a file, for whoever looks at the terminal.
+fn tell_file(file: &TransferView) {
+    let (name, sentence) = (&file.name, &file.sentence);
+    match (file.direction, &file.state) {
+        (Direction::Incoming, State::Offered) => {
+            tracing::warn!("{name}: {sentence}: ahoy ctl files accept {}", file.id);
+        }
+        (Direction::Incoming, State::Done) => {
+            let place = file.path.as_deref().unwrap_or(Path::new(""));
+            tracing::warn!("{name}: {sentence}: {}", place.display());
+        }
+        (_, State::Failed | State::Paused) => tracing::warn!("{name}: {sentence}"),
+        (_, _) => tracing::info!("{name}: {sentence}"),
+    }
 }

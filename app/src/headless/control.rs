@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{broadcast, watch};
 
 use super::{
+    files,
     message::{line, send, shown as shown_messages},
     pairing::{let_in_here, revoke_here},
     start::{Running, showing},
@@ -27,6 +28,7 @@ use crate::{
         recording::RecordTo,
         video::{Showing, VideoIn as ShownIn, view::Received},
     },
+    files::TransferId,
 };
 
 /// A command waits so long for its effect to show.
@@ -125,6 +127,21 @@ impl ControlHandler for Handler {
                     let messages = shown_messages(&*self.book, with.as_deref()).map_err(refused)?;
                     return Ok(Some(Told::Messages { messages }));
                 }
+                Command::SendFile { to, file } => {
+                    let offered = files::offer(&self.engine, to, file)
+                        .await
+                        .map_err(refused)?;
+                    let file = files::file_line(&offered);
+                    return Ok(Some(Told::File { file }));
+                }
+                Command::Files => {
+                    let files = files::shown(&self.engine.view().borrow().files);
+                    return Ok(Some(Told::Files { files }));
+                }
+                Command::File { file, action } => {
+                    let id = files::find(&self.engine, file).map_err(refused)?;
+                    return self.change_file(id, action).await;
+                }
                 Command::LetIn {
                     device,
                     noise,
@@ -185,6 +202,42 @@ impl ControlHandler for Handler {
 }
 
 impl Handler {
+    /// Changes what becomes of a file, and says how it stands then.
+    async fn change_file(
+        &self,
+        id: TransferId,
+        action: &str,
+    ) -> Result<Option<Told>, ControlError> {
+        let Some(change) = files::change(action) else {
+            let sentence = format!("{action} is not accept, refuse, cancel or pause");
+            return Err(ControlError::new(ErrorCode::BadRequest, sentence));
+        };
+        let mut events = self.engine.events();
+        self.engine.send(handle::Command::File(id, change));
+        let changed = async {
+            loop {
+                match events.recv().await {
+                    Ok(Event::File(file)) if file.id == id => return Ok(()),
+                    Ok(Event::Failed { sentence }) => return Err(sentence),
+                    Ok(_other) => {}
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return Ok(()),
+                }
+            }
+        };
+        // Nothing changes where it was so already.
+        let changed = tokio::time::timeout(SETTLING, changed)
+            .await
+            .unwrap_or(Ok(()));
+        changed.map_err(|sentence| ControlError::new(ErrorCode::Unavailable, sentence))?;
+        let view = self.engine.view();
+        let view = view.borrow();
+        let file = view.files.iter().find(|file| file.id == id);
+        Ok(file.map(|file| Told::File {
+            file: files::file_line(file),
+        }))
+    }
+
     /// Waits until what was asked for shows, so that whoever asks next is told of it.
     async fn settle(&self, command: &Command, before: &Before) {
         let mut view = self.engine.view();
@@ -209,6 +262,9 @@ impl Handler {
             | Command::Call { .. }
             | Command::Message { .. }
             | Command::Messages { .. }
+            | Command::SendFile { .. }
+            | Command::Files
+            | Command::File { .. }
             | Command::LetIn { .. }
             | Command::RevokeDevice { .. }
             | Command::Open { .. }
@@ -309,6 +365,9 @@ impl Handler {
             Command::Events
             | Command::Message { .. }
             | Command::Messages { .. }
+            | Command::SendFile { .. }
+            | Command::Files
+            | Command::File { .. }
             | Command::LetIn { .. }
             | Command::Open { .. }
             | Command::RevokeDevice { .. } => {
@@ -552,6 +611,9 @@ async fn tell(
                 state,
             } => Some(ControlEvent::MessageState {
                 message: MessageStatus::new(id, to, &name, state),
+            }),
+            Event::File(file) => Some(ControlEvent::File {
+                file: files::file_line(&file),
             }),
             Event::Record(event) => anomaly(&event),
             Event::Request { .. }

@@ -120,6 +120,7 @@ fn tell(event: &Event) {
         | Event::SoundChosen(_)
         | Event::Message { .. }
         | Event::MessageState { .. }
+        | Event::File(_)
         | Event::Ended { .. }
         | Event::Failed { .. } => {}
     }

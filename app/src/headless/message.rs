@@ -193,7 +193,7 @@ pub async fn messages(profile: &Profile, plan: MessagesPlan) -> Result<(), CliEr
 
 /// Asks the app that runs on the profile; `None` when there is none.
 #[cfg(unix)]
-async fn asked(profile: &Profile, ask: Ask) -> Result<Option<Told>, CliError> {
+pub(super) async fn asked(profile: &Profile, ask: Ask) -> Result<Option<Told>, CliError> {
     use crate::control::{ControlClient, ControlSocketError};
 
     let mut client = match ControlClient::connect(profile.dir()).await {
@@ -212,7 +212,7 @@ async fn asked(profile: &Profile, ask: Ask) -> Result<Option<Told>, CliError> {
 /// There are no such sockets here.
 #[cfg(not(unix))]
 #[expect(clippy::unused_async, reason = "nothing to ask here")]
-async fn asked(_profile: &Profile, _ask: Ask) -> Result<Option<Told>, CliError> {
+pub(super) async fn asked(_profile: &Profile, _ask: Ask) -> Result<Option<Told>, CliError> {
     Ok(None)
 }
 

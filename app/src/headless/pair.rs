@@ -30,6 +30,7 @@ use crate::{
     engine::{
         self, Ending,
         config::{Answering, EngineConfig, Finding, Me, PathPolicy, Upkeep},
+        files::FilesSettings,
         handle::{Command, EngineHandle, Event},
         media::{AudioIn, AudioOut, AudioSettings, Probe},
         memory_book::MemoryBook,
@@ -229,7 +230,8 @@ impl Pair {
                     | Event::SoundChosen(_)
                     | Event::Record(_)
                     | Event::Message { .. }
-                    | Event::MessageState { .. } => {}
+                    | Event::MessageState { .. }
+                    | Event::File(_) => {}
                 }
             }
         };
@@ -369,6 +371,7 @@ fn person(
         },
         video,
         recording: RecordSettings::default(),
+        files: FilesSettings::default(),
         sound: crate::sound::SoundChoices::default(),
         answering,
         limits: CallConfig {
@@ -424,6 +427,7 @@ async fn ready(
                     | Event::SoundChosen(_)
                     | Event::Message { .. }
                     | Event::MessageState { .. }
+                    | Event::File(_)
                     | Event::Ended { .. }
                     | Event::Failed { .. },
                 )

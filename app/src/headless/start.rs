@@ -2,7 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -35,6 +35,7 @@ use crate::{
         self, Ending,
         book::AddressBook,
         config::{Answering, EngineConfig, Finding, Me, PathPolicy, Reaching, Upkeep, ways},
+        files::FilesSettings,
         handle::{Command, EngineHandle, Event},
         media::{AudioIn, AudioOut, AudioSettings, SoundDevices},
         profile_book::ProfileBook,
@@ -168,6 +169,12 @@ pub(crate) async fn start(
         gossip: true,
         ..Finding::default()
     };
+    let files = FilesSettings {
+        folder: settings.download_folder.clone().or_else(downloads),
+        accept: settings.accept_files,
+        max_bytes: u64::from(settings.largest_file_mb) * 1_000_000,
+        ..FilesSettings::default()
+    };
     let config = |listen| EngineConfig {
         me: Me::of(&identity, &name),
         listen,
@@ -180,6 +187,7 @@ pub(crate) async fn start(
             file: record.map(Path::to_owned),
             ..RecordSettings::default()
         },
+        files: files.clone(),
         sound: sound.clone(),
         answering,
         limits: limits.clone(),
@@ -231,6 +239,13 @@ pub(crate) async fn start(
         lan,
         book,
     })
+}
+
+/// The system's folder for downloads.
+fn downloads() -> Option<PathBuf> {
+    let folders = directories::UserDirs::new()?;
+    let usual = || folders.home_dir().join("Downloads");
+    Some(folders.download_dir().map_or_else(usual, Into::into))
 }
 
 /// Writes what the person chooses about sound into the settings, until the engine ends.

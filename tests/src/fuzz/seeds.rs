@@ -12,8 +12,14 @@ use ahoy::{
         MessageId,
         note::{Note, Says},
     },
+    files::{
+        Capability, FileOffer, Root,
+        tree::Node,
+        wire::{FileDatagram, Tag},
+    },
     link::{NodeLink, PersonLink},
     pairing::{Grant, NewDevice, PairLink, PairMessage},
+    signal::FilesOffer,
     sim::World,
     supernode::{SupernodeConfig, SupernodeHandle},
     sync::{Entry, Field},
@@ -237,6 +243,19 @@ fn identity() -> Vec<Sample> {
             "shared",
             note(Says::Shared(entries.clone())).encode(),
         ),
+        ("letter", "file", note(Says::File(file_offer())).encode()),
+        ("files", "offer", file_offer_bytes()),
+        (
+            "files",
+            "session",
+            FilesOffer {
+                tags: vec![Tag([6; 16]); 2],
+            }
+            .encode(),
+        ),
+        ("files", "want", want().encode().to_vec()),
+        ("files", "data", data().encode().to_vec()),
+        ("files", "name", b"../a\xe2\x80\xaeb:c.txt".to_vec()),
         ("pairing", "entries", entries),
         ("pairing", "hello", hello.encode()),
         ("pairing", "knock", super::own::knock(&hello.encode())),
@@ -676,6 +695,39 @@ fn conversation(named: bool) -> Vec<Vec<u8>> {
     let sent = std::mem::take(&mut *sent.lock().expect("no panic"));
     assert!(sent.len() <= MAX_DATAGRAMS, "{} datagrams", sent.len());
     sent
+}
+
+fn file_offer() -> FileOffer {
+    FileOffer {
+        root: Root([7; 32]),
+        size: 100_000,
+        name: "a.txt".into(),
+        kind: "text/plain".into(),
+        capability: Capability([8; 32]),
+    }
+}
+
+fn file_offer_bytes() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    file_offer().put(&mut bytes);
+    bytes
+}
+
+fn want() -> FileDatagram {
+    FileDatagram::Want {
+        tag: Tag([6; 16]),
+        node: Node { level: 0, index: 1 },
+        fragments: 7,
+    }
+}
+
+fn data() -> FileDatagram {
+    FileDatagram::Data {
+        tag: Tag([6; 16]),
+        node: Node { level: 1, index: 0 },
+        fragment: 0,
+        bytes: Bytes::from_static(&[9; 128]),
+    }
 }
 
 #[cfg(test)]

@@ -47,7 +47,8 @@ impl Calls {
                     | Signal::Candidates(_)
                     | Signal::Report(_)
                     | Signal::MailPass { .. }
-                    | Signal::Compare(_) => {
+                    | Signal::Compare(_)
+                    | Signal::FileTaken(_) => {
                         self.current = Some((common, Phase::Ringing(ringing)));
                         return;
                     }
@@ -115,7 +116,8 @@ impl Calls {
             | Signal::Candidates(_)
             | Signal::Report(_)
             | Signal::MailPass { .. }
-            | Signal::Compare(_) => {}
+            | Signal::Compare(_)
+            | Signal::FileTaken(_) => {}
         }
     }
 
@@ -162,7 +164,8 @@ impl Calls {
             | Signal::Candidates(_)
             | Signal::Report(_)
             | Signal::MailPass { .. }
-            | Signal::Compare(_) => None,
+            | Signal::Compare(_)
+            | Signal::FileTaken(_) => None,
         };
         self.current = Some((common, Phase::Calling(calling)));
         if let Some(ending) = out {
@@ -222,7 +225,8 @@ impl Calls {
             | Signal::Candidates(_)
             | Signal::Report(_)
             | Signal::MailPass { .. }
-            | Signal::Compare(_) => {
+            | Signal::Compare(_)
+            | Signal::FileTaken(_) => {
                 self.current = Some((common, Phase::InCall(in_call)));
                 return;
             }

@@ -29,9 +29,11 @@ use crate::{
     engine::{
         book::{Person, Welcome},
         directory::Directory,
+        files::ToFiles,
         handle::Event,
         mail::{Delivery, Post, Posted, fetch, post},
     },
+    files::TransferId,
     signal::{Signal, SignalMessage},
 };
 
@@ -165,7 +167,13 @@ impl Engine {
         }
     }
 
-    fn outgoing(&mut self, id: MessageId, person: &Person, at_millis: u64, says: Says) -> Outgoing {
+    pub(super) fn outgoing(
+        &mut self,
+        id: MessageId,
+        person: &Person,
+        at_millis: u64,
+        says: Says,
+    ) -> Outgoing {
         let invite = person.invite.as_ref().map(|invite| {
             let proof = invite.present(person.user, self.config.me.keys.id());
             proof.to_bytes()
@@ -403,6 +411,18 @@ impl Engine {
         let content = match note.says {
             // The second one: not our business.
             Says::Receipt(_) | Says::Shared(_) => return true,
+            // Files are between people who know each other.
+            Says::File(_) if stranger => return true,
+            Says::File(offer) => {
+                self.files.tell(ToFiles::Came {
+                    id: TransferId(id.0),
+                    user,
+                    at_millis: note.written_at_millis.min(now_millis),
+                    offer,
+                });
+                arrived.push((sender, note.homes, id));
+                return true;
+            }
             Says::Text(text) => Content::Text(clean_text(&text)),
             Says::MissedCall(call) => {
                 if self.mail.rung.contains(&call) {

@@ -36,7 +36,7 @@ use crate::{
     },
     identity::{Claim, ClaimError, judge},
     report::FoundBy,
-    signal::{FollowUp, Offer},
+    signal::{FilesOffer, FollowUp, Offer},
 };
 
 /// An offer to one device, which goes by each of its homes.
@@ -163,6 +163,9 @@ impl Engine {
             slot.report.found_by(route);
         }
         let devices = self.take_findings(call, findings);
+        if self.file_links.contains_key(&call) {
+            return self.link_found(call, &devices);
+        }
         let event = if !devices.is_empty() {
             CallEvent::Found { call, devices }
         } else if self.is_searching(call) {
@@ -273,6 +276,9 @@ impl Engine {
         let now = self.runtime.now();
         if let Some(findings) = findings {
             let devices = self.take_findings(call, findings);
+            if self.file_links.contains_key(&call) {
+                return self.link_found(call, &devices);
+            }
             if !devices.is_empty() {
                 self.calls.handle(now, CallEvent::Found { call, devices });
             }
@@ -282,6 +288,9 @@ impl Engine {
             return;
         };
         slot.searching = None;
+        if self.file_links.contains_key(&call) {
+            return self.link_found(call, &[]);
+        }
         if slot.targets.is_empty() {
             let why = Unreachable::Offline;
             return self
@@ -332,12 +341,15 @@ impl Engine {
             log_head: me.log.head(),
             certificate: me.certificate.clone(),
             log: me.log.to_bytes(),
-            offer: Offer {
-                media: self.config.limits.media.clone(),
-                display_name: me.name.clone(),
-                invite,
-            }
-            .encode(),
+            offer: match self.file_links.get(&call) {
+                Some(link) => link.offer(me.keys.id(), to).encode(),
+                None => Offer {
+                    media: self.config.limits.media.clone(),
+                    display_name: me.name.clone(),
+                    invite,
+                }
+                .encode(),
+            },
             candidates: leg.candidates(),
         };
         let tag = leg.tag();
@@ -570,6 +582,14 @@ impl Engine {
             }
         };
         let call = CallId(opened.offer.call_id);
+        if FilesOffer::is_it(&opened.offer.offer) {
+            let way = Way {
+                node,
+                client: up.client.clone(),
+                by: By::Replying(delivery),
+            };
+            return self.handle_files_offer(&opened, way);
+        }
         let Ok(offer) = Offer::decode(&opened.offer.offer) else {
             tracing::info!("an offer's description cannot be read");
             return;

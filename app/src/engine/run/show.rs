@@ -278,6 +278,7 @@ impl Engine {
                 conversations: Arc::clone(&self.conversations.listed),
                 recents: Arc::clone(&self.people.recents),
                 chat: self.conversations.shown.clone(),
+                files: Arc::clone(&view.files),
                 do_not_disturb: view.do_not_disturb,
                 sound: self.config.sound.clone(),
                 call: call.or_else(|| view.call.take_if(is_over)),

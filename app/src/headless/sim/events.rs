@@ -141,6 +141,7 @@ impl Happening {
             | Event::SoundChosen(_)
             | Event::Message { .. }
             | Event::MessageState { .. }
+            | Event::File(_)
             | Event::Ended { .. }
             | Event::Failed { .. } => None,
         }
