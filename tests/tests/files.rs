@@ -349,6 +349,81 @@ fn a_file_that_is_changed_is_not_sent_and_nobody_is_banned_for_it() {
     });
 }
 
+/// One honest device and four that send something else than they offered, over sessions; what Bob has in the end.
+fn five_sources(seed: u64, verifies: bool) -> (Vec<u8>, TransferView, Vec<u8>) {
+    let mut got = None;
+    play(seed, async |stage| {
+        let home = stage.home("home", HOME).await;
+        let b = stage.identity();
+        let bob = stage.phone("Bob", BOB, &b, &[&home], |config| {
+            config.files.verifies = verifies;
+        });
+        bob.ready().await;
+        let content = bytes(3 * MB);
+        let mut senders = Vec::new();
+        for n in 1..=5_u8 {
+            let identity = stage.identity();
+            let ip = [198, 51, 100, 10 + n];
+            let hostile = n > 1;
+            let phone = stage.phone(&format!("Sender {n}"), ip, &identity, &[&home], |config| {
+                // Who looks at what is sent sends nothing that is false.
+                config.files.verifies = !hostile;
+            });
+            phone.befriend(&bob);
+            phone.ready().await;
+            // The honest line is the slowest.
+            if !hostile {
+                let slow = Conditions {
+                    rate: Some(Rate::with_queue_time(4_000_000, ms(200))),
+                    ..Conditions::with_delay(ACCESS)
+                };
+                stage.world.set_link(phone.node, slow);
+            }
+            let path = file_of(&phone, "film.mkv", &content);
+            send(&phone, &bob, n, path.clone());
+            becomes(&bob, n, State::Offered, secs(10)).await;
+            if hostile {
+                let mut other = content.clone();
+                match n {
+                    // Each byte, the last one, one in each piece; and another order.
+                    2 => other.iter_mut().for_each(|byte| *byte ^= 0x55),
+                    3 => *other.last_mut().unwrap() ^= 1,
+                    4 => other.iter_mut().step_by(60_000).for_each(|byte| *byte ^= 1),
+                    _ => other.rotate_left(65_536),
+                }
+                fs::write(&path, other).unwrap();
+            }
+            senders.push(phone);
+        }
+        accept(&bob, 1);
+        let done = becomes(&bob, 1, State::Done, secs(120)).await;
+        got = Some((read(&done), done, content));
+    });
+    got.unwrap()
+}
+
+#[test]
+fn four_hostile_devices_of_five_are_banned_and_the_file_is_right() {
+    let (got, done, content) = five_sources(8, true);
+    assert!(got == content);
+    let stats = done.stats;
+    assert!((3..=4).contains(&stats.banned), "{stats:?}");
+    threat(
+        19,
+        format_args!(
+            "over sessions, 4 of 5 devices hostile: bytes equal; {} banned, {} kB of 3000 fetched again",
+            stats.banned,
+            (stats.received.saturating_sub(3_000_000)) / 1000
+        ),
+    );
+}
+
+#[test]
+fn without_verification_hostile_devices_poison_the_file() {
+    let (got, done, content) = five_sources(9, false);
+    assert!(got != content && done.stats.banned == 0, "{:?}", done.stats);
+}
+
 #[test]
 fn it_pauses_and_goes_on() {
     plan(SEED + 7).run(async |pair| {

@@ -60,6 +60,8 @@ const IDLE: Duration = Duration::from_secs(20);
 /// Somebody who is not there is looked for again after so long, and twice that, and so on.
 const FIRST_RETRY: Duration = Duration::from_secs(15);
 const LAST_RETRY: Duration = Duration::from_secs(600);
+/// Jobs that wait for the disk: one for each transfer that is opened or completed, and some.
+const JOBS: usize = 2 * MAX_TRANSFERS;
 /// Trees in memory.
 const MAX_TREES: usize = 32;
 
@@ -74,7 +76,7 @@ pub struct FilesSettings {
     pub max_bytes: u64,
     /// Use the disk on a thread of its own. Not in the simulator, whose time stands still meanwhile.
     pub threads: bool,
-    /// Verify what comes. Off only in tests that show what it is for.
+    /// Verify what comes, and what is sent. Off only in tests that show what it is for.
     pub verifies: bool,
     /// Let everything else go first. Off only in tests that show what it is for.
     pub yields: bool,
@@ -230,7 +232,7 @@ impl Disk {
         if !threads {
             return Self::Here;
         }
-        let (jobs, queue) = threads::sync_channel::<Job>(64);
+        let (jobs, queue) = threads::sync_channel::<Job>(JOBS);
         let work = move || queue.iter().for_each(|job| job());
         match std::thread::Builder::new().name("files".into()).spawn(work) {
             Ok(_ends_with_the_queue) => Self::Thread(jobs),
@@ -275,6 +277,8 @@ struct LineState {
     tags: BTreeMap<Tag, Root>,
     /// The node that is being sent.
     node: Option<(Tag, Node, Bytes)>,
+    /// What this device was asked for, by what it was shown.
+    asked: BTreeMap<Tag, TransferId>,
     /// Bytes sent, by file.
     sent: BTreeMap<Root, u64>,
     last: Instant,
@@ -917,7 +921,7 @@ impl Hub {
 
     fn line_up(&mut self, line: Line) {
         let now = self.runtime.now();
-        let (device, user) = (line.id.device, line.user);
+        let device = line.id.device;
         let next = SourceId(self.sources.len() as u64);
         let source = *self.sources.entry(device).or_insert(next);
         let held = self
@@ -932,14 +936,12 @@ impl Hub {
             serve: Serve::default(),
             tags: tags_of(&held, device, self.me.1),
             node: None,
+            asked: BTreeMap::new(),
             sent: BTreeMap::new(),
             last: now,
             line,
         };
         self.lines.insert(state.line.id, state);
-        if let Some(retry) = self.retries.get_mut(&user) {
-            retry.due = None;
-        }
         let all: Vec<TransferId> = self.active.keys().copied().collect();
         for id in all {
             self.add_sources(id);
@@ -995,9 +997,9 @@ impl Hub {
                 bytes,
             } => {
                 line.last = now;
-                let (source, user, device) = (line.source, line.line.user, id.device);
-                if let Some(fetching) = self.fetching(tag, user, device)
-                    && let Some(active) = self.active.get_mut(&fetching)
+                let (source, user) = (line.source, line.line.user);
+                if let Some(fetching) = line.asked.get(&tag)
+                    && let Some(active) = self.active.get_mut(fetching)
                     && let Some(fetch) = &mut active.fetch
                 {
                     fetch.handle_data(now, source, node, fragment, &bytes);
@@ -1005,24 +1007,15 @@ impl Hub {
                 }
             }
             FileDatagram::Gone { tag } => {
-                let (source, user, device) = (line.source, line.line.user, id.device);
-                if let Some(fetching) = self.fetching(tag, user, device)
-                    && let Some(active) = self.active.get_mut(&fetching)
+                let source = line.source;
+                if let Some(fetching) = line.asked.get(&tag)
+                    && let Some(active) = self.active.get_mut(fetching)
                     && let Some(fetch) = &mut active.fetch
                 {
                     fetch.remove_source(source);
                 }
             }
         }
-    }
-
-    /// The transfer that we asked this device for with this tag.
-    fn fetching(&self, tag: Tag, user: UserId, device: DeviceId) -> Option<TransferId> {
-        let ids = self.active.keys().copied();
-        ids.into_iter().find(|id| {
-            let transfer = self.transfers.get(id);
-            transfer.is_some_and(|transfer| self.tag(transfer, user, device) == tag)
-        })
     }
 
     fn shape_of(&self, root: Root) -> Option<Shape> {
@@ -1178,6 +1171,7 @@ impl Hub {
                     fragments: want.fragments,
                 };
                 if let Some(line) = self.lines.get_mut(&to) {
+                    line.asked.insert(tag, id);
                     send(line, &datagram, Priority::Request, now);
                 }
             }
@@ -1293,11 +1287,11 @@ impl Hub {
             self.gone(id, tag);
             return false;
         }
-        let place = path.clone();
+        let (place, looks) = (path.clone(), self.settings.verifies);
         let work = move || {
             let bytes = read_piece(&place, tree.shape(), node.index).ok()?;
             // Whoever sends what is false is banned: we had better look first.
-            tree.verifies(node, &bytes).then_some(bytes)
+            (!looks || tree.verifies(node, &bytes)).then_some(bytes)
         };
         match self.disk.run(work).await {
             Some(Some(bytes)) => {

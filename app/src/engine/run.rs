@@ -1126,7 +1126,8 @@ impl Engine {
                 }
                 slot.media = Some((participant, media));
                 slot.talking_since = Some(now);
-                if let Some(line) = slot.legs.get(&participant).and_then(|leg| leg.line(true)) {
+                let line = slot.legs.get(&participant).and_then(|leg| leg.line(true));
+                if let Some(line) = line.filter(|line| self.shares_files(line.user)) {
                     self.files.tell(ToFiles::Up(line));
                 }
                 self.tap_opened(call);
@@ -1210,7 +1211,7 @@ impl Engine {
             me: self.config.me.clone(),
             call,
             device,
-            contact: self.book.is_contact(device.user()),
+            contact: self.shares_files(device.user()),
             verified: self.book.is_verified(device.user()),
             path: if self.book.relay_only(device.user()) {
                 PathPolicy::Relay

@@ -37,7 +37,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(10);
 /// Copies of one node under way in the end.
 const COPIES: usize = 2;
 /// Bytes that nobody asked for may come from a source beyond half of what was: late copies of what was asked for twice.
-const UNASKED: u64 = 8 * 1024 * 1024;
+const UNASKED: u64 = 3 * 1024 * 1024;
 
 /// A source, as whoever carries the bytes numbers them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

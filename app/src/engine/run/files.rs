@@ -134,8 +134,8 @@ impl Engine {
         }
     }
 
-    /// Whether files go between this person and us.
-    fn shares_files(&self, user: UserId) -> bool {
+    /// Whether files go between this person and us: a contact, or ourselves.
+    pub(super) fn shares_files(&self, user: UserId) -> bool {
         user == self.config.me.user || self.book.is_contact(user)
     }
 

@@ -409,8 +409,8 @@ fn what_is_lost_is_asked_for_again_soon() {
     let mut play = Play::new(4 * MIB, &[(Manner::Lossy, 2000)]);
     let took = play.run(Duration::from_secs(60));
     assert!(play.received() == play.file);
-    // 2.1 s without loss; a tenth is sent again, some of it twice.
-    assert!(took < Duration::from_millis(3500), "{took:?}");
+    // 2.1 s without loss; a tenth is sent again, some of it twice, and the last of it is missed by its silence alone.
+    assert!(took < Duration::from_millis(4000), "{took:?}");
     assert!(play.fetch.stats().repeated > 0);
 }
 
