@@ -6,9 +6,9 @@
 //! a false one is known at once. BLAKE3's own subtree hashes (`blake3::hazmat`) suffice for that; `bao-tree` would send a
 //! proof with each range and keep an outboard of twice the hashes, with sixteen crates more.
 //!
-//! Five parts know nothing of network, disk or clock: [`tree`], [`wire`] (what two devices say to each other), [`fetch`]
-//! (what is asked of which source), [`serve`] (what is sent next) and [`name`] (what a file from somebody else may be
-//! called). [`part`] is the file on the disk while it is not complete, [`book`] what outlives the program. The engine
+//! Six parts know nothing of network, disk or clock: [`tree`], [`wire`] (what two devices say to each other), [`fetch`]
+//! (what is asked of which source), [`serve`] (what is sent next), [`beside`] (how fast, where a call goes on) and [`name`]
+//! (what a file from somebody else may be called). [`part`] is the file on the disk while it is not complete, [`book`] what outlives the program. The engine
 //! carries them.
 //!
 //! **Who gets what.** An offer travels sealed in a letter, with a random *capability*. Whoever asks for a file shows a

@@ -56,7 +56,7 @@ mod spray;
 use super::{
     config::{Me, PathPolicy, Upkeep},
     directory::{Findings, MAX_HOMES_OF_DEVICE},
-    files::{FILE_FLOW, Line, LineId, ToFiles},
+    files::{FILE_FLOW, Line, LineId, ToFiles, hand_over},
     media::{Arrival, AudioSettings, Media, MediaError, MediaStats, PACKET_QUEUE, Probe},
     nat::NatReports,
     reach::{Reach, Relayed},
@@ -896,10 +896,7 @@ impl Leg {
                             // Without pictures nobody listens.
                             pictures.is_closed() || pictures.try_send(arrival).is_ok()
                         }
-                        FILE_FLOW => {
-                            let arrival = ToFiles::Datagram(line, payload);
-                            files.try_send(arrival).is_ok()
-                        }
+                        FILE_FLOW => hand_over(&files, line, payload),
                         _unknown => true,
                     };
                     if !taken {
@@ -954,11 +951,8 @@ impl Leg {
         let (files, line) = (self.context.files.clone(), self.line_id());
         self.tasks.push(self.context.runtime.spawn_task(async move {
             while let Some(datagram) = receiving.recv_media().await {
-                if datagram.flow == FILE_FLOW
-                    && files
-                        .try_send(ToFiles::Datagram(line, datagram.payload))
-                        .is_err()
-                {
+                let FILE_FLOW = datagram.flow else { continue };
+                if !hand_over(&files, line, datagram.payload) {
                     tracing::debug!("files are behind: a datagram is lost");
                 }
             }
