@@ -144,6 +144,27 @@ fn a_file_goes_to_a_contact_who_accepts_it_and_nothing_rings() {
 }
 
 #[test]
+fn on_a_fast_line_a_file_comes_as_fast_as_a_session_sends() {
+    plan(SEED + 10).run(async |pair| {
+        let content = bytes(20 * MB);
+        let path = file_of(&pair.alice, "a.bin", &content);
+        send(&pair.alice, &pair.bob, 1, path);
+        becomes(&pair.bob, 1, State::Offered, secs(10)).await;
+        let began = pair.stage.now();
+        accept(&pair.bob, 1);
+        let done = becomes(&pair.bob, 1, State::Done, secs(60)).await;
+        assert!(read(&done) == content);
+        let took = (pair.stage.now() - began).as_secs_f64();
+        println!(
+            "20 MB in {took:.1} s, the session with it; {:?}",
+            done.stats
+        );
+        // A session sends 45 Mbit/s at most, of which a tenth is heads; it begins at 0.3.
+        assert!(took < 10.0, "{took}");
+    });
+}
+
+#[test]
 fn the_offer_waits_for_who_is_off_and_the_file_moves_when_both_are_there() {
     play(2, async |stage| {
         let home = stage.home("home", HOME).await;
