@@ -4,7 +4,7 @@
 //! the file, pages with the hashes of 2048 pieces each, and for files over 128 MiB one node with the hashes of the pages.
 //! Each node is verified alone, once the one above it is known, so that any of several sources may send it, and who sends
 //! a false one is known at once. BLAKE3's own subtree hashes (`blake3::hazmat`) suffice for that; `bao-tree` would send a
-//! proof with each range and keep an outboard of twice the hashes, with sixteen crates more.
+//! proof with each range, and bring more crates.
 //!
 //! Six parts know nothing of network, disk or clock: [`tree`], [`wire`] (what two devices say to each other), [`fetch`]
 //! (what is asked of which source), [`serve`] (what is sent next), [`beside`] (how fast, where a call goes on) and [`name`]
