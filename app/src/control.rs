@@ -171,6 +171,11 @@ pub enum Command {
         /// An `ahoy:` or `ahoy-node:` link; empty: nothing.
         #[serde(default)]
         link: String,
+    /// Serve others as a supernode, or no more. Answered with [`Told::Lending`], at once.
+    Lend {
+        /// Serve? Absent: leave it as it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        on: Option<bool>,
     },
     /// Send happenings from now on. Answered by the server itself.
     Events,
@@ -234,6 +239,11 @@ pub enum Told {
     Said {
         /// For a person.
         sentence: String,
+    },
+    /// What this machine does for others.
+    Lending {
+        /// As it stands now.
+        lending: LendingStatus,
     },
     /// What is going on.
     Status(Box<Status>),
@@ -395,6 +405,41 @@ pub struct HomeStatus {
     pub registered: bool,
 }
 
+/// What this machine does for others. Counters are of this run of the app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LendingStatus {
+    /// The owner wants it.
+    pub wanted: bool,
+    /// `off`, `looking`, `unreachable`, `lending`, `metered`, `stopping` or `failed`.
+    pub state: String,
+    /// The link to this supernode, while it serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+    /// Networks that reached it when they were asked.
+    pub reached_by: usize,
+    /// Networks that were asked.
+    pub asked: usize,
+    /// Devices registered here now.
+    pub people: usize,
+    /// Most of them at once.
+    pub most_people: usize,
+    /// Ends of calls that are relayed now.
+    pub calls: u64,
+    /// What is lent is in use: no new calls for the moment.
+    pub busy: bool,
+    /// People who were registered here, each once.
+    pub helped: u64,
+    /// Bytes of their calls that were passed on.
+    pub relayed_bytes: u64,
+    /// Since when others are told of it, Unix milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<u64>,
+    /// Most that is passed on, bits per second.
+    pub upload_bps: u64,
+    /// For a person.
+    pub sentence: String,
+}
+
 /// The running call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallStatus {
@@ -499,6 +544,11 @@ pub enum ControlEvent {
     Homes {
         /// All of them.
         homes: Vec<HomeStatus>,
+    },
+    /// Lending began or ended, or is in the way of something.
+    Lending {
+        /// As it stands now.
+        lending: LendingStatus,
     },
     /// Something is out of the ordinary that somebody may be behind.
     Anomaly {

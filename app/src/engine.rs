@@ -43,6 +43,7 @@ mod finding;
 pub mod handle;
 mod homes;
 mod leg;
+pub mod lending;
 mod mail;
 pub mod media;
 pub mod memory_book;
@@ -65,6 +66,7 @@ use files::Files;
 use finding::OwnRecord;
 use handle::{COMMAND_QUEUE, EngineHandle, View};
 use homes::{HomeChooser, HomeOpener};
+use lending::{Lender, Surroundings};
 use nat::NatScout;
 use rendezvous::Rendezvous;
 use renewal::Renewer;
@@ -288,6 +290,16 @@ pub fn start(
         &publications,
     );
     drop(publications);
+    let lender = config.lend.clone().map(|settings| {
+        let around = Surroundings {
+            runtime: Arc::clone(runtime),
+            endpoint: endpoint.clone(),
+            reaching: config.reaching(),
+            homes: up.clone(),
+            rendezvous: rendezvous.clone(),
+        };
+        Lender::start(settings, around)
+    });
     let tell = inbox.clone();
     let publishing = runtime.spawn_task(async move {
         while let Some(event) = published.recv().await {
@@ -325,6 +337,7 @@ pub fn start(
     let keeping = rendezvous.clone();
     engine.rendezvous = rendezvous;
     engine.door = door;
+    engine.lender = lender;
     let mapped = mapper.as_ref().map(|mapper| {
         let (mut mapped, gatherer) = (mapper.candidates(), Arc::clone(&engine.gatherer));
         runtime.spawn_task(async move {

@@ -253,6 +253,8 @@ pub struct Settings {
     /// `none` for nothing, whatever the environment says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy: Option<ProxyChoice>,
+    /// What this machine does for others.
+    pub lend: Lend,
 }
 
 impl Default for Settings {
@@ -289,6 +291,35 @@ impl Default for Settings {
             keep_running: true,
             favourites: vec![],
             proxy: None,
+            lend: Lend::default(),
+        }
+    }
+}
+
+/// What this machine does for others: the supernode's work, in bounds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Lend {
+    /// Whether it does.
+    pub on: bool,
+    /// Most that it passes on for others, kilobits per second.
+    pub upload: u32,
+    /// People that are registered here at once.
+    pub people: u16,
+    /// The UDP port; where it is taken, another one.
+    pub port: u16,
+    /// Also in networks that are paid by the byte.
+    pub metered: bool,
+}
+
+impl Default for Lend {
+    fn default() -> Self {
+        Self {
+            on: false,
+            upload: 2000,
+            people: 50,
+            port: crate::supernode::DEFAULT_PORT,
+            metered: false,
         }
     }
 }
@@ -476,6 +507,20 @@ impl Settings {
     }
 
     /// Replaces the profile's settings. What does not change keeps its place in the file, its spelling and its comments.
+    /// Notes in the profile's settings whether this machine serves others, and leaves everything else as it is there now.
+    ///
+    /// # Errors
+    /// When they cannot be read or written; then they are as they were.
+    pub fn change_lending(profile: &Profile, on: bool) -> Result<(), SettingsError> {
+        let mut settings = Self::load(profile)?;
+        if settings.lend.on == on {
+            return Ok(());
+        }
+        settings.lend.on = on;
+        settings.save(profile)
+    }
+
+    /// Replaces the profile's settings.
     ///
     /// # Errors
     /// When they cannot be written; then the old ones are still there.
@@ -776,6 +821,24 @@ mod tests {
         Settings::change_sound(&profile, &microphone).unwrap_err();
         let text = fs::read_to_string(profile.settings_path()).unwrap();
         assert_eq!(text, "colour = \"red\"\n");
+    }
+
+    #[test]
+    fn what_is_lent_is_saved_and_nothing_else_is_touched() {
+        let (dir, outcome) = with("name = \"Bo\"\n[lend]\nupload = 500\n");
+        assert!(!outcome.unwrap().lend.on, "nobody lends who was not asked");
+        let profile = Profile::at(dir.path());
+        Settings::change_lending(&profile, true).unwrap();
+        let expected = Settings {
+            name: Some("Bo".into()),
+            lend: Lend {
+                on: true,
+                upload: 500,
+                ..Lend::default()
+            },
+            ..Settings::default()
+        };
+        assert_eq!(Settings::load(&profile).unwrap(), expected);
     }
 
     #[test]

@@ -396,6 +396,11 @@ impl SupernodeHandle {
         }
     }
 
+    /// The relays take no new calls for the moment, or do again; running ones go on.
+    pub fn set_busy(&self, busy: bool) {
+        self.supernode.set_busy(busy);
+    }
+
     /// Ends it politely: devices are told to register elsewhere, no new call is relayed, and those that run may
     /// go on for `patience`. Returns how many were cut off.
     pub async fn drain(self, patience: Duration) -> u64 {

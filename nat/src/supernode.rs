@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod mailbox;
+pub mod promotion;
 pub mod protocol;
 pub mod records;
 pub mod registry;

@@ -237,6 +237,24 @@ impl Stage {
         (home, record)
     }
 
+    /// A supernode that somebody else runs on `node`, for links that lead to it.
+    ///
+    /// # Panics
+    /// When the address is a name.
+    #[must_use]
+    pub fn known_home(&self, node: SimNode, address: NodeAddress) -> Home {
+        #[expect(clippy::expect_used, reason = "there are no names in these worlds")]
+        let addr = address.socket_addr().expect("an address");
+        Home {
+            node,
+            addr,
+            address,
+            config: SupernodeConfig::default(),
+            keys: NodeKeys::from_seed(&[0; 32]),
+            handle: Mutex::new(None),
+        }
+    }
+
     /// Starts a supernode that does not run.
     ///
     /// # Panics
@@ -402,6 +420,7 @@ impl Stage {
             lan_discovery: false,
             mailbox: true,
             finding: Finding::default(),
+            lend: None,
             guess_ports: true,
             probe: Some(probe.clone()),
             video_probe: None,
@@ -612,6 +631,7 @@ impl Phone {
             | Event::Pictures { .. }
             | Event::Recording { .. }
             | Event::Record(_)
+            | Event::Lending(_)
             | Event::SoundChosen(_)
             | Event::Message { .. }
             | Event::MessageState { .. }
@@ -642,6 +662,7 @@ impl Phone {
             | Event::Pictures { .. }
             | Event::Recording { .. }
             | Event::Record(_)
+            | Event::Lending(_)
             | Event::SoundChosen(_)
             | Event::Message { .. }
             | Event::MessageState { .. }

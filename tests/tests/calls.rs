@@ -630,6 +630,7 @@ fn two_who_call_each_other_at_once_talk_without_ringing() {
                     | Event::Pictures { .. }
                     | Event::Recording { .. }
                     | Event::Record(_)
+                    | Event::Lending(_)
                     | Event::SoundChosen(_)
                     | Event::Message { .. }
                     | Event::MessageState { .. }

@@ -348,6 +348,7 @@ fn person(
         lan_discovery: false,
         mailbox: true,
         finding: Finding::default(),
+        lend: None,
         guess_ports: true,
         proxy: None,
         upkeep: Upkeep::default(),

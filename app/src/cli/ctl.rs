@@ -106,6 +106,12 @@ pub enum CtlCommand {
     /// Files that are offered or on their way.
     #[command(subcommand)]
     Files(CtlFiles),
+    /// Help others with this machine while ahoy runs, as a supernode; what may be used is in the settings. Prints JSON.
+    Lend {
+        /// Begin, stop, or only tell.
+        #[arg(value_enum, default_value_t)]
+        state: Lending,
+    },
     /// Print happenings as they come, one line of JSON each.
     Events,
 }
@@ -158,6 +164,18 @@ pub enum Switch {
     Off,
 }
 
+/// On, off, or how it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Lending {
+    /// On.
+    On,
+    /// Off.
+    Off,
+    /// Only tell.
+    #[default]
+    Status,
+}
+
 impl From<CtlCommand> for Command {
     fn from(command: CtlCommand) -> Self {
         match command {
@@ -180,6 +198,13 @@ impl From<CtlCommand> for Command {
             },
             CtlCommand::Dnd { state } => Self::Dnd {
                 on: state == Switch::On,
+            },
+            CtlCommand::Lend { state } => Self::Lend {
+                on: match state {
+                    Lending::On => Some(true),
+                    Lending::Off => Some(false),
+                    Lending::Status => None,
+                },
             },
             CtlCommand::Camera { state, id } => Self::Camera {
                 on: state == Switch::On,

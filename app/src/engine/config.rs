@@ -25,6 +25,7 @@ pub use crate::settings::PathPolicy;
 
 use super::{
     files::FilesSettings,
+    lending::LendSettings,
     media::{AudioSettings, Probe},
     recording::RecordSettings,
     video::{VideoProbe, VideoSettings},
@@ -278,6 +279,8 @@ pub struct EngineConfig {
     pub mailbox: bool,
     /// By records, where no known home answers.
     pub finding: Finding,
+    /// Serve others as a supernode, when the owner wants; none: not possible here.
+    pub lend: Option<LendSettings>,
     /// Guess ports where no direct path is found otherwise: see [`ahoy_nat::ice::spray`].
     pub guess_ports: bool,
     /// Logs for measuring mouth to ear.

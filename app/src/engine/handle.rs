@@ -15,6 +15,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use super::{
     files::{FileChange, TransferView},
+    lending::LendingView,
     media::SoundNews,
     nat::NatReports,
     people::{ChatView, ConversationView, PeopleChange, RecentView},
@@ -61,6 +62,8 @@ pub enum Command {
     Record(Option<RecordTo>),
     /// Calls come in without a sound, or ring again.
     DoNotDisturb(bool),
+    /// Serve others as a supernode from now on, or no more.
+    Lend(bool),
     /// Another microphone, without echo cancellation, and so on: from now on, also in a call that goes on.
     Sound(SoundChange),
     /// Write to a contact by name, or to a person by link.
@@ -117,6 +120,8 @@ pub enum Event {
         /// Which.
         node: NodeId,
     },
+    /// Lending began, ended, or is in the way of something.
+    Lending(Box<LendingView>),
     /// What became of our record, by which others find us where no known home answers.
     Record(PublishEvent),
     /// Somebody calls.
@@ -236,6 +241,8 @@ pub struct View {
     pub do_not_disturb: bool,
     /// What is chosen about sound.
     pub sound: SoundChoices,
+    /// What this machine does for others.
+    pub lending: LendingView,
     /// The call that goes on, rings, or just ended.
     pub call: Option<CallView>,
     /// The last thing that went wrong, for a person.

@@ -17,7 +17,7 @@ use ahoy_transport::{
 };
 use tokio::sync::mpsc;
 
-use super::{config::Reaching, run::Engine};
+use super::{config::Reaching, leg::Leg, lending::Lender, relays::RelaySource, run::Engine};
 
 /// Between two changes of one device, drawn between nothing and this: those who lost the same home do not come to the same
 /// other one in one moment.
@@ -84,10 +84,16 @@ impl Engine {
         for home in &self.homes {
             chooser.choice.handle(home.node(), home.up().is_some(), now);
         }
-        if now >= chooser.not_before && self.calls.current().is_none() {
+        // In a call only what cannot wait.
+        let may_change = self.calls.current().is_none() || chooser.choice.is_draining();
+        if now >= chooser.not_before && may_change {
             let rendezvous = self.rendezvous.as_ref();
+            // Whom we lend to ourselves is gone when we are.
+            let own = self.lender.as_ref().map(Lender::node);
             let change = chooser.choice.poll(now, |homes| {
-                rendezvous?.draw(|known| homes.may_take(known, now))
+                rendezvous?.draw(|known| {
+                    Some(known.announcement.node()) != own && homes.may_take(known, now)
+                })
             });
             match &change {
                 Some(HomeChange::Take(address)) => self.take_home(address, &chooser.opener),
@@ -101,6 +107,36 @@ impl Engine {
             }
         }
         self.choice = Some(chooser);
+    }
+
+    /// A home stops soon: another one is taken, and calls leave its relay while it still carries them.
+    pub(super) fn handle_draining(&mut self, node: NodeId) {
+        tracing::info!(?node, "a home is about to stop");
+        let now = self.runtime.now();
+        if let Some(chooser) = &mut self.choice {
+            chooser.choice.handle_draining(node, now);
+            chooser.not_before = now;
+        }
+        self.each_leg(|leg| leg.handle_home_draining(node));
+        self.look_after_homes();
+        self.leave_draining_relays();
+    }
+
+    /// Relays that we may use now.
+    pub(super) fn relay_sources(&self) -> Vec<RelaySource> {
+        let homes = self.homes.iter().zip(&self.config.homes);
+        homes
+            .map(|(home, (address, _addr))| RelaySource::home(address.clone(), home.state()))
+            .collect()
+    }
+
+    /// Calls leave the relays of homes that stop soon, as far as there is another way.
+    pub(super) fn leave_draining_relays(&mut self) {
+        if !self.any_leg(Leg::is_draining) {
+            return;
+        }
+        let sources = self.relay_sources();
+        self.each_leg(|leg| leg.leave_draining(&sources));
     }
 
     fn take_home(&mut self, address: &NodeAddress, opener: &HomeOpener) {

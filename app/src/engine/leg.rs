@@ -245,6 +245,8 @@ pub(super) struct Leg {
     reconnecting: bool,
     relays: Vec<OurRelay>,
     relayed_paths: Vec<RelayedPath>,
+    /// Homes that stop soon, whose relays we still use.
+    draining: Vec<NodeId>,
     /// The newest last.
     their_relayed: Vec<Relayed>,
     /// Both sides agreed to talk: addresses may be shown to strangers now.
@@ -298,6 +300,7 @@ impl Leg {
             reconnecting: false,
             relays: Vec::new(),
             relayed_paths: Vec::new(),
+            draining: Vec::new(),
             their_relayed: Vec::new(),
             accepted: false,
             direct: Direct::default(),

@@ -112,6 +112,12 @@ impl Rendezvous {
         }
     }
 
+    /// The supernodes that are known, for a supernode of our own.
+    pub(super) fn table(&self) -> Option<Vec<u8>> {
+        let gossiper = self.gossiper.as_ref()?;
+        Some(gossiper.with(|gossip| gossip.table().to_bytes()))
+    }
+
     /// Homes of the run before.
     pub(super) fn anchors(&self) -> Vec<NodeAddress> {
         let gossiper = self.gossiper.as_ref();

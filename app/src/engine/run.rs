@@ -48,6 +48,7 @@ use super::{
     handle::{Command, ContactView, Event, RequestView, View},
     homes::HomeChooser,
     leg::{Farewell, Leg, LegContext, LegEvent, SprayGate},
+    lending::{Lender, LendingView},
     mail::{Delivery, Posted},
     media::{Media, SoundDevices},
     nat::NatScout,
@@ -220,6 +221,10 @@ pub(super) struct Engine {
     /// Sessions for files alone; each has a slot too.
     file_links: BTreeMap<CallId, files::FileLink>,
     ticks: u32,
+    /// Serves others.
+    pub(super) lender: Option<Lender>,
+    /// As it was told last.
+    lending: LendingView,
 }
 
 /// The address book as it is shown. It is read when it changes, since it may lie on a disk.
@@ -318,6 +323,8 @@ impl Engine {
             files,
             file_links: BTreeMap::new(),
             ticks: 0,
+            lender: None,
+            lending: LendingView::default(),
         }
     }
 
@@ -357,6 +364,8 @@ impl Engine {
                     tick.reset(self.runtime.now() + TICK);
                     self.look_at_door();
                     self.look_after_homes();
+                    self.look_at_lending();
+                    self.leave_draining_relays();
                     self.post_due();
                     self.look_at_own();
                     self.handle_tick();
@@ -387,6 +396,9 @@ impl Engine {
             self.drain();
         }
         self.finish_recordings().await;
+        if let Some(lender) = self.lender.take() {
+            lender.close().await;
+        }
         // Else the other side rings on, or waits for us to come back.
         drop(self.farewell);
         let said = self.farewells.recv();
@@ -466,6 +478,7 @@ impl Engine {
             (Command::OpenChat(user), _) => return self.open_chat(user),
             (Command::NoteRead(user), _) => return self.note_read(user),
             (Command::People(change), _) => return self.change_people(&change),
+            (Command::Lend(on), _) => return self.lend(on),
             (Command::DoNotDisturb(on), _) => {
                 self.view.send_modify(|view| view.do_not_disturb = on);
                 return;
@@ -583,6 +596,34 @@ impl Engine {
         self.publish(Event::Failed { sentence });
     }
 
+    /// Serves others, or no more.
+    fn lend(&self, on: bool) {
+        match &self.lender {
+            Some(lender) => lender.set(on),
+            None if on => self.fail("this ahoy cannot lend anything".into()),
+            None => {}
+        }
+    }
+
+    /// As it stands now.
+    pub(super) fn lending(&self) -> LendingView {
+        let view = self.lender.as_ref().map(Lender::view);
+        view.unwrap_or_default()
+    }
+
+    fn look_at_lending(&mut self) {
+        let now = self.lending();
+        let is_news = (now.wanted, now.state, now.busy)
+            != (self.lending.wanted, self.lending.state, self.lending.busy);
+        if now != self.lending {
+            self.lending = now;
+            self.show();
+        }
+        if is_news {
+            self.publish(Event::Lending(Box::new(self.lending.clone())));
+        }
+    }
+
     fn publish(&self, event: Event) {
         // Nobody listening is fine: the view tells the same.
         self.events.send(event).unwrap_or_default();
@@ -647,6 +688,9 @@ impl Engine {
             HomeEvent::Registered(registered) => {
                 // Through a tunnel nothing was learnt about UDP, which may not even be wanted.
                 if !registered.observed.ip().is_unspecified() {
+                    if let Some(lender) = &self.lender {
+                        lender.note_observed(registered.observed.ip());
+                    }
                     let up = self.home(node);
                     if let Some(home) = up.as_ref().and_then(|up| up.client.connection()) {
                         self.gatherer
@@ -678,7 +722,7 @@ impl Engine {
             HomeEvent::ReplyTo { delivery, payload } => {
                 self.handle_push(Some(node), Push::ReplyTo { delivery, payload });
             }
-            HomeEvent::Draining => tracing::debug!(?node, "home is about to stop"),
+            HomeEvent::Draining => self.handle_draining(node),
             HomeEvent::Mail => self.fetch_mail(node),
         }
         self.note_homes();
@@ -1179,7 +1223,12 @@ impl Engine {
         self.slots.get_mut(&call)?.legs.get_mut(&device)
     }
 
-    fn each_leg(&mut self, mut tell: impl FnMut(&mut Leg)) {
+    pub(super) fn any_leg(&self, which: impl Fn(&Leg) -> bool) -> bool {
+        let mut slots = self.slots.values();
+        slots.any(|slot| slot.legs.values().any(&which))
+    }
+
+    pub(super) fn each_leg(&mut self, mut tell: impl FnMut(&mut Leg)) {
         for slot in self.slots.values_mut() {
             slot.legs.values_mut().for_each(&mut tell);
         }
@@ -1192,12 +1241,7 @@ impl Engine {
         device: VerifiedDevice,
         lent: Option<RelaySource>,
     ) -> LegContext {
-        let mut sources: Vec<RelaySource> = self
-            .homes
-            .iter()
-            .zip(&self.config.homes)
-            .map(|(home, (address, _addr))| RelaySource::home(address.clone(), home.state()))
-            .collect();
+        let mut sources = self.relay_sources();
         sources.sort_by_key(|source| !source.is_up());
         sources.truncate(MAX_RELAYED);
         if !sources.iter().any(RelaySource::is_up) {

@@ -110,6 +110,7 @@ pub async fn call(profile: &Profile, plan: CallPlan) -> Result<(), CliError> {
                 | Event::Sound { .. }
                 | Event::Pictures { .. }
                 | Event::Recording { .. }
+                | Event::Lending(_)
                 | Event::SoundChosen(_)
                 | Event::Record(_)
                 | Event::Message { .. }
@@ -264,6 +265,7 @@ pub async fn answer(profile: &Profile, plan: AnswerPlan) -> Result<(), CliError>
                 | Event::Sound { .. }
                 | Event::Pictures { .. }
                 | Event::Recording { .. }
+                | Event::Lending(_)
                 | Event::SoundChosen(_)
                 | Event::Record(_)
                 | Event::MessageState { .. },

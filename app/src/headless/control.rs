@@ -21,10 +21,12 @@ use crate::{
     control::{
         CallStatus, Command, ControlError, ControlEvent, ControlHandler, EVENT_BACKLOG, ErrorCode,
         HomeStatus, MessageStatus, Opened, PROTOCOL, Status, Told,
+        HomeStatus, LendingStatus, MessageStatus, PROTOCOL, Status, Told,
     },
     engine::{
         book::AddressBook,
         handle::{self, CallView, EngineHandle, Event, Phase, View},
+        lending::LendingView,
         recording::RecordTo,
         video::{Showing, VideoIn as ShownIn, view::Received},
     },
@@ -182,12 +184,17 @@ impl ControlHandler for Handler {
                 | Command::Share { .. }
                 | Command::Record { .. }
                 | Command::Call { .. }
+                | Command::Lend { .. }
                 | Command::Events => {}
             }
             let before = Before::of(&self.engine.view().borrow());
             let result = self.carry_out(command.clone());
             if result.is_ok() {
                 self.settle(&command, &before).await;
+                if matches!(command, Command::Lend { .. }) {
+                    let lending = lending(&self.engine.view().borrow().lending);
+                    return Ok(Some(Told::Lending { lending }));
+                }
                 if matches!(command, Command::Record { file: Some(_) }) {
                     return is_recorded(&self.engine.view().borrow());
                 }
@@ -251,6 +258,7 @@ impl Handler {
             Command::ToggleMute => muted(view) != before.muted,
             Command::Hold { on } => call(view, &|call| call.held == *on),
             Command::Dnd { on } => view.do_not_disturb == *on,
+            Command::Lend { on } => on.is_none_or(|on| view.lending.wanted == on),
             Command::Record { file } => {
                 let is_refused = view.notice.is_some() && view.notice != before.notice;
                 is_refused || call(view, &|call| call.recording.is_some() == file.is_some())
@@ -313,6 +321,8 @@ impl Handler {
                 .ok_or_else(no_call)
                 .map(|_call| handle::Command::Hold(on))?,
             Command::Dnd { on } => handle::Command::DoNotDisturb(on),
+            Command::Lend { on: Some(on) } => handle::Command::Lend(on),
+            Command::Lend { on: None } => return Ok(None),
             Command::Camera { on, device } => {
                 call.ok_or_else(no_call)?;
                 let camera = if on {
@@ -452,6 +462,25 @@ fn homes(view: &View) -> Vec<HomeStatus> {
             registered: home.registered,
         })
         .collect()
+}
+
+fn lending(view: &LendingView) -> LendingStatus {
+    LendingStatus {
+        wanted: view.wanted,
+        state: view.state.word().into(),
+        link: view.link.clone(),
+        reached_by: view.proofs.0,
+        asked: view.proofs.1,
+        people: view.people,
+        most_people: view.most_people,
+        calls: view.calls,
+        busy: view.busy,
+        helped: view.helped,
+        relayed_bytes: view.relayed_bytes,
+        since_ms: view.since_millis,
+        upload_bps: view.upload_bps,
+        sentence: view.sentence(),
+    }
 }
 
 fn status(view: &View) -> Status {
@@ -616,6 +645,9 @@ async fn tell(
                 file: files::file_line(&file),
             }),
             Event::Record(event) => anomaly(&event),
+            Event::Lending(view) => Some(ControlEvent::Lending {
+                lending: lending(&view),
+            }),
             Event::Request { .. }
             | Event::Failed { .. }
             | Event::Sound { .. }

@@ -117,6 +117,7 @@ fn tell(event: &Event) {
         | Event::Pictures { .. }
         | Event::Recording { .. }
         | Event::Record(_)
+        | Event::Lending(_)
         | Event::SoundChosen(_)
         | Event::Message { .. }
         | Event::MessageState { .. }

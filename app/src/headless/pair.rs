@@ -227,6 +227,7 @@ impl Pair {
                     | Event::Sound { .. }
                     | Event::Pictures { .. }
                     | Event::Recording { .. }
+                    | Event::Lending(_)
                     | Event::SoundChosen(_)
                     | Event::Record(_)
                     | Event::Message { .. }
@@ -385,6 +386,7 @@ fn person(
         lan_discovery: false,
         mailbox: false,
         finding: Finding::default(),
+        lend: None,
         guess_ports: true,
         probe: Some(probe.clone()),
         video_probe: Some(video_probe.clone()),
@@ -424,6 +426,7 @@ async fn ready(
                     | Event::Pictures { .. }
                     | Event::Recording { .. }
                     | Event::Record(_)
+                    | Event::Lending(_)
                     | Event::SoundChosen(_)
                     | Event::Message { .. }
                     | Event::MessageState { .. }

@@ -37,15 +37,17 @@ use crate::{
         config::{Answering, EngineConfig, Finding, Me, PathPolicy, Reaching, Upkeep, ways},
         files::FilesSettings,
         handle::{Command, EngineHandle, Event},
+        lending::LendSettings,
         media::{AudioIn, AudioOut, AudioSettings, SoundDevices},
         profile_book::ProfileBook,
         recording::RecordSettings,
         video::{Showing, VideoIn, VideoOut, VideoSettings, WindowPictures},
     },
+    identity::Identity,
     profile::{Profile, ProfileLock},
     proxy,
-    settings::Settings,
-    sound::SoundChoices,
+    settings::{Settings, SettingsError},
+    sound::{SoundChange, SoundChoices},
     store::Store,
 };
 
@@ -201,6 +203,7 @@ pub(crate) async fn start(
         lan_discovery: lan,
         mailbox: true,
         finding: finding.clone(),
+        lend: Some(lend(&settings, &identity, all_here)),
         guess_ports: settings.guess_ports,
         probe: None,
         video_probe: None,
@@ -249,14 +252,31 @@ fn downloads() -> Option<PathBuf> {
 }
 
 /// Writes what the person chooses about sound into the settings, until the engine ends.
+/// What a person chose while the engine runs.
+enum Choice {
+    Sound(SoundChange),
+    Lending(bool),
+}
+
+impl Choice {
+    fn save(&self, profile: &Profile) -> Result<(), SettingsError> {
+        match self {
+            Self::Sound(change) => Settings::change_sound(profile, change),
+            Self::Lending(on) => Settings::change_lending(profile, *on),
+        }
+    }
+}
+
+/// Writes what the person chooses about sound and lending into the settings, until the engine ends.
 async fn save_choices(
     lock: Arc<ProfileLock>,
     engine: EngineHandle,
     mut events: broadcast::Receiver<Event>,
 ) {
     loop {
-        let change = match events.recv().await {
-            Ok(Event::SoundChosen(change)) => change,
+        let chosen = match events.recv().await {
+            Ok(Event::SoundChosen(change)) => Choice::Sound(change),
+            Ok(Event::Lending(lending)) => Choice::Lending(lending.wanted),
             Ok(_other) => continue,
             Err(broadcast::error::RecvError::Lagged(count)) => {
                 tracing::warn!(count, "choices may not be saved");
@@ -266,8 +286,7 @@ async fn save_choices(
         };
         let lock = Arc::clone(&lock);
         // A disk takes its time.
-        let saved =
-            tokio::task::spawn_blocking(move || Settings::change_sound(lock.profile(), &change));
+        let saved = tokio::task::spawn_blocking(move || chosen.save(lock.profile()));
         match saved.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -276,6 +295,26 @@ async fn save_choices(
             }
             Err(error) => tracing::error!(%error, "saving settings"),
         }
+    }
+}
+
+/// What the owner lends, as a supernode with the node key of the profile.
+fn lend(settings: &Settings, identity: &Identity, all_here: bool) -> LendSettings {
+    let lend = &settings.lend;
+    let listen = if all_here {
+        // Nobody comes from outside, and there may be several on this machine.
+        SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
+    } else {
+        SocketAddr::from((Ipv6Addr::UNSPECIFIED, lend.port))
+    };
+    LendSettings {
+        on: lend.on,
+        upload_bps: u64::from(lend.upload) * 1000,
+        people: lend.people.into(),
+        metered: lend.metered,
+        allow_private: all_here,
+        port_mapping: settings.port_mapping && !all_here,
+        ..LendSettings::new(identity.node().clone(), listen)
     }
 }
 

@@ -279,6 +279,18 @@ impl Gossip {
         self.announced = None;
     }
 
+    /// The supernode is reached nowhere any more: it tells nobody of itself. Others forget it when they dial in vain.
+    pub fn retire(&mut self) {
+        self.own = None;
+        self.announced = None;
+        self.urgent.clear();
+    }
+
+    /// Asks these soon, and tells them of itself.
+    pub fn introduce(&mut self, to: Vec<NodeAddress>) {
+        to.into_iter().for_each(|to| self.urge(to, None));
+    }
+
     /// What this supernode says of itself.
     pub fn announcement(&mut self, now_millis: u64) -> Option<Arc<Announcement>> {
         let own = self.own.as_ref()?;

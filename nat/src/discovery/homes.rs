@@ -24,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const GIVE_UP: Duration = Duration::from_secs(60);
 /// The same for one that never was up.
 const NEVER_UP: Duration = Duration::from_secs(15);
+/// A home that said that it stops soon is left after this at the latest: it waits for nobody for longer.
+const LEAVING: Duration = Duration::from_secs(30);
 /// More than enough homes are up for this long before one is let go: those of the settings may only blink.
 const SETTLED: Duration = Duration::from_secs(10 * 60);
 /// One that was given up is not taken in for this long, doubled each time up to [`MAX_BAN`].
@@ -48,6 +50,8 @@ struct Kept {
     chosen: bool,
     up: bool,
     was_up: bool,
+    /// It said that it stops soon, then.
+    draining: Option<Instant>,
     /// Since when it is up, or down.
     since: Instant,
 }
@@ -76,6 +80,7 @@ impl Homes {
             chosen: false,
             up: false,
             was_up: false,
+            draining: None,
             since: now,
         });
         Self {
@@ -98,6 +103,7 @@ impl Homes {
             chosen: true,
             up: false,
             was_up: false,
+            draining: None,
             since: now,
         });
         homes.kept.extend(others);
@@ -122,10 +128,25 @@ impl Homes {
             kept.up = up;
             kept.was_up = true;
             kept.since = now;
+            kept.draining = None;
         }
         if up && let Some(ban) = self.bans.get_mut(&node) {
             ban.length = BAN;
         }
+    }
+
+    /// A home says that it stops soon: another one takes its place, then it is left.
+    pub fn handle_draining(&mut self, node: NodeId, now: Instant) {
+        let mut kept = self.kept.iter_mut();
+        if let Some(kept) = kept.find(|kept| kept.address.node == node) {
+            kept.draining.get_or_insert(now);
+        }
+    }
+
+    /// Whether a home that we use is about to stop.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.kept.iter().any(|kept| kept.draining.is_some())
     }
 
     /// A home lied or dropped what it took: it is left at once.
@@ -157,17 +178,21 @@ impl Homes {
         now: Instant,
         draw: impl FnOnce(&Self) -> Option<NodeAddress>,
     ) -> Option<HomeChange> {
+        let stay = |kept: &&Kept| kept.up && kept.draining.is_none();
+        let up = self.kept.iter().filter(stay).count();
         let over = |kept: &Kept| {
             let patience = if kept.was_up { GIVE_UP } else { NEVER_UP };
-            kept.chosen && !kept.up && now >= kept.since + patience
+            let dead = !kept.up && now >= kept.since + patience;
+            let leaves = |since: Instant| up >= WANTED || now >= since + LEAVING;
+            kept.chosen && (dead || kept.draining.is_some_and(leaves))
         };
         if let Some(gone) = self.kept.iter().position(over) {
             let node = self.kept.remove(gone).address.node;
             self.ban(node, now);
             return Some(HomeChange::Leave(node));
         }
-        let up = self.kept.iter().filter(|kept| kept.up).count();
-        let hoped = |kept: &&Kept| kept.up || now < kept.since + PATIENCE;
+        let hoped =
+            |kept: &&Kept| kept.draining.is_none() && (kept.up || now < kept.since + PATIENCE);
         let hoped = self.kept.iter().filter(hoped).count();
         if up <= WANTED {
             self.enough_since = None;
@@ -191,6 +216,7 @@ impl Homes {
             chosen: true,
             up: false,
             was_up: false,
+            draining: None,
             since: now,
         });
         Some(HomeChange::Take(address))

@@ -38,6 +38,9 @@ const MAX_REVOKED_OF_ONE: usize = 16;
 const PROOF_BURST: u64 = 4;
 const PROOF_COST: u64 = 10;
 
+/// People of whom it is remembered that they were helped, at 8 bytes; more are not counted.
+const MAX_HELPED: usize = 65_536;
+
 /// Limits of a [`Registry`]. The defaults survive a flood on a small machine.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -138,6 +141,8 @@ pub struct RegistryCounters {
     pub refused: u64,
     /// Connections sent away because there was no room.
     pub sent_away: u64,
+    /// People whose devices were registered, each once; at most 65 536.
+    pub people: u64,
 }
 
 struct Client {
@@ -174,6 +179,8 @@ pub struct Registry {
     anonymous: usize,
     deliveries: Deliveries,
     mailbox: Mailbox,
+    /// The first bytes of their keys, which are as good as random.
+    helped: HashSet<[u8; 8]>,
     counters: RegistryCounters,
 }
 
@@ -202,6 +209,7 @@ impl Registry {
             sources: HashMap::new(),
             anonymous: 0,
             deliveries: Deliveries::new(first_delivery),
+            helped: HashSet::new(),
             counters: RegistryCounters::default(),
         }
     }
@@ -639,6 +647,12 @@ impl Registry {
         }
         self.by_epoch.insert((device.1, epoch), device.0);
         self.counters.registered += 1;
+        if self.helped.len() < MAX_HELPED
+            && let Some(start) = device.0.as_bytes().first_chunk()
+            && self.helped.insert(*start)
+        {
+            self.counters.people += 1;
+        }
         Ok(())
     }
 }

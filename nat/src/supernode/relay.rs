@@ -307,6 +307,15 @@ pub struct Relay {
     events: VecDeque<RelayEvent>,
     spare: Vec<Vec<u8>>,
     draining: bool,
+    /// What all allocations together may pass on.
+    total: TokenBucket,
+}
+
+/// Whether the relay as a whole may pass `bytes` more on this second; takes them if so.
+fn pass_on(total: &mut TokenBucket, now: Instant, bytes: usize, limits: &RelayLimits) -> bool {
+    limits
+        .total_bytes_per_second
+        .is_none_or(|rate| total.take(now, bytes as u64, rate, rate))
 }
 
 impl Relay {
@@ -335,6 +344,7 @@ impl Relay {
             events: VecDeque::new(),
             spare: Vec::new(),
             draining: false,
+            total: TokenBucket::full(now, config.limits.total_bytes_per_second.unwrap_or(0)),
             config,
             rng,
         }
@@ -564,8 +574,12 @@ impl Relay {
             return Err(Drop::OverRate);
         }
         let Some(target) = target else {
+            if !pass_on(&mut self.total, now, bytes, limits) {
+                return Err(Drop::OverRate);
+            }
             allocation.traffic.count_from_client(bytes);
             self.counters.traffic.count_from_client(bytes);
+            self.counters.bytes_passed_on += bytes as u64;
             return Ok(Route::Outside);
         };
         let Some(Slot::Live(other)) = self.slots.get_mut(&target) else {
@@ -581,6 +595,10 @@ impl Relay {
         if target != id && !other.charge(now, bytes, limits) {
             return Err(Drop::OverRate);
         }
+        if !pass_on(&mut self.total, now, bytes, limits) {
+            return Err(Drop::OverRate);
+        }
+        self.counters.bytes_passed_on += bytes as u64;
         other.traffic.count_to_client(bytes);
         if let Some(Slot::Live(allocation)) = self.slots.get_mut(&id) {
             allocation.traffic.count_from_client(bytes);
@@ -626,9 +644,13 @@ impl Relay {
         {
             return Err(Drop::NoPermission);
         }
-        if !allocation.charge(now, payload.len(), &self.config.limits) {
+        let limits = &self.config.limits;
+        if !allocation.charge(now, payload.len(), limits)
+            || !pass_on(&mut self.total, now, payload.len(), limits)
+        {
             return Err(Drop::OverRate);
         }
+        self.counters.bytes_passed_on += payload.len() as u64;
         allocation.traffic.count_to_client(payload.len());
         self.counters.traffic.count_to_client(payload.len());
         let (via, to) = (Via::Port(allocation.local), allocation.client);

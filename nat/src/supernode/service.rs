@@ -367,6 +367,13 @@ impl Supernode {
         }
     }
 
+    /// The relays take no new calls for the moment, or do again.
+    pub fn set_busy(&self, busy: bool) {
+        for relay in &self.shared.lock().relays {
+            relay.set_draining(busy);
+        }
+    }
+
     /// Tells everybody to register elsewhere; running relays go on.
     pub fn drain(&self) {
         let state = self.shared.lock();

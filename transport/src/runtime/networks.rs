@@ -37,6 +37,20 @@ impl Networks {
         }
     }
 
+    /// Whether the way out is one that is usually paid by what goes through it: a modem for mobile networks, or a phone that
+    /// lends its own by a cable. Known by the names that systems give to such interfaces, so no is no promise: a phone that
+    /// lends its network by radio looks like any other router.
+    #[must_use]
+    pub fn is_metered(&self) -> bool {
+        const METERED: [&str; 5] = ["wwan", "ppp", "rmnet", "usb", "wwp"];
+        let routes = [&self.route_v4, &self.route_v6];
+        let mut out = routes
+            .into_iter()
+            .flatten()
+            .filter_map(|route| route.interface.as_deref());
+        out.any(|name| METERED.iter().any(|kind| name.starts_with(kind)))
+    }
+
     /// Whether this machine is alone.
     #[must_use]
     pub fn is_offline(&self) -> bool {

@@ -139,6 +139,59 @@ impl Leg {
         }
     }
 
+    /// Whether it still uses the relay of a home that stops soon.
+    pub(in crate::engine) fn is_draining(&self) -> bool {
+        !self.draining.is_empty()
+    }
+
+    /// The home stops soon, and its relay with it.
+    pub(in crate::engine) fn handle_home_draining(&mut self, node: NodeId) {
+        let used = self.relays.iter().any(|relay| relay.source.node() == node);
+        self.context.sources.retain(|source| source.node() != node);
+        if used && !self.draining.contains(&node) {
+            self.draining.push(node);
+        }
+    }
+
+    /// Leaves relays that stop soon once another way carries: until then they are better than nothing. `sources`: the relays
+    /// that there are now; one of them is taken for each that goes.
+    pub(in crate::engine) fn leave_draining(&mut self, sources: &[RelaySource]) {
+        if self.draining.is_empty() {
+            return;
+        }
+        let room = MAX_RELAYED.saturating_sub(self.context.sources.len());
+        let news = sources.iter().filter(|source| {
+            let known = &self.context.sources;
+            source.is_up()
+                && !self.draining.contains(&source.node())
+                && known.iter().all(|known| known.node() != source.node())
+        });
+        let news: Vec<RelaySource> = news.take(room).cloned().collect();
+        for source in news {
+            self.context.sources.push(source.clone());
+            self.start_relay(source);
+        }
+        let Some(session) = &self.session else { return };
+        let leaving = |path: &PathId| {
+            let mut paths = self.relayed_paths.iter();
+            paths.any(|known| known.path == Some(*path) && self.draining.contains(&known.node))
+        };
+        let stats = session.stats();
+        let another = stats
+            .paths
+            .iter()
+            .any(|(path, stats)| stats.up && !leaving(path));
+        if !another {
+            return;
+        }
+        let draining = std::mem::take(&mut self.draining);
+        tracing::info!(?draining, "relays that stop soon are left");
+        self.drop_paths(|path| draining.contains(&path.node));
+        self.relays
+            .retain(|relay| !draining.contains(&relay.source.node()));
+        self.send_relayed();
+    }
+
     /// Asks our relays whether they still know us: the NATs before us may have forgotten the way.
     pub(super) fn probe_relays(&self) {
         if !self.context.upkeep.probe_relays {

@@ -269,6 +269,7 @@ impl Engine {
                 level_out: stats.map_or(f32::NEG_INFINITY, |stats| stats.level_out),
             })
         });
+        let lending = self.lending();
         self.view.send_if_modified(|view| {
             let shown = View {
                 link: view.link.clone(),
@@ -281,6 +282,7 @@ impl Engine {
                 files: Arc::clone(&view.files),
                 do_not_disturb: view.do_not_disturb,
                 sound: self.config.sound.clone(),
+                lending: lending.clone(),
                 call: call.or_else(|| view.call.take_if(is_over)),
                 notice: view.notice.clone(),
             };

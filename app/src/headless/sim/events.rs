@@ -138,6 +138,7 @@ impl Happening {
             | Event::Pictures { .. }
             | Event::Recording { .. }
             | Event::Record(_)
+            | Event::Lending(_)
             | Event::SoundChosen(_)
             | Event::Message { .. }
             | Event::MessageState { .. }

@@ -41,7 +41,7 @@ pub enum Drop {
     NoPermission,
     /// Towards this relay's own address, at a port where no allocation is.
     NoSuchRelayedAddress,
-    /// Above the bytes per second of its allocation.
+    /// Above the bytes per second of its allocation, or of the relay.
     OverRate,
     /// Longer than the relay carries.
     TooLong,
@@ -92,6 +92,8 @@ pub struct RelayCounters {
     /// Of `traffic`, datagrams from a client whose peer is an allocation on this relay. They count once in
     /// `packets_from_client` and once in `packets_to_client`, like the others.
     pub packets_in_process: u64,
+    /// Payload bytes that were passed on, each packet once: what the relay's owner gives of the line.
+    pub bytes_passed_on: u64,
     /// Binding requests answered.
     pub bindings: u64,
     /// Allocations made.

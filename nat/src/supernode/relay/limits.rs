@@ -43,6 +43,10 @@ pub struct RelayLimits {
     pub channels_per_allocation: usize,
     /// Payload bytes per second and allocation, both directions together, with one second of burst.
     pub bytes_per_second: u64,
+    /// Payload bytes per second that all allocations together pass on, each packet once, with one second of burst; absent:
+    /// no bound but the line's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_bytes_per_second: Option<u64>,
     /// Binding, 401 and 438 replies per second and source, with two seconds of burst.
     pub unauthenticated_replies_per_second: u64,
 }
@@ -56,6 +60,7 @@ impl Default for RelayLimits {
             permissions_per_allocation: PERMISSIONS_PER_ALLOCATION,
             channels_per_allocation: CHANNELS_PER_ALLOCATION,
             bytes_per_second: BYTES_PER_SECOND,
+            total_bytes_per_second: None,
             unauthenticated_replies_per_second: UNAUTHENTICATED_REPLIES_PER_SECOND,
         }
     }

@@ -785,6 +785,44 @@ fn permissions_and_channels_are_bounded_per_allocation() {
 }
 
 #[test]
+fn all_allocations_together_have_a_byte_budget_per_second() {
+    let passed_on = |total| {
+        let mut config = config();
+        config.limits.total_bytes_per_second = total;
+        let mut lab = Lab::with(config);
+        let mut pairs = Vec::new();
+        for n in [1u8, 3] {
+            let (near, far) = (
+                format!("198.51.100.{n}:1000"),
+                format!("198.51.100.{}:1000", n + 1),
+            );
+            let (near, near_relayed) = lab.client(n, &near);
+            let (far, far_relayed) = lab.client(n + 1, &far);
+            assert_eq!(lab.bind(&near, 0x4000, far_relayed), 0);
+            assert_eq!(lab.bind(&far, 0x4000, near_relayed), 0);
+            pairs.push(near.from);
+        }
+        let packet = channel(0x4000, &[0; 400]);
+        let mut passed = 0;
+        for _second in 0..10 {
+            for from in [0, 1, 0, 1, 0, 1].map(|n: usize| pairs[n]) {
+                passed += lab.input(from, &packet).len() as u64;
+            }
+            lab.pass(1);
+        }
+        assert_eq!(lab.relay.counters().bytes_passed_on, passed * 400);
+        passed
+    };
+    assert_eq!(passed_on(None), 60);
+    // The burst of a second comes on top.
+    let bounded = passed_on(Some(1000));
+    assert!(
+        (24..=27).contains(&bounded),
+        "{bounded} packets of 400 bytes"
+    );
+}
+
+#[test]
 fn each_allocation_has_a_byte_budget_per_second() {
     let mut config = config();
     config.limits.bytes_per_second = 1000;
