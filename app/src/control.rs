@@ -171,6 +171,8 @@ pub enum Command {
         /// An `ahoy:` or `ahoy-node:` link; empty: nothing.
         #[serde(default)]
         link: String,
+    /// What is thought of the homes? Answered with [`Told::Homes`].
+    Homes,
     /// Serve others as a supernode, or no more. Answered with [`Told::Lending`], at once.
     Lend {
         /// Serve? Absent: leave it as it is.
@@ -207,7 +209,7 @@ pub struct Response {
 }
 
 /// What there is to tell.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Told {
     /// What was written.
@@ -239,6 +241,11 @@ pub enum Told {
     Said {
         /// For a person.
         sentence: String,
+    },
+    /// What is thought of homes.
+    Homes {
+        /// All of them.
+        homes: Vec<HomeStandingStatus>,
     },
     /// What this machine does for others.
     Lending {
@@ -405,6 +412,28 @@ pub struct HomeStatus {
     pub registered: bool,
 }
 
+/// What is thought of one home.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HomeStandingStatus {
+    /// Its link.
+    pub node: String,
+    /// `registered` or `down`.
+    pub state: String,
+    /// Words that it kept, as far as they still count: half after a week.
+    pub kept: f64,
+    /// Words that it broke, likewise.
+    pub broken: f64,
+    /// Share of words that it keeps, at the least: 0 to 1.
+    pub score: f64,
+    /// Its round trip, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_ms: Option<f64>,
+    /// It is not to be used.
+    pub bad: bool,
+    /// Why, for a person.
+    pub why: String,
+}
+
 /// What this machine does for others. Counters are of this run of the app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LendingStatus {
@@ -552,7 +581,7 @@ pub enum ControlEvent {
     },
     /// Something is out of the ordinary that somebody may be behind.
     Anomaly {
-        /// In a word: `hidden_record`.
+        /// In a word: `hidden_record`, `forked_list` or `dishonest_supernode`.
         kind: String,
         /// For a person.
         sentence: String,

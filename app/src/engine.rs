@@ -57,6 +57,7 @@ mod rendezvous;
 pub mod renewal;
 mod run;
 pub mod sentence;
+mod trust;
 pub mod video;
 mod voice_rate;
 
@@ -71,6 +72,7 @@ use nat::NatScout;
 use rendezvous::Rendezvous;
 use renewal::Renewer;
 use run::{EVENT_QUEUE, Engine, Internal};
+use trust::Trust;
 
 use crate::chat::book::ChatBook;
 
@@ -338,6 +340,7 @@ pub fn start(
     engine.rendezvous = rendezvous;
     engine.door = door;
     engine.lender = lender;
+    engine.trust = Trust::resumed(engine.book.reputation().as_deref());
     let mapped = mapper.as_ref().map(|mapper| {
         let (mut mapped, gatherer) = (mapper.candidates(), Arc::clone(&engine.gatherer));
         runtime.spawn_task(async move {

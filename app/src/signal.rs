@@ -23,6 +23,7 @@
 //!     11 commitment   hash 32
 //!     12 number       32 bytes; 11 and 12 only to whom says that it compares (kind 3)
 //!     20 file taken   tag 16: the sender has all of the file that it asked for by that tag
+//!     30 handed       u8 count, supernodes 32 each
 //!
 //! capabilities: u8 count, then per kind: u8 kind, varint length, fields
 //! kind 1 Opus         u32 bits per second, u8 frame durations, u16 features, u8 channels
@@ -41,7 +42,7 @@
 
 use ahoy_nat::supernode::mailbox::MailCapability;
 use ahoy_transport::{
-    identity::{DeviceId, NodeAddress, log::MAX_HOMES},
+    identity::{DeviceId, NodeAddress, NodeId, log::MAX_HOMES},
     wire::{Reader, WireError, Writer},
 };
 
@@ -74,6 +75,9 @@ pub const MAX_INVITE_BYTES: usize = 512;
 pub const MAX_CANDIDATES_BYTES: usize = 4096;
 /// Longest report of the other side, in bytes of JSON.
 pub const MAX_REPORT_BYTES: usize = 8192;
+
+/// Most supernodes in [`Signal::Handed`]: those by which one device is called.
+pub const MAX_HANDED: usize = 4;
 
 /// A call-control message, with what it is about and who says it.
 #[derive(Debug, Clone, PartialEq)]
@@ -130,6 +134,8 @@ pub enum Signal {
     Compare(CompareStep),
     /// Either: the sender has all of a file of the receiver's.
     FileTaken(Tag),
+    /// Caller: these supernodes said that they handed the offer on, at most [`MAX_HANDED`].
+    Handed(Vec<NodeId>),
 }
 
 /// Why a call is declined.
@@ -262,6 +268,11 @@ impl SignalMessage {
                 out.put_bytes(bytes);
             }
             Signal::FileTaken(tag) => out.put_bytes(&tag.0),
+            Signal::Handed(nodes) => {
+                let nodes = nodes.get(..MAX_HANDED).unwrap_or(nodes);
+                out.put_u8(u8::try_from(nodes.len()).unwrap_or(0));
+                nodes.iter().for_each(|node| out.put_bytes(node.as_bytes()));
+            }
         }
         out
     }
@@ -335,6 +346,14 @@ impl SignalMessage {
             11 => Signal::Compare(CompareStep::Commitment(reader.array()?)),
             12 => Signal::Compare(CompareStep::Number(reader.array()?)),
             20 => Signal::FileTaken(Tag(reader.array()?)),
+            30 => {
+                let count = usize::from(reader.u8()?);
+                if count > MAX_HANDED {
+                    return Err(WireError::TooLong);
+                }
+                let nodes = (0..count).map(|_| Ok(NodeId(reader.array()?)));
+                Signal::Handed(nodes.collect::<Result<_, WireError>>()?)
+            }
             _ => return Ok(None),
         };
         reader.finish()?;
@@ -362,6 +381,7 @@ impl Signal {
             Self::Compare(CompareStep::Commitment(_)) => 11,
             Self::Compare(CompareStep::Number(_)) => 12,
             Self::FileTaken(_) => 20,
+            Self::Handed(_) => 30,
         }
     }
 }

@@ -88,6 +88,7 @@ const TABLES: [Table; 11] = [
 ];
 /// The one entry of [`NETWORK`].
 const NODE_TABLE: &[u8] = b"table";
+const REPUTATION: &[u8] = b"reputation";
 
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -836,6 +837,25 @@ impl Store {
     /// When the database fails.
     pub fn node_table(&self) -> Result<Option<Vec<u8>>, StoreError> {
         self.read(NETWORK, NODE_TABLE, |table| Ok(table.to_vec()))
+    }
+
+    /// Keeps what this device has seen of supernodes.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn keep_reputation(&self, reputation: &[u8]) -> Result<(), StoreError> {
+        self.write(|txn| {
+            txn.open_table(NETWORK)?.insert(REPUTATION, reputation)?;
+            Ok(())
+        })
+    }
+
+    /// What was kept of it last.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn reputation(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(NETWORK, REPUTATION, |kept| Ok(kept.to_vec()))
     }
 
     /// Remembers an invite we gave away.

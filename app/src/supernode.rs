@@ -178,6 +178,7 @@ impl SupernodeHandle {
             None => Vec::new(),
         };
         let supernode = Supernode::new(Arc::clone(&runtime), config.limits.clone());
+        supernode.set_witness(keys.clone());
         let mut endpoints = Vec::new();
         let mut relays: Vec<(SocketAddr, Arc<RelayServer>)> = Vec::new();
         for addr in &config.listen {

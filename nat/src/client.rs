@@ -20,6 +20,7 @@ use crate::{
         LocalClient,
         mailbox::{MARK_LEN, MailKey, WaitingLetter},
         protocol::{MAX_MESSAGE, Push, Refusal, Registration, RelayGrant, Request, Response},
+        witness::Testimony,
     },
 };
 
@@ -349,6 +350,29 @@ impl NodeClient {
             .map(|bytes| Record::from_bytes(&bytes))
             .transpose()
             .map_err(|_malformed| RequestError::Protocol)
+    }
+
+    /// Has the supernode sign the end of the device list that this device registered with.
+    ///
+    /// # Errors
+    /// See [`RequestError`]; [`Refusal::Malformed`] from one that is older.
+    pub async fn witness(&self) -> Result<Testimony, RequestError> {
+        self.testimony(Request::Witness).await
+    }
+
+    /// What the supernode has seen of the device list of `user`. Nothing of it is judged.
+    ///
+    /// # Errors
+    /// As [`Self::witness`].
+    pub async fn witnessed(&self, user: UserId) -> Result<Testimony, RequestError> {
+        self.testimony(Request::Witnessed { user }).await
+    }
+
+    async fn testimony(&self, request: Request) -> Result<Testimony, RequestError> {
+        let Response::Testimony(said) = self.request(&request).await? else {
+            return Err(RequestError::Protocol);
+        };
+        Ok(said)
     }
 
     /// What the supernode says of itself and of others it knows. Nothing of it is judged; what a newer version says is left

@@ -8,4 +8,5 @@ pub mod homes;
 pub mod lan;
 pub mod record;
 pub mod rendezvous;
+pub mod reputation;
 pub mod table;

@@ -9,5 +9,6 @@ pub mod registry;
 pub mod relay;
 mod service;
 pub mod vouch;
+pub mod witness;
 
 pub use service::{LocalClient, ReachableRelay, RefusalCounters, Supernode, SupernodeStatus};

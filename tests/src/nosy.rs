@@ -8,8 +8,11 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use ahoy_nat::supernode::{
@@ -17,6 +20,7 @@ use ahoy_nat::supernode::{
     protocol::{Request, Response},
     registry::{Answer, ConnectionKey, Limits, Newcomer, Registry},
     relay::source_key,
+    witness::Testimony,
 };
 use ahoy_transport::{
     connection::Connection,
@@ -77,6 +81,10 @@ pub enum Handing {
     On,
     /// Throws it away, and says that it was handed on.
     Nowhere,
+    /// The same with every other one.
+    Half,
+    /// The same with what comes from there.
+    NotFrom(IpAddr),
 }
 
 struct Nosy {
@@ -85,6 +93,7 @@ struct Nosy {
     clients: Mutex<BTreeMap<u64, Connection>>,
     record: Record,
     handing: Handing,
+    handed: AtomicU64,
 }
 
 /// Serves at `addr` for ever.
@@ -107,6 +116,7 @@ pub fn serve(
         clients: Mutex::default(),
         record: record.clone(),
         handing,
+        handed: AtomicU64::new(0),
         runtime: Arc::clone(&runtime),
     });
     let accepting = async move {
@@ -163,6 +173,18 @@ impl Nosy {
         lock(&self.clients).remove(&key.0);
     }
 
+    fn hands_on(&self, from: &Connection) -> bool {
+        match self.handing {
+            Handing::On => true,
+            Handing::Nowhere => false,
+            Handing::Half => self
+                .handed
+                .fetch_add(1, Ordering::Relaxed)
+                .is_multiple_of(2),
+            Handing::NotFrom(ip) => from.remote_address().ip().to_canonical() != ip,
+        }
+    }
+
     async fn answer(&self, key: ConnectionKey, connection: &Connection, bytes: &[u8]) -> Vec<u8> {
         let request = Request::decode(bytes).unwrap();
         self.record.request(key, &request);
@@ -176,7 +198,7 @@ impl Nosy {
             let to = lock(&self.clients).get(&routed.to.0).cloned();
             let push = routed.push.encode();
             self.record.note(routed.to, &push);
-            if self.handing == Handing::On
+            if self.hands_on(connection)
                 && let Some(to) = to
                 && let Ok(mut stream) = to.open_uni().await
                 && stream.send(&push).await.is_ok()
@@ -193,6 +215,7 @@ impl Nosy {
             },
             Answer::Publish(..) | Answer::Find(_) => Response::Record(None),
             Answer::Supernodes(_) => Response::Supernodes(Vec::new()),
+            Answer::Witness(..) | Answer::Witnessed(_) => Response::Testimony(Testimony::default()),
             Answer::RelayGrant | Answer::AllowRelay(_) => {
                 Response::Refused(ahoy_nat::supernode::protocol::Refusal::NoRelay)
             }

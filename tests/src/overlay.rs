@@ -538,7 +538,9 @@ impl Overlay {
             | Answer::Registered
             | Answer::RelayGrant
             | Answer::AllowRelay(_)
-            | Answer::Supernodes(_) => return None,
+            | Answer::Supernodes(_)
+            | Answer::Witness(..)
+            | Answer::Witnessed(_) => return None,
         };
         let response = Response::Record(held.as_ref().map(|record| record.as_bytes().to_vec()));
         node.load.bytes += (size + response.encode().len()) as u64;

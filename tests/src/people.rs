@@ -219,6 +219,12 @@ impl Stage {
         self.home_that(Handing::Nowhere, name, ip).0
     }
 
+    /// The same, which throws away only some of it.
+    #[must_use]
+    pub fn choosy_home(&self, handing: Handing, name: &str, ip: [u8; 4]) -> Home {
+        self.home_that(handing, name, ip).0
+    }
+
     fn home_that(&self, handing: Handing, name: &str, ip: [u8; 4]) -> (Home, Record) {
         let ip = IpAddr::from(ip);
         let node = self.world.add_node(name, &[ip]);
@@ -632,6 +638,7 @@ impl Phone {
             | Event::Recording { .. }
             | Event::Record(_)
             | Event::Lending(_)
+            | Event::Anomaly { .. }
             | Event::SoundChosen(_)
             | Event::Message { .. }
             | Event::MessageState { .. }
@@ -663,6 +670,7 @@ impl Phone {
             | Event::Recording { .. }
             | Event::Record(_)
             | Event::Lending(_)
+            | Event::Anomaly { .. }
             | Event::SoundChosen(_)
             | Event::Message { .. }
             | Event::MessageState { .. }

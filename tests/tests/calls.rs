@@ -631,6 +631,7 @@ fn two_who_call_each_other_at_once_talk_without_ringing() {
                     | Event::Recording { .. }
                     | Event::Record(_)
                     | Event::Lending(_)
+                    | Event::Anomaly { .. }
                     | Event::SoundChosen(_)
                     | Event::Message { .. }
                     | Event::MessageState { .. }

@@ -339,20 +339,46 @@ fn ten_thousand_supernodes_cost_each_of_them_no_more_than_two_thousand() {
     assert!(table * 10 < small * 13, "{table}");
 }
 
+/// How large a world under attack is.
+#[derive(Clone, Copy)]
+struct Size {
+    honest: usize,
+    devices: usize,
+}
+
+const FULL: Size = Size {
+    honest: 100,
+    devices: DEVICES,
+};
+/// Small enough that every supernode of the attacker is met in seconds.
+const SMALL: Size = Size {
+    honest: 12,
+    devices: 12,
+};
+
+/// None of what keeps an attacker's supernodes out of a table.
+const NO_DEFENCES: TableRules = TableRules {
+    bucketed: false,
+    test_before_evict: false,
+    witnesses: false,
+    anchors: false,
+    meet_all: false,
+};
+
 /// An attacker's supernodes, ten in each of so many networks, are told to everybody for a day, in which the devices restart seven
 /// times without homes in their settings. How many devices end with hostile homes alone, and what share of all homes is hostile.
-fn eclipse(networks: usize, rules: TableRules, feelers: bool) -> (usize, f64) {
-    const HONEST: usize = 100;
+fn eclipse(size: Size, networks: usize, rules: TableRules, feelers: bool) -> (usize, f64) {
+    let Size { honest, devices } = size;
     let policy = GossipPolicy {
         rules,
         feelers,
         ..GossipPolicy::device()
     };
-    let mut world = acquainted(SEED + 9, HONEST);
+    let mut world = acquainted(SEED + 9, honest);
     let mut people = Vec::new();
-    for _ in 0..DEVICES {
+    for _ in 0..devices {
         // Two honest ones in a link from a friend.
-        let homes = [world.pick(HONEST), world.pick(HONEST)];
+        let homes = [world.pick(honest), world.pick(honest)];
         people.push(world.person(&homes, policy));
     }
     world.pass(minutes(10));
@@ -389,14 +415,14 @@ fn eclipse(networks: usize, rules: TableRules, feelers: bool) -> (usize, f64) {
     }
     let share = hostile as f64 / all.max(1) as f64;
     eprintln!(
-        "{networks} networks, {rules:?}, feelers {feelers}: {lost} of {DEVICES} devices with hostile homes alone, {:.0} % of homes",
+        "{networks} networks, {rules:?}, feelers {feelers}: {lost} of {devices} devices with hostile homes alone, {:.0} % of homes",
         100.0 * share
     );
     (lost, share)
 }
 
 fn is_not_taken_over(networks: usize) {
-    let (lost, share) = eclipse(networks, TableRules::default(), true);
+    let (lost, share) = eclipse(FULL, networks, TableRules::default(), true);
     assert_eq!(lost, 0);
     assert!(share < 0.5, "{share}");
     threat(
@@ -420,15 +446,27 @@ fn a_flood_from_256_networks_does_not_take_a_device_over() {
 #[test]
 #[ignore = "many minutes: all of 2560 supernodes are met by each of a hundred"]
 fn without_its_defences_a_device_is_taken_over() {
-    let off = TableRules {
-        bucketed: false,
-        test_before_evict: false,
-        witnesses: false,
-        anchors: false,
-        meet_all: false,
-    };
-    let (lost, _share) = eclipse(256, off, false);
+    let (lost, _share) = eclipse(FULL, 256, NO_DEFENCES, false);
     assert!(lost * 3 >= DEVICES, "{lost}");
+}
+
+/// The same attack in a world so small that it is over in seconds.
+#[test]
+fn in_a_small_world_only_the_defences_keep_devices_from_being_taken_over() {
+    let (with, share) = eclipse(SMALL, 12, TableRules::default(), true);
+    let (without, all) = eclipse(SMALL, 12, NO_DEFENCES, false);
+    threat(
+        10,
+        format!(
+            "as many hostile networks as honest ones: {with} of {} devices eclipsed; {without} without the defences",
+            SMALL.devices
+        ),
+    );
+    assert!(with == 0 && share < 0.75, "{with} {share}");
+    assert!(
+        without * 3 >= SMALL.devices && all > share,
+        "{without} {all}"
+    );
 }
 
 #[test]

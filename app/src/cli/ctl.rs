@@ -106,6 +106,8 @@ pub enum CtlCommand {
     /// Files that are offered or on their way.
     #[command(subcommand)]
     Files(CtlFiles),
+    /// What is thought of the supernodes that calls come by. Prints JSON.
+    Homes,
     /// Help others with this machine while ahoy runs, as a supernode; what may be used is in the settings. Prints JSON.
     Lend {
         /// Begin, stop, or only tell.
@@ -199,6 +201,7 @@ impl From<CtlCommand> for Command {
             CtlCommand::Dnd { state } => Self::Dnd {
                 on: state == Switch::On,
             },
+            CtlCommand::Homes => Self::Homes,
             CtlCommand::Lend { state } => Self::Lend {
                 on: match state {
                     Lending::On => Some(true),

@@ -110,6 +110,14 @@ pub trait AddressBook: Send + Sync + fmt::Debug + 'static {
     /// Keeps what [`Self::node_table`] gives back.
     fn keep_node_table(&self, _table: &[u8]) {}
 
+    /// What is known of supernodes, as [`ahoy_nat::discovery::reputation::Reputation::to_bytes`] wrote it.
+    fn reputation(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Keeps what [`Self::reputation`] gives back.
+    fn keep_reputation(&self, _reputation: &[u8]) {}
+
     /// What we give to contacts, so that they find us where strangers do not look.
     fn own_capability(&self) -> Option<[u8; 32]> {
         let own = ChatBook(self.shelf()).drawn_capability();

@@ -221,6 +221,8 @@ pub struct Upkeep {
     pub pace_checks: bool,
     /// Call a device by every home that has it; without it one home that throws calls away keeps them from ringing.
     pub every_home: bool,
+    /// Look whether homes hand on what they take, and leave those that do not; without it one that throws calls away is kept.
+    pub watch_homes: bool,
 }
 
 impl Default for Upkeep {
@@ -233,6 +235,7 @@ impl Default for Upkeep {
             follow_ups: true,
             pace_checks: true,
             every_home: true,
+            watch_homes: true,
         }
     }
 }

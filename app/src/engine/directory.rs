@@ -30,7 +30,7 @@ use ahoy_transport::{
     identity::{
         CertificateError, DeviceCertificate, NodeAddress, NodeId, SealKeyError, SealKeyRecord,
         UserId, VerifiedDevice, VerifiedSealKey,
-        log::{DeviceLog, ForkProof},
+        log::{DeviceLog, ForkProof, LogError},
     },
     runtime::{Runtime, RuntimeExt as _, timeout},
     wire::WireError,
@@ -62,6 +62,8 @@ const DHT_AFTER: Duration = Duration::from_millis(300);
 const DHT_LIMIT: Duration = Duration::from_secs(12);
 /// Records of one person that are followed in one search: each may lead to three homes.
 const MAX_FOLLOWED: usize = 4;
+/// Lies of one look-up that are noted.
+const MAX_LIES: usize = 4;
 /// Supernodes by which one device is called.
 pub(super) const MAX_HOMES_OF_DEVICE: usize = 4;
 
@@ -101,6 +103,21 @@ pub enum Distrust {
     /// The bytes of the seal key.
     #[error("seal key: {0}")]
     Malformed(#[from] WireError),
+}
+
+impl Distrust {
+    /// Whether nobody signed it. A supernode looks at that before it takes a registration in, so it is the one who lies; what
+    /// is only old, or unknown here, may be nobody's fault.
+    #[must_use]
+    pub fn is_lie(&self) -> bool {
+        matches!(
+            self,
+            Self::Claim(ClaimError::Certificate(CertificateError::WrongSignature))
+                | Self::Claim(ClaimError::Log(LogError::WrongSignature(_)))
+                | Self::Certificate(CertificateError::WrongSignature)
+                | Self::SealKey(SealKeyError::WrongSignature)
+        )
+    }
 }
 
 /// Where to ask.
@@ -145,6 +162,8 @@ pub(super) struct Findings {
     asked: usize,
     answered: usize,
     distrusted: Option<Distrust>,
+    /// Supernodes that showed what nobody signed, with that.
+    pub(super) lies: Vec<(NodeId, Vec<u8>)>,
 }
 
 /// The answers still to come: a supernode that is gone keeps nobody waiting, and one that lies is not the only one by
@@ -202,6 +221,9 @@ impl Findings {
                 }
                 Err(distrust) => {
                     tracing::warn!(node = %answer.node, %distrust, "registration refused");
+                    if distrust.is_lie() && self.lies.len() < MAX_LIES {
+                        self.lies.push((answer.node.node, registration.evidence()));
+                    }
                     self.distrusted = Some(distrust);
                 }
             }
@@ -246,6 +268,12 @@ impl Findings {
             asked: self.asked + others.asked,
             answered: self.answered + others.answered,
             distrusted: others.distrusted.or(self.distrusted),
+            lies: self
+                .lies
+                .into_iter()
+                .chain(others.lies)
+                .take(MAX_LIES)
+                .collect(),
             ..others
         }
     }

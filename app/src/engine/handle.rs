@@ -10,7 +10,7 @@ use std::{
 };
 
 use ahoy_nat::discovery::dht::publisher::PublishEvent;
-use ahoy_transport::identity::{NodeId, UserId};
+use ahoy_transport::identity::{NodeAddress, NodeId, UserId};
 use tokio::sync::{broadcast, mpsc, watch};
 
 use super::{
@@ -122,6 +122,13 @@ pub enum Event {
     },
     /// Lending began, ended, or is in the way of something.
     Lending(Box<LendingView>),
+    /// Something is out of the ordinary that somebody may be behind.
+    Anomaly {
+        /// What.
+        kind: Anomaly,
+        /// For a person.
+        sentence: String,
+    },
     /// What became of our record, by which others find us where no known home answers.
     Record(PublishEvent),
     /// Somebody calls.
@@ -218,6 +225,26 @@ pub enum Event {
     },
 }
 
+/// What is out of the ordinary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Anomaly {
+    /// Two lists of one person's devices contradict each other.
+    ForkedList,
+    /// A supernode showed what nobody signed, or throws away what it says it handed on.
+    DishonestSupernode,
+}
+
+impl Anomaly {
+    /// In a word, for programs.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::ForkedList => "forked_list",
+            Self::DishonestSupernode => "dishonest_supernode",
+        }
+    }
+}
+
 /// Everything that can be shown.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct View {
@@ -225,6 +252,8 @@ pub struct View {
     pub link: Option<String>,
     /// The homes and how they are.
     pub homes: Vec<HomeView>,
+    /// What is thought of them.
+    pub standings: Vec<HomeStanding>,
     /// People in the address book, by name.
     pub contacts: Vec<ContactView>,
     /// Strangers who called.
@@ -256,6 +285,27 @@ pub struct HomeView {
     pub node: NodeId,
     /// Registered there now.
     pub registered: bool,
+}
+
+/// What is thought of a home: see [`ahoy_nat::discovery::reputation`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct HomeStanding {
+    /// The supernode.
+    pub address: NodeAddress,
+    /// Registered there now.
+    pub registered: bool,
+    /// Words that it kept, as far as they still count.
+    pub kept: f64,
+    /// Words that it broke, likewise.
+    pub broken: f64,
+    /// Share of words that it keeps, at the least: 0 to 1.
+    pub least: f64,
+    /// Its round trip.
+    pub rtt: Option<Duration>,
+    /// It is not to be used.
+    pub bad: bool,
+    /// Why, for a person.
+    pub why: String,
 }
 
 /// A line of the address book.

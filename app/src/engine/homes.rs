@@ -8,7 +8,10 @@ use std::{
 };
 
 use ahoy_nat::{
-    discovery::homes::{HomeChange, Homes},
+    discovery::{
+        homes::{HomeChange, Homes},
+        table::Known,
+    },
     home::{Home, HomeEvent, HomePolicy, Registrant},
 };
 use ahoy_transport::{
@@ -22,6 +25,9 @@ use super::{config::Reaching, leg::Leg, lending::Lender, relays::RelaySource, ru
 /// Between two changes of one device, drawn between nothing and this: those who lost the same home do not come to the same
 /// other one in one moment.
 const SPREAD: Duration = Duration::from_secs(2);
+
+/// A tenth of new homes are drawn from all there are, whatever is known of them.
+const EXPLORED: u32 = u32::MAX / 10;
 
 /// Registers this device at a supernode.
 #[derive(Debug)]
@@ -66,6 +72,12 @@ impl HomeChooser {
             resuming: true,
         }
     }
+
+    /// See [`Homes::handle_misdeed`].
+    pub(super) fn handle_misdeed(&mut self, node: NodeId, now: Instant) {
+        self.choice.handle_misdeed(node, now);
+        self.not_before = now;
+    }
 }
 
 impl Engine {
@@ -84,16 +96,35 @@ impl Engine {
         for home in &self.homes {
             chooser.choice.handle(home.node(), home.up().is_some(), now);
         }
+        let now_millis = self.runtime.unix_millis();
+        for home in &self.homes {
+            if !self.trust.score(home.node(), now_millis).is_bad() {
+                chooser.choice.handle_mended(home.node());
+            }
+        }
         // In a call only what cannot wait.
         let may_change = self.calls.current().is_none() || chooser.choice.is_draining();
         if now >= chooser.not_before && may_change {
             let rendezvous = self.rendezvous.as_ref();
             // Whom we lend to ourselves is gone when we are.
             let own = self.lender.as_ref().map(Lender::node);
+            let trust = &self.trust;
+            let runtime = &self.runtime;
             let change = chooser.choice.poll(now, |homes| {
-                rendezvous?.draw(|known| {
-                    Some(known.announcement.node()) != own && homes.may_take(known, now)
-                })
+                let may_take = |known: &Known<'_>| {
+                    let node = known.announcement.node();
+                    let bad = || trust.score(node, now_millis).is_bad();
+                    Some(node) != own && homes.may_take(known, now) && !bad()
+                };
+                let proven = |known: &Known<'_>| {
+                    let score = trust.score(known.announcement.node(), now_millis);
+                    score.is_proven() && may_take(known)
+                };
+                let rendezvous = rendezvous?;
+                // Mostly somebody who has served well; now and then anybody, or nobody new would ever be met.
+                let explores = u32::from_be_bytes(runtime.random_array()) < EXPLORED;
+                let best = (!explores).then(|| rendezvous.draw(proven)).flatten();
+                best.or_else(|| rendezvous.draw(may_take))
             });
             match &change {
                 Some(HomeChange::Take(address)) => self.take_home(address, &chooser.opener),

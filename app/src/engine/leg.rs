@@ -492,6 +492,7 @@ impl Leg {
         if matches!(
             message.signal,
             Signal::Report(_) | Signal::MailPass { .. } | Signal::Compare(_) | Signal::FileTaken(_)
+            Signal::Report(_) | Signal::MailPass { .. } | Signal::Handed(_) | Signal::Compare(_)
         ) {
             return;
         }

@@ -57,6 +57,7 @@ struct State {
     records: Option<RecordCache>,
     nodes: Vec<NodeAddress>,
     node_table: Option<Vec<u8>>,
+    reputation: Option<Vec<u8>>,
     own_capability: Option<[u8; 32]>,
     capabilities: BTreeMap<UserId, [u8; 32]>,
 }
@@ -258,6 +259,14 @@ impl AddressBook for MemoryBook {
 
     fn keep_node_table(&self, table: &[u8]) {
         self.lock().node_table = Some(table.to_vec());
+    }
+
+    fn reputation(&self) -> Option<Vec<u8>> {
+        self.lock().reputation.clone()
+    }
+
+    fn keep_reputation(&self, reputation: &[u8]) {
+        self.lock().reputation = Some(reputation.to_vec());
     }
 
     fn own_capability(&self) -> Option<[u8; 32]> {

@@ -270,6 +270,14 @@ impl AddressBook for ProfileBook {
         told(self.store.keep_node_table(table)).unwrap_or_default();
     }
 
+    fn reputation(&self) -> Option<Vec<u8>> {
+        told(self.store.reputation()).flatten()
+    }
+
+    fn keep_reputation(&self, reputation: &[u8]) {
+        told(self.store.keep_reputation(reputation)).unwrap_or_default();
+    }
+
     fn next_sequence(&self) -> u64 {
         self.sequence.fetch_add(1, Ordering::Relaxed)
     }

@@ -57,6 +57,7 @@ use super::{
     relays::{RelaySource, Relays},
     rendezvous::Rendezvous,
     renewal::Renewer,
+    trust::Trust,
     video::{PICTURE_QUEUE, Showing, Video, view::PictureWatch},
 };
 use crate::{
@@ -95,6 +96,12 @@ pub(super) enum Internal {
     GuestPush(Push),
     /// What became of our record.
     Published(PublishEvent),
+    /// A home took an envelope for ourselves after so long, or did not.
+    Probed {
+        node: NodeId,
+        mark: [u8; 16],
+        rtt: Option<Duration>,
+    },
     /// Interfaces, addresses or the way out changed, or the machine woke up.
     NetworkChanged(NetworkState),
     Found {
@@ -197,8 +204,8 @@ pub(super) struct Engine {
     slots: BTreeMap<CallId, Slot>,
     guard: OfferGuard,
     tags: BTreeMap<CallTag, (CallId, DeviceId)>,
-    rng: ChaCha20Rng,
-    inbox: mpsc::Sender<Internal>,
+    pub(super) rng: ChaCha20Rng,
+    pub(super) inbox: mpsc::Sender<Internal>,
     /// What still has to be said has the others of these senders.
     farewell: mpsc::Sender<Farewell>,
     farewells: mpsc::Receiver<Farewell>,
@@ -221,6 +228,7 @@ pub(super) struct Engine {
     /// Sessions for files alone; each has a slot too.
     file_links: BTreeMap<CallId, files::FileLink>,
     ticks: u32,
+    pub(super) trust: Trust,
     /// Serves others.
     pub(super) lender: Option<Lender>,
     /// As it was told last.
@@ -323,6 +331,7 @@ impl Engine {
             files,
             file_links: BTreeMap::new(),
             ticks: 0,
+            trust: Trust::default(),
             lender: None,
             lending: LendingView::default(),
         }
@@ -365,6 +374,7 @@ impl Engine {
                     self.look_at_door();
                     self.look_after_homes();
                     self.look_at_lending();
+                    self.look_at_trust();
                     self.leave_draining_relays();
                     self.post_due();
                     self.look_at_own();
@@ -396,6 +406,7 @@ impl Engine {
             self.drain();
         }
         self.finish_recordings().await;
+        self.keep_trust();
         if let Some(lender) = self.lender.take() {
             lender.close().await;
         }
@@ -624,7 +635,7 @@ impl Engine {
         }
     }
 
-    fn publish(&self, event: Event) {
+    pub(super) fn publish(&self, event: Event) {
         // Nobody listening is fine: the view tells the same.
         self.events.send(event).unwrap_or_default();
     }
@@ -662,6 +673,7 @@ impl Engine {
             Internal::Home(node, event) => self.handle_home(node, event),
             Internal::GuestPush(push) => self.handle_push(None, push),
             Internal::Published(event) => self.publish(Event::Record(event)),
+            Internal::Probed { node, mark, rtt } => self.handle_probed(node, mark, rtt),
             Internal::NetworkChanged(state) => self.handle_network(&state),
             Internal::Found { call, findings } => self.handle_found(call, findings),
             Internal::FoundMore { call, findings } => self.handle_found_more(call, findings),
@@ -699,6 +711,7 @@ impl Engine {
                     self.nat.measure();
                 }
                 self.each_leg(|leg| leg.handle_home_up(node));
+                self.trust.note_up(node, true, self.runtime.now());
                 let was_up = self.home_was_up.insert(node, true);
                 if was_up == Some(false) {
                     self.publish(Event::HomeBack { node });
@@ -711,6 +724,7 @@ impl Engine {
             }
             HomeEvent::Lost { reason } => {
                 tracing::debug!(?node, reason, "home lost");
+                self.trust.note_up(node, false, self.runtime.now());
                 self.each_leg(|leg| leg.handle_home_lost(node));
                 if self.home_was_up.insert(node, false) == Some(true) {
                     self.publish(Event::HomeLost { node });
@@ -852,6 +866,13 @@ impl Engine {
             }
             // Nothing else is said where nobody talks.
             _ if self.file_links.contains_key(&call) => {}
+            Signal::Handed(homes) => {
+                let user = self.leg(call, device).map(|leg| leg.device().user());
+                // Strangers could say anything of anybody.
+                if user.is_some_and(|user| self.book.is_contact(user)) {
+                    self.trust.note_sent(call, homes);
+                }
+            }
             signal @ (Signal::Ringing
             | Signal::Accept(_)
             | Signal::Decline(_)
@@ -985,6 +1006,8 @@ impl Engine {
         let told = leg.observe(now, &event, &mut slot.report, &mut slot.path);
         if self.file_links.contains_key(&call) {
             return self.link_session(call, device, told);
+        if told == Some(SessionEvent::Connected) {
+            self.tell_handed(call, device);
         }
         if let Some(event) = told {
             self.calls.handle(
@@ -1211,7 +1234,7 @@ impl Engine {
 
     // --- small helpers ---------------------------------------------------------------------------
 
-    fn home(&self, node: NodeId) -> Option<Arc<HomeUp>> {
+    pub(super) fn home(&self, node: NodeId) -> Option<Arc<HomeUp>> {
         let door = self.door.as_ref();
         if let Some(door) = door.filter(|door| door.place().node == node) {
             return Some(door.up());
@@ -1242,7 +1265,8 @@ impl Engine {
         lent: Option<RelaySource>,
     ) -> LegContext {
         let mut sources = self.relay_sources();
-        sources.sort_by_key(|source| !source.is_up());
+        let now_millis = self.runtime.unix_millis();
+        sources.sort_by_key(|source| (!source.is_up(), self.trust.rank(source.node(), now_millis)));
         sources.truncate(MAX_RELAYED);
         if !sources.iter().any(RelaySource::is_up) {
             sources.extend(lent);

@@ -111,6 +111,7 @@ pub async fn call(profile: &Profile, plan: CallPlan) -> Result<(), CliError> {
                 | Event::Pictures { .. }
                 | Event::Recording { .. }
                 | Event::Lending(_)
+                | Event::Anomaly { .. }
                 | Event::SoundChosen(_)
                 | Event::Record(_)
                 | Event::Message { .. }
@@ -266,6 +267,7 @@ pub async fn answer(profile: &Profile, plan: AnswerPlan) -> Result<(), CliError>
                 | Event::Pictures { .. }
                 | Event::Recording { .. }
                 | Event::Lending(_)
+                | Event::Anomaly { .. }
                 | Event::SoundChosen(_)
                 | Event::Record(_)
                 | Event::MessageState { .. },

@@ -22,6 +22,7 @@ use crate::{
         CallStatus, Command, ControlError, ControlEvent, ControlHandler, EVENT_BACKLOG, ErrorCode,
         HomeStatus, MessageStatus, Opened, PROTOCOL, Status, Told,
         HomeStatus, LendingStatus, MessageStatus, PROTOCOL, Status, Told,
+        HomeStandingStatus, HomeStatus, LendingStatus, MessageStatus, PROTOCOL, Status, Told,
     },
     engine::{
         book::AddressBook,
@@ -185,6 +186,7 @@ impl ControlHandler for Handler {
                 | Command::Record { .. }
                 | Command::Call { .. }
                 | Command::Lend { .. }
+                | Command::Homes
                 | Command::Events => {}
             }
             let before = Before::of(&self.engine.view().borrow());
@@ -276,6 +278,7 @@ impl Handler {
             | Command::LetIn { .. }
             | Command::RevokeDevice { .. }
             | Command::Open { .. }
+            | Command::Homes
             | Command::Events => true,
         });
         // The engine is gone, or busy: the command is on its way all the same.
@@ -289,6 +292,11 @@ impl Handler {
         let call = view.call.as_ref().filter(|call| !is_over(call));
         let no_call = || ControlError::new(ErrorCode::NoCall, "there is no call");
         let command = match command {
+            Command::Homes => {
+                return Ok(Some(Told::Homes {
+                    homes: standings(&view),
+                }));
+            }
             Command::Status => return Ok(Some(Told::Status(Box::new(status(&view))))),
             Command::Accept | Command::Decline => {
                 let call = call.ok_or_else(no_call)?;
@@ -462,6 +470,26 @@ fn homes(view: &View) -> Vec<HomeStatus> {
             registered: home.registered,
         })
         .collect()
+}
+
+fn standings(view: &View) -> Vec<HomeStandingStatus> {
+    let round = |share: f64| (share * 100.0).round() / 100.0;
+    let standing = view.standings.iter().map(|home| HomeStandingStatus {
+        node: home.address.to_string(),
+        state: if home.registered {
+            "registered"
+        } else {
+            "down"
+        }
+        .into(),
+        kept: round(home.kept),
+        broken: round(home.broken),
+        score: round(home.least),
+        rtt_ms: home.rtt.map(|rtt| round(rtt.as_secs_f64() * 1e3)),
+        bad: home.bad,
+        why: home.why.clone(),
+    });
+    standing.collect()
 }
 
 fn lending(view: &LendingView) -> LendingStatus {
@@ -645,6 +673,10 @@ async fn tell(
                 file: files::file_line(&file),
             }),
             Event::Record(event) => anomaly(&event),
+            Event::Anomaly { kind, sentence } => Some(ControlEvent::Anomaly {
+                kind: kind.word().into(),
+                sentence,
+            }),
             Event::Lending(view) => Some(ControlEvent::Lending {
                 lending: lending(&view),
             }),

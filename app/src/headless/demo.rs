@@ -118,6 +118,7 @@ fn tell(event: &Event) {
         | Event::Recording { .. }
         | Event::Record(_)
         | Event::Lending(_)
+        | Event::Anomaly { .. }
         | Event::SoundChosen(_)
         | Event::Message { .. }
         | Event::MessageState { .. }

@@ -228,6 +228,7 @@ impl Pair {
                     | Event::Pictures { .. }
                     | Event::Recording { .. }
                     | Event::Lending(_)
+                    | Event::Anomaly { .. }
                     | Event::SoundChosen(_)
                     | Event::Record(_)
                     | Event::Message { .. }
@@ -427,6 +428,7 @@ async fn ready(
                     | Event::Recording { .. }
                     | Event::Record(_)
                     | Event::Lending(_)
+                    | Event::Anomaly { .. }
                     | Event::SoundChosen(_)
                     | Event::Message { .. }
                     | Event::MessageState { .. }

@@ -50,6 +50,8 @@ struct Kept {
     chosen: bool,
     up: bool,
     was_up: bool,
+    /// It is kept because the settings name it, and not counted.
+    bad: bool,
     /// It said that it stops soon, then.
     draining: Option<Instant>,
     /// Since when it is up, or down.
@@ -80,6 +82,7 @@ impl Homes {
             chosen: false,
             up: false,
             was_up: false,
+            bad: false,
             draining: None,
             since: now,
         });
@@ -103,6 +106,7 @@ impl Homes {
             chosen: true,
             up: false,
             was_up: false,
+            bad: false,
             draining: None,
             since: now,
         });
@@ -149,12 +153,23 @@ impl Homes {
         self.kept.iter().any(|kept| kept.draining.is_some())
     }
 
-    /// A home lied or dropped what it took: it is left at once.
+    /// A home lied or dropped what it took: it is left at once. One of the settings stays, and another one takes its place.
     pub fn handle_misdeed(&mut self, node: NodeId, now: Instant) {
         let mut kept = self.kept.iter_mut();
-        if let Some(kept) = kept.find(|kept| kept.address.node == node && kept.chosen) {
-            kept.up = false;
-            kept.since = now.checked_sub(GIVE_UP).unwrap_or(now);
+        if let Some(kept) = kept.find(|kept| kept.address.node == node) {
+            kept.bad = true;
+            if kept.chosen {
+                kept.up = false;
+                kept.since = now.checked_sub(GIVE_UP).unwrap_or(now);
+            }
+        }
+    }
+
+    /// A home of the settings counts again.
+    pub fn handle_mended(&mut self, node: NodeId) {
+        let mut kept = self.kept.iter_mut();
+        if let Some(kept) = kept.find(|kept| kept.address.node == node) {
+            kept.bad = false;
         }
     }
 
@@ -178,21 +193,23 @@ impl Homes {
         now: Instant,
         draw: impl FnOnce(&Self) -> Option<NodeAddress>,
     ) -> Option<HomeChange> {
-        let stay = |kept: &&Kept| kept.up && kept.draining.is_none();
+        let stay = |kept: &&Kept| kept.up && !kept.bad && kept.draining.is_none();
         let up = self.kept.iter().filter(stay).count();
         let over = |kept: &Kept| {
             let patience = if kept.was_up { GIVE_UP } else { NEVER_UP };
             let dead = !kept.up && now >= kept.since + patience;
             let leaves = |since: Instant| up >= WANTED || now >= since + LEAVING;
-            kept.chosen && (dead || kept.draining.is_some_and(leaves))
+            kept.chosen && (dead || kept.bad || kept.draining.is_some_and(leaves))
         };
         if let Some(gone) = self.kept.iter().position(over) {
             let node = self.kept.remove(gone).address.node;
             self.ban(node, now);
             return Some(HomeChange::Leave(node));
         }
-        let hoped =
-            |kept: &&Kept| kept.draining.is_none() && (kept.up || now < kept.since + PATIENCE);
+        let hoped = |kept: &&Kept| {
+            let stays = !kept.bad && kept.draining.is_none();
+            stays && (kept.up || now < kept.since + PATIENCE)
+        };
         let hoped = self.kept.iter().filter(hoped).count();
         if up <= WANTED {
             self.enough_since = None;
@@ -216,6 +233,7 @@ impl Homes {
             chosen: true,
             up: false,
             was_up: false,
+            bad: false,
             draining: None,
             since: now,
         });
@@ -374,6 +392,34 @@ mod tests {
         }
         assert_eq!(left, 3);
         assert!(homes.up().eq(own.iter()));
+    }
+
+    #[test]
+    fn a_bad_home_of_the_settings_stays_and_another_takes_its_place() {
+        let now = start();
+        let all: Vec<_> = (1..=12).map(|n| says(n, n)).collect();
+        let own: Vec<NodeAddress> = (0..3).map(|n| says(100 + n, 100 + n).address()).collect();
+        let mut homes = Homes::new(&own, now);
+        own.iter()
+            .for_each(|home| homes.handle(home.node, true, now));
+        assert!(changes(&mut homes, &all, now).is_empty());
+        homes.handle_misdeed(own[1].node, now);
+        let taken = HomeChange::Take(all[0].address());
+        assert_eq!(changes(&mut homes, &all, now), [taken]);
+        homes.handle(all[0].node(), true, now);
+        // One that drains is replaced before it is left.
+        homes.handle_draining(all[0].node(), now);
+        assert!(homes.is_draining());
+        let taken = HomeChange::Take(all[1].address());
+        assert_eq!(changes(&mut homes, &all, now), [taken]);
+        homes.handle(all[1].node(), true, now);
+        let left = HomeChange::Leave(all[0].node());
+        assert_eq!(changes(&mut homes, &all, now), [left]);
+        // The first one mended its ways: one too many, in time.
+        homes.handle_mended(own[1].node);
+        assert!(changes(&mut homes, &all, now).is_empty());
+        let left = HomeChange::Leave(all[1].node());
+        assert!(changes(&mut homes, &all, now + SETTLED).contains(&left));
     }
 
     #[test]

@@ -26,7 +26,10 @@ use ahoy_transport::{
 };
 use zeroize::Zeroizing;
 
-use super::mailbox::{MARK_LEN, MailKey, WaitingLetter};
+use super::{
+    mailbox::{MARK_LEN, MailKey, WaitingLetter},
+    witness::{COSIGNED_LEN, Testimony},
+};
 
 use crate::discovery::{
     announcement::MAX_ANNOUNCEMENT_LEN, gossip::PAGE, record::MAX_RECORD_LEN, rendezvous::Network,
@@ -135,6 +138,13 @@ pub enum Request {
         /// [`crate::discovery::announcement`].
         own: Option<Vec<u8>>,
     },
+    /// Sign the end of the device list that this device registered with: see [`super::witness`].
+    Witness,
+    /// Which end of this person's list have you signed, and has anybody shown you a list that contradicts it?
+    Witnessed {
+        /// The person.
+        user: UserId,
+    },
 }
 
 /// How a device is to be found.
@@ -196,6 +206,8 @@ pub enum Response {
     Record(Option<Vec<u8>>),
     /// What this supernode says of itself, if it does, then those that it has met; as they were signed.
     Supernodes(Vec<Vec<u8>>),
+    /// What this supernode has seen of a person's device list.
+    Testimony(Testimony),
     /// The request is not done, and why.
     Refused(Refusal),
 }
@@ -324,6 +336,16 @@ impl fmt::Debug for RelayGrant {
     }
 }
 
+impl Registration {
+    /// What a supernode showed, for whoever keeps it as evidence.
+    #[must_use]
+    pub fn evidence(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.encode_to(&mut out);
+        out
+    }
+}
+
 impl fmt::Debug for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registration")
@@ -346,6 +368,8 @@ const ACKNOWLEDGE: u8 = 0x0b;
 const PUBLISH: u8 = 0x20;
 const FIND: u8 = 0x21;
 const SUPERNODES: u8 = 0x22;
+const WITNESS: u8 = 0x23;
+const WITNESSED: u8 = 0x24;
 
 const REGISTERED: u8 = 0x41;
 const DEVICES: u8 = 0x42;
@@ -360,6 +384,7 @@ const ACKNOWLEDGED: u8 = 0x4a;
 const REFUSED: u8 = 0x4f;
 const RECORD: u8 = 0x60;
 const SUPERNODES_KNOWN: u8 = 0x61;
+const TESTIMONY: u8 = 0x62;
 
 const INCOMING: u8 = 0x81;
 const REPLY_TO: u8 = 0x82;
@@ -368,7 +393,10 @@ const MAIL: u8 = 0x84;
 
 /// Whether a request has signatures in it that are looked at, by its first bytes.
 pub(super) fn is_signed(request: &[u8]) -> bool {
-    matches!(request.get(1), Some(&REGISTER | &PUBLISH | &SUPERNODES))
+    matches!(
+        request.get(1),
+        Some(&REGISTER | &PUBLISH | &SUPERNODES | &WITNESS | &WITNESSED)
+    )
 }
 
 /// Of `devices`, as many as [`MAX_MESSAGE`] has room for in one answer.
@@ -422,6 +450,21 @@ fn read_count(reader: &mut Reader<'_>, max: usize) -> Result<usize, WireError> {
         return Err(WireError::TooLong);
     }
     Ok(count)
+}
+
+fn put_optional(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+    out.put_u8(u8::from(bytes.is_some()));
+    if let Some(bytes) = bytes {
+        out.put_var_bytes(bytes);
+    }
+}
+
+fn read_optional(reader: &mut Reader<'_>, longest: usize) -> Result<Option<Vec<u8>>, WireError> {
+    match reader.u8()? {
+        0 => Ok(None),
+        1 => Ok(Some(reader.var_bytes(longest)?.to_vec())),
+        _undefined => Err(WireError::Undefined),
+    }
 }
 
 fn start(kind: u8) -> Vec<u8> {
@@ -516,6 +559,12 @@ impl Request {
                 out.put_bytes(user.as_bytes());
                 out
             }
+            Self::Witness => start(WITNESS),
+            Self::Witnessed { user } => {
+                let mut out = start(WITNESSED);
+                out.put_bytes(user.as_bytes());
+                out
+            }
             Self::Supernodes { after, most, own } => {
                 let mut out = start(SUPERNODES);
                 put_network(&mut out, after.as_ref());
@@ -577,6 +626,10 @@ impl Request {
                 record: reader.var_bytes(MAX_RECORD_LEN)?.to_vec(),
             },
             FIND => Self::Find {
+                user: UserId(reader.array()?),
+            },
+            WITNESS => Self::Witness,
+            WITNESSED => Self::Witnessed {
                 user: UserId(reader.array()?),
             },
             SUPERNODES => Self::Supernodes {
@@ -700,6 +753,13 @@ impl Response {
                 known.iter().for_each(|one| out.put_var_bytes(one));
                 out
             }
+            Self::Testimony(said) => {
+                let mut out = start(TESTIMONY);
+                for part in [&said.signed, &said.log, &said.other] {
+                    put_optional(&mut out, part.as_deref());
+                }
+                out
+            }
             Self::Refused(refusal) => {
                 let mut out = start(REFUSED);
                 out.put_u8(refusal.code());
@@ -786,6 +846,11 @@ impl Response {
                     .collect::<Result<Vec<_>, WireError>>()?;
                 Self::Supernodes(known)
             }
+            TESTIMONY => Self::Testimony(Testimony {
+                signed: read_optional(&mut reader, COSIGNED_LEN)?,
+                log: read_optional(&mut reader, MAX_LOG)?,
+                other: read_optional(&mut reader, MAX_LOG)?,
+            }),
             REFUSED => Self::Refused(Refusal::from_code(reader.u8()?)?),
             _ => return Err(WireError::Undefined),
         };
@@ -1034,6 +1099,8 @@ mod tests {
                 Request::Acknowledge { ids: vec![epoch; ids] },
                 Request::Publish { record: user.to_vec() },
                 Request::Find { user: UserId(user) },
+                Request::Witness,
+                Request::Witnessed { user: UserId(user) },
                 Request::Supernodes { after: None, most: 0, own: None },
                 Request::Supernodes { after: Some(Network::V4([1, 2])), most: 9, own: Some(user.to_vec()) },
                 Request::Supernodes { after: Some(Network::of_ip(addr)), most: 255, own: None },

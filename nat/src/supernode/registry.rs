@@ -467,6 +467,11 @@ impl Registry {
                 self.counters.lookups += 1;
                 Ok((Answer::Find(user), None))
             }
+            Request::Witness => {
+                let ((user, _device), entry) = self.owner(key)?;
+                Ok((Answer::Witness(user, entry.registration.log.clone()), None))
+            }
+            Request::Witnessed { user } => Ok((Answer::Witnessed(user), None)),
             Request::Supernodes { after, most, own } => {
                 let client = self.clients.get(&key).ok_or(Refusal::NotYours)?;
                 let own = own.map(|own| Announcement::from_bytes(&own)).transpose();
@@ -554,7 +559,9 @@ impl Registry {
             | Request::AllowRelay { .. }
             | Request::Publish { .. }
             | Request::Find { .. }
-            | Request::Supernodes { .. } => Err(Refusal::Malformed),
+            | Request::Supernodes { .. }
+            | Request::Witness
+            | Request::Witnessed { .. } => Err(Refusal::Malformed),
         }
     }
 
@@ -674,6 +681,10 @@ pub enum Answer {
     Find(UserId),
     /// [`Response::Supernodes`].
     Supernodes(Asked),
+    /// [`Response::Testimony`] about this person's list, which a device of that person registered with.
+    Witness(UserId, Vec<u8>),
+    /// [`Response::Testimony`] about this person, for anybody.
+    Witnessed(UserId),
 }
 
 /// A request for supernodes.

@@ -17,7 +17,7 @@ use std::{
 use ahoy_transport::{
     connection::{CloseCode, Connection, MessageReceiver, MessageSender},
     endpoint::{Endpoint, NodeAuth, NodeListener},
-    identity::{DeviceId, NodeAddress, UserId},
+    identity::{DeviceId, NodeAddress, NodeKeys, UserId, log::DeviceLog},
     mux::seen_address,
     runtime::{Runtime, RuntimeExt, Task, timeout},
 };
@@ -40,6 +40,7 @@ use super::{
         counters::RelayCounters, credentials::CredentialOwner, server::RelayServer, source_key,
     },
     vouch::{Asker, Decision, VOUCHED_FOR, Vouching},
+    witness::{Testimony, Witness, WitnessCounters},
 };
 
 /// How long a request may take to arrive whole, and a response or push to be taken: a slow link, not a stalled
@@ -105,6 +106,8 @@ pub struct SupernodeStatus {
     pub stalled: u64,
     /// Other supernodes that were asked for proof of their keys.
     pub proofs_asked: u64,
+    /// What it did as a witness.
+    pub witness: WitnessCounters,
     /// Refusals that clients were told.
     pub refusals: RefusalCounters,
     /// Other supernodes that it knows of.
@@ -152,6 +155,8 @@ struct State {
     clients: HashMap<ConnectionKey, Outbox>,
     relays: Vec<Arc<RelayServer>>,
     refusals: RefusalCounters,
+    /// Signs device lists, if it has keys for that.
+    witness: Option<Witness>,
     next_key: u64,
 }
 
@@ -276,6 +281,7 @@ impl Supernode {
                     clients: HashMap::new(),
                     relays: Vec::new(),
                     refusals: RefusalCounters::default(),
+                    witness: None,
                     next_key: 0,
                 }),
                 queued_bytes: Arc::default(),
@@ -312,6 +318,11 @@ impl Supernode {
     /// Answers who asks for other supernodes by what `gossip` knows. Only the first call counts.
     pub fn set_gossip(&self, gossip: Gossiper) {
         self.shared.gossip.get_or_init(|| gossip);
+    }
+
+    /// Signs device lists with these keys from now on.
+    pub fn set_witness(&self, keys: NodeKeys) {
+        self.shared.lock().witness = Some(Witness::new(keys));
     }
 
     /// Makes a device of this process a client, without a connection. The device need not prove itself, and is not
@@ -362,6 +373,10 @@ impl Supernode {
             pushes_dropped: self.shared.pushes_dropped.load(Ordering::Relaxed),
             stalled: self.shared.stalled.load(Ordering::Relaxed),
             proofs_asked: state.vouching.dialled(),
+            witness: state
+                .witness
+                .as_ref()
+                .map_or_else(Default::default, Witness::counters),
             refusals: state.refusals,
             relays: state.relays.iter().map(|relay| relay.counters()).collect(),
         }
@@ -441,6 +456,8 @@ impl LocalClient {
             Answer::Publish(record, source) => Ok(shared.take_in(&record, source)),
             Answer::Find(user) => Ok(shared.find(user)),
             Answer::Supernodes(asked) => Ok(shared.tell_of_others(&asked)),
+            Answer::Witness(user, log) => Ok(shared.witness(user, &log)),
+            Answer::Witnessed(user) => Ok(shared.witnessed(user)),
             Answer::RelayGrant | Answer::AllowRelay(_) => Err(Refusal::NoRelay),
         }
     }
@@ -510,6 +527,8 @@ impl Shared {
             Answer::Publish(record, source) => self.take_in(&record, source),
             Answer::Find(user) => self.find(user),
             Answer::Supernodes(asked) => self.tell_of_others(&asked),
+            Answer::Witness(user, log) => self.witness(user, &log),
+            Answer::Witnessed(user) => self.witnessed(user),
             Answer::RelayGrant => Response::Relay(grant(connection, relay)?),
             Answer::AllowRelay(other) => return Ok(Reply::AfterProof(other)),
         }))
@@ -527,6 +546,26 @@ impl Shared {
         let state = self.lock();
         let found = state.records.find(user, now_millis);
         Response::Record(found.map(|record| record.as_bytes().to_vec()))
+    }
+
+    /// Signs the end of a list, if it is the first of its person or goes on from the one before.
+    fn witness(&self, user: UserId, bytes: &[u8]) -> Response {
+        // Signatures take milliseconds: not under the lock.
+        let log = DeviceLog::from_bytes(user, bytes);
+        let now_millis = self.runtime.unix_millis();
+        let testimony = match (log, &mut self.lock().witness) {
+            (Ok(log), Some(witness)) => witness.handle_shown(log, bytes, now_millis),
+            (Err(_), _) | (_, None) => Testimony::default(),
+        };
+        Response::Testimony(testimony)
+    }
+
+    fn witnessed(&self, user: UserId) -> Response {
+        let now_millis = self.runtime.unix_millis();
+        let mut state = self.lock();
+        let witness = state.witness.as_mut();
+        let said = witness.map(|witness| witness.handle_asked(user, now_millis));
+        Response::Testimony(said.unwrap_or_default())
     }
 
     fn tell_of_others(&self, asked: &Asked) -> Response {

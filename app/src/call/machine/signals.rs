@@ -49,6 +49,8 @@ impl Calls {
                     | Signal::MailPass { .. }
                     | Signal::Compare(_)
                     | Signal::FileTaken(_) => {
+                    | Signal::Handed(_)
+                    | Signal::Compare(_) => {
                         self.current = Some((common, Phase::Ringing(ringing)));
                         return;
                     }
@@ -118,6 +120,8 @@ impl Calls {
             | Signal::MailPass { .. }
             | Signal::Compare(_)
             | Signal::FileTaken(_) => {}
+            | Signal::Handed(_)
+            | Signal::Compare(_) => {}
         }
     }
 
@@ -166,6 +170,8 @@ impl Calls {
             | Signal::MailPass { .. }
             | Signal::Compare(_)
             | Signal::FileTaken(_) => None,
+            | Signal::Handed(_)
+            | Signal::Compare(_) => None,
         };
         self.current = Some((common, Phase::Calling(calling)));
         if let Some(ending) = out {
@@ -227,6 +233,8 @@ impl Calls {
             | Signal::MailPass { .. }
             | Signal::Compare(_)
             | Signal::FileTaken(_) => {
+            | Signal::Handed(_)
+            | Signal::Compare(_) => {
                 self.current = Some((common, Phase::InCall(in_call)));
                 return;
             }

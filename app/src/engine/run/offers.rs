@@ -37,6 +37,7 @@ use crate::{
     identity::{Claim, ClaimError, judge},
     report::FoundBy,
     signal::{FilesOffer, FollowUp, Offer},
+    signal::{FollowUp, Offer, Signal, SignalMessage},
 };
 
 /// An offer to one device, which goes by each of its homes.
@@ -47,6 +48,8 @@ pub(super) struct Offered {
     under_way: usize,
     /// One of them took it.
     taken: bool,
+    /// Which ones did.
+    taken_by: Vec<NodeId>,
     /// Why one of them did not.
     failed: Option<(NodeId, RequestError)>,
 }
@@ -57,6 +60,7 @@ impl Offered {
             offer,
             under_way: 0,
             taken: false,
+            taken_by: Vec::new(),
             failed: None,
         }
     }
@@ -150,6 +154,7 @@ impl Engine {
     pub(super) fn handle_found(&mut self, call: CallId, findings: Findings) {
         let now = self.runtime.now();
         let why = findings.why_nobody();
+        self.note_lies(findings.lies.clone());
         if let Some(proof) = findings.fork() {
             self.tell_fork(proof);
         }
@@ -275,6 +280,7 @@ impl Engine {
     pub(super) fn handle_found_more(&mut self, call: CallId, findings: Option<Findings>) {
         let now = self.runtime.now();
         if let Some(findings) = findings {
+            self.note_lies(findings.lies.clone());
             let devices = self.take_findings(call, findings);
             if self.file_links.contains_key(&call) {
                 return self.link_found(call, &devices);
@@ -428,6 +434,7 @@ impl Engine {
         match result {
             Ok(()) => {
                 offered.taken = true;
+                offered.taken_by.push(node);
                 if let Some(leg) = self.leg(call, device) {
                     leg.delivered();
                 }
@@ -444,6 +451,26 @@ impl Engine {
                 }
                 self.give_up_offer(call, device);
             }
+        }
+    }
+
+    /// Tells whom we called by which homes our offer should have come.
+    pub(super) fn tell_handed(&mut self, call: CallId, device: DeviceId) {
+        let participant = self.config.me.keys.id();
+        let Some(slot) = self.slots.get_mut(&call) else {
+            return;
+        };
+        let offered = slot.offered.get(&device);
+        let homes = offered.map(|offered| offered.taken_by.clone());
+        if let Some(homes) = homes.filter(|homes| !homes.is_empty())
+            && let Some(leg) = slot.legs.get_mut(&device)
+        {
+            let signal = Signal::Handed(homes);
+            leg.send_signal(SignalMessage {
+                call,
+                participant,
+                signal,
+            });
         }
     }
 
@@ -534,6 +561,9 @@ impl Engine {
         match push {
             Push::Incoming { delivery, envelope } => match EnvelopeKind::of(&envelope) {
                 Ok(EnvelopeKind::Offer) => {
+                    if self.take_probe(&envelope) {
+                        return;
+                    }
                     if let Some(node) = home {
                         self.handle_offer(node, delivery, &envelope);
                     }
@@ -604,6 +634,7 @@ impl Engine {
                 self.book.welcome(&caller, &offer.invite, now_millis)
             }
         };
+        self.trust.note_came(call, node, self.runtime.now());
         self.note_rung(call);
         let standing = match welcome {
             Welcome::Ring | Welcome::Silent => Standing::Known,

@@ -17,7 +17,10 @@ use crate::{
         note::{MAX_SHARED, Says},
         outbox::Outgoing,
     },
-    engine::renewal::ChangeError,
+    engine::{
+        handle::{Anomaly, Event},
+        renewal::ChangeError,
+    },
     sync::{Entry, SyncBook},
 };
 
@@ -172,6 +175,11 @@ impl Engine {
                  by another way. The proof is kept: ahoy device check"
             )
         };
+        let kind = Anomaly::ForkedList;
+        self.publish(Event::Anomaly {
+            kind,
+            sentence: sentence.clone(),
+        });
         self.tell_person(sentence);
     }
 

@@ -270,10 +270,12 @@ impl Engine {
             })
         });
         let lending = self.lending();
+        let standings = self.home_standings();
         self.view.send_if_modified(|view| {
             let shown = View {
                 link: view.link.clone(),
                 homes,
+                standings: standings.clone(),
                 contacts: self.people.contacts.clone(),
                 requests: self.people.requests.clone(),
                 conversations: Arc::clone(&self.conversations.listed),

@@ -139,6 +139,7 @@ impl Happening {
             | Event::Recording { .. }
             | Event::Record(_)
             | Event::Lending(_)
+            | Event::Anomaly { .. }
             | Event::SoundChosen(_)
             | Event::Message { .. }
             | Event::MessageState { .. }

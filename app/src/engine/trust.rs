@@ -1,0 +1,321 @@
+//! Which homes keep their word. Each is looked at by envelopes to ourselves that have to come back, contacts tell by which
+//! homes they called, and whoever shows what nobody signed is believed no more. [`ahoy_nat::discovery::reputation`] counts.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ahoy_nat::{
+    client::NodeClient,
+    dial::dial,
+    discovery::reputation::{Probes, Reputation, Score, Verdict},
+};
+use ahoy_transport::{
+    endpoint::NodeAuth,
+    identity::NodeId,
+    runtime::{RuntimeExt, timeout},
+};
+use rand_core::RngCore;
+
+use super::{
+    handle::{Anomaly, Event, HomeStanding},
+    run::{Engine, Internal},
+};
+use crate::call::CallId;
+
+/// A connection, and one round trip.
+const PROBING: Duration = Duration::from_secs(10);
+/// An envelope of a probe is as long as most offers, and begins like one.
+const PROBE_BYTES: usize = 4096;
+/// Version 1, an offer.
+const PROBE_START: [u8; 2] = [1, 0];
+/// What a contact handed to a home has come by then.
+const ARRIVAL: Duration = Duration::from_secs(4);
+/// A home that is registered for less than this before a call may have missed it for good reasons.
+const SETTLED: Duration = Duration::from_secs(2);
+/// What a contact says weighs as much as so many probes of our own: it saw how the home treats others.
+const CONTACTS_WORD: f64 = 3.0;
+/// Calls of which it is remembered by which homes they came.
+const MAX_CALLS: usize = 16;
+/// What is known is kept after this at the latest.
+const KEEPING: Duration = Duration::from_secs(5 * 60);
+
+/// By which homes a call came, and by which the caller says that it was sent.
+#[derive(Debug)]
+struct Arrival {
+    at: Instant,
+    came_by: Vec<NodeId>,
+    sent_by: Vec<NodeId>,
+    judged: bool,
+}
+
+/// What is known of homes.
+#[derive(Debug, Default)]
+pub(super) struct Trust {
+    reputation: Reputation,
+    probes: Probes,
+    up_since: BTreeMap<NodeId, Instant>,
+    calls: BTreeMap<CallId, Arrival>,
+    /// Found to be bad, and told.
+    told: BTreeSet<NodeId>,
+    keep_at: Option<Instant>,
+}
+
+impl Trust {
+    /// What was known before.
+    pub(super) fn resumed(kept: Option<&[u8]>) -> Self {
+        let reputation = kept.and_then(|kept| {
+            Reputation::from_bytes(kept)
+                .inspect_err(|error| tracing::warn!(%error, "what is known of homes is lost"))
+                .ok()
+        });
+        Self {
+            reputation: reputation.unwrap_or_default(),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn score(&self, node: NodeId, now_millis: u64) -> Score {
+        self.reputation.score(node, now_millis)
+    }
+
+    /// For those that are alike otherwise: bad ones last, near ones first. In steps of ten milliseconds, since a round trip is
+    /// never the same twice.
+    pub(super) fn rank(&self, node: NodeId, now_millis: u64) -> (bool, u128) {
+        let score = self.score(node, now_millis);
+        let rtt = score.rtt.map_or(500, |rtt| rtt.as_millis());
+        (score.is_bad(), rtt / 10)
+    }
+
+    /// An offer came by this home.
+    pub(super) fn note_came(&mut self, call: CallId, home: NodeId, now: Instant) {
+        if !self.calls.contains_key(&call) && self.calls.len() >= MAX_CALLS {
+            let oldest = self.calls.iter().min_by_key(|(_call, arrival)| arrival.at);
+            if let Some(oldest) = oldest.map(|(call, _arrival)| *call) {
+                self.calls.remove(&oldest);
+            }
+        }
+        let arrival = self.calls.entry(call).or_insert(Arrival {
+            at: now,
+            came_by: Vec::new(),
+            sent_by: Vec::new(),
+            judged: false,
+        });
+        if !arrival.came_by.contains(&home) {
+            arrival.came_by.push(home);
+        }
+    }
+
+    /// The caller, a contact, says which homes took the offer. Said once.
+    pub(super) fn note_sent(&mut self, call: CallId, homes: Vec<NodeId>) {
+        if let Some(arrival) = self.calls.get_mut(&call)
+            && arrival.sent_by.is_empty()
+        {
+            arrival.sent_by = homes;
+        }
+    }
+
+    /// A home is registered, or not any more.
+    pub(super) fn note_up(&mut self, home: NodeId, up: bool, now: Instant) {
+        if up {
+            self.up_since.entry(home).or_insert(now);
+        } else {
+            self.up_since.remove(&home);
+            self.probes.forget(home);
+        }
+    }
+}
+
+impl Engine {
+    /// Looks after homes, as far as that is due.
+    pub(super) fn look_at_trust(&mut self) {
+        if !self.config.upkeep.watch_homes {
+            return;
+        }
+        let now = self.runtime.now();
+        let homes = self.homes.iter().filter(|home| home.up().is_some());
+        let up: Vec<NodeId> = homes.map(ahoy_nat::home::Home::node).collect();
+        self.trust.probes.set_homes(&up, now);
+        for verdict in self.trust.probes.handle_timeout(now) {
+            self.take_verdict(verdict);
+        }
+        self.judge_calls();
+        while self.trust.probes.is_due(now) {
+            let mut mark = [0; 16];
+            self.rng.fill_bytes(&mut mark);
+            let Some(home) = self.trust.probes.poll(now, mark) else {
+                break;
+            };
+            self.probe(home, mark);
+        }
+        let keep_at = *self.trust.keep_at.get_or_insert(now + KEEPING);
+        if now >= keep_at {
+            self.trust.keep_at = Some(now + KEEPING);
+            self.keep_trust();
+        }
+    }
+
+    /// For the next start.
+    pub(super) fn keep_trust(&self) {
+        if !self.trust.reputation.is_empty() {
+            let kept = self.trust.reputation.to_bytes();
+            self.book.keep_reputation(&kept);
+        }
+    }
+
+    /// Leaves an envelope for ourselves there, as somebody who calls does.
+    fn probe(&mut self, node: NodeId, mark: [u8; 16]) {
+        let mut homes = self.config.homes.iter().map(|(address, _addr)| address);
+        let address = homes.find(|address| address.node == node).cloned();
+        let (Some(address), Some(up)) = (address, self.home(node)) else {
+            return self.trust.probes.forget(node);
+        };
+        let mut envelope = vec![0; PROBE_BYTES];
+        self.rng.fill_bytes(&mut envelope);
+        for (byte, mark) in envelope.iter_mut().zip(PROBE_START.iter().chain(&mark)) {
+            *byte = *mark;
+        }
+        let (me, epoch) = (self.config.me.keys.id(), up.epoch);
+        let (runtime, endpoint) = (Arc::clone(&self.runtime), self.endpoint.clone());
+        let (reaching, inbox) = (self.config.reaching(), self.inbox.clone());
+        let probing = async move {
+            let asking = async {
+                let place = reaching.locate(&*runtime, &address).await.ok()?;
+                let (auth, ways) = (NodeAuth::Anonymous, reaching.ways);
+                let dialled = dial(&endpoint, node, &place, auth, ways).await.ok()?;
+                let client = NodeClient::dialled(Arc::clone(&runtime), dialled);
+                let at = runtime.now();
+                let taken = client.deliver(me, epoch, envelope).await;
+                let rtt = runtime.now().saturating_duration_since(at);
+                client.close();
+                taken.ok().map(|_delivery| rtt)
+            };
+            let rtt = timeout(&*runtime, PROBING, asking).await.flatten();
+            // The engine is gone: so is the question.
+            let probed = Internal::Probed { node, mark, rtt };
+            inbox.send(probed).await.unwrap_or_default();
+        };
+        self.runtime.spawn_task(probing).detach();
+    }
+
+    /// A home took an envelope for ourselves after so long, or did not.
+    pub(super) fn handle_probed(&mut self, node: NodeId, mark: [u8; 16], rtt: Option<Duration>) {
+        let now = self.runtime.now();
+        self.trust.probes.handle_taken(mark, rtt.is_some(), now);
+        if let Some(rtt) = rtt {
+            let now_millis = self.runtime.unix_millis();
+            self.trust.reputation.note_rtt(node, rtt, now_millis);
+        }
+    }
+
+    /// Whether an envelope is one of ours that comes back.
+    pub(super) fn take_probe(&mut self, envelope: &[u8]) -> bool {
+        let mark = envelope.get(PROBE_START.len()..);
+        let Some(mark) = mark.and_then(<[u8]>::first_chunk) else {
+            return false;
+        };
+        let now = self.runtime.now();
+        match self.trust.probes.handle_arrived(*mark, now) {
+            Some(verdict) => {
+                self.take_verdict(verdict);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn take_verdict(&mut self, verdict: Verdict) {
+        let now_millis = self.runtime.unix_millis();
+        match verdict {
+            Verdict::Kept(node) => self.trust.reputation.note_kept(node, now_millis),
+            Verdict::Broken(node) => {
+                tracing::info!(?node, "a home threw away what it said it handed on");
+                self.trust.reputation.note_broken(node, 1.0, now_millis);
+                self.judge_home(node);
+            }
+        }
+    }
+
+    /// Calls of contacts: by which homes they should have come, and by which they came.
+    fn judge_calls(&mut self) {
+        let (now, now_millis) = (self.runtime.now(), self.runtime.unix_millis());
+        let mut broken = Vec::new();
+        for arrival in self.trust.calls.values_mut() {
+            if arrival.judged || now < arrival.at + ARRIVAL || arrival.sent_by.is_empty() {
+                continue;
+            }
+            arrival.judged = true;
+            for home in &arrival.sent_by {
+                let since = self.trust.up_since.get(home);
+                let settled = since.is_some_and(|since| *since + SETTLED <= arrival.at);
+                if arrival.came_by.contains(home) {
+                    self.trust.reputation.note_kept(*home, now_millis);
+                } else if settled {
+                    broken.push(*home);
+                }
+            }
+        }
+        for node in broken {
+            tracing::info!(
+                ?node,
+                "a contact's call did not come by a home that had taken it"
+            );
+            let weight = CONTACTS_WORD;
+            self.trust.reputation.note_broken(node, weight, now_millis);
+            self.judge_home(node);
+        }
+    }
+
+    /// A supernode showed what nobody signed.
+    pub(super) fn note_lies(&mut self, lies: Vec<(NodeId, Vec<u8>)>) {
+        let now_millis = self.runtime.unix_millis();
+        for (node, evidence) in lies {
+            let reputation = &mut self.trust.reputation;
+            reputation.note_lie(node, &evidence, now_millis);
+            self.judge_home(node);
+        }
+    }
+
+    /// Leaves a home that is not worth its place.
+    fn judge_home(&mut self, node: NodeId) {
+        let score = self.trust.score(node, self.runtime.unix_millis());
+        if !score.is_bad() || !self.config.upkeep.watch_homes {
+            return;
+        }
+        let now = self.runtime.now();
+        if let Some(choice) = &mut self.choice {
+            choice.handle_misdeed(node, now);
+        }
+        if self.trust.told.insert(node) {
+            let sentence = format!(
+                "the supernode {node} is not trusted any more: {}; others take its place",
+                score.why()
+            );
+            tracing::warn!("{sentence}");
+            let kind = Anomaly::DishonestSupernode;
+            self.publish(Event::Anomaly { kind, sentence });
+        }
+    }
+
+    /// Homes as they are judged, for whoever wants to know.
+    pub(super) fn home_standings(&self) -> Vec<HomeStanding> {
+        let now_millis = self.runtime.unix_millis();
+        let homes = self.homes.iter().zip(&self.config.homes);
+        let standing = homes.map(|(home, (address, _addr))| {
+            let score = self.trust.score(home.node(), now_millis);
+            HomeStanding {
+                address: address.clone(),
+                registered: home.up().is_some(),
+                kept: score.kept,
+                broken: score.broken,
+                least: score.least,
+                rtt: score.rtt,
+                bad: score.is_bad(),
+                why: score.why(),
+            }
+        });
+        standing.collect()
+    }
+}

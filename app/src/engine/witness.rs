@@ -1,0 +1,138 @@
+//! Witnesses of device lists: our homes sign the end of ours, and those of whom we call tell what they have seen of theirs.
+//! What contradicts what we know is a proof. [`ahoy_nat::supernode::witness`] is the other side.
+
+use ahoy_nat::{
+    client::NodeClient,
+    discovery::rendezvous::Network,
+    supernode::witness::{COSIGNED_LEN, Cosigned, Testimony, WITNESSES},
+};
+use ahoy_transport::{
+    identity::{
+        DeviceSet as _, NodeId, UserId,
+        log::{DeviceLog, HeadCheck, LogRelation},
+    },
+    runtime::RuntimeExt as _,
+};
+
+use super::{
+    handle::{Anomaly, Event},
+    run::{Engine, Internal},
+};
+
+/// Witnesses as they are kept.
+#[must_use]
+pub fn read_witnesses(bytes: &[u8]) -> Vec<Cosigned> {
+    let parts = bytes.chunks(COSIGNED_LEN).take(WITNESSES);
+    let read = parts.filter_map(|part| Cosigned::from_bytes(part).ok());
+    read.filter(Cosigned::is_authentic).collect()
+}
+
+/// Who has signed the end of our list, each in a network of its own.
+#[derive(Debug, Default)]
+pub(super) struct Witnesses {
+    held: Vec<(Network, Cosigned)>,
+    /// A longer or another list of ours was told.
+    told: bool,
+}
+
+impl Engine {
+    /// Asks a home to sign the end of our list.
+    pub(super) fn ask_for_witness(&self, node: NodeId) {
+        let Some(up) = self.home(node) else { return };
+        let (client, user) = (up.client.clone(), self.config.me.user);
+        let inbox = self.inbox.clone();
+        let asking = async move {
+            match client.witness().await {
+                Ok(said) => {
+                    let testimony = Internal::Testimony { node, user, said };
+                    // The engine is gone: so is the question.
+                    inbox.send(testimony).await.unwrap_or_default();
+                }
+                Err(error) => tracing::debug!(?node, %error, "no witness"),
+            }
+        };
+        self.runtime.spawn_task(asking).detach();
+    }
+
+    /// Asks a home of somebody what it has seen of their list.
+    pub(super) fn ask_witness_about(&self, user: UserId, node: NodeId, client: NodeClient) {
+        let inbox = self.inbox.clone();
+        let asking = async move {
+            match client.witnessed(user).await {
+                Ok(said) => {
+                    let testimony = Internal::Testimony { node, user, said };
+                    // As above.
+                    inbox.send(testimony).await.unwrap_or_default();
+                }
+                Err(error) => tracing::debug!(?node, %error, "no witness"),
+            }
+        };
+        self.runtime.spawn_task(asking).detach();
+    }
+
+    /// What a supernode says of somebody's list, perhaps ours.
+    pub(super) fn handle_testimony(&mut self, node: NodeId, user: UserId, said: &Testimony) {
+        let signed = said.signed.as_deref().map(Cosigned::from_bytes);
+        let signed = match signed {
+            None => None,
+            Some(Ok(signed)) if signed.witness() == node && signed.user() == user => {
+                if !signed.is_authentic() {
+                    return self.note_lies(vec![(node, signed.as_bytes().to_vec())]);
+                }
+                Some(signed)
+            }
+            Some(Ok(_) | Err(_)) => return tracing::info!(?node, "a witness makes no sense"),
+        };
+        let Some(known) = self.known_log(user) else {
+            return;
+        };
+        for shown in [&said.log, &said.other].into_iter().flatten() {
+            let Ok(shown) = DeviceLog::from_bytes(user, shown) else {
+                tracing::info!(?node, "a witness shows no device list");
+                continue;
+            };
+            self.compare_lists(user, &known, &shown);
+        }
+        let Some(signed) = signed.filter(|_| user == self.config.me.user) else {
+            return;
+        };
+        let counts = matches!(
+            known.check_head(signed.head()),
+            HeadCheck::Same | HeadCheck::Older
+        );
+        let mut homes = self.config.homes.iter().map(|(address, _addr)| address);
+        let network = homes.find(|home| home.node == node).map(Network::of);
+        if let Some(network) = network.filter(|_| counts) {
+            let held = &mut self.witnesses.held;
+            held.retain(|(other, _signed)| *other != network);
+            held.insert(0, (network, signed));
+            held.truncate(WITNESSES);
+            let bytes = held.iter().flat_map(|(_, signed)| signed.as_bytes());
+            let bytes: Vec<u8> = bytes.copied().collect();
+            self.book.keep_witnesses(&bytes);
+        }
+    }
+
+    fn compare_lists(&mut self, user: UserId, known: &DeviceLog, shown: &DeviceLog) {
+        let is_own = user == self.config.me.user;
+        match known.compare(shown) {
+            LogRelation::Fork(proof) if !is_own || !std::mem::replace(&mut self.witnesses.told, true) => {
+                self.tell_fork(&proof);
+            }
+            LogRelation::Extends if is_own => {
+                if !std::mem::replace(&mut self.witnesses.told, true) {
+                    let sentence = "A supernode has seen a longer list of your devices than this device has: it was restored \
+                                    from an old backup, or another device of yours made changes. Start that other device."
+                        .to_owned();
+                    let kind = Anomaly::OutdatedList;
+                    self.publish(Event::Anomaly { kind, sentence });
+                }
+            }
+            LogRelation::Extends => self.book.keep_log(shown),
+            LogRelation::Fork(_)
+            | LogRelation::Same
+            | LogRelation::Rollback
+            | LogRelation::OtherUser => {}
+        }
+    }
+}
