@@ -25,7 +25,7 @@ use ahoy_nat::{
     },
     port::{PortHub, SharedPort, SubscribeError},
     supernode::{
-        ReachableRelay, Supernode, SupernodeStatus,
+        MailKeeper, ReachableRelay, Supernode, SupernodeStatus,
         admission::DeviceAdmission,
         registry::Limits,
         relay::{
@@ -49,6 +49,7 @@ use crate::link::NodeLink;
 
 mod config;
 mod key_file;
+mod mail_file;
 mod memory;
 pub mod watch;
 
@@ -57,6 +58,7 @@ pub use config::{
     PortRange, PublicAddr, RelaySettings, SupernodeConfig, TcpSettings,
 };
 pub use key_file::{KEY_FILE, KeyFileError, load_or_create_keys};
+pub use mail_file::{MailFile, MailFileError};
 pub use memory::NodesFile;
 
 /// How often a draining supernode looks whether its last relayed call is over.
@@ -395,6 +397,11 @@ impl SupernodeHandle {
                 })
                 .collect(),
         }
+    }
+
+    /// Has `keeper` keep the boxes of devices that are off; what it has from before is taken in first.
+    pub fn keep_mail(&self, keeper: Arc<dyn MailKeeper>) {
+        self.supernode.keep_mail(keeper);
     }
 
     /// The relays take no new calls for the moment, or do again; running ones go on.

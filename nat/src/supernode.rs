@@ -11,4 +11,6 @@ mod service;
 pub mod vouch;
 pub mod witness;
 
-pub use service::{LocalClient, ReachableRelay, RefusalCounters, Supernode, SupernodeStatus};
+pub use service::{
+    LocalClient, MailKeeper, ReachableRelay, RefusalCounters, Supernode, SupernodeStatus,
+};

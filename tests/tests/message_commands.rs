@@ -111,6 +111,40 @@ fn a_message_waits_for_somebody_who_is_off_and_its_sender_learns_that_it_arrived
     alice.wait_stderr("Bob: nine is fine");
 }
 
+/// What waits at a supernode is there after that was killed and started again.
+#[test]
+fn a_restarted_supernode_still_has_what_waits() {
+    let world = World::new();
+    let (bob, bobs_link) = world.answer("bob");
+    let (alice, alices_link) = world.answer("alice");
+    for running in [bob, alice] {
+        running.interrupt();
+        running.finish().expect_code(0);
+    }
+    world.add("alice", &bobs_link, "Bob");
+    world.add("bob", &alices_link, "Alice");
+    let message = ["message", "--via", &world.node, "bob", "come at eight"];
+    let sent = run(&world.path("alice"), message).expect_code(0);
+    assert_eq!(sent.stdout, "waits at 1 home until Bob comes online\n");
+    let (_key, at) = world.node.rsplit_once('@').expect("a link");
+    let at = at.to_owned();
+    let arguments = ["supernode", "--listen", &at, "--print-link"];
+    let World {
+        folder,
+        supernode,
+        node,
+    } = world;
+    supernode.interrupt();
+    supernode.finish().expect_code(0);
+    let again = start(&folder.path().join("node"), arguments);
+    assert_eq!(again.first_line(), node);
+    let bob = start(&folder.path().join("bob"), ["answer", "--via", &node]);
+    bob.wait_stderr("Alice: come at eight");
+    // Alice is off: her copy did not go once more.
+    bob.interrupt();
+    again.kill();
+}
+
 #[test]
 fn what_cannot_be_left_is_kept_and_goes_later() {
     let world = World::new();

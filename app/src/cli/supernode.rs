@@ -30,7 +30,8 @@ use crate::{
     link::NodeLink,
     profile::Profile,
     supernode::{
-        NodesFile, Peer, PublicAddr, SupernodeConfig, SupernodeHandle, load_or_create_keys,
+        MailFile, NodesFile, Peer, PublicAddr, SupernodeConfig, SupernodeHandle,
+        load_or_create_keys,
         watch::{DhtRefused, Watch, WatchAddr},
     },
 };
@@ -193,9 +194,16 @@ pub(super) async fn serve(profile: &Profile, plan: SupernodePlan) -> Result<(), 
     let table = plan.config.dht.server(public_ip);
     let metrics = plan.config.metrics;
     let memory = Arc::new(NodesFile::within(folder));
+    let keeps_mail = plan.config.keep_mail && plan.config.limits.mail.boxes > 0;
+    let mail = keeps_mail
+        .then(|| MailFile::within(folder).map_err(CliError::failed))
+        .transpose()?;
     let starting =
         SupernodeHandle::start_with(Arc::clone(&runtime), plan.config, &keys, Some(memory));
     let supernode = Arc::new(starting.await.map_err(CliError::failed)?);
+    if let Some(mail) = mail {
+        supernode.keep_mail(Arc::new(mail));
+    }
     let table = match table {
         Some(config) => {
             let node = MainlineServer::start(&runtime, &config).await;

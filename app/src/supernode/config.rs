@@ -43,6 +43,8 @@ pub struct SupernodeConfig {
     /// this machine. Where that works the rendezvous is reached from everywhere, and its relay by both ends of a
     /// call; other supernodes' relays do not reach it, since only one port is mapped.
     pub port_mapping: bool,
+    /// What waits for devices that are off is written down, so that it is there after a restart; else it is in memory alone.
+    pub keep_mail: bool,
     /// Where its figures are shown by HTTP; nowhere unless a port is named. Whoever can reach it reads them.
     pub metrics: Option<WatchAddr>,
     /// Bounds on what strangers may take of TCP.
@@ -73,6 +75,7 @@ impl Default for SupernodeConfig {
             relay: RelaySettings::default(),
             dht: DhtSettings::default(),
             network: NetworkSettings::default(),
+            keep_mail: true,
             limits: Limits::default(),
         }
     }

@@ -9,11 +9,11 @@
 //! contacts' lane; everybody else shares the strangers', which is small, so no flood of strangers takes a contact's
 //! room. The key given to one supernode marks letters at that supernode alone.
 //!
-//! Everything here is in memory: a supernode that starts anew has no boxes until its devices come back. That is what
-//! two or three homes are for, and the sender keeps its copy.
+//! Everything here is in memory. A supernode that starts anew has no boxes until its devices come back, unless it [keeps
+//! them](disk): that is what two or three homes are for, and the sender keeps its copy.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     fmt,
     net::IpAddr,
     sync::Arc,
@@ -30,6 +30,8 @@ use super::{
     relay::limits::TokenBucket,
 };
 use crate::keyed::hmac_sha256;
+
+pub mod disk;
 
 /// Length of a mark, in bytes.
 pub const MARK_LEN: usize = 16;
@@ -279,6 +281,9 @@ pub struct Mailbox {
     next_id: u64,
     next_sweep: Option<Instant>,
     counters: MailCounters,
+    /// Somebody keeps the boxes.
+    tracks: bool,
+    changed: BTreeSet<(UserId, DeviceId)>,
 }
 
 impl fmt::Debug for Mailbox {
@@ -305,6 +310,8 @@ impl Mailbox {
             next_id: first_id,
             next_sweep: None,
             counters: MailCounters::default(),
+            tracks: false,
+            changed: BTreeSet::new(),
         }
     }
 
@@ -339,7 +346,9 @@ impl Mailbox {
             kept.key = key;
             kept.registration = registration;
             kept.seen = now;
-            return Ok(u32::try_from(kept.letters().count()).unwrap_or(u32::MAX));
+            let waiting = kept.letters().count();
+            self.note_change(owner);
+            return Ok(u32::try_from(waiting).unwrap_or(u32::MAX));
         }
         if self.limits.boxes == 0 {
             return Err(Refusal::NoMail);
@@ -366,6 +375,7 @@ impl Mailbox {
             pace: TokenBucket::full(now, box_rate(&self.limits).1),
         };
         self.boxes.insert(owner, kept);
+        self.note_change(owner);
         Ok(0)
     }
 
@@ -380,6 +390,7 @@ impl Mailbox {
             kept.seen = now;
             if let Some(registration) = registration {
                 kept.registration = Arc::clone(registration);
+                self.note_change(owner);
             }
         }
     }
@@ -451,11 +462,7 @@ impl Mailbox {
         }
         let is_marked = mark.is_some_and(|mark| kept.key.is_marked(owner, &envelope, mark));
         let contact = is_marked || !limits.lanes;
-        let mut hash = [0; 32];
-        let digest = digest::digest(&digest::SHA256, &envelope);
-        for (to, from) in hash.iter_mut().zip(digest.as_ref()) {
-            *to = *from;
-        }
+        let hash = hash_of(&envelope);
         if kept.letters().any(|letter| letter.hash == hash) {
             return Ok(Left {
                 contact,
@@ -501,6 +508,7 @@ impl Mailbox {
         self.next_id = self.next_id.wrapping_add(1);
         self.bytes += size;
         self.opened.entry(kept.source).or_default().bytes += size;
+        self.note_change(owner);
         Ok(Left {
             contact,
             fresh: true,
@@ -553,7 +561,11 @@ impl Mailbox {
         if let Some(opened) = self.opened.get_mut(&kept.source) {
             opened.bytes -= freed;
         }
-        (before.0 - kept.letters().count()) as u64
+        let gone = before.0 - kept.letters().count();
+        if gone > 0 {
+            self.note_change(owner);
+        }
+        gone as u64
     }
 
     /// A device goes, with its box and what waits there.
@@ -562,6 +574,7 @@ impl Mailbox {
         let Some(kept) = self.boxes.remove(&owner) else {
             return;
         };
+        self.note_change(owner);
         if let Some(opened) = self.opened.get_mut(&kept.source) {
             opened.boxes -= 1;
             if opened.boxes == 0 {
@@ -597,6 +610,15 @@ impl Mailbox {
         self.senders
             .retain(|_source, bucket| !bucket.clone().take(now, burst, rate, burst));
     }
+}
+
+fn hash_of(envelope: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    let digest = digest::digest(&digest::SHA256, envelope);
+    for (to, from) in hash.iter_mut().zip(digest.as_ref()) {
+        *to = *from;
+    }
+    hash
 }
 
 /// Thousandths of a letter, since rates are in seconds.

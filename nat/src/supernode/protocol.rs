@@ -649,14 +649,14 @@ impl Request {
 }
 
 impl Registration {
-    fn encode_to(&self, out: &mut Vec<u8>) {
+    pub(super) fn encode_to(&self, out: &mut Vec<u8>) {
         out.put_u64(self.epoch);
         out.put_var_bytes(&self.certificate);
         out.put_var_bytes(&self.log);
         out.put_var_bytes(&self.seal_key);
     }
 
-    fn decode_from(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+    pub(super) fn decode_from(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         Ok(Self {
             epoch: reader.u64()?,
             certificate: reader.var_bytes(MAX_CERTIFICATE)?.to_vec(),
@@ -1122,6 +1122,12 @@ mod tests {
                 Response::Devices(devices),
                 Response::Delivered { delivery: now_millis },
                 Response::Record(None),
+                Response::Testimony(Testimony::default()),
+                Response::Testimony(Testimony {
+                    signed: Some(vec![7; COSIGNED_LEN]),
+                    log: None,
+                    other: Some(vec![9; MAX_LOG]),
+                }),
                 Response::Record(Some(grant.username.clone().into_bytes())),
                 Response::Replied,
                 Response::RelayAllowed { lifetime_secs: grant.lifetime_secs },

@@ -313,6 +313,11 @@ impl Registry {
         self.mailbox.counters()
     }
 
+    /// The boxes, for whoever keeps them.
+    pub fn mailbox(&mut self) -> &mut Mailbox {
+        &mut self.mailbox
+    }
+
     /// Counts a request that was refused outside.
     pub fn note_refused(&mut self) {
         self.counters.refused += 1;

@@ -30,7 +30,10 @@ use crate::discovery::{
 
 use super::{
     admission::check_registration,
-    mailbox::MailCounters,
+    mailbox::{
+        MailCounters,
+        disk::{BoxChange, KeptBox},
+    },
     protocol::{MAX_MESSAGE, Push, Refusal, RelayGrant, Request, Response},
     records::{HeldRecords, MAX_HELD_PER_SOURCE},
     registry::{
@@ -48,6 +51,8 @@ use super::{
 const STREAM_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long another supernode may take to prove its key; the client that named it waits meanwhile.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(3);
+/// What changed in boxes is written so often: a crash costs what came since, and its sender still has it.
+const KEEP_MAIL: Duration = Duration::from_secs(1);
 /// Pushes that wait for one connection. A device gets a handful per call.
 const PUSH_QUEUE: usize = 32;
 /// Bytes of all pushes that wait, over all connections. Devices that stopped reading must not fill the memory.
@@ -58,6 +63,7 @@ const MAX_QUEUED_PUSH_BYTES: usize = 64 << 20;
 pub struct Supernode {
     shared: Arc<Shared>,
     acceptors: Mutex<Vec<Task>>,
+    keeper: OnceLock<Arc<dyn MailKeeper>>,
 }
 
 /// A relay as the clients of one listener reach it.
@@ -146,6 +152,14 @@ struct Shared {
     vouched: Notify,
     /// What is known of other supernodes, if others may ask for it.
     gossip: OnceLock<Gossiper>,
+}
+
+/// Keeps boxes over restarts.
+pub trait MailKeeper: Send + Sync + fmt::Debug + 'static {
+    /// All that are kept, each with its key.
+    fn boxes(&self) -> Vec<KeptBox>;
+    /// Keeps these changes, all or none.
+    fn keep(&self, changes: Vec<BoxChange>);
 }
 
 struct State {
@@ -292,6 +306,7 @@ impl Supernode {
                 runtime,
             }),
             acceptors: Mutex::default(),
+            keeper: OnceLock::new(),
         }
     }
 
@@ -318,6 +333,37 @@ impl Supernode {
     /// Answers who asks for other supernodes by what `gossip` knows. Only the first call counts.
     pub fn set_gossip(&self, gossip: Gossiper) {
         self.shared.gossip.get_or_init(|| gossip);
+    }
+
+    /// Takes in the boxes that `keeper` has, and has it keep what becomes of them from now on.
+    pub fn keep_mail(&self, keeper: Arc<dyn MailKeeper>) {
+        let runtime = &self.shared.runtime;
+        {
+            let (now, now_millis) = (runtime.now(), runtime.unix_millis());
+            let kept = keeper.boxes();
+            let mut state = self.shared.lock();
+            let mailbox = state.registry.mailbox();
+            for (key, bytes) in kept {
+                if let Err(error) = mailbox.restore(now, now_millis, &key, &bytes) {
+                    tracing::warn!(%error, "a box is lost");
+                }
+            }
+            mailbox.track();
+        }
+        let (shared, last) = (Arc::clone(&self.shared), Arc::clone(&keeper));
+        let keeping = async move {
+            loop {
+                shared.runtime.sleep(KEEP_MAIL).await;
+                shared.keep_mail(&*keeper);
+            }
+        };
+        let task = runtime.spawn_task(keeping);
+        self.keeper.get_or_init(|| last);
+        let mut tasks = self
+            .acceptors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        tasks.push(task);
     }
 
     /// Signs device lists with these keys from now on.
@@ -410,6 +456,9 @@ impl Supernode {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
+        if let Some(keeper) = self.keeper.get() {
+            self.shared.keep_mail(&**keeper);
+        }
         // Tasks of connections hold the state; closing the connections ends them.
         let mut state = self.shared.lock();
         #[expect(
@@ -491,6 +540,18 @@ impl Shared {
             self.pushes_dropped.fetch_add(1, Ordering::Relaxed);
         }
         queued
+    }
+
+    /// Has changed boxes written.
+    fn keep_mail(&self, keeper: &dyn MailKeeper) {
+        loop {
+            let (now, now_millis) = (self.runtime.now(), self.runtime.unix_millis());
+            let changes = self.lock().registry.mailbox().take_changes(now, now_millis);
+            if changes.is_empty() {
+                return;
+            }
+            keeper.keep(changes);
+        }
     }
 
     /// Answers one request. Nothing here waits, so the answer and the push are one step; what has to wait comes

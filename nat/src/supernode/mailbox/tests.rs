@@ -556,3 +556,74 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn boxes_are_there_after_a_restart_with_all_that_waits_and_their_times() {
+    const MILLIS: u64 = 1_800_000_000_000;
+    let limits = MailLimits::default();
+    // An instant that has a past.
+    let start = now() + 3 * DAY;
+    let mut mailbox = Mailbox::new(limits.clone(), 100);
+    mailbox.track();
+    assert_eq!(mailbox.keep(start, BOB, HOME, registration(), key()), Ok(0));
+    assert_eq!(
+        mailbox.keep(start, ALICE, HOME, registration(), key()),
+        Ok(0)
+    );
+    by_contact(&mut mailbox, start, 1).unwrap();
+    let later = start + DAY;
+    mailbox
+        .leave(later, source(2), BOB, None, envelope(2))
+        .unwrap();
+    let kept = mailbox.take_changes(later, MILLIS);
+    assert_eq!(kept.len(), 2);
+    assert!(mailbox.take_changes(later, MILLIS).is_empty(), "once");
+
+    let restored = |now: Instant, now_millis: u64, limits: &MailLimits| {
+        let mut mailbox = Mailbox::new(limits.clone(), 7_000);
+        for (key, kept) in &kept {
+            let kept = kept.as_ref().unwrap();
+            mailbox.restore(now, now_millis, key, kept).unwrap();
+            for length in 0..kept.len() {
+                let cut =
+                    Mailbox::new(limits.clone(), 1).restore(now, now_millis, key, &kept[..length]);
+                cut.unwrap_err();
+            }
+        }
+        mailbox
+    };
+    let mut again = restored(later, MILLIS, &limits);
+    let before = mailbox.counters();
+    let counted = again.counters();
+    assert_eq!(
+        (counted.boxes, counted.waiting, counted.waiting_bytes),
+        (before.boxes, before.waiting, before.waiting_bytes)
+    );
+    let letters = |mailbox: &mut Mailbox| -> Vec<(u64, Vec<u8>)> {
+        let fetched = mailbox.fetch(later, BOB);
+        fetched
+            .into_iter()
+            .map(|letter| (letter.id, letter.envelope))
+            .collect()
+    };
+    assert_eq!(letters(&mut again), letters(&mut mailbox));
+    // The same letter once more is none, contacts' marks count, and what the device has goes.
+    assert!(!by_contact(&mut again, later, 1).unwrap().fresh);
+    assert!(by_contact(&mut again, later, 3).unwrap().contact);
+    again.acknowledge(BOB, &[100]);
+    assert_eq!(letters(&mut again).len(), 2);
+
+    // What had a day left yesterday is gone by tomorrow.
+    let last = Duration::from_secs(limits.letter_lifetime_secs);
+    let millis = u64::try_from(last.as_millis()).unwrap();
+    let mut old = restored(later + last, MILLIS + millis, &limits);
+    assert!(letters(&mut old).len() <= 1, "the first one expired");
+    // No more is taken in than there is room for.
+    let small = MailLimits { boxes: 1, ..limits };
+    assert_eq!(restored(later, MILLIS, &small).counters().boxes, 1);
+    // A box that is gone is told as gone.
+    mailbox.remove(BOB);
+    let gone = mailbox.take_changes(later, MILLIS);
+    assert_eq!(gone.len(), 1);
+    assert_eq!(gone[0].1, None);
+}
