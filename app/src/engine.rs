@@ -60,6 +60,7 @@ pub mod sentence;
 mod trust;
 pub mod video;
 mod voice_rate;
+pub mod witness;
 
 use book::AddressBook;
 use config::{EngineConfig, Me, Reaching};

@@ -89,6 +89,7 @@ const TABLES: [Table; 11] = [
 /// The one entry of [`NETWORK`].
 const NODE_TABLE: &[u8] = b"table";
 const REPUTATION: &[u8] = b"reputation";
+const WITNESSES: &[u8] = b"witnesses";
 
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -856,6 +857,38 @@ impl Store {
     /// When the database fails.
     pub fn reputation(&self) -> Result<Option<Vec<u8>>, StoreError> {
         self.read(NETWORK, REPUTATION, |kept| Ok(kept.to_vec()))
+    }
+
+    /// Keeps what supernodes signed of our device list.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn keep_witnesses(&self, witnesses: &[u8]) -> Result<(), StoreError> {
+        self.write(|txn| {
+            txn.open_table(NETWORK)?.insert(WITNESSES, witnesses)?;
+            Ok(())
+        })
+    }
+
+    /// What was kept of it last.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn witnesses(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(NETWORK, WITNESSES, |kept| Ok(kept.to_vec()))
+    }
+
+    /// Keeps the proof that there are two lists of our own devices.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn keep_own_fork(&self, proof: &ForkProof) -> Result<(), StoreError> {
+        let key = proof.user().as_bytes().to_vec();
+        self.write(|txn| {
+            txn.open_table(FORKS)?
+                .insert(key.as_slice(), proof.as_bytes())?;
+            Ok(())
+        })
     }
 
     /// Remembers an invite we gave away.

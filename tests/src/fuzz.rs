@@ -12,7 +12,10 @@ use ahoy::{
 use ahoy_nat::{
     candidate::{decode_candidates, encode_candidates},
     discovery::announcement::Announcement,
-    supernode::protocol::{Push, Request, Response},
+    supernode::{
+        protocol::{Push, Request, Response},
+        witness::Cosigned,
+    },
 };
 
 mod identity;
@@ -164,6 +167,13 @@ pub fn supernode_protocol(bytes: &[u8]) {
                     assert!(!announcement.address().to_string().is_empty());
                 }
             }
+        }
+        if let Response::Testimony(said) = &response
+            && let Some(signed) = &said.signed
+            && let Ok(read) = Cosigned::from_bytes(signed)
+        {
+            assert_eq!(read.as_bytes(), signed.as_slice());
+            let _judged = read.is_authentic();
         }
         assert_eq!(Response::decode(&response.encode()), Ok(response));
     }

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 #[cfg(feature = "voice")]
 use std::time::Duration;
 
+use ahoy_nat::supernode::witness::{COSIGNED_LEN, Cosigned};
 use ahoy_transport::identity::{
     DeviceId, DeviceSet as _,
-    log::{DeviceLog, ForkProof, LogOp, LogRelation, MAX_FORK_PROOF_LEN},
+    log::{DeviceLog, ForkProof, HeadCheck, LogOp, LogRelation, MAX_FORK_PROOF_LEN},
 };
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -232,8 +233,20 @@ fn find(log: &DeviceLog, wanted: &str) -> Result<DeviceId, CliError> {
     }
 }
 
+/// Whether a supernode has signed a place of this list.
+fn is_witnessed(log: &DeviceLog, signed: &Cosigned) -> bool {
+    let place = log.check_head(signed.head());
+    signed.user() == log.user()
+        && matches!(place, HeadCheck::Same | HeadCheck::Older)
+        && signed.is_authentic()
+}
+
 /// A fork proof convinces anybody who reads it, without network and without knowing either side.
-fn check(env: &Env<'_>, proof: Option<PathBuf>, of: Option<Target>) -> Result<String, CliError> {
+fn check(
+    env: &mut Env<'_>,
+    proof: Option<PathBuf>,
+    of: Option<Target>,
+) -> Result<String, CliError> {
     let Some(path) = proof else {
         let (store, _lock) = env.store()?;
         let mut lines = Vec::new();
@@ -242,11 +255,23 @@ fn check(env: &Env<'_>, proof: Option<PathBuf>, of: Option<Target>) -> Result<St
                 lines.push(format!("{}\tforked\tahoy:{}", contact.name, contact.user));
             }
         }
-        return Ok(if lines.is_empty() {
-            String::from("no contact's device list was seen forked")
-        } else {
-            lines.join("\n")
-        });
+        if lines.is_empty() {
+            lines.push(String::from("no contact's device list was seen forked"));
+        }
+        let own = env.identity()?;
+        if store.fork(own.user())?.is_some() {
+            lines.push(format!("you\tforked\tahoy:{}", own.user()));
+        }
+        let kept = store.witnesses()?.unwrap_or_default();
+        for part in kept.chunks(COSIGNED_LEN) {
+            // Nobody has to believe the profile: the list and the signature are looked at here.
+            let signed = Cosigned::from_bytes(part).ok();
+            if let Some(signed) = signed.filter(|signed| is_witnessed(own.log(), signed)) {
+                let (witness, n) = (signed.witness(), signed.head().n);
+                lines.push(format!("you\twitnessed up to entry {n}\t{witness}"));
+            }
+        }
+        return Ok(lines.join("\n"));
     };
     if let Some(of) = of {
         let (store, _lock) = env.store()?;

@@ -118,6 +118,9 @@ pub trait AddressBook: Send + Sync + fmt::Debug + 'static {
     /// Keeps what [`Self::reputation`] gives back.
     fn keep_reputation(&self, _reputation: &[u8]) {}
 
+    /// Keeps what witnesses signed of our list, one after another.
+    fn keep_witnesses(&self, _witnesses: &[u8]) {}
+
     /// What we give to contacts, so that they find us where strangers do not look.
     fn own_capability(&self) -> Option<[u8; 32]> {
         let own = ChatBook(self.shelf()).drawn_capability();

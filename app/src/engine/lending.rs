@@ -518,9 +518,14 @@ impl Lending {
     /// Where others may reach it, best first: addresses of this machine, what the router says, and where others see us, in
     /// case somebody forwards the port by hand.
     fn candidates(&self, open: &Open) -> Vec<SocketAddr> {
-        let Some(port) = open.supernode.local_addrs().first().map(SocketAddr::port) else {
+        let Some(local) = open.supernode.local_addrs().first().copied() else {
             return Vec::new();
         };
+        let port = local.port();
+        if !local.ip().is_unspecified() {
+            // Nothing else leads there.
+            return vec![local];
+        }
         let private = self.settings.allow_private;
         let own = self.around.runtime.interface_addrs();
         let mut own: Vec<IpAddr> = own

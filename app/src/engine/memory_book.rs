@@ -11,7 +11,7 @@ use std::{
 use ahoy_nat::discovery::record::{Record, RecordCache};
 use ahoy_transport::identity::{
     DeviceSet, NodeAddress, UserId, VerifiedDevice,
-    log::{DeviceLog, LogRelation},
+    log::{DeviceLog, ForkProof, LogRelation},
 };
 
 use super::{
@@ -58,6 +58,8 @@ struct State {
     nodes: Vec<NodeAddress>,
     node_table: Option<Vec<u8>>,
     reputation: Option<Vec<u8>>,
+    witnesses: Vec<u8>,
+    forks: Vec<UserId>,
     own_capability: Option<[u8; 32]>,
     capabilities: BTreeMap<UserId, [u8; 32]>,
 }
@@ -110,6 +112,18 @@ impl MemoryBook {
     #[must_use]
     pub fn is_blocked(&self, user: UserId) -> bool {
         self.lock().blocked.contains(&user)
+    }
+
+    /// What witnesses signed of our list, one after another.
+    #[must_use]
+    pub fn witnesses(&self) -> Vec<u8> {
+        self.lock().witnesses.clone()
+    }
+
+    /// People of whom there are two lists.
+    #[must_use]
+    pub fn forked(&self) -> Vec<UserId> {
+        self.lock().forks.clone()
     }
 
     /// What we give to contacts.
@@ -259,6 +273,17 @@ impl AddressBook for MemoryBook {
 
     fn keep_node_table(&self, table: &[u8]) {
         self.lock().node_table = Some(table.to_vec());
+    }
+
+    fn keep_witnesses(&self, witnesses: &[u8]) {
+        self.lock().witnesses = witnesses.to_vec();
+    }
+
+    fn keep_fork(&self, proof: &ForkProof) {
+        let mut state = self.lock();
+        if state.forks.len() < MAX_LOGS && !state.forks.contains(&proof.user()) {
+            state.forks.push(proof.user());
+        }
     }
 
     fn reputation(&self) -> Option<Vec<u8>> {

@@ -11,7 +11,7 @@ use std::{
 use ahoy_nat::discovery::record::Record;
 use ahoy_transport::{
     identity::{
-        InviteProof, NodeAddress, UserId, VerifiedDevice,
+        DeviceSet as _, InviteProof, NodeAddress, UserId, VerifiedDevice,
         log::{DeviceLog, ForkProof},
     },
     runtime::Runtime,
@@ -251,6 +251,9 @@ impl AddressBook for ProfileBook {
     }
 
     fn keep_fork(&self, proof: &ForkProof) {
+        if proof.user() == self.own_log.user() {
+            return told(self.store.keep_own_fork(proof)).unwrap_or_default();
+        }
         told(self.store.keep_fork(proof)).unwrap_or_default();
     }
 
@@ -276,6 +279,10 @@ impl AddressBook for ProfileBook {
 
     fn keep_reputation(&self, reputation: &[u8]) {
         told(self.store.keep_reputation(reputation)).unwrap_or_default();
+    }
+
+    fn keep_witnesses(&self, witnesses: &[u8]) {
+        told(self.store.keep_witnesses(witnesses)).unwrap_or_default();
     }
 
     fn next_sequence(&self) -> u64 {
@@ -396,7 +403,6 @@ impl ProfileBook {
     }
 
     fn own_log_user(&self) -> UserId {
-        use ahoy_transport::identity::DeviceSet;
         self.own_log.user()
     }
 }

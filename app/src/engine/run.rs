@@ -16,7 +16,7 @@ use ahoy_nat::{
     netmon::NetworkState,
     port::PortHub,
     portmap::PortMapper,
-    supernode::protocol::Push,
+    supernode::{protocol::Push, witness::Testimony},
 };
 use ahoy_transport::{
     endpoint::Endpoint,
@@ -59,6 +59,7 @@ use super::{
     renewal::Renewer,
     trust::Trust,
     video::{PICTURE_QUEUE, Showing, Video, view::PictureWatch},
+    witness::Witnesses,
 };
 use crate::{
     call::{
@@ -96,6 +97,12 @@ pub(super) enum Internal {
     GuestPush(Push),
     /// What became of our record.
     Published(PublishEvent),
+    /// What a supernode has seen of somebody's device list.
+    Testimony {
+        node: NodeId,
+        user: UserId,
+        said: Testimony,
+    },
     /// A home took an envelope for ourselves after so long, or did not.
     Probed {
         node: NodeId,
@@ -229,6 +236,7 @@ pub(super) struct Engine {
     file_links: BTreeMap<CallId, files::FileLink>,
     ticks: u32,
     pub(super) trust: Trust,
+    pub(super) witnesses: Witnesses,
     /// Serves others.
     pub(super) lender: Option<Lender>,
     /// As it was told last.
@@ -332,6 +340,7 @@ impl Engine {
             file_links: BTreeMap::new(),
             ticks: 0,
             trust: Trust::default(),
+            witnesses: Witnesses::default(),
             lender: None,
             lending: LendingView::default(),
         }
@@ -673,6 +682,7 @@ impl Engine {
             Internal::Home(node, event) => self.handle_home(node, event),
             Internal::GuestPush(push) => self.handle_push(None, push),
             Internal::Published(event) => self.publish(Event::Record(event)),
+            Internal::Testimony { node, user, said } => self.handle_testimony(node, user, &said),
             Internal::Probed { node, mark, rtt } => self.handle_probed(node, mark, rtt),
             Internal::NetworkChanged(state) => self.handle_network(&state),
             Internal::Found { call, findings } => self.handle_found(call, findings),
@@ -711,6 +721,7 @@ impl Engine {
                     self.nat.measure();
                 }
                 self.each_leg(|leg| leg.handle_home_up(node));
+                self.ask_for_witness(node);
                 self.trust.note_up(node, true, self.runtime.now());
                 let was_up = self.home_was_up.insert(node, true);
                 if was_up == Some(false) {

@@ -8,7 +8,7 @@ use ahoy_nat::{
 };
 use ahoy_transport::{
     identity::{
-        DeviceSet as _, NodeId, UserId,
+        NodeId, UserId,
         log::{DeviceLog, HeadCheck, LogRelation},
     },
     runtime::RuntimeExt as _,
@@ -116,7 +116,9 @@ impl Engine {
     fn compare_lists(&mut self, user: UserId, known: &DeviceLog, shown: &DeviceLog) {
         let is_own = user == self.config.me.user;
         match known.compare(shown) {
-            LogRelation::Fork(proof) if !is_own || !std::mem::replace(&mut self.witnesses.told, true) => {
+            LogRelation::Fork(proof)
+                if !is_own || !std::mem::replace(&mut self.witnesses.told, true) =>
+            {
                 self.tell_fork(&proof);
             }
             LogRelation::Extends if is_own => {

@@ -214,6 +214,11 @@ impl Engine {
         if let Some(rendezvous) = &self.rendezvous {
             rendezvous.note(&good);
         }
+        let user = slot.user;
+        let homes = findings.targets.iter().filter(|target| !target.nearby);
+        let asked: Vec<_> = homes
+            .filter_map(|target| target.homes.first().cloned())
+            .collect();
         if let Some(rest) = findings.rest {
             let reading = read_rest(call, rest, self.inbox.clone());
             slot.searching = Some(self.runtime.spawn_task(reading));
@@ -259,6 +264,9 @@ impl Engine {
                     also.extend(new.map(|home| (device, home.clone())));
                 }
             }
+        }
+        for home in asked {
+            self.ask_witness_about(user, home.node.node, home.client);
         }
         for (device, home) in also {
             self.deliver_offer(call, device, home);

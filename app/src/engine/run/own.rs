@@ -29,7 +29,7 @@ const TICKS_PER_LOOK: u32 = 25;
 
 impl Engine {
     /// The longest log of somebody that we know; our own is the one we are in.
-    pub(super) fn known_log(&self, user: UserId) -> Option<DeviceLog> {
+    pub(in crate::engine) fn known_log(&self, user: UserId) -> Option<DeviceLog> {
         if user == self.config.me.user {
             Some(self.config.me.log.clone())
         } else {
@@ -162,7 +162,7 @@ impl Engine {
     }
 
     /// Somebody shows another device log than we know: the proof is kept, and the person told.
-    pub(super) fn tell_fork(&self, proof: &ForkProof) {
+    pub(in crate::engine) fn tell_fork(&self, proof: &ForkProof) {
         self.book.keep_fork(proof);
         let sentence = if proof.user() == self.config.me.user {
             "There are two lists of your own devices that contradict each other: somebody else has your key or one of \
