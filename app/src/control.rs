@@ -245,7 +245,7 @@ pub enum Told {
     /// What is thought of homes.
     Homes {
         /// All of them.
-        homes: Vec<HomeStandingStatus>,
+        standings: Vec<HomeStandingStatus>,
     },
     /// What this machine does for others.
     Lending {
@@ -581,7 +581,7 @@ pub enum ControlEvent {
     },
     /// Something is out of the ordinary that somebody may be behind.
     Anomaly {
-        /// In a word: `hidden_record`, `forked_list`, `outdated_list` or `dishonest_supernode`.
+        /// In a word: `hidden_record`, `forked_list` or `dishonest_supernode`.
         kind: String,
         /// For a person.
         sentence: String,

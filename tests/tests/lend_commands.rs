@@ -99,10 +99,13 @@ fn a_running_app_lends_its_machine_two_people_call_by_it_and_it_stops() {
 
     world.lend("off");
     let lending = world.stands("off");
-    assert_eq!(lending["relayed_bytes"], relayed, "{lending:#}");
+    assert!(
+        lending["relayed_bytes"].as_u64() >= Some(relayed),
+        "{lending:#}"
+    );
     let homes = run(&world.path("eva"), ["ctl", "homes"]).expect_code(0);
     let homes = homes.json();
-    let homes = homes["homes"].as_array().expect("a list");
+    let homes = homes["standings"].as_array().expect("a list");
     assert_eq!(homes.len(), 3, "{homes:#?}");
     assert!(homes.iter().all(|home| home["bad"] == false));
     bob.interrupt();

@@ -230,8 +230,6 @@ pub enum Event {
 pub enum Anomaly {
     /// Two lists of one person's devices contradict each other.
     ForkedList,
-    /// A supernode has seen a longer list of our devices than we have.
-    OutdatedList,
     /// A supernode showed what nobody signed, or throws away what it says it handed on.
     DishonestSupernode,
 }
@@ -242,7 +240,6 @@ impl Anomaly {
     pub fn word(self) -> &'static str {
         match self {
             Self::ForkedList => "forked_list",
-            Self::OutdatedList => "outdated_list",
             Self::DishonestSupernode => "dishonest_supernode",
         }
     }

@@ -302,15 +302,17 @@ impl Engine {
     /// Homes as they are judged, for whoever wants to know.
     pub(super) fn home_standings(&self) -> Vec<HomeStanding> {
         let now_millis = self.runtime.unix_millis();
+        // What is shown changes when there is news, not as time passes.
+        let round = |number: f64, steps: f64| (number * steps).round() / steps;
         let homes = self.homes.iter().zip(&self.config.homes);
         let standing = homes.map(|(home, (address, _addr))| {
             let score = self.trust.score(home.node(), now_millis);
             HomeStanding {
                 address: address.clone(),
                 registered: home.up().is_some(),
-                kept: score.kept,
-                broken: score.broken,
-                least: score.least,
+                kept: round(score.kept, 10.0),
+                broken: round(score.broken, 10.0),
+                least: round(score.least, 100.0),
                 rtt: score.rtt,
                 bad: score.is_bad(),
                 why: score.why(),

@@ -14,10 +14,7 @@ use ahoy_transport::{
     runtime::RuntimeExt as _,
 };
 
-use super::{
-    handle::{Anomaly, Event},
-    run::{Engine, Internal},
-};
+use super::run::{Engine, Internal};
 
 /// Witnesses as they are kept.
 #[must_use]
@@ -31,7 +28,7 @@ pub fn read_witnesses(bytes: &[u8]) -> Vec<Cosigned> {
 #[derive(Debug, Default)]
 pub(super) struct Witnesses {
     held: Vec<(Network, Cosigned)>,
-    /// A longer or another list of ours was told.
+    /// Another list of ours was told.
     told: bool,
 }
 
@@ -121,15 +118,8 @@ impl Engine {
             {
                 self.tell_fork(&proof);
             }
-            LogRelation::Extends if is_own => {
-                if !std::mem::replace(&mut self.witnesses.told, true) {
-                    let sentence = "A supernode has seen a longer list of your devices than this device has: it was restored \
-                                    from an old backup, or another device of yours made changes. Start that other device."
-                        .to_owned();
-                    let kind = Anomaly::OutdatedList;
-                    self.publish(Event::Anomaly { kind, sentence });
-                }
-            }
+            // This device was away, or comes from an old backup: what our other devices signed meanwhile holds here, too.
+            LogRelation::Extends if is_own => self.take_own_log(&shown.to_bytes()),
             LogRelation::Extends => self.book.keep_log(shown),
             LogRelation::Fork(_)
             | LogRelation::Same

@@ -294,7 +294,7 @@ impl Handler {
         let command = match command {
             Command::Homes => {
                 return Ok(Some(Told::Homes {
-                    homes: standings(&view),
+                    standings: standings(&view),
                 }));
             }
             Command::Status => return Ok(Some(Told::Status(Box::new(status(&view))))),

@@ -140,12 +140,8 @@ fn signal() -> impl Strategy<Value = Signal> {
                 }
             }
         ),
-        prop::collection::vec(any::<[u8; 32]>(), 0..=MAX_HANDED).prop_map(|nodes| Signal::Handed(
-            nodes
-                .into_iter()
-                .map(ahoy_transport::identity::NodeId)
-                .collect()
-        )),
+        prop::collection::vec(any::<[u8; 32]>(), 0..=MAX_HANDED)
+            .prop_map(|nodes| Signal::Handed(nodes.into_iter().map(NodeId).collect())),
         any::<(bool, [u8; 32])>().prop_map(|(commits, bytes)| {
             Signal::Compare(if commits {
                 CompareStep::Commitment(bytes)

@@ -100,6 +100,24 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn modems_are_metered_and_cables_are_not() {
+        let by = |interface: Option<&str>| Networks {
+            route_v4: Some(Route {
+                interface: interface.map(str::to_owned),
+                ..Route::default()
+            }),
+            ..Networks::default()
+        };
+        for name in ["wwan0", "ppp0", "rmnet_data1", "wwp0s20f0u6"] {
+            assert!(by(Some(name)).is_metered(), "{name}");
+        }
+        for name in [Some("eth0"), Some("wlan0"), Some("enp3s0"), None] {
+            assert!(!by(name).is_metered(), "{name:?}");
+        }
+        assert!(!Networks::default().is_metered());
+    }
+
     fn block_on<T>(future: impl Future<Output = T>) -> T {
         tokio::runtime::Builder::new_current_thread()
             .build()

@@ -123,7 +123,7 @@ impl Engine {
     }
 
     /// Another device of ours shows a log: what is new in it holds here, too.
-    pub(super) fn take_own_log(&self, log: &[u8]) {
+    pub(in crate::engine) fn take_own_log(&self, log: &[u8]) {
         let me = &self.config.me;
         let Ok(log) = DeviceLog::from_bytes(me.user, log) else {
             return;

@@ -165,6 +165,11 @@ fn rendezvous(list: &mut List, status: &Status) {
         "Registrations taken, renewals included",
         counted.registered,
     );
+    list.counter(
+        "ahoy_people_total",
+        "People whose devices were registered, each once",
+        counted.people,
+    );
     list.counter("ahoy_lookups_total", "Look-ups answered", counted.lookups);
     list.counter(
         "ahoy_deliveries_total",
@@ -215,6 +220,17 @@ fn rendezvous(list: &mut List, status: &Status) {
             ("served", gossip.served),
             ("heard", gossip.heard),
             ("refused", gossip.refused),
+        ],
+    );
+    let witness = &node.witness;
+    list.counters(
+        "ahoy_witness_total",
+        "Device lists: ends signed, lists older than one seen before, lists that contradict one",
+        "what",
+        [
+            ("signed", witness.signed),
+            ("behind", witness.behind),
+            ("forked", witness.forked),
         ],
     );
 }
@@ -300,6 +316,11 @@ fn relay(list: &mut List, status: &Status) {
         "ahoy_relay_packets_inside_total",
         "Packets whose both ends are on this relay",
         sum(|relay| relay.packets_in_process),
+    );
+    list.counter(
+        "ahoy_relay_passed_on_bytes_total",
+        "Bytes that the relay passed on, each packet once",
+        sum(|relay| relay.bytes_passed_on),
     );
     list.counters(
         "ahoy_relay_dropped_total",

@@ -4,6 +4,7 @@ use ahoy_nat::supernode::{
     mailbox::MailCounters,
     registry::RegistryCounters,
     relay::counters::{RelayCounters, Traffic},
+    witness::WitnessCounters,
 };
 use ahoy_transport::{
     endpoint::EndpointStats,
@@ -49,6 +50,7 @@ fn all_different() -> (Status, u64) {
     relay.allocations_live = next();
     relay.errors = next();
     relay.packets_in_process = next();
+    relay.bytes_passed_on = next();
     relay.traffic = Traffic {
         packets_from_client: next(),
         bytes_from_client: next(),
@@ -66,6 +68,7 @@ fn all_different() -> (Status, u64) {
             delivered: next(),
             replied: next(),
             sent_away: next(),
+            people: next(),
             ..RegistryCounters::default()
         },
         mail: MailCounters {
@@ -93,6 +96,11 @@ fn all_different() -> (Status, u64) {
             served: next(),
             heard: next(),
             refused: next(),
+        },
+        witness: WitnessCounters {
+            signed: next(),
+            behind: next(),
+            forked: next(),
         },
         relays: vec![relay],
     };
