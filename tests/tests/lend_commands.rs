@@ -71,9 +71,6 @@ fn a_running_app_lends_its_machine_two_people_call_by_it_and_it_stops() {
     let lending = world.stands("lending");
     assert_eq!(lending["reached_by"], 3, "{lending:#}");
     let lent = lending["link"].as_str().expect("a link").to_owned();
-    let settings = std::fs::read_to_string(world.path("eva").join("settings.toml"));
-    assert!(settings.expect("saved").contains("on = true"));
-
     let (bob, bobs_link) = answer("bob", &["--via", &lent]);
     let speech = speech();
     let speech = speech.display().to_string();
@@ -96,6 +93,9 @@ fn a_running_app_lends_its_machine_two_people_call_by_it_and_it_stops() {
     assert_eq!(lending["helped"], 2, "{lending:#}");
     let relayed = lending["relayed_bytes"].as_u64().expect("a number");
     assert!(relayed > 10_000, "{lending:#}");
+    // By now it is written down.
+    let settings = std::fs::read_to_string(world.path("eva").join("settings.toml"));
+    assert!(settings.expect("saved").contains("on = true"));
 
     world.lend("off");
     let lending = world.stands("off");
