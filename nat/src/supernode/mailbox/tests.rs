@@ -575,6 +575,7 @@ fn boxes_are_there_after_a_restart_with_all_that_waits_and_their_times() {
     mailbox
         .leave(later, source(2), BOB, None, envelope(2))
         .unwrap();
+    mailbox.seen(later, BOB, None);
     let kept = mailbox.take_changes(later, MILLIS);
     assert_eq!(kept.len(), 2);
     assert!(mailbox.take_changes(later, MILLIS).is_empty(), "once");
