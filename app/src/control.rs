@@ -171,6 +171,7 @@ pub enum Command {
         /// An `ahoy:` or `ahoy-node:` link; empty: nothing.
         #[serde(default)]
         link: String,
+    },
     /// What is thought of the homes? Answered with [`Told::Homes`].
     Homes,
     /// Serve others as a supernode, or no more. Answered with [`Told::Lending`], at once.

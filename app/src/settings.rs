@@ -506,21 +506,19 @@ impl Settings {
         *self.clone().switch(which)
     }
 
-    /// Replaces the profile's settings. What does not change keeps its place in the file, its spelling and its comments.
     /// Notes in the profile's settings whether this machine serves others, and leaves everything else as it is there now.
     ///
     /// # Errors
     /// When they cannot be read or written; then they are as they were.
     pub fn change_lending(profile: &Profile, on: bool) -> Result<(), SettingsError> {
-        let mut settings = Self::load(profile)?;
-        if settings.lend.on == on {
-            return Ok(());
-        }
-        settings.lend.on = on;
-        settings.save(profile)
+        Self::edit(profile, |mut settings| {
+            settings.lend.on = on;
+            settings
+        })
+        .map(drop)
     }
 
-    /// Replaces the profile's settings.
+    /// Replaces the profile's settings. What does not change keeps its place in the file, its spelling and its comments.
     ///
     /// # Errors
     /// When they cannot be written; then the old ones are still there.

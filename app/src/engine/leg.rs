@@ -491,8 +491,11 @@ impl Leg {
         }
         if matches!(
             message.signal,
-            Signal::Report(_) | Signal::MailPass { .. } | Signal::Compare(_) | Signal::FileTaken(_)
-            Signal::Report(_) | Signal::MailPass { .. } | Signal::Handed(_) | Signal::Compare(_)
+            Signal::Report(_)
+                | Signal::MailPass { .. }
+                | Signal::Handed(_)
+                | Signal::Compare(_)
+                | Signal::FileTaken(_)
         ) {
             return;
         }

@@ -875,8 +875,6 @@ impl Engine {
                 let line = LineId { call, device };
                 self.files.tell(ToFiles::Taken(line, tag));
             }
-            // Nothing else is said where nobody talks.
-            _ if self.file_links.contains_key(&call) => {}
             Signal::Handed(homes) => {
                 let user = self.leg(call, device).map(|leg| leg.device().user());
                 // Strangers could say anything of anybody.
@@ -884,6 +882,8 @@ impl Engine {
                     self.trust.note_sent(call, homes);
                 }
             }
+            // Nothing else is said where nobody talks.
+            _ if self.file_links.contains_key(&call) => {}
             signal @ (Signal::Ringing
             | Signal::Accept(_)
             | Signal::Decline(_)
@@ -1017,6 +1017,7 @@ impl Engine {
         let told = leg.observe(now, &event, &mut slot.report, &mut slot.path);
         if self.file_links.contains_key(&call) {
             return self.link_session(call, device, told);
+        }
         if told == Some(SessionEvent::Connected) {
             self.tell_handed(call, device);
         }

@@ -20,9 +20,8 @@ use crate::{
     cli::{CliError, VideoContentFlag, VideoIn},
     control::{
         CallStatus, Command, ControlError, ControlEvent, ControlHandler, EVENT_BACKLOG, ErrorCode,
-        HomeStatus, MessageStatus, Opened, PROTOCOL, Status, Told,
-        HomeStatus, LendingStatus, MessageStatus, PROTOCOL, Status, Told,
-        HomeStandingStatus, HomeStatus, LendingStatus, MessageStatus, PROTOCOL, Status, Told,
+        HomeStandingStatus, HomeStatus, LendingStatus, MessageStatus, Opened, PROTOCOL, Status,
+        Told,
     },
     engine::{
         book::AddressBook,

@@ -203,7 +203,7 @@ async fn send_here(profile: &Profile, plan: SendPlan) -> Result<(), CliError> {
     let limits = CallConfig::default();
     let person = Answering::Person;
     let running = start(profile, &media, false, person, limits, None, None).await?;
-    let control = super::control::serve(&running)?;
+    let control = super::control::serve(&running, None)?;
     let Running {
         engine,
         mut events,

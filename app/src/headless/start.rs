@@ -251,7 +251,6 @@ fn downloads() -> Option<PathBuf> {
     Some(folders.download_dir().map_or_else(usual, Into::into))
 }
 
-/// Writes what the person chooses about sound into the settings, until the engine ends.
 /// What a person chose while the engine runs.
 enum Choice {
     Sound(SoundChange),

@@ -48,9 +48,8 @@ impl Calls {
                     | Signal::Report(_)
                     | Signal::MailPass { .. }
                     | Signal::Compare(_)
-                    | Signal::FileTaken(_) => {
                     | Signal::Handed(_)
-                    | Signal::Compare(_) => {
+                    | Signal::FileTaken(_) => {
                         self.current = Some((common, Phase::Ringing(ringing)));
                         return;
                     }
@@ -119,9 +118,8 @@ impl Calls {
             | Signal::Report(_)
             | Signal::MailPass { .. }
             | Signal::Compare(_)
-            | Signal::FileTaken(_) => {}
             | Signal::Handed(_)
-            | Signal::Compare(_) => {}
+            | Signal::FileTaken(_) => {}
         }
     }
 
@@ -169,9 +167,8 @@ impl Calls {
             | Signal::Report(_)
             | Signal::MailPass { .. }
             | Signal::Compare(_)
-            | Signal::FileTaken(_) => None,
             | Signal::Handed(_)
-            | Signal::Compare(_) => None,
+            | Signal::FileTaken(_) => None,
         };
         self.current = Some((common, Phase::Calling(calling)));
         if let Some(ending) = out {
@@ -232,9 +229,8 @@ impl Calls {
             | Signal::Report(_)
             | Signal::MailPass { .. }
             | Signal::Compare(_)
-            | Signal::FileTaken(_) => {
             | Signal::Handed(_)
-            | Signal::Compare(_) => {
+            | Signal::FileTaken(_) => {
                 self.current = Some((common, Phase::InCall(in_call)));
                 return;
             }

@@ -36,8 +36,7 @@ use crate::{
     },
     identity::{Claim, ClaimError, judge},
     report::FoundBy,
-    signal::{FilesOffer, FollowUp, Offer},
-    signal::{FollowUp, Offer, Signal, SignalMessage},
+    signal::{FilesOffer, FollowUp, Offer, Signal, SignalMessage},
 };
 
 /// An offer to one device, which goes by each of its homes.
