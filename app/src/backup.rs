@@ -27,7 +27,10 @@ use ring::{
 };
 use zeroize::Zeroizing;
 
-use crate::identity::{Identity, IdentityError};
+use crate::{
+    identity::{Identity, IdentityError},
+    passphrase::{self, Cost, PassphraseError},
+};
 
 /// Longest file, in bytes: far more than conversations take.
 pub const MAX_BACKUP: u64 = 2 << 30;
@@ -36,15 +39,7 @@ const VERSION: u8 = 1;
 const PASSPHRASE: u8 = 1;
 const WORDS: u8 = 2;
 const HEADER_LEN: usize = MAGIC.len() + 2 + 16 + 4 + 4;
-/// RFC 9106 section 4, the second choice, with one lane: 64 MiB, three passes. Half a second.
-const MEMORY_KIB: u32 = 64 * 1024;
-const PASSES: u32 = 3;
-/// A file that asks for more is somebody's joke: 1 GiB.
-const MAX_MEMORY_KIB: u32 = 1024 * 1024;
-const MAX_PASSES: u32 = 32;
 const WORDS_LABEL: &[u8] = b"ahoy/1 backup by words";
-/// A shorter passphrase is found by trying.
-pub const MIN_PASSPHRASE_CHARS: usize = 8;
 
 /// Why there is no backup, or nothing is restored from one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,9 +63,7 @@ pub enum BackupError {
     #[error("the backup asks for more work than any passphrase is worth; it was not made by ahoy")]
     TooCostly,
     /// Nobody should rely on it.
-    #[error(
-        "the passphrase is too short: {MIN_PASSPHRASE_CHARS} characters at least, better five words that nobody knows"
-    )]
+    #[error("{}", PassphraseError::Short)]
     Short,
 }
 
@@ -79,6 +72,15 @@ fn sentence(by_words: bool) -> &'static str {
         "these are not the words of that backup, or the file is damaged"
     } else {
         "that is not the passphrase of that backup, or the file is damaged"
+    }
+}
+
+impl From<PassphraseError> for BackupError {
+    fn from(error: PassphraseError) -> Self {
+        match error {
+            PassphraseError::Cost => Self::TooCostly,
+            PassphraseError::Short => Self::Short,
+        }
     }
 }
 
@@ -127,28 +129,19 @@ impl hkdf::KeyType for KeyLen {
     }
 }
 
-fn derive(
-    key: &Key<'_>,
-    salt: &[u8],
-    (memory, passes): (u32, u32),
-) -> Result<LessSafeKey, BackupError> {
-    let mut bytes = Zeroizing::new([0; 32]);
-    match key {
-        Key::Passphrase(passphrase) => {
-            let params = argon2::Params::new(memory, passes, 1, Some(bytes.len()));
-            let params = params.map_err(|_undefined| BackupError::NotOne)?;
-            argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params)
-                .hash_password_into(passphrase.trim().as_bytes(), salt, &mut *bytes)
-                .map_err(|_undefined| BackupError::NotOne)?;
-        }
+fn derive(key: &Key<'_>, salt: &[u8], cost: Cost) -> Result<LessSafeKey, BackupError> {
+    let bytes = match key {
+        Key::Passphrase(passphrase) => passphrase::key(passphrase, salt, cost)?,
         Key::Words(root) => {
+            let mut bytes = Zeroizing::new([0; 32]);
             hkdf::Salt::new(hkdf::HKDF_SHA256, salt)
                 .extract(&*root.seed())
                 .expand(&[WORDS_LABEL], KeyLen)
                 .and_then(|okm| okm.fill(&mut *bytes))
                 .expect("32 bytes are far fewer than 255 blocks");
+            bytes
         }
-    }
+    };
     let key = UnboundKey::new(&CHACHA20_POLY1305, &*bytes).expect("the key has 32 bytes");
     Ok(LessSafeKey::new(key))
 }
@@ -176,18 +169,16 @@ pub fn seal(
     key: &Key<'_>,
     rng: &mut dyn CryptoRngCore,
 ) -> Result<Vec<u8>, BackupError> {
-    if let Key::Passphrase(passphrase) = key
-        && passphrase.trim().chars().count() < MIN_PASSPHRASE_CHARS
-    {
-        return Err(BackupError::Short);
+    if let Key::Passphrase(passphrase) = key {
+        passphrase::check(passphrase)?;
     }
-    seal_with(content, key, (MEMORY_KIB, PASSES), rng)
+    seal_with(content, key, Cost::USUAL, rng)
 }
 
 fn seal_with(
     content: &Content,
     key: &Key<'_>,
-    cost: (u32, u32),
+    cost: Cost,
     rng: &mut dyn CryptoRngCore,
 ) -> Result<Vec<u8>, BackupError> {
     let mut salt = [0; 16];
@@ -200,8 +191,8 @@ fn seal_with(
         Key::Words(_) => WORDS,
     });
     header.put_bytes(&salt);
-    header.put_u32(cost.0);
-    header.put_u32(cost.1);
+    header.put_u32(cost.memory_kib);
+    header.put_u32(cost.passes);
     let identity = content.identity.to_secret_bytes();
     let items = content.items.iter();
     let sizes = items.map(|(table, key, value)| table.len() + key.len() + value.len() + 24);
@@ -250,10 +241,11 @@ pub fn open(file: &[u8], key: &Key<'_>) -> Result<Content, BackupError> {
     let mut reader = Reader::new(header);
     let _known = reader.bytes(MAGIC.len() + 2)?;
     let salt: [u8; 16] = reader.array()?;
-    let cost = (reader.u32()?, reader.u32()?);
-    if cost.0 > MAX_MEMORY_KIB || cost.1 > MAX_PASSES {
-        return Err(BackupError::TooCostly);
-    }
+    let cost = Cost {
+        memory_kib: reader.u32()?,
+        passes: reader.u32()?,
+    };
+    let cost = cost.check()?;
     let mut opened = Zeroizing::new(sealed.to_vec());
     let len = derive(key, &salt, cost)?
         .open_in_place(nonce(), Aad::from(header), &mut opened)
@@ -286,7 +278,10 @@ mod tests {
 
     use super::*;
 
-    const CHEAP: (u32, u32) = (64, 1);
+    const CHEAP: Cost = Cost {
+        memory_kib: 64,
+        passes: 1,
+    };
 
     fn rng(seed: u8) -> ChaCha20Rng {
         ChaCha20Rng::from_seed([seed; 32])

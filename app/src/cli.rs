@@ -21,7 +21,9 @@ mod env;
 mod exit;
 #[cfg(feature = "voice")]
 mod files;
+mod guard;
 mod id;
+mod lock;
 mod log;
 mod media;
 #[cfg(feature = "voice")]
@@ -29,6 +31,7 @@ mod message;
 mod output;
 mod sim;
 mod supernode;
+mod unlock;
 mod values;
 
 #[cfg(test)]
@@ -47,6 +50,7 @@ pub use exit::{CliError, Exit};
 #[cfg(feature = "voice")]
 pub use files::{FilesArgs, SendArgs, SendPlan, listed};
 pub use id::{IdArgs, IdCommand};
+pub use lock::{LockArgs, LockCommand};
 pub use media::{
     AudioIn, AudioOut, MediaFlags, MediaPlan, VideoCodecFlag, VideoContentFlag, VideoFlags,
     VideoIn, VideoOut, VideoPlan, VoiceFlags,
@@ -58,14 +62,12 @@ pub use sim::{
     Action, LinkProfile, Party, Print, SimArgs, SimCodec, SimPlan, Statement, Step, VideoPart, Way,
 };
 pub use supernode::{SupernodeArgs, SupernodePlan};
+pub use unlock::PASSPHRASE_FILE_VARIABLE;
 
 use self::env::Env;
 #[cfg(feature = "voice")]
 use crate::headless;
-use crate::{
-    link::Link,
-    profile::{HOME_VARIABLE, Profile},
-};
+use crate::{link::Link, profile::Profile};
 
 /// Peer-to-peer calls: no account, no phone number, no company server.
 #[derive(Debug, Parser)]
@@ -99,6 +101,8 @@ pub enum Command {
     Backup(BackupArgs),
     /// Become who a backup file holds.
     Restore(RestoreArgs),
+    /// Set, change or remove the passphrase of this profile.
+    Lock(LockArgs),
     /// Wait for calls, without a window. Prints the link to give to others once it can be called.
     #[cfg(feature = "voice")]
     Answer(AnswerArgs),
@@ -139,6 +143,9 @@ pub struct Common {
     /// Folder of the profile to use (default: AHOY_HOME, or the platform's data folder).
     #[arg(long, value_name = "DIR", global = true)]
     pub home: Option<std::path::PathBuf>,
+    /// Read the profile's passphrase from this file (default: AHOY_PASSPHRASE_FILE, or it is asked for).
+    #[arg(long, value_name = "FILE", global = true)]
+    pub passphrase_file: Option<std::path::PathBuf>,
     /// Say nothing but errors and results.
     #[arg(long, short, global = true)]
     pub quiet: bool,
@@ -190,6 +197,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     log::start(cli.common.quiet);
+    // Whoever lends a supernode or looks at a simulation has nobody's secrets in there.
+    let has_secrets = match cli.command {
+        Some(Command::Supernode(_)) | None => false,
+        #[cfg(feature = "voice")]
+        Some(Command::Demo(_) | Command::Sim(_)) => false,
+        Some(_) => true,
+    };
+    guard::start(has_secrets);
     match run(cli) {
         Ok(()) => Exit::Done.into(),
         Err(error) => {
@@ -202,8 +217,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// The profile that the options and the environment name.
 fn profile(common: &Common) -> Result<Profile, CliError> {
-    let variable = std::env::var_os(HOME_VARIABLE);
-    Ok(Profile::locate(common.home.clone(), variable)?)
+    Ok(unlock::profile(common)?)
 }
 
 /// Runs a command that talks to the network.
@@ -282,6 +296,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Some(Command::Restore(arguments)) => {
             backup::restore(&mut Env::real(&cli.common)?, &arguments)?
         }
+        Some(Command::Lock(arguments)) => lock::lock(&mut Env::real(&cli.common)?, arguments)?,
         #[cfg(feature = "voice")]
         Some(Command::Answer(arguments)) => {
             let (profile, plan) = (profile(&cli.common)?, arguments.plan()?);

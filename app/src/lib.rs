@@ -15,6 +15,7 @@ pub mod headless;
 pub mod identity;
 pub mod link;
 pub mod pairing;
+pub mod passphrase;
 pub mod profile;
 pub mod proxy;
 pub mod report;
@@ -27,3 +28,4 @@ pub mod supernode;
 pub mod sync;
 #[cfg(feature = "window")]
 pub mod ui;
+pub mod vault;

@@ -1,11 +1,17 @@
 //! The profile directory: where everything that outlives the program is kept.
 //!
 //! ```text
-//! identity        keys, device log and certificate; written whole, by rename
-//! settings.toml   what the person set; likewise
-//! ahoy.redb       contacts, requests, calls, pinned logs
-//! lock            held by the process that runs as this person
-//! write.lock      held for the moment of writing identity or settings
+//! vault, vault.key  what everything is sealed with, and what opens that: see [`crate::vault`]
+//! identity          keys, device log and certificate; written whole, by rename
+//! settings.toml     what the person set; likewise
+//! settings.sealed   what of it tells of people and places
+//! ahoy.redb         contacts, requests, calls, conversations, pinned logs
+//! chat.keys         a key for each conversation, so that it can be forgotten
+//! people.sealed     a copy of what the database knows of people
+//! lock              held by the process that runs as this person
+//! write.lock        held for the moment of writing identity or settings
+//! *.copy            the same again: of vault, key, identity, chat.keys
+//! *.damaged-DATE    what could not be read, and was replaced
 //! ```
 //! The identity has a file of its own so that `id show` works while the app runs: the database can be open
 //! in one process only. Directory and files are made readable to their owner alone.
@@ -14,27 +20,37 @@
 //! identity file: | "AHOYID" | u8 version = 1 | u8 protection = 0 | identity | checksum (8) |
 //! ```
 //! The checksum is the start of SHA-256 over everything before it: it tells damage from a wrong version, and
-//! is no protection. Protection 0 is none; a passphrase will get a number of its own.
+//! is no protection. Protection 0 is none, as before there was a vault; with 1 it is a sealed file as there.
 
 use std::{
     ffi::OsString,
     fs::{self, File, TryLockError},
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rand_core::CryptoRngCore;
-use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::identity::{Identity, IdentityError};
+use self::sealing::{Access, SealedFile};
+use crate::{
+    identity::{Identity, IdentityError},
+    settings::SettingsError,
+    vault::{Vault, VaultError, checksum},
+};
 
+pub(crate) mod files;
 #[cfg_attr(unix, path = "profile/unix.rs")]
 #[cfg_attr(not(unix), path = "profile/other.rs")]
 mod private;
+pub(crate) mod sealing;
+pub use sealing::AskPassphrase;
 
 /// Names the profile directory when no flag does.
 pub const HOME_VARIABLE: &str = "AHOY_HOME";
+/// Set to `off`, new profiles are not sealed, and those from before the vault stay as they are: to look into them.
+pub const VAULT_VARIABLE: &str = "AHOY_VAULT";
 
 const IDENTITY_FILE: &str = "identity";
 const SETTINGS_FILE: &str = "settings.toml";
@@ -46,6 +62,7 @@ const WRITE_LOCK_FILE: &str = "write.lock";
 const MAGIC: &[u8; 6] = b"AHOYID";
 const VERSION: u8 = 1;
 const UNPROTECTED: u8 = 0;
+const SEALED: u8 = 1;
 const CHECKSUM_LEN: usize = 8;
 /// Longest identity file: the longest device log and some room for keys, in bytes.
 const MAX_IDENTITY_FILE: u64 = 512 * 1024;
@@ -72,6 +89,26 @@ pub enum ProfileError {
     /// A newer program wrote it.
     #[error("{} was written by a newer version of ahoy; update ahoy", .0.display())]
     Newer(PathBuf),
+    /// What it was sealed with is not there.
+    #[error("{} is sealed, and the file `vault` that opens it is not beside it; bring it back, or restore a backup", .0.display())]
+    NoVault(PathBuf),
+    /// What opens the vault is not there.
+    #[error("{} is not there: without it nobody can read this profile; bring it back, or restore a backup", .0.display())]
+    NoKey(PathBuf),
+    /// A file of the vault cannot be used.
+    #[error("{} cannot be opened: {}", .0.display(), .1)]
+    Vault(PathBuf, VaultError),
+    /// It takes a passphrase, and nobody can be asked.
+    #[error(
+        "this profile is locked: name a file with its passphrase by --passphrase-file or AHOY_PASSPHRASE_FILE"
+    )]
+    Locked,
+    /// Another one.
+    #[error("that is not the passphrase of this profile; nothing was changed")]
+    WrongPassphrase,
+    /// Nobody could tell it.
+    #[error("the passphrase cannot be read: {0}")]
+    NoPassphrase(String),
     /// The file is whole, but what is in it does not hold.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -84,13 +121,35 @@ pub enum ProfileError {
 #[derive(Debug, Clone)]
 pub struct Profile {
     dir: PathBuf,
+    access: Arc<Access>,
 }
 
 impl Profile {
     /// The profile in a directory.
     #[must_use]
     pub fn at(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into() }
+        Self {
+            dir: dir.into(),
+            access: Arc::new(Access::new(true, None)),
+        }
+    }
+
+    /// The same, asking for the passphrase when it is needed.
+    #[must_use]
+    pub fn asking(self, ask: Arc<AskPassphrase>) -> Self {
+        Self {
+            access: Arc::new(Access::new(self.access.sealing, Some(ask))),
+            ..self
+        }
+    }
+
+    /// The same, where a new profile is not sealed, and an old one stays as it is.
+    #[must_use]
+    pub fn unsealed(self) -> Self {
+        Self {
+            access: Arc::new(Access::new(false, self.access.ask.clone())),
+            ..self
+        }
     }
 
     /// The profile that the user means: the flag, else `AHOY_HOME` (pass the variable's value), else the
@@ -103,7 +162,7 @@ impl Profile {
             .filter(|value| !value.is_empty())
             .map(PathBuf::from);
         if let Some(dir) = flag.or(variable) {
-            return Ok(Self { dir });
+            return Ok(Self::at(dir));
         }
         directories::ProjectDirs::from("", "", "ahoy")
             .map(|dirs| Self::at(dirs.data_dir()))
@@ -134,19 +193,46 @@ impl Profile {
         self.dir.join(IDENTITY_FILE)
     }
 
-    /// Reads the identity, `None` when there is none yet. Works while another process holds the profile.
+    /// Reads the identity, `None` when there is none yet. Works while another process holds the profile. Asks for the
+    /// passphrase where there is one.
     ///
     /// # Errors
-    /// When the file cannot be read or is damaged.
+    /// When the file cannot be read or is damaged, and its copy too.
     pub fn load(&self) -> Result<Option<Identity>, ProfileError> {
-        let path = self.identity_path();
-        let bytes = match read_bounded(&path) {
-            Ok(bytes) => Zeroizing::new(bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed("read", &path)(error)),
+        match self.load_as_it_stands() {
+            // Whoever has the profile may just be sealing it anew: then everything is another one's the next moment.
+            Err(ProfileError::Vault(_, VaultError::Closed)) => self.load_as_it_stands(),
+            loaded => loaded,
+        }
+    }
+
+    fn load_as_it_stands(&self) -> Result<Option<Identity>, ProfileError> {
+        let vault = self.vault()?;
+        let names = match &vault {
+            None => vec![IDENTITY_FILE.to_owned()],
+            Some(vault) => vec![
+                SealedFile::Identity.pending(vault.id()),
+                IDENTITY_FILE.to_owned(),
+                files::copy_of(IDENTITY_FILE),
+            ],
         };
-        private::tighten(&path).map_err(failed("protect", &path))?;
-        decode(&bytes, &path).map(Some)
+        let mut wrong = None;
+        for name in names {
+            let path = self.dir.join(name);
+            let read = files::read(&path, MAX_IDENTITY_FILE).map_err(failed("read", &path))?;
+            let Some(bytes) = read.map(Zeroizing::new) else {
+                continue;
+            };
+            private::tighten(&path).map_err(failed("protect", &path))?;
+            match decode(&bytes, &path, vault.as_deref()) {
+                Ok(identity) => return Ok(Some(identity)),
+                Err(newer @ ProfileError::Newer(_)) => return Err(newer),
+                Err(error) => {
+                    wrong.get_or_insert(error);
+                }
+            }
+        }
+        wrong.map_or(Ok(None), Err)
     }
 
     /// Reads the identity, and creates one at the first use. Two processes that do this at once get the
@@ -167,8 +253,18 @@ impl Profile {
             return Ok(identity);
         }
         let identity = Identity::create(rng, now_millis);
-        self.replace(&writing, IDENTITY_FILE, &encode(&identity))?;
+        self.put_identity(&writing, &identity)?;
         Ok(identity)
+    }
+
+    fn put_identity(&self, writing: &Writing, identity: &Identity) -> Result<(), ProfileError> {
+        let vault = self.vault_for_new(writing)?;
+        let bytes = encode(identity, vault.as_deref());
+        let put = match vault {
+            Some(_) => files::put_twice,
+            None => files::put,
+        };
+        put(&self.dir, IDENTITY_FILE, &bytes).map_err(failed("write", &self.identity_path()))
     }
 
     /// Takes the profile for this process. It is free again when the lock is dropped or the process ends,
@@ -181,10 +277,13 @@ impl Profile {
         let path = self.dir.join(LOCK_FILE);
         let file = private::open(&path).map_err(failed("open", &path))?;
         match file.try_lock() {
-            Ok(()) => Ok(ProfileLock {
-                profile: self.clone(),
-                _file: file,
-            }),
+            Ok(()) => {
+                self.prepare()?;
+                Ok(ProfileLock {
+                    profile: self.clone(),
+                    _file: file,
+                })
+            }
             Err(TryLockError::WouldBlock) => Err(ProfileError::InUse(self.dir.clone())),
             Err(TryLockError::Error(error)) => Err(failed("lock", &path)(error)),
         }
@@ -195,7 +294,7 @@ impl Profile {
     }
 
     /// Waits for its turn: whoever else writes is done in a moment.
-    fn begin_write(&self) -> Result<Writing, ProfileError> {
+    pub(crate) fn begin_write(&self) -> Result<Writing, ProfileError> {
         self.create_dir()?;
         let path = self.dir.join(WRITE_LOCK_FILE);
         let file = private::open(&path).map_err(failed("open", &path))?;
@@ -203,27 +302,33 @@ impl Profile {
         Ok(Writing { _file: file })
     }
 
-    /// Replaces a file as a whole: at any moment there is the old one or the new one.
-    fn replace(&self, _writing: &Writing, name: &str, bytes: &[u8]) -> Result<(), ProfileError> {
-        let path = self.dir.join(name);
-        let temporary = self.dir.join(format!("{name}.tmp"));
-        // Left by a process that was killed while writing.
-        remove_if_there(&temporary)?;
-        let write = || -> io::Result<()> {
-            let mut file = private::create(&temporary)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)?;
-            private::sync_dir(&self.dir)
-        };
-        write().map_err(failed("write", &path))
-    }
-
-    /// Replaces the settings file.
-    pub(crate) fn write_settings(&self, text: &str) -> Result<(), ProfileError> {
+    /// Replaces the settings file; what of them is `private` goes where it is sealed, if anything is.
+    pub(crate) fn write_settings(
+        &self,
+        split: impl FnOnce(bool) -> Result<SettingsTexts, SettingsError>,
+    ) -> Result<(), SettingsError> {
         let writing = self.begin_write()?;
-        self.replace(&writing, SETTINGS_FILE, text.as_bytes())
+        let vault = self.vault_for_new(&writing)?;
+        let texts = split(vault.is_some())?;
+        if let (Some(vault), Some(private)) = (vault, texts.private) {
+            self.write_sealed(&vault, SealedFile::Settings, private.as_bytes())?;
+        }
+        if let Some(open) = texts.open {
+            let path = self.settings_path();
+            files::put(&self.dir, SETTINGS_FILE, open.as_bytes())
+                .map_err(failed("write", &path))?;
+        }
+        Ok(())
     }
+}
+
+/// Settings as they are to be written; `None`: as they are there.
+#[derive(Debug, Default)]
+pub(crate) struct SettingsTexts {
+    /// For everybody to see.
+    pub(crate) open: Option<String>,
+    /// To be sealed.
+    pub(crate) private: Option<String>,
 }
 
 /// Writes a file for its owner alone, whole or not at all. It must not be there.
@@ -248,12 +353,13 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), ProfileErro
         private::sync_dir(folder)
     };
     let written = write().map_err(failed("write", path));
-    remove_if_there(&temporary)?;
+    files::remove_if_there(&temporary).map_err(failed("remove", &temporary))?;
     written
 }
 
-/// Held while identity or settings are replaced.
-struct Writing {
+/// Held while identity, settings or vault are replaced.
+#[derive(Debug)]
+pub(crate) struct Writing {
     _file: File,
 }
 
@@ -277,8 +383,7 @@ impl ProfileLock {
     /// When it cannot be written; then the old one is still there.
     pub fn save(&self, identity: &Identity) -> Result<(), ProfileError> {
         let writing = self.profile.begin_write()?;
-        self.profile
-            .replace(&writing, IDENTITY_FILE, &encode(identity))
+        self.profile.put_identity(&writing, identity)
     }
 
     /// Opens the database file. When there is none, `make` first fills a new one, which takes its name only
@@ -290,8 +395,7 @@ impl ProfileLock {
         let path = self.profile.database_path();
         if !path.exists() {
             let unfinished = self.profile.dir.join(UNFINISHED_DATABASE_FILE);
-            remove_if_there(&unfinished)?;
-            make(private::create(&unfinished).map_err(failed("create", &unfinished))?)?;
+            make(self.profile.create_file(UNFINISHED_DATABASE_FILE)?)?;
             fs::rename(&unfinished, &path)
                 .and_then(|()| private::sync_dir(&self.profile.dir))
                 .map_err(failed("create", &path))?;
@@ -300,15 +404,7 @@ impl ProfileLock {
     }
 }
 
-fn remove_if_there(path: &Path) -> Result<(), ProfileError> {
-    match fs::remove_file(path) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(failed("remove", path)(error)),
-    }
-}
-
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ProfileError {
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ProfileError + use<> {
     let path = path.to_owned();
     move |source| ProfileError::Io {
         action,
@@ -317,21 +413,11 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Profil
     }
 }
 
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let file = File::open(path)?;
-    io::Read::read_to_end(&mut io::Read::take(file, MAX_IDENTITY_FILE + 1), &mut bytes)?;
-    Ok(bytes)
-}
-
-fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_LEN] {
-    let digest: [u8; 32] = Sha256::digest(bytes).into();
-    let (start, _rest) = digest.split_first_chunk().expect("a hash has 32 bytes");
-    *start
-}
-
-fn encode(identity: &Identity) -> Zeroizing<Vec<u8>> {
+fn encode(identity: &Identity, vault: Option<&Vault>) -> Zeroizing<Vec<u8>> {
     let secret = identity.to_secret_bytes();
+    if let Some(vault) = vault {
+        return Zeroizing::new(vault.seal_file(MAGIC, IDENTITY_FILE, &secret));
+    }
     let mut bytes = Zeroizing::new(Vec::with_capacity(
         MAGIC.len() + 2 + secret.len() + CHECKSUM_LEN,
     ));
@@ -343,7 +429,7 @@ fn encode(identity: &Identity) -> Zeroizing<Vec<u8>> {
     bytes
 }
 
-fn decode(bytes: &[u8], path: &Path) -> Result<Identity, ProfileError> {
+fn decode(bytes: &[u8], path: &Path, vault: Option<&Vault>) -> Result<Identity, ProfileError> {
     let damaged = || ProfileError::Damaged(path.to_owned());
     let (content, sum) = bytes
         .split_last_chunk::<CHECKSUM_LEN>()
@@ -353,7 +439,14 @@ fn decode(bytes: &[u8], path: &Path) -> Result<Identity, ProfileError> {
         return Err(damaged());
     }
     match rest {
+        // In a profile that is about to be sealed, too.
         [VERSION, UNPROTECTED, identity @ ..] => Ok(Identity::from_secret_bytes(identity)?),
+        [VERSION, SEALED, ..] => {
+            let vault = vault.ok_or_else(|| ProfileError::NoVault(path.to_owned()))?;
+            let secret = vault.open_file(MAGIC, IDENTITY_FILE, bytes);
+            let secret = secret.map_err(|error| ProfileError::Vault(path.to_owned(), error))?;
+            Ok(Identity::from_secret_bytes(&secret)?)
+        }
         [_version, _protection, ..] => Err(ProfileError::Newer(path.to_owned())),
         [] | [_] => Err(damaged()),
     }
@@ -456,7 +549,10 @@ mod tests {
     fn a_kill_while_writing_leaves_the_old_identity() {
         let (_dir, profile) = profile();
         let old = profile.open_or_create(&mut rng(1), NOW).unwrap();
-        let new = encode(&Identity::create(&mut rng(2), NOW));
+        let new = encode(
+            &Identity::create(&mut rng(2), NOW),
+            profile.vault().unwrap().as_deref(),
+        );
         // Killed after any number of bytes of the temporary file, before the rename.
         for cut in (0..=new.len()).step_by(37) {
             fs::write(profile.dir().join("identity.tmp"), &new[..cut]).unwrap();
@@ -473,6 +569,7 @@ mod tests {
         );
         // And at the very first use, when there is no old one.
         fs::remove_file(profile.identity_path()).unwrap();
+        fs::remove_file(profile.dir().join("identity.copy")).unwrap();
         fs::write(profile.dir().join("identity.tmp"), &new[..100]).unwrap();
         assert!(profile.load().unwrap().is_none());
         assert!(profile.open_or_create(&mut rng(3), NOW).is_ok());
@@ -483,19 +580,19 @@ mod tests {
         let (_dir, profile) = profile();
         profile.open_or_create(&mut rng(1), NOW).unwrap();
         let good = fs::read(profile.identity_path()).unwrap();
+        let vault = profile.vault().unwrap();
+        let decode = |bytes: &[u8]| decode(bytes, Path::new("identity"), vault.as_deref());
+        assert!(decode(&good).is_ok());
         for at in 0..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 1;
-            let error = decode(&bad, Path::new("identity")).unwrap_err();
+            let error = decode(&bad).unwrap_err();
             assert!(matches!(error, ProfileError::Damaged(_)), "byte {at}");
         }
         for cut in 0..good.len() {
-            assert!(
-                decode(&good[..cut], Path::new("identity")).is_err(),
-                "cut at {cut}"
-            );
+            assert!(decode(&good[..cut]).is_err(), "cut at {cut}");
         }
-        for (at, value) in [(6, 2), (7, 1)] {
+        for (at, value) in [(6, 2), (7, 2)] {
             let mut newer = good[..good.len() - CHECKSUM_LEN].to_vec();
             newer[at] = value;
             let sum = checksum(&newer);

@@ -2,6 +2,10 @@
 //!
 //! A file that cannot be read is never overwritten, and nothing in it is guessed at. What a program changes in it leaves
 //! the rest as it stands there, comments included.
+//! A file that cannot be read is never overwritten, and nothing in it is guessed at.
+//!
+//! What tells of people and places ([`PRIVATE`]) is sealed, in a file of its own. Written into `settings.toml` by hand it
+//! counts all the same, before what was sealed, and is taken out of there and sealed when the profile is opened next.
 
 use std::{
     fmt, fs, io,
@@ -13,16 +17,19 @@ use ahoy_nat::discovery::dht::mainline::DhtEntry;
 use ahoy_transport::identity::UserId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use toml_edit::{DocumentMut, Item};
+use toml::{Table, de::DeTable};
 
 use crate::{
     contacts::Strangers,
     link::{NodeLink, display_name},
-    profile::{Profile, ProfileError},
+    profile::{Profile, ProfileError, SettingsTexts, sealing::SealedFile},
     proxy::ProxyChoice,
     sound::{SoundChange, SoundChoices},
 };
 
 const VERSION: u32 = 1;
+/// Settings that tell who somebody is and where they can be found.
+pub const PRIVATE: [&str; 4] = ["name", "homes", "proxy", "dht_bootstrap"];
 
 /// Which ways media may take: in settings, on the command line and here.
 #[derive(
@@ -168,6 +175,9 @@ pub enum SettingsError {
     /// Settings that cannot be written down: our mistake.
     #[error("the settings cannot be written: {0}")]
     Serialize(#[from] toml::ser::Error),
+    /// What was sealed opens, and is not what it should be.
+    #[error("the sealed settings are damaged: {0}")]
+    Sealed(Box<toml::de::Error>),
 }
 
 /// The settings. Every field may be left out.
@@ -336,11 +346,7 @@ impl Settings {
     /// When the file is there and cannot be used.
     pub fn load(profile: &Profile) -> Result<Self, SettingsError> {
         let path = profile.settings_path();
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(source) => return Err(SettingsError::Io { path, source }),
-        };
+        let text = read(&path)?.unwrap_or_default();
         // The version first: a newer file's other fields mean nothing to us.
         if let Ok(VersionOnly {
             version: Some(version),
@@ -349,7 +355,17 @@ impl Settings {
         {
             return Err(SettingsError::Newer { path, version });
         }
-        Self::parse(&text, path)
+        // Whatever is wrong in there is told with its line.
+        let settings = Self::parse(&text, path)?;
+        let Some(sealed) = sealed(profile)? else {
+            return Ok(settings);
+        };
+        let mut all: Table = toml::from_str(&text).unwrap_or_default();
+        for (key, value) in sealed {
+            all.entry(key).or_insert(value);
+        }
+        let settings = all.try_into();
+        settings.map_err(|error| SettingsError::Sealed(Box::new(error)))
     }
 
     fn parse(text: &str, path: PathBuf) -> Result<Self, SettingsError> {
@@ -529,7 +545,123 @@ impl Settings {
         let before = fs::read_to_string(path).unwrap_or_default();
         let merged = merged(&before, &text).unwrap_or(text);
         Ok(profile.write_settings(&merged)?)
+        let known = sealed(profile)?;
+        let there = read(&profile.settings_path())?;
+        profile.write_settings(|seals| {
+            if !seals {
+                return Ok(SettingsTexts {
+                    open: Some(text),
+                    private: None,
+                });
+            }
+            let (open, private) = split(&text)?;
+            // Whatever stays as it is stays where it is: then a kill in between changes nothing by halves.
+            Ok(SettingsTexts {
+                private: (known.as_ref() != Some(&private))
+                    .then(|| toml::to_string_pretty(&private))
+                    .transpose()?,
+                open: Some(open).filter(|open| Some(open) != there.as_ref()),
+            })
+        })
     }
+
+    /// The private ones as they are to be sealed, for a vault that does not count yet; `None` when there are no settings.
+    pub(crate) fn private_text(profile: &Profile) -> Result<Option<String>, SettingsError> {
+        let Some(sealed) = sealed(profile)? else {
+            return Ok(None);
+        };
+        Ok(Some(toml::to_string_pretty(&sealed)?))
+    }
+
+    /// Seals what somebody wrote into `settings.toml` by hand, or an older version did. Everything else in there stays as it
+    /// was written. A file that is wrong is left alone: whoever reads it says so.
+    pub(crate) fn take_in(profile: &Profile) -> Result<(), SettingsError> {
+        let Some(text) = read(&profile.settings_path())? else {
+            return Ok(());
+        };
+        let Ok(table) = toml::from_str::<Table>(&text) else {
+            return Ok(());
+        };
+        if profile.protection()?.is_none() || !PRIVATE.iter().any(|key| table.contains_key(*key)) {
+            return Ok(());
+        }
+        let settings = match Self::load(profile) {
+            Ok(settings) => settings,
+            Err(SettingsError::Invalid { .. } | SettingsError::Newer { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let (all_open, private) = split(&settings.to_text()?)?;
+        profile.write_settings(|_seals| {
+            Ok(SettingsTexts {
+                open: Some(without_private(&text).unwrap_or(all_open)),
+                private: Some(toml::to_string_pretty(&private)?),
+            })
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<Option<String>, SettingsError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(SettingsError::Io {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// What was sealed; `None` when nothing was.
+fn sealed(profile: &Profile) -> Result<Option<Table>, SettingsError> {
+    let Some(content) = profile.read_sealed(SealedFile::Settings)? else {
+        return Ok(None);
+    };
+    let text = str::from_utf8(&content).unwrap_or_default();
+    let table = toml::from_str(text);
+    table
+        .map(Some)
+        .map_err(|error| SettingsError::Sealed(Box::new(error)))
+}
+
+/// Settings as text for everybody, and those that are private.
+fn split(text: &str) -> Result<(String, Table), SettingsError> {
+    let mut open: Table =
+        toml::from_str(text).map_err(|error| SettingsError::Sealed(Box::new(error)))?;
+    let private = PRIVATE
+        .iter()
+        .filter_map(|key| Some(((*key).to_owned(), open.remove(*key)?)))
+        .collect();
+    Ok((toml::to_string_pretty(&open)?, private))
+}
+
+/// The text without its private settings, and otherwise as it was written; `None` if it is written so that it cannot be cut.
+fn without_private(text: &str) -> Option<String> {
+    let parsed = DeTable::parse(text).ok()?;
+    let mut cuts: Vec<(usize, usize)> = Vec::new();
+    for (key, value) in parsed.get_ref() {
+        if PRIVATE.contains(&key.get_ref().as_ref()) {
+            let from = text
+                .get(..key.span().start)?
+                .rfind('\n')
+                .map_or(0, |at| at + 1);
+            let rest = text.get(value.span().end..)?;
+            let to = rest
+                .find('\n')
+                .map_or(text.len(), |at| value.span().end + at + 1);
+            cuts.push((from, to));
+        }
+    }
+    cuts.sort_unstable();
+    let mut kept = String::with_capacity(text.len());
+    let mut at = 0;
+    for (from, to) in cuts {
+        kept.push_str(text.get(at..from)?);
+        at = to;
+    }
+    kept.push_str(text.get(at..)?);
+    let mut meant: Table = toml::from_str(text).ok()?;
+    meant.retain(|key: &str, _value| !PRIVATE.contains(&key));
+    (toml::from_str::<Table>(&kept).ok()? == meant).then_some(kept)
 }
 
 /// The document `before` with what `wanted` says; none where one of them is no document, or they say different things
@@ -670,10 +802,64 @@ mod tests {
         settings.save(&profile).unwrap();
         assert_eq!(Settings::load(&profile).unwrap(), settings);
         let text = fs::read_to_string(profile.settings_path()).unwrap();
+        assert!(text.contains("strangers = \"drop\""), "{text}");
+        for private in ["ahoy-node:", "Zoë", "proxy.example", "192.0.2.7"] {
+            assert!(!text.contains(private), "{text}");
+        }
+        // Without a vault there is nothing to seal it with.
+        let dir = tempfile::tempdir().unwrap();
+        let profile = Profile::at(dir.path()).unsealed();
+        settings.save(&profile).unwrap();
+        assert_eq!(Settings::load(&profile).unwrap(), settings);
+        let text = fs::read_to_string(profile.settings_path()).unwrap();
         assert!(
-            text.contains("strangers = \"drop\"") && text.contains("ahoy-node:"),
+            text.contains("ahoy-node:") && text.contains("Zoë"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_somebody_writes_by_hand_counts_and_is_sealed_and_all_else_stays_as_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let profile = Profile::at(dir.path());
+        let first = Settings {
+            name: Some("Zoë".into()),
+            proxy: Some(ProxyChoice::Never),
+            ..Settings::default()
+        };
+        first.save(&profile).unwrap();
+        let by_hand = "# mine\nname = \"Ada\" # me\nvoice_gate = true\n\
+            homes = [\n  # none\n]\nmusic = true";
+        fs::write(profile.settings_path(), by_hand).unwrap();
+        let expected = Settings {
+            name: Some("Ada".into()),
+            voice_gate: true,
+            music: true,
+            ..first
+        };
+        assert_eq!(Settings::load(&profile).unwrap(), expected);
+        for _ in 0..2 {
+            Settings::take_in(&profile).unwrap();
+            let text = fs::read_to_string(profile.settings_path()).unwrap();
+            assert_eq!(text, "# mine\nvoice_gate = true\nmusic = true");
+            assert_eq!(Settings::load(&profile).unwrap(), expected);
+        }
+        // Where it cannot be cut out, the file is written anew.
+        assert_eq!(
+            without_private("a = 1\nname = \"Ada\""),
+            Some("a = 1\n".into())
+        );
+        assert_eq!(without_private("name = "), None);
+        // A mistake is shown by whoever reads it, and the file left alone.
+        fs::write(
+            profile.settings_path(),
+            "name = \"Ada\"\ncolour = \"red\"\n",
+        )
+        .unwrap();
+        Settings::take_in(&profile).unwrap();
+        assert!(Settings::load(&profile).is_err());
+        let text = fs::read_to_string(profile.settings_path()).unwrap();
+        assert!(text.contains("Ada"));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! state before or after it. What strangers can grow is bounded. The database is open in one process at a
 //! time, which holds the [`ProfileLock`].
 //!
-//! Schema 2, all keys and values bytes:
+//! Schema 3, all keys and values bytes, each record sealed as [`sealed`] tells; schema 2 is the same and not sealed:
 //!
 //! ```text
 //! contacts  user id -> Contact          blocked  user id -> ver=1, since u64
@@ -30,10 +30,7 @@ use ahoy_transport::{
     },
     wire::{Reader, WireError, Writer},
 };
-use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    TableDefinition, WriteTransaction,
-};
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::{
     chat::{
@@ -42,8 +39,15 @@ use crate::{
     },
     contacts::{CallRecord, CallerFacts, Contact, Request},
     link::{PersonLink, display_name},
-    profile::{ProfileError, ProfileLock},
+    profile::{ProfileError, ProfileLock, files::step},
+    settings::Settings,
     sync::{Standing, SyncBook},
+};
+
+pub use self::reseal::reseal;
+use self::{
+    rescue::Rescue,
+    sealed::{Sealer, Txn},
 };
 
 /// Most requests kept: more than anybody reads.
@@ -66,6 +70,9 @@ const MAX_LABEL: usize = 256;
 /// Pages kept in memory. The library's default of 1 GiB is for servers.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
 
+/// Every record is sealed.
+const SEALED_SCHEMA: u32 = 3;
+/// None is: in profiles without a vault.
 const SCHEMA: u32 = 2;
 /// Before conversations.
 const SCHEMA_1: u32 = 1;
@@ -85,6 +92,11 @@ const NODES: Table = TableDefinition::new("nodes");
 const NETWORK: Table = TableDefinition::new("network");
 const TABLES: [Table; 11] = [
     CONTACTS, BLOCKED, INBOX, CALLS, LOGS, FORKS, INVITES, CHAT, RECORDS, NODES, NETWORK,
+];
+/// The names of [`TABLES`].
+const NAMES: [&str; 11] = [
+    "contacts", "blocked", "inbox", "calls", "logs", "forks", "invites", "chat", "records",
+    "nodes", "network",
 ];
 /// The one entry of [`NETWORK`].
 const NODE_TABLE: &[u8] = b"table";
@@ -107,6 +119,11 @@ pub enum StoreError {
         "the profile's database has version {0}, which this program does not know; update ahoy"
     )]
     Newer(u32),
+    /// What it was sealed with is not there.
+    #[error(
+        "the profile's database is sealed, and the file `vault` that opens it is not beside it"
+    )]
+    NoVault,
     /// The database engine reports an error.
     #[error("the profile's database: {0}")]
     Database(Box<redb::Error>),
@@ -118,6 +135,15 @@ pub enum StoreError {
         /// What is wrong.
         source: WireError,
     },
+    /// A record was changed, or the key of its conversation is gone.
+    #[error("a record in the profile's database ({table}) does not open: it is damaged")]
+    Closed {
+        /// Where it is.
+        table: &'static str,
+    },
+    /// The settings that go with it cannot be sealed.
+    #[error(transparent)]
+    Settings(Box<crate::settings::SettingsError>),
     /// A stored log or proof no longer verifies.
     #[error("a pinned device log in the profile's database is damaged")]
     PinnedLog(#[from] LogError),
@@ -261,50 +287,82 @@ fn user_of(key: &[u8], table: &'static str) -> Result<UserId, StoreError> {
 #[derive(Debug)]
 pub struct Store {
     db: Database,
+    sealer: Sealer,
+    rescue: Rescue,
 }
 
 impl Store {
-    /// Opens the profile's database, and makes it at the first use.
+    /// Opens the profile's database, and makes it at the first use. One from before the vault is sealed, and a damaged one
+    /// set aside: see [`Self::rescued`].
     ///
     /// # Errors
-    /// When it is in use, damaged, or of a newer version.
+    /// When it is in use or of a newer version.
     pub fn open(lock: &ProfileLock) -> Result<Self, StoreError> {
-        Self::open_file(lock.open_database(|file| Self::open_file(file).map(drop))?)
+        Settings::take_in(lock.profile()).map_err(|error| StoreError::Settings(Box::new(error)))?;
+        rescue::open(lock)
     }
 
-    fn open_file(file: File) -> Result<Self, StoreError> {
+    fn open_file(file: File, sealer: Sealer) -> Result<Self, StoreError> {
         Self::prepare(
             Builder::new()
                 .set_cache_size(CACHE_BYTES)
                 .create_file(file)?,
+            sealer,
         )
     }
 
-    fn prepare(db: Database) -> Result<Self, StoreError> {
+    fn prepare(db: Database, sealer: Sealer) -> Result<Self, StoreError> {
         let txn = db.begin_write()?;
+        let ours = if sealer.seals() {
+            SEALED_SCHEMA
+        } else {
+            SCHEMA
+        };
         let known = {
             let mut meta = txn.open_table(META)?;
             let known = meta.get("schema")?.map(|version| version.value());
-            if matches!(known, None | Some(SCHEMA_1)) {
-                meta.insert("schema", SCHEMA)?;
+            match known {
+                None => {
+                    meta.insert("schema", ours)?;
+                }
+                Some(SCHEMA_1) => {
+                    meta.insert("schema", SCHEMA)?;
+                }
+                Some(_other) => {}
             }
             known
         };
+        let mut sealer = sealer;
         match known {
-            Some(SCHEMA) => txn.abort()?,
+            Some(SCHEMA) => {
+                sealer = Sealer::PLAIN;
+                txn.abort()?;
+            }
             // What is there already stays as it is.
             Some(SCHEMA_1) | None => {
+                if known.is_some() {
+                    sealer = Sealer::PLAIN;
+                }
                 for table in TABLES {
                     txn.open_table(table)?;
                 }
                 txn.commit()?;
             }
+            Some(SEALED_SCHEMA) if sealer.seals() => txn.abort()?,
             Some(other) => {
                 txn.abort()?;
-                return Err(StoreError::Newer(other));
+                return Err(if other == SEALED_SCHEMA {
+                    StoreError::NoVault
+                } else {
+                    StoreError::Newer(other)
+                });
             }
         }
-        Ok(Self { db })
+        Ok(Self {
+            db,
+            sealer,
+            rescue: Rescue::default(),
+        })
     }
 
     fn read<T>(
@@ -313,11 +371,13 @@ impl Store {
         key: &[u8],
         parse: impl FnOnce(&[u8]) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
-        let table = self.db.begin_read()?.open_table(table)?;
-        table
-            .get(key)?
-            .map(|value| parse(value.value()))
-            .transpose()
+        let at = self.sealer.name(table, key);
+        let opened = self.db.begin_read()?.open_table(table)?;
+        let Some(bytes) = opened.get(at.as_slice())? else {
+            return Ok(None);
+        };
+        let (_key, value) = self.sealer.open(name(table), &at, bytes.value())?;
+        parse(&value).map(Some)
     }
 
     fn list<T>(
@@ -325,27 +385,33 @@ impl Store {
         table: Table,
         parse: impl Fn(&[u8], &[u8]) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
-        let table = self.db.begin_read()?.open_table(table)?;
-        let mut found = Vec::new();
-        for entry in table.iter()? {
-            let (key, value) = entry?;
-            found.push(parse(key.value(), value.value())?);
+        let opened = self.db.begin_read()?.open_table(table)?;
+        let mut items = Vec::new();
+        for entry in opened.iter()? {
+            let (at, bytes) = entry?;
+            items.push(self.sealer.open(name(table), at.value(), bytes.value())?);
         }
-        Ok(found)
+        items.sort_unstable();
+        items.iter().map(|(key, value)| parse(key, value)).collect()
     }
 
     fn write<T>(
         &self,
-        change: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
+        change: impl FnOnce(&Txn<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let txn = self.db.begin_write()?;
-        let outcome = change(&txn)?;
+        let outcome = change(&Txn {
+            txn: &txn,
+            sealer: &self.sealer,
+        })?;
+        step();
         txn.commit()?;
+        step();
         Ok(outcome)
     }
 
     fn remove(&self, table: Table, key: &[u8]) -> Result<bool, StoreError> {
-        self.write(|txn| Ok(txn.open_table(table)?.remove(key)?.is_some()))
+        self.write(|txn| txn.table(table)?.remove(key))
     }
 
     /// Adds a contact, or replaces what we know of one. A request of the same person is settled by it, and
@@ -358,17 +424,15 @@ impl Store {
         let noted = SyncBook(self).contact_noted(contact, now_millis)?;
         self.write(|txn| {
             change_chat(txn, &noted)?;
-            txn.open_table(CONTACTS)?
-                .insert(key, contact.to_bytes().as_slice())?;
-            txn.open_table(BLOCKED)?.remove(key)?;
-            let mut inbox = txn.open_table(INBOX)?;
-            let request = inbox.remove(key)?.map(|request| request.value().to_vec());
-            if let Some(request) = request {
+            txn.table(CONTACTS)?.insert(key, &contact.to_bytes())?;
+            txn.table(BLOCKED)?.remove(key)?;
+            let mut inbox = txn.table(INBOX)?;
+            if let Some(request) = inbox.take(key)? {
                 let request =
                     Request::from_bytes(contact.user, &request).map_err(record("inbox"))?;
-                let mut logs = txn.open_table(LOGS)?;
+                let mut logs = txn.table(LOGS)?;
                 if !request.log.is_empty() && logs.get(key)?.is_none() {
-                    logs.insert(key, pinned_bytes(now_millis, &request.log).as_slice())?;
+                    logs.insert(key, &pinned_bytes(now_millis, &request.log))?;
                 }
             }
             Ok(())
@@ -435,10 +499,7 @@ impl Store {
         let noted = SyncBook(self).standing_noted(user, Standing::Nobody, now_millis)?;
         self.write(|txn| {
             change_chat(txn, &noted)?;
-            Ok(txn
-                .open_table(CONTACTS)?
-                .remove(user.as_bytes().as_slice())?
-                .is_some())
+            txn.table(CONTACTS)?.remove(user.as_bytes())
         })
     }
 
@@ -455,11 +516,12 @@ impl Store {
         self.write(|txn| {
             change_chat(txn, &forgotten)?;
             change_chat(txn, &noted)?;
-            txn.open_table(BLOCKED)?.insert(key, value.as_slice())?;
-            txn.open_table(CONTACTS)?.remove(key)?;
-            txn.open_table(INBOX)?.remove(key)?;
+            txn.table(BLOCKED)?.insert(key, &value)?;
+            txn.table(CONTACTS)?.remove(key)?;
+            txn.table(INBOX)?.remove(key)?;
             Ok(())
-        })
+        })?;
+        self.wipe_unused_keys()
     }
 
     /// Takes a block back. Returns whether there was one.
@@ -474,7 +536,7 @@ impl Store {
         let noted = SyncBook(self).standing_noted(user, Standing::Nobody, now_millis)?;
         self.write(|txn| {
             change_chat(txn, &noted)?;
-            Ok(txn.open_table(BLOCKED)?.remove(key)?.is_some())
+            txn.table(BLOCKED)?.remove(key)
         })
     }
 
@@ -528,12 +590,11 @@ impl Store {
     ) -> Result<InboxOutcome, StoreError> {
         let key = user.as_bytes().as_slice();
         self.write(|txn| {
-            let mut inbox = txn.open_table(INBOX)?;
+            let mut inbox = txn.table(INBOX)?;
             let mut known = Vec::new();
-            for entry in inbox.iter()? {
-                let (key, value) = entry?;
-                let user = user_of(key.value(), "inbox")?;
-                known.push(Request::from_bytes(user, value.value()).map_err(record("inbox"))?);
+            for (key, value) in inbox.items()? {
+                let user = user_of(&key, "inbox")?;
+                known.push(Request::from_bytes(user, &value).map_err(record("inbox"))?);
             }
             for old in &known {
                 if old.last_at_millis.saturating_add(REQUEST_LIFETIME_MILLIS) <= now_millis {
@@ -550,7 +611,7 @@ impl Store {
             if let Some(mut request) = known.iter().find(|request| request.user == user).cloned() {
                 request.attempts = request.attempts.saturating_add(1);
                 request.last_at_millis = request.last_at_millis.max(now_millis);
-                inbox.insert(key, request.to_bytes().as_slice())?;
+                inbox.insert(key, &request.to_bytes())?;
                 return Ok(InboxOutcome::Updated);
             }
             let today = known
@@ -573,7 +634,7 @@ impl Store {
                 attempts: 1,
                 log: log.to_vec(),
             };
-            inbox.insert(key, request.to_bytes().as_slice())?;
+            inbox.insert(key, &request.to_bytes())?;
             Ok(InboxOutcome::Added)
         })
     }
@@ -604,10 +665,14 @@ impl Store {
     /// When the database fails.
     pub fn record_call(&self, call: &CallRecord) -> Result<(), StoreError> {
         self.write(|txn| {
-            let mut calls = txn.open_table(CALLS)?;
-            calls.insert(call.key().as_slice(), call.to_bytes().as_slice())?;
-            while calls.len()? > MAX_CALLS as u64 {
-                calls.pop_first()?;
+            let mut calls = txn.table(CALLS)?;
+            calls.insert(&call.key(), &call.to_bytes())?;
+            let over = calls.len()?.saturating_sub(MAX_CALLS as u64);
+            if over > 0 {
+                // By key: by time.
+                for (key, _call) in calls.items()?.into_iter().take(over as usize) {
+                    calls.remove(&key)?;
+                }
             }
             Ok(())
         })
@@ -618,13 +683,12 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub fn calls(&self, limit: usize) -> Result<Vec<CallRecord>, StoreError> {
-        let table = self.db.begin_read()?.open_table(CALLS)?;
-        let mut calls = Vec::new();
-        for entry in table.iter()?.rev().take(limit) {
-            let (key, value) = entry?;
-            calls
-                .push(CallRecord::from_bytes(key.value(), value.value()).map_err(record("calls"))?);
-        }
+        let mut calls = self.list(CALLS, |key, value| {
+            CallRecord::from_bytes(key, value).map_err(record("calls"))
+        })?;
+        // They come by key: by time.
+        calls.reverse();
+        calls.truncate(limit);
         Ok(calls)
     }
 
@@ -640,14 +704,14 @@ impl Store {
         let key = log.user().as_bytes().to_vec();
         let key = key.as_slice();
         self.write(|txn| {
-            let mut contacts = txn.open_table(CONTACTS)?;
-            let Some(contact) = contacts.get(key)?.map(|contact| contact.value().to_vec()) else {
+            let mut contacts = txn.table(CONTACTS)?;
+            let Some(contact) = contacts.get(key)? else {
                 return Err(StoreError::NotAContact);
             };
-            let mut logs = txn.open_table(LOGS)?;
-            let pinned = logs.get(key)?.map(|pinned| pinned.value().to_vec());
+            let mut logs = txn.table(LOGS)?;
+            let pinned = logs.get(key)?;
             let Some(pinned) = pinned else {
-                logs.insert(key, pinned_bytes(now_millis, &log.to_bytes()).as_slice())?;
+                logs.insert(key, &pinned_bytes(now_millis, &log.to_bytes()))?;
                 return Ok(LogObservation::First);
             };
             let (first_seen_millis, known) = read_pinned(log.user(), &pinned)?;
@@ -655,18 +719,15 @@ impl Store {
                 LogRelation::Same | LogRelation::OtherUser => Ok(LogObservation::Same),
                 LogRelation::Rollback => Ok(LogObservation::Rollback),
                 LogRelation::Extends => {
-                    logs.insert(
-                        key,
-                        pinned_bytes(first_seen_millis, &log.to_bytes()).as_slice(),
-                    )?;
+                    logs.insert(key, &pinned_bytes(first_seen_millis, &log.to_bytes()))?;
                     Ok(LogObservation::Extended)
                 }
                 LogRelation::Fork(proof) => {
-                    txn.open_table(FORKS)?.insert(key, proof.as_bytes())?;
+                    txn.table(FORKS)?.insert(key, proof.as_bytes())?;
                     let mut contact =
                         Contact::from_bytes(log.user(), &contact).map_err(record("contacts"))?;
                     contact.verified_at_millis = None;
-                    contacts.insert(key, contact.to_bytes().as_slice())?;
+                    contacts.insert(key, &contact.to_bytes())?;
                     Ok(LogObservation::Fork(proof))
                 }
             }
@@ -701,16 +762,16 @@ impl Store {
         let key = proof.user().as_bytes().to_vec();
         let key = key.as_slice();
         self.write(|txn| {
-            let mut contacts = txn.open_table(CONTACTS)?;
-            let Some(contact) = contacts.get(key)?.map(|contact| contact.value().to_vec()) else {
+            let mut contacts = txn.table(CONTACTS)?;
+            let Some(contact) = contacts.get(key)? else {
                 // Strangers must not fill the database.
                 return Ok(());
             };
-            txn.open_table(FORKS)?.insert(key, proof.as_bytes())?;
+            txn.table(FORKS)?.insert(key, proof.as_bytes())?;
             let mut contact =
                 Contact::from_bytes(proof.user(), &contact).map_err(record("contacts"))?;
             contact.verified_at_millis = None;
-            contacts.insert(key, contact.to_bytes().as_slice())?;
+            contacts.insert(key, &contact.to_bytes())?;
             Ok(())
         })
     }
@@ -722,8 +783,8 @@ impl Store {
     pub fn forget_log(&self, user: UserId) -> Result<(), StoreError> {
         let key = user.as_bytes().as_slice();
         self.write(|txn| {
-            txn.open_table(LOGS)?.remove(key)?;
-            txn.open_table(FORKS)?.remove(key)?;
+            txn.table(LOGS)?.remove(key)?;
+            txn.table(FORKS)?.remove(key)?;
             Ok(())
         })
     }
@@ -740,8 +801,8 @@ impl Store {
     ) -> Result<Result<(), RecordError>, StoreError> {
         let key = user.as_bytes().as_slice();
         self.write(|txn| {
-            let mut records = txn.open_table(RECORDS)?;
-            let known = records.get(key)?.map(|known| known.value().to_vec());
+            let mut records = txn.table(RECORDS)?;
+            let known = records.get(key)?;
             let known = known.map(|known| read_record(&known)).transpose()?;
             if let Err(refused) =
                 RecordRules::default().judge(known.as_ref(), new, user, now_millis)
@@ -749,18 +810,17 @@ impl Store {
                 return Ok(Err(refused));
             }
             if known.is_none() && records.len()? >= MAX_RECORDS as u64 {
-                let contacts = txn.open_table(CONTACTS)?;
+                let contacts = txn.table(CONTACTS)?;
                 let mut first: Option<(u64, Vec<u8>)> = None;
-                for entry in records.iter()? {
-                    let (other, record) = entry?;
-                    let ends = read_record(record.value())?.fields().not_after_millis;
+                for (other, record) in records.items()? {
+                    let ends = read_record(&record)?.fields().not_after_millis;
                     let sooner = first.as_ref().is_none_or(|(soonest, _)| ends < *soonest);
-                    if sooner && contacts.get(other.value())?.is_none() {
-                        first = Some((ends, other.value().to_vec()));
+                    if sooner && contacts.get(&other)?.is_none() {
+                        first = Some((ends, other));
                     }
                 }
                 if let Some((_ends, other)) = first {
-                    records.remove(other.as_slice())?;
+                    records.remove(&other)?;
                 }
             }
             records.insert(key, new.as_bytes())?;
@@ -783,17 +843,16 @@ impl Store {
     /// When the database fails.
     pub fn keep_nodes(&self, served: &[NodeAddress], now_millis: u64) -> Result<(), StoreError> {
         self.write(|txn| {
-            let mut nodes = txn.open_table(NODES)?;
+            let mut nodes = txn.table(NODES)?;
             for node in served {
                 let mut value = vec![VERSION];
                 value.put_u64(now_millis);
                 value.put_bytes(node.to_string().as_bytes());
-                nodes.insert(node.node.as_bytes().as_slice(), value.as_slice())?;
+                nodes.insert(node.node.as_bytes(), &value)?;
             }
             let mut known = Vec::new();
-            for entry in nodes.iter()? {
-                let (_node, value) = entry?;
-                known.push(read_node(value.value())?);
+            for (_node, value) in nodes.items()? {
+                known.push(read_node(&value)?);
             }
             known.sort_by_key(|(at, _node)| std::cmp::Reverse(*at));
             let mut networks: BTreeMap<Network, usize> = BTreeMap::new();
@@ -802,7 +861,7 @@ impl Store {
                 let there = networks.entry(Network::of(&node)).or_default();
                 *there += 1;
                 if *there > MAX_NODES_PER_NETWORK || kept >= MAX_NODES {
-                    nodes.remove(node.node.as_bytes().as_slice())?;
+                    nodes.remove(node.node.as_bytes())?;
                 } else {
                     kept += 1;
                 }
@@ -827,7 +886,7 @@ impl Store {
     /// When the database fails.
     pub fn keep_node_table(&self, table: &[u8]) -> Result<(), StoreError> {
         self.write(|txn| {
-            txn.open_table(NETWORK)?.insert(NODE_TABLE, table)?;
+            txn.table(NETWORK)?.insert(NODE_TABLE, table)?;
             Ok(())
         })
     }
@@ -897,8 +956,7 @@ impl Store {
     /// When the database fails.
     pub fn put_invite(&self, invite: &IssuedInvite) -> Result<(), StoreError> {
         self.write(|txn| {
-            txn.open_table(INVITES)?
-                .insert(invite.id.as_slice(), invite.to_bytes().as_slice())?;
+            txn.table(INVITES)?.insert(&invite.id, &invite.to_bytes())?;
             Ok(())
         })
     }
@@ -955,34 +1013,60 @@ impl Shelf for Store {
 
     fn scan(&self, prefix: &[u8]) -> Result<Vec<shelf::Item>, ShelfError> {
         let scan = || -> Result<Vec<shelf::Item>, StoreError> {
+            let range = self.sealer.range(prefix);
             let table = self.db.begin_read()?.open_table(CHAT)?;
             let mut found = Vec::new();
-            for entry in table.range(prefix..)? {
-                let (key, value) = entry?;
-                if !key.value().starts_with(prefix) {
+            for entry in table.range(range.as_slice()..)? {
+                let (at, bytes) = entry?;
+                if !at.value().starts_with(&range) {
                     break;
                 }
-                found.push((key.value().to_vec(), value.value().to_vec()));
+                match self.sealer.open(name(CHAT), at.value(), bytes.value()) {
+                    Ok((key, value)) if key.starts_with(prefix) => found.push((key, value)),
+                    Ok(_another) => {}
+                    // One message that is lost must not take all others with it.
+                    Err(error) => tracing::error!(%error, "something of a conversation is lost"),
+                }
             }
+            found.sort_unstable();
             Ok(found)
         };
         Ok(scan()?)
     }
 
+    fn count(&self, kind: &[u8], user: UserId) -> Result<usize, ShelfError> {
+        Ok(self.count_chat(&[kind, user.as_bytes()].concat())?)
+    }
+
     fn change(&self, changes: Vec<shelf::Change>) -> Result<(), ShelfError> {
         Ok(self.write(|txn| change_chat(txn, &changes))?)
     }
+
+    fn note_forgotten(&self) -> Result<(), ShelfError> {
+        Ok(self.wipe_unused_keys()?)
+    }
 }
 
-fn change_chat(txn: &WriteTransaction, changes: &[shelf::Change]) -> Result<(), StoreError> {
-    let mut table = txn.open_table(CHAT)?;
+fn change_chat(txn: &Txn<'_>, changes: &[shelf::Change]) -> Result<(), StoreError> {
+    let mut table = txn.table(CHAT)?;
     for (key, value) in changes {
         match value {
-            Some(value) => table.insert(key.as_slice(), value.as_slice())?,
-            None => table.remove(key.as_slice())?,
-        };
+            Some(value) => table.insert(key, value)?,
+            None => {
+                table.remove(key)?;
+            }
+        }
     }
     Ok(())
+}
+
+fn name(table: Table) -> &'static str {
+    use redb::TableHandle as _;
+    // The handle lends its name from itself.
+    let mut names = NAMES.into_iter();
+    names
+        .find(|name| *name == table.name())
+        .expect("each table is in the list")
 }
 
 fn read_node(bytes: &[u8]) -> Result<(u64, NodeAddress), StoreError> {
@@ -1015,5 +1099,8 @@ fn read_pinned(user: UserId, bytes: &[u8]) -> Result<(u64, DeviceLog), StoreErro
 }
 
 mod own;
+mod rescue;
+mod reseal;
+mod sealed;
 #[cfg(test)]
 mod tests;

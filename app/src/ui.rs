@@ -30,6 +30,7 @@ mod stage;
 mod testing;
 pub mod theme;
 mod welcome;
+mod unlock;
 
 use std::{
     sync::{

@@ -266,11 +266,8 @@ impl ChatBook<'_> {
         {
             return Ok(Received::Known);
         }
-        if stranger {
-            let known = self.0.scan(&key(&[MESSAGE, &user.0]))?;
-            if known.len() >= MAX_STRANGER_MESSAGES {
-                return Ok(Received::Full);
-            }
+        if stranger && self.0.count(MESSAGE, user)? >= MAX_STRANGER_MESSAGES {
+            return Ok(Received::Full);
         }
         let mut changes = self.make_room(user)?;
         changes.extend(added(message));
@@ -282,6 +279,10 @@ impl ChatBook<'_> {
 
     /// What goes so that one more message has room.
     fn make_room(&self, user: UserId) -> Result<Vec<Change>, ShelfError> {
+        // Counting opens nothing.
+        if self.0.count(MESSAGE, user)? < MAX_MESSAGES {
+            return Ok(Vec::new());
+        }
         let known = self.0.scan(&key(&[MESSAGE, &user.0]))?;
         let mut changes = Vec::new();
         for (at_key, value) in known
@@ -322,7 +323,7 @@ impl ChatBook<'_> {
     /// # Errors
     /// When the shelf fails.
     pub fn unread(&self, user: UserId) -> Result<usize, ShelfError> {
-        Ok(self.0.scan(&key(&[UNREAD, &user.0]))?.len())
+        self.0.count(UNREAD, user)
     }
 
     /// What `user` wrote has been read.
@@ -387,7 +388,8 @@ impl ChatBook<'_> {
         if changes.is_empty() {
             return Ok(());
         }
-        self.0.change(changes)
+        self.0.change(changes)?;
+        self.0.note_forgotten()
     }
 }
 

@@ -6,6 +6,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use ahoy_transport::identity::UserId;
+
 /// What could not be read or written, for a person.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -29,6 +31,22 @@ pub trait Shelf: Send + Sync + fmt::Debug {
     /// # Errors
     /// When it cannot be read.
     fn scan(&self, prefix: &[u8]) -> Result<Vec<Item>, ShelfError>;
+
+    /// How much of a kind there is of a person: how many keys begin with `kind` and the person.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn count(&self, kind: &[u8], user: UserId) -> Result<usize, ShelfError> {
+        Ok(self.scan(&[kind, user.as_bytes()].concat())?.len())
+    }
+
+    /// Somebody was forgotten: nothing is to be left of what nothing is left of.
+    ///
+    /// # Errors
+    /// When it cannot be wiped.
+    fn note_forgotten(&self) -> Result<(), ShelfError> {
+        Ok(())
+    }
 
     /// Makes all changes, or none. They outlive the process when this returns.
     ///

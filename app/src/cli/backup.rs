@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 use zeroize::Zeroizing;
 
-use super::{CliError, Exit, env::Env};
+use super::{CliError, Exit, env::Env, unlock};
 use crate::{
     backup::{BackupError, Content, Key, MAX_BACKUP, is_by_words, open, seal},
     identity::root_from_words,
@@ -55,9 +55,10 @@ impl From<BackupError> for CliError {
     }
 }
 
-fn typed(env: &mut Env<'_>, what: &str) -> Result<Zeroizing<String>, CliError> {
+/// The 24 words as somebody types them, or as they stand in standard input.
+fn typed_words(env: &mut Env<'_>) -> Result<Zeroizing<String>, CliError> {
     if std::io::stdin().is_terminal() {
-        tracing::info!("type {what}, which is shown as you type, then Ctrl-D");
+        tracing::info!("type the 24 words, which are shown as you type, then Ctrl-D");
     }
     env.read_input()
 }
@@ -87,7 +88,11 @@ pub(super) fn backup(env: &mut Env<'_>, arguments: &BackupArgs) -> Result<String
         })?;
         seal(&content, &Key::Words(root), &mut *env.rng)?
     } else {
-        let passphrase = typed(env, "a passphrase")?;
+        let passphrase = if std::io::stdin().is_terminal() {
+            unlock::typed_twice("Passphrase of the backup: ")?
+        } else {
+            env.read_input()?
+        };
         seal(&content, &Key::Passphrase(&passphrase), &mut *env.rng)?
     };
     write_private(file, &sealed)?;
@@ -111,11 +116,15 @@ pub(super) fn restore(env: &mut Env<'_>, arguments: &RestoreArgs) -> Result<Stri
     super::id::nobodys(env)?;
     let file = read(&arguments.file)?;
     let content = if is_by_words(&file)? {
-        let words = typed(env, "the 24 words")?;
+        let words = typed_words(env)?;
         let root = root_from_words(&words).map_err(CliError::usage)?;
         open(&file, &Key::Words(&root))?
     } else {
-        let passphrase = typed(env, "the passphrase")?;
+        let passphrase = if std::io::stdin().is_terminal() {
+            unlock::typed("Passphrase of the backup: ")?
+        } else {
+            env.read_input()?
+        };
         open(&file, &Key::Passphrase(&passphrase))?
     };
     let settings = Settings::from_text(&content.settings, &arguments.file)?;

@@ -1,16 +1,17 @@
 //! What the commands about one's own data work on.
 
-use std::io::Read;
+use std::{io::Read, path::PathBuf};
 
 use ahoy_transport::runtime::{Runtime as _, TokioRuntime};
 use rand_core::{CryptoRngCore, OsRng};
 use zeroize::Zeroizing;
 
-use super::{CliError, Common};
+use super::{CliError, Common, lock::cost_here, unlock};
 use crate::{
     identity::Identity,
     link::PersonLink,
-    profile::{HOME_VARIABLE, Profile, ProfileLock},
+    passphrase::Cost,
+    profile::{Profile, ProfileLock},
     settings::Settings,
     store::Store,
 };
@@ -24,17 +25,22 @@ pub(super) struct Env<'a> {
     pub(super) now_millis: u64,
     pub(super) rng: Box<dyn CryptoRngCore + 'a>,
     pub(super) input: Box<dyn Read + 'a>,
+    /// Where a new passphrase comes from, if not from there.
+    pub(super) passphrase_file: Option<PathBuf>,
+    /// What a guess at a new one has to cost.
+    pub(super) cost: Box<dyn Fn() -> Cost>,
 }
 
 impl Env<'_> {
     /// The real ones.
     pub(super) fn real(common: &Common) -> Result<Self, CliError> {
-        let variable = std::env::var_os(HOME_VARIABLE);
         Ok(Self {
-            profile: Profile::locate(common.home.clone(), variable)?,
+            profile: unlock::profile(common)?,
             now_millis: TokioRuntime.unix_millis(),
             rng: Box::new(OsRng),
             input: Box::new(std::io::stdin()),
+            passphrase_file: unlock::passphrase_file(common),
+            cost: Box::new(cost_here),
         })
     }
 

@@ -101,10 +101,45 @@ macro_rules! failed_by {
         }
     )*};
 }
-failed_by!(
-    ControlSocketError,
-    IdentityError,
-    ProfileError,
-    SettingsError,
-    StoreError
-);
+failed_by!(ControlSocketError, IdentityError);
+
+impl From<ProfileError> for CliError {
+    fn from(error: ProfileError) -> Self {
+        let exit = match error {
+            ProfileError::WrongPassphrase | ProfileError::Locked => Exit::Authentication,
+            ProfileError::NoPassphrase(_) => Exit::Usage,
+            ProfileError::NoHome
+            | ProfileError::Io { .. }
+            | ProfileError::Damaged(_)
+            | ProfileError::Newer(_)
+            | ProfileError::NoVault(_)
+            | ProfileError::NoKey(_)
+            | ProfileError::Vault(..)
+            | ProfileError::Identity(_)
+            | ProfileError::InUse(_) => Exit::Failed,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<SettingsError> for CliError {
+    fn from(error: SettingsError) -> Self {
+        if let SettingsError::Profile(error) = error {
+            error.into()
+        } else {
+            Self::failed(error)
+        }
+    }
+}
+
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> Self {
+        if let StoreError::Profile(error) = error {
+            error.into()
+        } else if let StoreError::Settings(error) = error {
+            (*error).into()
+        } else {
+            Self::failed(error)
+        }
+    }
+}

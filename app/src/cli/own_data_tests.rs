@@ -1,15 +1,16 @@
 //! `id`, `contact` and `device` on real profiles.
 
-use std::io::Cursor;
+use std::{io::Cursor, sync::Arc};
 
 use ahoy_transport::identity::{RootKey, UserId};
 use clap::Parser as _;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::*;
-use crate::{identity::words, profile::Profile};
+use crate::{identity::words, passphrase::Cost, profile::Profile};
 
 const NOW: u64 = 1_800_000_000_000;
 
@@ -30,8 +31,20 @@ impl Person {
         Profile::at(self.folder.path().join("profile"))
     }
 
+    /// The profile of somebody who types this passphrase.
+    fn knowing(&self, passphrase: &str) -> Profile {
+        let passphrase = passphrase.to_owned();
+        self.profile()
+            .asking(Arc::new(move || Ok(Zeroizing::new(passphrase.clone()))))
+    }
+
     /// Runs `ahoy LINE` with `input` typed.
     fn says(&mut self, line: &str, input: &str) -> Result<String, CliError> {
+        let profile = self.profile();
+        self.says_in(profile, line, input)
+    }
+
+    fn says_in(&mut self, profile: Profile, line: &str, input: &str) -> Result<String, CliError> {
         self.seed += 1;
         // Every person and every run draws other numbers.
         let place = self.folder.path().as_os_str().as_encoded_bytes();
@@ -39,10 +52,15 @@ impl Person {
             seed.wrapping_mul(257).wrapping_add(u64::from(*byte))
         });
         let mut env = Env {
-            profile: self.profile(),
+            profile,
             now_millis: NOW + self.seed,
             rng: Box::new(ChaCha20Rng::seed_from_u64(seed)),
             input: Box::new(Cursor::new(input.to_owned())),
+            passphrase_file: None,
+            cost: Box::new(|| Cost {
+                memory_kib: 64,
+                passes: 1,
+            }),
         };
         let words = std::iter::once("ahoy").chain(line.split_whitespace());
         let cli = Cli::try_parse_from(words).map_err(|error| CliError::usage(error.to_string()))?;
@@ -52,6 +70,7 @@ impl Person {
             Command::Device(arguments) => device::device(&mut env, arguments),
             Command::Backup(arguments) => backup::backup(&mut env, &arguments),
             Command::Restore(arguments) => backup::restore(&mut env, &arguments),
+            Command::Lock(arguments) => lock::lock(&mut env, arguments),
             Command::Supernode(_) => panic!("a supernode is not about one's own data"),
             #[cfg(feature = "voice")]
             Command::Answer(_)
@@ -331,4 +350,66 @@ fn a_device_takes_new_keys_and_stays_the_persons() {
     let identity = profile.load().unwrap().unwrap();
     let bytes = identity.verified(NOW + 1000).unwrap();
     assert_eq!(bytes.device(), identity.device().id());
+}
+
+#[test]
+fn a_passphrase_is_set_changed_and_taken_away() {
+    const OLD: &str = "five words that nobody knows";
+    const NEW: &str = "other words that nobody knows";
+    let mut me = Person::new();
+    assert!(me.ok("lock").contains("not sealed"), "nothing is there yet");
+    let link = me.ok("id");
+    let eva = format!("ahoy:{}", other(1));
+    me.ok(&format!("contact add {eva} --name Eva"));
+    assert!(me.ok("lock status").contains("key file"));
+    for line in ["lock off", "lock change"] {
+        assert_eq!(me.fails(line).exit, Exit::Usage);
+    }
+    assert_eq!(me.says("lock on", "short").unwrap_err().exit, Exit::Usage);
+    let busy = me.profile().lock().unwrap();
+    let taken = me.says("lock on", OLD).unwrap_err();
+    assert!(taken.message.contains("already running"), "{taken}");
+    drop(busy);
+    me.says("lock on", OLD).unwrap();
+    assert!(me.ok("lock status").contains("by a passphrase"));
+    let locked = me.fails("id");
+    assert_eq!(locked.exit, Exit::Authentication);
+    assert!(locked.message.contains("--passphrase-file"), "{locked}");
+
+    let mut as_if = |passphrase: &str, line: &str, input: &str| {
+        let profile = me.knowing(passphrase);
+        me.says_in(profile, line, input)
+    };
+    let files = |folder: &std::path::Path| {
+        let entries = std::fs::read_dir(folder.join("profile")).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let mut all: Vec<_> = paths
+            .map(|path| (std::fs::read(&path).unwrap(), path))
+            .collect();
+        all.sort();
+        all
+    };
+    for line in ["id", "contact list", "lock off", "lock change", "backup x"] {
+        let wrong = as_if(NEW, line, NEW).unwrap_err();
+        assert_eq!(wrong.exit, Exit::Authentication, "{line}");
+        assert!(wrong.message.contains("not the passphrase"), "{wrong}");
+    }
+    assert_eq!(as_if(OLD, "id", ""), Ok(link.clone()));
+    assert!(as_if(OLD, "contact list", "").unwrap().contains("Eva"));
+    let again = as_if(OLD, "lock on", NEW).unwrap_err();
+    assert_eq!(again.exit, Exit::Usage);
+    as_if(OLD, "lock change", NEW).unwrap();
+    assert!(as_if(OLD, "id", "").is_err());
+    assert_eq!(as_if(NEW, "id", ""), Ok(link.clone()));
+    as_if(NEW, "lock off", "").unwrap();
+    assert_eq!(me.ok("id"), link);
+    assert!(me.ok("contact list").contains("Eva"));
+    // What a wrong passphrase leaves is what was there.
+    me.says("lock on", OLD).unwrap();
+    let before = files(me.folder.path());
+    let profile = me.knowing(NEW);
+    assert!(me.says_in(profile, "contact add x", "").is_err());
+    let profile = me.knowing(NEW);
+    assert!(me.says_in(profile, "id", "").is_err());
+    assert_eq!(files(me.folder.path()), before);
 }

@@ -96,6 +96,7 @@ pub(crate) async fn start(
     }
     let settings = Settings::load(profile)?;
     let store = Store::open(&lock)?;
+    let rescued = store.rescued().map(str::to_owned);
     store.note_people(runtime.unix_millis())?;
     let links = if media.via.is_empty() {
         &settings.homes
@@ -221,6 +222,9 @@ pub(crate) async fn start(
         engine::start(&runtime, config(listen), Arc::clone(&book))
     })
     .map_err(|error| CliError::failed(format_args!("cannot open a UDP port: {error}")))?;
+    if let Some(rescued) = rescued {
+        engine.send(Command::Complain(rescued));
+    }
     let saving = Arc::clone(&lock);
     let renewal =
         engine

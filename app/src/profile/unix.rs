@@ -3,7 +3,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
@@ -46,4 +46,9 @@ pub(super) fn tighten(path: &Path) -> io::Result<()> {
 /// Makes a rename survive a power cut.
 pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
+}
+
+/// Whether no other name leads to it. One whose name is about to go counts.
+pub(super) fn is_linked_once(file: &File) -> io::Result<bool> {
+    Ok(file.metadata()?.nlink() <= 1)
 }

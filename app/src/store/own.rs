@@ -34,11 +34,11 @@ impl Store {
     pub fn replace_items(&self, items: &[backup::Item]) -> Result<(), StoreError> {
         self.write(|txn| {
             for table in TABLES {
-                let mut opened = txn.open_table(table)?;
-                opened.retain(|_key, _value| false)?;
+                let mut opened = txn.table(table)?;
+                opened.clear()?;
                 let its = items.iter().filter(|(name, ..)| name == table.name());
                 for (_table, key, value) in its {
-                    opened.insert(key.as_slice(), value.as_slice())?;
+                    opened.insert(key, value)?;
                 }
             }
             Ok(())
@@ -87,9 +87,9 @@ impl Store {
             if let Some(capability) = &merged.capability {
                 change_chat(txn, &[ChatBook::capability_set(capability)])?;
             }
-            let mut contacts = txn.open_table(CONTACTS)?;
-            let mut blocked = txn.open_table(BLOCKED)?;
-            let mut inbox = txn.open_table(INBOX)?;
+            let mut contacts = txn.table(CONTACTS)?;
+            let mut blocked = txn.table(BLOCKED)?;
+            let mut inbox = txn.table(INBOX)?;
             for (user, person) in persons {
                 let key = user.as_bytes().as_slice();
                 match person {
@@ -98,14 +98,14 @@ impl Store {
                         blocked.remove(key)?;
                     }
                     Synced::Contact(contact) => {
-                        contacts.insert(key, contact.to_bytes().as_slice())?;
+                        contacts.insert(key, &contact.to_bytes())?;
                         blocked.remove(key)?;
                         inbox.remove(key)?;
                     }
                     Synced::Blocked => {
                         let mut value = vec![VERSION];
                         value.put_u64(now_millis);
-                        blocked.insert(key, value.as_slice())?;
+                        blocked.insert(key, &value)?;
                         contacts.remove(key)?;
                         inbox.remove(key)?;
                     }
@@ -113,6 +113,7 @@ impl Store {
             }
             Ok(())
         })?;
+        self.wipe_unused_keys()?;
         Ok((true, merged.capability))
     }
 }

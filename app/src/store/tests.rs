@@ -1,6 +1,7 @@
 use std::{
     io,
-    sync::{Arc, Mutex},
+    path::Path,
+    sync::{Arc, LazyLock, Mutex},
 };
 
 use ahoy_transport::identity::{
@@ -15,7 +16,15 @@ use rand_chacha::{
 use redb::StorageBackend;
 
 use super::*;
-use crate::{call::Direction, contacts::tests::contact, profile::Profile, report::Outcome};
+use crate::{
+    call::Direction,
+    chat::{Content, Line, Message, MessageId},
+    contacts::tests::contact,
+    passphrase::Cost,
+    profile::Profile,
+    report::Outcome,
+    vault::{NewProtection, Vault},
+};
 
 const NOW: u64 = 1_800_000_000_000;
 
@@ -107,13 +116,18 @@ fn a_second_process_is_told_that_the_profile_is_in_use() {
         .write(true)
         .open(dir.path().join("ahoy.redb"))
         .unwrap();
-    assert!(matches!(Store::open_file(file), Err(StoreError::InUse)));
+    assert!(matches!(
+        Store::open_file(file, Sealer::PLAIN),
+        Err(StoreError::InUse)
+    ));
 }
 
 #[test]
 fn a_profile_from_before_conversations_and_records_keeps_what_it_has() {
-    let (_dir, lock, store) = store();
+    let dir = tempfile::tempdir().unwrap();
     let known = contact(1, "Bo");
+    let plain = Profile::at(dir.path()).unsealed().lock().unwrap();
+    let store = Store::open(&plain).unwrap();
     store.put_contact(&known, NOW).unwrap();
     let txn = store.db.begin_write().unwrap();
     txn.open_table(META).unwrap().insert("schema", 1).unwrap();
@@ -121,8 +135,13 @@ fn a_profile_from_before_conversations_and_records_keeps_what_it_has() {
         txn.delete_table(table).unwrap();
     }
     txn.commit().unwrap();
-    drop(store);
+    drop((store, plain));
+    let bytes = || std::fs::read(dir.path().join("ahoy.redb")).unwrap();
+    let tells = || bytes().windows(2).any(|window| window == b"Bo");
+    assert!(tells(), "the same search finds it without a vault");
+    let lock = Profile::at(dir.path()).lock().unwrap();
     let store = Store::open(&lock).unwrap();
+    assert!(store.sealer.seals());
     assert_eq!(store.contact(known.user).unwrap(), Some(known));
     assert_eq!(store.record(user(1)).unwrap(), None);
     store.change(vec![(vec![1, 2], Some(vec![3]))]).unwrap();
@@ -139,12 +158,12 @@ fn a_profile_from_before_conversations_and_records_keeps_what_it_has() {
 fn a_newer_schema_is_named_and_left_alone() {
     let (_dir, lock, store) = store();
     let txn = store.db.begin_write().unwrap();
-    txn.open_table(META).unwrap().insert("schema", 3).unwrap();
+    txn.open_table(META).unwrap().insert("schema", 4).unwrap();
     txn.commit().unwrap();
     drop(store);
     for _ in 0..2 {
         let error = Store::open(&lock).unwrap_err();
-        assert!(matches!(error, StoreError::Newer(3)), "{error}");
+        assert!(matches!(error, StoreError::Newer(4)), "{error}");
         assert!(error.to_string().contains("update ahoy"));
     }
 }
@@ -226,14 +245,14 @@ fn a_request_that_becomes_a_contact_leaves_the_inbox_and_pins_its_log() {
 #[test]
 fn calls_are_remembered_up_to_their_bound() {
     let (_dir, _lock, store) = store();
-    let txn = store.db.begin_write().unwrap();
-    for n in 0..MAX_CALLS as u64 {
-        txn.open_table(CALLS)
-            .unwrap()
-            .insert(call(n).key().as_slice(), call(n).to_bytes().as_slice())
-            .unwrap();
-    }
-    txn.commit().unwrap();
+    let full = store.write(|txn| {
+        let mut calls = txn.table(CALLS)?;
+        for n in 0..MAX_CALLS as u64 {
+            calls.insert(&call(n).key(), &call(n).to_bytes())?;
+        }
+        Ok(())
+    });
+    full.unwrap();
     store.record_call(&call(5000)).unwrap();
     let calls = store.calls(usize::MAX).unwrap();
     assert_eq!(calls.len(), MAX_CALLS);
@@ -351,11 +370,11 @@ fn records_of_people_who_are_no_contacts_make_room() {
     };
     store
         .write(|txn| {
-            let mut records = txn.open_table(RECORDS)?;
+            let mut records = txn.table(RECORDS)?;
             for n in 1..MAX_RECORDS {
                 let root = stranger(n);
                 let record = record_of(&root, 1, end(n));
-                records.insert(root.user().as_bytes().as_slice(), record.as_bytes())?;
+                records.insert(root.user().as_bytes(), record.as_bytes())?;
             }
             Ok(())
         })
@@ -466,6 +485,10 @@ struct Disk {
     log: Arc<Mutex<Vec<DiskOp>>>,
 }
 
+/// One for all disks: what one wrote another reads.
+static VAULT: LazyLock<Vault> =
+    LazyLock::new(|| Vault::create(NewProtection::KeyFile).unwrap().vault);
+
 #[derive(Debug, Clone)]
 enum DiskOp {
     Write(u64, Vec<u8>),
@@ -504,7 +527,7 @@ impl Disk {
         let db = Builder::new()
             .set_cache_size(CACHE_BYTES)
             .create_with_backend(self.clone())?;
-        Store::prepare(db)
+        Store::prepare(db, Sealer::pending(VAULT.again()))
     }
 }
 
@@ -655,7 +678,10 @@ fn a_copy_taken_at_any_moment_opens() {
     for n in 0..5 {
         store.put_contact(&contact(n, "Bo"), NOW).unwrap();
         let copy = tempfile::tempdir().unwrap();
-        std::fs::copy(dir.path().join("ahoy.redb"), copy.path().join("ahoy.redb")).unwrap();
+        for entry in std::fs::read_dir(dir.path()).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+        }
         let lock = Profile::at(copy.path()).lock().unwrap();
         let copied = Store::open(&lock).unwrap();
         assert_eq!(copied.contacts().unwrap().len(), usize::from(n) + 1);
@@ -671,4 +697,211 @@ proptest! {
             prop_assert_eq!(read.to_bytes(), garbage);
         }
     }
+}
+
+/// Opens the same profile again, as the next run does.
+fn again(dir: &Path) -> (ProfileLock, Store) {
+    let lock = Profile::at(dir).lock().unwrap();
+    let store = Store::open(&lock).unwrap();
+    (lock, store)
+}
+
+fn message(user: UserId, n: u8, text: &str) -> Message {
+    Message {
+        id: MessageId([n; 16]),
+        user,
+        at_millis: NOW + u64::from(n),
+        line: Line::Received,
+        content: Content::Text(text.into()),
+    }
+}
+
+#[test]
+fn each_record_opens_in_its_place_alone() {
+    let (_dir, _lock, store) = store();
+    store.put_contact(&contact(1, "Bo"), NOW).unwrap();
+    store.put_contact(&contact(2, "Ann"), NOW).unwrap();
+    let txn = store.db.begin_write().unwrap();
+    {
+        let mut contacts = txn.open_table(CONTACTS).unwrap();
+        let all: Vec<_> = contacts.iter().unwrap().map(Result::unwrap).collect();
+        let (bo, ann) = (all[0].0.value().to_vec(), all[1].1.value().to_vec());
+        drop(all);
+        contacts.insert(bo.as_slice(), ann.as_slice()).unwrap();
+    }
+    txn.commit().unwrap();
+    let closed = store.contacts().unwrap_err();
+    assert!(
+        matches!(closed, StoreError::Closed { table: "contacts" }),
+        "{closed}"
+    );
+}
+
+#[test]
+fn conversations_are_read_counted_and_forgotten_one_by_one() {
+    let (dir, lock, store) = store();
+    let book = ChatBook(&store);
+    let (bo, ann) = (user(1), user(2));
+    for n in 0..20 {
+        book.receive(&message(bo, n, "to be forgotten"), false)
+            .unwrap();
+        book.receive(&message(ann, 100 + n, "to stay"), false)
+            .unwrap();
+    }
+    assert_eq!(book.messages(Some(bo), usize::MAX).unwrap().len(), 20);
+    assert_eq!((book.unread(bo), book.unread(ann)), (Ok(20), Ok(20)));
+    let all = book.messages(None, usize::MAX).unwrap();
+    assert_eq!(all.len(), 40);
+    assert!(all.is_sorted_by_key(|message| message.at_millis));
+
+    // Whoever has the database as it was, and the key of the vault, but no key of this conversation.
+    let before = std::fs::read(dir.path().join("ahoy.redb")).unwrap();
+    let keys = |path: &str| std::fs::read(dir.path().join(path)).unwrap();
+    let (all_keys, copy) = (keys("chat.keys"), keys("chat.keys.copy"));
+    assert_eq!(all_keys, copy);
+    store.block(bo, NOW + 1000).unwrap();
+    assert!(book.messages(Some(bo), usize::MAX).unwrap().is_empty());
+    assert_eq!(book.unread(ann), Ok(20));
+    assert_eq!(keys("chat.keys").len(), all_keys.len() - 48, "one key went");
+    drop((store, lock));
+    std::fs::write(dir.path().join("ahoy.redb"), &before).unwrap();
+    let (lock, store) = again(dir.path());
+    assert!(
+        store.rescued().is_some(),
+        "what was forgotten does not open"
+    );
+    let book = ChatBook(&store);
+    assert!(book.messages(Some(bo), usize::MAX).unwrap().is_empty());
+    assert_eq!(book.messages(Some(ann), usize::MAX).unwrap().len(), 20);
+    drop((store, lock));
+    // The same attack with the key that was wiped.
+    std::fs::write(dir.path().join("ahoy.redb"), &before).unwrap();
+    std::fs::write(dir.path().join("chat.keys"), &all_keys).unwrap();
+    let (_lock, store) = again(dir.path());
+    let book = ChatBook(&store);
+    assert_eq!(book.messages(Some(bo), usize::MAX).unwrap().len(), 20);
+    eprintln!(
+        "threat 20: 0 of 20 messages of who was forgotten open, 20 with the key that was wiped"
+    );
+}
+
+#[test]
+fn a_damaged_database_is_set_aside_and_everything_that_can_be_read_is_kept() {
+    let mut coin = rng(7);
+    let (mut rescued, mut whole) = (0, 0);
+    for attempt in 0..60 {
+        let (dir, lock, store) = store();
+        let people: Vec<Contact> = (1..20).map(|n| contact(n, &format!("P{n:02}"))).collect();
+        for person in &people {
+            store.put_contact(person, NOW).unwrap();
+        }
+        let book = ChatBook(&store);
+        for n in 0..30 {
+            book.receive(&message(people[0].user, n, "hello"), false)
+                .unwrap();
+        }
+        drop((store, lock));
+        let path = dir.path().join("ahoy.redb");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let good = bytes.clone();
+        match attempt {
+            0 => bytes.clear(),
+            1 => bytes.truncate(good.len() / 2),
+            2 => bytes.truncate(100),
+            3 => bytes.fill(0xa5),
+            _ => {
+                for _ in 0..1 + coin.next_u32() % 4 {
+                    let at = coin.next_u32() as usize % bytes.len();
+                    bytes[at] ^= 1 << (coin.next_u32() % 8);
+                }
+            }
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        let (lock, store) = again(dir.path());
+        assert_eq!(
+            store.contacts().unwrap(),
+            people,
+            "attempt {attempt}, seed 7"
+        );
+        match store.rescued() {
+            Some(told) => {
+                rescued += 1;
+                assert!(told.contains("ahoy.redb.damaged-20"), "{told}");
+                let aside = std::fs::read_dir(dir.path()).unwrap().map(Result::unwrap);
+                let aside = aside
+                    .filter(|entry| entry.file_name().to_string_lossy().contains(".damaged-"))
+                    .map(|entry| std::fs::read(entry.path()).unwrap());
+                assert_eq!(aside.collect::<Vec<_>>().len(), 1);
+            }
+            None => {
+                // In a page that nothing uses.
+                whole += 1;
+                assert_eq!(ChatBook(&store).messages(None, 100).unwrap().len(), 30);
+            }
+        }
+        drop((store, lock));
+        let (_lock, store) = again(dir.path());
+        assert!(store.rescued().is_none(), "once is enough");
+    }
+    println!("{rescued} of 60 rescued, {whole} hit nothing");
+    assert!(rescued >= 10, "seed 7 hits something");
+}
+
+#[test]
+fn everything_is_sealed_anew_or_stays_as_it_was() {
+    const CHEAP: Cost = Cost {
+        memory_kib: 64,
+        passes: 1,
+    };
+    let (dir, lock, store) = store();
+    let profile = Profile::at(dir.path());
+    let me = profile.open_or_create(&mut rng(1), NOW).unwrap();
+    let bo = contact(1, "Bo");
+    store.put_contact(&bo, NOW).unwrap();
+    let said = message(bo.user, 1, "hello");
+    ChatBook(&store).receive(&said, false).unwrap();
+    let settings = Settings {
+        name: Some("Ada".into()),
+        ..Settings::default()
+    };
+    settings.save(&profile).unwrap();
+    drop(store);
+    let expect = |profile: &Profile, lock: &ProfileLock| {
+        let store = Store::open(lock).unwrap();
+        assert_eq!(store.contacts().unwrap(), std::slice::from_ref(&bo));
+        let messages = ChatBook(&store).messages(None, 10).unwrap();
+        assert_eq!(messages, std::slice::from_ref(&said));
+        assert_eq!(profile.load().unwrap().unwrap().user(), me.user());
+        assert_eq!(Settings::load(profile).unwrap(), settings);
+    };
+    let words = "five words that nobody knows";
+    reseal(&lock, NewProtection::Passphrase(words, CHEAP)).unwrap();
+    expect(lock.profile(), &lock);
+    drop(lock);
+
+    assert!(!dir.path().join("vault.key").exists());
+    let locked = Profile::at(dir.path());
+    assert!(locked.is_locked().unwrap());
+    assert!(matches!(locked.load(), Err(ProfileError::Locked)));
+    let wrong = locked.unlock("five words that somebody knows");
+    assert!(matches!(wrong, Err(ProfileError::WrongPassphrase)));
+    assert!(locked.is_locked().unwrap());
+    locked.unlock(words).unwrap();
+    let lock = locked.lock().unwrap();
+    expect(&locked, &lock);
+    let others = "other words that nobody knows";
+    reseal(&lock, NewProtection::Passphrase(others, CHEAP)).unwrap();
+    drop(lock);
+    let locked = Profile::at(dir.path());
+    assert!(locked.unlock(words).is_err(), "the old one opens nothing");
+    locked.unlock(others).unwrap();
+    let lock = locked.lock().unwrap();
+    expect(&locked, &lock);
+    let short = reseal(&lock, NewProtection::Passphrase("short", CHEAP)).unwrap_err();
+    assert!(short.to_string().contains("too short"), "{short}");
+    reseal(&lock, NewProtection::KeyFile).unwrap();
+    drop(lock);
+    let open = Profile::at(dir.path());
+    assert!(!open.is_locked().unwrap());
+    expect(&open, &open.lock().unwrap());
 }

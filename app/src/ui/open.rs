@@ -28,6 +28,9 @@ pub fn open(profile: &Profile, media: &MediaPlan, target: String) -> Result<(), 
             "there is no display to open a window on: use `ahoy call` and `ahoy answer`, or set DISPLAY",
         ));
     }
+    if !super::unlock::ask(profile)? {
+        return Ok(());
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
