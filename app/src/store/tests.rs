@@ -905,3 +905,47 @@ fn everything_is_sealed_anew_or_stays_as_it_was() {
     assert!(!open.is_locked().unwrap());
     expect(&open, &open.lock().unwrap());
 }
+
+#[test]
+#[ignore = "tells how long it takes: cargo test --release --lib -- --ignored --nocapture ten_thousand_messages"]
+#[expect(clippy::disallowed_methods, reason = "tells how long it takes")]
+fn ten_thousand_messages_are_opened_and_read() {
+    use std::time::Instant;
+
+    let (dir, lock, store) = store();
+    let people: Vec<Contact> = (1..101).map(|n| contact(n, &format!("P{n:03}"))).collect();
+    for person in &people {
+        store.put_contact(person, NOW).unwrap();
+    }
+    // Through a shelf in memory, and from there in one go: each alone waits for the disk.
+    let shelf = shelf::MemoryShelf::default();
+    for n in 0..10_000_u64 {
+        let user = people[n as usize % people.len()].user;
+        let mut one = message(
+            user,
+            0,
+            "a message as long as most of them are, more or less",
+        );
+        one.id.0[..8].copy_from_slice(&n.to_be_bytes());
+        one.at_millis += n;
+        ChatBook(&shelf).receive(&one, false).unwrap();
+    }
+    let all = shelf.scan(&[]).unwrap().into_iter();
+    store
+        .change(all.map(|(key, value)| (key, Some(value))).collect())
+        .unwrap();
+    drop((store, lock));
+    let size = std::fs::metadata(dir.path().join("ahoy.redb"))
+        .unwrap()
+        .len();
+    let began = Instant::now();
+    let (_lock, store) = again(dir.path());
+    let opened = began.elapsed();
+    let began = Instant::now();
+    assert_eq!(
+        ChatBook(&store).messages(None, usize::MAX).unwrap().len(),
+        10_000
+    );
+    let read = began.elapsed();
+    println!("{size} bytes: opened and checked in {opened:?}, all messages read in {read:?}");
+}

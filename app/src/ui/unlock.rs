@@ -261,10 +261,8 @@ mod tests {
 
     #[test]
     fn a_thread_that_dies_is_said_too() {
-        let mut unlock = Unlock {
-            typed: "five words".into(),
-            ..Unlock::default()
-        };
+        let mut unlock = Unlock::default();
+        unlock.typed = "five words".into();
         unlock.submit(|_typed| sync_channel(1).1);
         unlock.look();
         assert!(unlock.wrong().is_some());
