@@ -610,7 +610,7 @@ fn damaged_files_are_mended_or_set_aside_and_a_newer_version_is_left_alone() {
         bytes[end..].copy_from_slice(&sum);
         fs::write(home.join(name), &bytes).unwrap();
         let before = image(&home);
-        for command in [&["id"][..], &["contact"], &["lock", "off"]] {
+        for command in [&["id"][..], &["contact"], &["call", "Bob Canary"]] {
             let refused = run(&home, command).expect_code(1);
             assert!(refused.stderr.contains("newer version"), "{refused:?}");
         }

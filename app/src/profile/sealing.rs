@@ -407,6 +407,13 @@ impl Profile {
         let Some(header) = self.header()? else {
             return Ok(());
         };
+        // What a newer version wrote is left alone, although it cannot be read here.
+        let there = self.read_file(IDENTITY_FILE, MAX_SEALED_FILE)?;
+        if there.is_some_and(|bytes| sealed_by(MAGIC, &bytes) == Err(VaultError::Newer))
+            && self.read_plain_identity()?.is_none()
+        {
+            return Err(ProfileError::Newer(self.identity_path()));
+        }
         let good = |bytes: &[u8]| sealed_by(MAGIC, bytes) == Ok(header.id());
         self.mend(writing, IDENTITY_FILE, good)?;
         let good = |bytes: &[u8]| sealed_by(SEALED_MAGIC, bytes) == Ok(header.id());
