@@ -4,7 +4,7 @@
 //! state before or after it. What strangers can grow is bounded. The database is open in one process at a
 //! time, which holds the [`ProfileLock`].
 //!
-//! Schema 3, all keys and values bytes, each record sealed as [`sealed`] tells; schema 2 is the same and not sealed:
+//! Schema 3, all keys and values bytes, each record sealed as `store/sealed.rs` tells; schema 2 is the same and not sealed:
 //!
 //! ```text
 //! contacts  user id -> Contact          blocked  user id -> ver=1, since u64
