@@ -4,7 +4,7 @@ use ahoy_nat::supernode::mailbox::MailCapability;
 use ahoy_transport::wire::Writer;
 use redb::TableHandle as _;
 
-use super::{BLOCKED, CONTACTS, INBOX, Store, StoreError, TABLES, VERSION, change_chat};
+use super::{BLOCKED, CHAT, CONTACTS, INBOX, Store, StoreError, TABLES, VERSION, change_chat};
 use crate::{
     backup,
     chat::book::ChatBook,
@@ -32,6 +32,9 @@ impl Store {
     /// # Errors
     /// When the database fails; then everything is as it was.
     pub fn replace_items(&self, items: &[backup::Item]) -> Result<(), StoreError> {
+        let said = items.iter().filter(|(name, ..)| name == CHAT.name());
+        let said = said.map(|(_name, key, value)| (key.as_slice(), value.as_slice()));
+        self.sealer.draw_keys(said)?;
         self.write(|txn| {
             for table in TABLES {
                 let mut opened = txn.table(table)?;

@@ -254,6 +254,37 @@ impl Sealer {
         self.0.is_some()
     }
 
+    /// Draws the keys that these records of conversations will need, and writes them all at once: each alone waits for the
+    /// disk.
+    pub(super) fn draw_keys<'a>(
+        &self,
+        records: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<(), StoreError> {
+        let Some(sealing) = &self.0 else {
+            return Ok(());
+        };
+        let mut chats = sealing.chats();
+        let mut drawn = Vec::new();
+        for (key, value) in records {
+            let Some(user) = conversation(key, Some(value)) else {
+                continue;
+            };
+            let tag = sealing.tag(user);
+            chats.0.entry(tag).or_insert_with(|| {
+                drawn.push(tag);
+                PartKey::draw()
+            });
+        }
+        if drawn.is_empty() {
+            return Ok(());
+        }
+        let kept = sealing.keep(&chats);
+        if kept.is_err() {
+            chats.0.retain(|tag, _key| !drawn.contains(tag));
+        }
+        kept
+    }
+
     /// All keys of conversations.
     pub(super) fn chat_keys(&self) -> zeroize::Zeroizing<Vec<u8>> {
         let sealing = self.0.as_ref();

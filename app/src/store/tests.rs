@@ -931,9 +931,10 @@ fn ten_thousand_messages_are_opened_and_read() {
         ChatBook(&shelf).receive(&one, false).unwrap();
     }
     let all = shelf.scan(&[]).unwrap().into_iter();
-    store
-        .change(all.map(|(key, value)| (key, Some(value))).collect())
-        .unwrap();
+    let said = all.map(|(key, value)| ("chat".to_owned(), key, value));
+    let mut items = store.items().unwrap();
+    items.extend(said);
+    store.replace_items(&items).unwrap();
     drop((store, lock));
     let size = std::fs::metadata(dir.path().join("ahoy.redb"))
         .unwrap()
