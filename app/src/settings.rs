@@ -2,7 +2,6 @@
 //!
 //! A file that cannot be read is never overwritten, and nothing in it is guessed at. What a program changes in it leaves
 //! the rest as it stands there, comments included.
-//! A file that cannot be read is never overwritten, and nothing in it is guessed at.
 //!
 //! What tells of people and places ([`PRIVATE`]) is sealed, in a file of its own. Written into `settings.toml` by hand it
 //! counts all the same, before what was sealed, and is taken out of there and sealed when the profile is opened next.
@@ -16,8 +15,8 @@ use std::{
 use ahoy_nat::discovery::dht::mainline::DhtEntry;
 use ahoy_transport::identity::UserId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use toml_edit::{DocumentMut, Item};
 use toml::{Table, de::DeTable};
+use toml_edit::{DocumentMut, Item};
 
 use crate::{
     contacts::Strangers,
@@ -29,7 +28,7 @@ use crate::{
 
 const VERSION: u32 = 1;
 /// Settings that tell who somebody is and where they can be found.
-pub const PRIVATE: [&str; 4] = ["name", "homes", "proxy", "dht_bootstrap"];
+pub const PRIVATE: [&str; 5] = ["name", "homes", "proxy", "dht_bootstrap", "favourites"];
 
 /// Which ways media may take: in settings, on the command line and here.
 #[derive(
@@ -540,17 +539,16 @@ impl Settings {
     /// When they cannot be written; then the old ones are still there.
     pub fn save(&self, profile: &Profile) -> Result<(), SettingsError> {
         let text = self.to_text()?;
-        let path = profile.settings_path();
-        // A file that is not there, or that nobody can read, has nothing to be kept.
-        let before = fs::read_to_string(path).unwrap_or_default();
-        let merged = merged(&before, &text).unwrap_or(text);
-        Ok(profile.write_settings(&merged)?)
         let known = sealed(profile)?;
         let there = read(&profile.settings_path())?;
+        let beside = |text: String| {
+            let before = there.as_deref().unwrap_or_default();
+            merged(before, &text).unwrap_or(text)
+        };
         profile.write_settings(|seals| {
             if !seals {
                 return Ok(SettingsTexts {
-                    open: Some(text),
+                    open: Some(beside(text)),
                     private: None,
                 });
             }
@@ -560,7 +558,7 @@ impl Settings {
                 private: (known.as_ref() != Some(&private))
                     .then(|| toml::to_string_pretty(&private))
                     .transpose()?,
-                open: Some(open).filter(|open| Some(open) != there.as_ref()),
+                open: Some(beside(open)).filter(|open| Some(open) != there.as_ref()),
             })
         })
     }
@@ -702,7 +700,7 @@ fn merged(before: &str, wanted: &str) -> Option<String> {
 
 /// Whether two values say the same, however they are spelt.
 fn is_same(one: &Item, other: &Item) -> bool {
-    let value = |item: &Item| -> Option<toml::Table> {
+    let value = |item: &Item| -> Option<Table> {
         let mut document = DocumentMut::new();
         document.insert("value", item.clone());
         toml::from_str(&document.to_string()).ok()

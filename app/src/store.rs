@@ -905,7 +905,7 @@ impl Store {
     /// When the database fails.
     pub fn keep_reputation(&self, reputation: &[u8]) -> Result<(), StoreError> {
         self.write(|txn| {
-            txn.open_table(NETWORK)?.insert(REPUTATION, reputation)?;
+            txn.table(NETWORK)?.insert(REPUTATION, reputation)?;
             Ok(())
         })
     }
@@ -924,7 +924,7 @@ impl Store {
     /// When the database fails.
     pub fn keep_witnesses(&self, witnesses: &[u8]) -> Result<(), StoreError> {
         self.write(|txn| {
-            txn.open_table(NETWORK)?.insert(WITNESSES, witnesses)?;
+            txn.table(NETWORK)?.insert(WITNESSES, witnesses)?;
             Ok(())
         })
     }
@@ -944,8 +944,7 @@ impl Store {
     pub fn keep_own_fork(&self, proof: &ForkProof) -> Result<(), StoreError> {
         let key = proof.user().as_bytes().to_vec();
         self.write(|txn| {
-            txn.open_table(FORKS)?
-                .insert(key.as_slice(), proof.as_bytes())?;
+            txn.table(FORKS)?.insert(key.as_slice(), proof.as_bytes())?;
             Ok(())
         })
     }

@@ -29,8 +29,8 @@ mod stage;
 #[cfg(test)]
 mod testing;
 pub mod theme;
-mod welcome;
 mod unlock;
+mod welcome;
 
 use std::{
     sync::{
