@@ -882,7 +882,7 @@ mod tests {
 
     #[test]
     fn what_a_program_changes_leaves_comments_where_they_are() {
-        let before = "# Mine.\nname = 'Bo' # short\n\n# Who may ring.\nstrangers = \"drop\"\n";
+        let before = "# Mine.\nversion = 1 # so far\n\n# Who may ring.\nstrangers = \"drop\"\n";
         let (dir, _outcome) = with(before);
         let profile = Profile::at(dir.path());
         let user = UserId([7; 32]);
@@ -897,7 +897,7 @@ mod tests {
         let text = fs::read_to_string(profile.settings_path()).unwrap();
         assert!(
             text.starts_with(
-                "# Mine.\nname = 'Bo' # short\n\n# Who may ring.\nstrangers = \"ring\"\n"
+                "# Mine.\nversion = 1 # so far\n\n# Who may ring.\nstrangers = \"ring\"\n"
             ),
             "{text}"
         );
@@ -905,10 +905,12 @@ mod tests {
         assert_eq!(settings.favourites, [user]);
         assert_eq!(settings.scale_percent, 200);
         assert!(!settings.is_on(SettingsSwitch::Dht) && settings.is_on(SettingsSwitch::Directory));
-        Settings::change(&profile, &SettingsChange::Name("  ".into())).unwrap();
+        // What tells of people is sealed, in another file.
+        Settings::change(&profile, &SettingsChange::Name("Bo".into())).unwrap();
+        assert_eq!(Settings::load(&profile).unwrap().name.unwrap(), "Bo");
         let text = fs::read_to_string(profile.settings_path()).unwrap();
         assert!(
-            !text.contains("name =") && text.contains("# Who may ring."),
+            !text.contains("name =") && !text.contains("favourites") && text.contains("# Who may"),
             "{text}"
         );
     }
@@ -918,7 +920,7 @@ mod tests {
         let node = NodeKeys::from_seed(&[1; 32]).id();
         let home = NodeLink(NodeAddress::new(node, "192.0.2.1:443".parse().unwrap()));
         let mut settings = Settings::default();
-        let (dir, _outcome) = with("# All mine.\nversion = 1\nhomes = [ ] # none yet\n");
+        let (dir, _outcome) = with("# All mine.\nversion = 1\npath = \"auto\" # any\n");
         let profile = Profile::at(dir.path());
         for change in [
             SettingsChange::Name("Bo".into()),
@@ -939,7 +941,7 @@ mod tests {
         assert!(settings.homes.is_empty());
         let text = fs::read_to_string(profile.settings_path()).unwrap();
         assert!(
-            text.contains("# All mine.") && text.contains("# none yet"),
+            text.contains("# All mine.") && text.contains("# any"),
             "{text}"
         );
     }
