@@ -3,6 +3,8 @@
 pub mod by_hand;
 #[cfg(target_os = "linux")]
 pub mod crowd;
+#[cfg(all(feature = "video", target_os = "linux"))]
+pub mod desktop;
 pub mod device;
 #[cfg(all(feature = "video", target_os = "linux"))]
 pub mod display;

@@ -54,7 +54,7 @@ pub enum CtlCommand {
     },
     /// Show something else to the other side: a screen, a window, a film.
     Share {
-        /// screen, screen:NAME, screen:all, window:TITLE, window:0xNUMBER, pattern, a FILE.y4m, or off.
+        /// screen, screen:NAME, screen:all, screen:pick, window:TITLE, window:0xNUMBER, pattern, a FILE.y4m, or off.
         source: String,
         /// Whether to send it sharp or smoothly: auto, text or motion.
         #[arg(long, default_value = "auto")]

@@ -65,7 +65,7 @@ pub struct MediaFlags {
 /// Pictures; nothing of them is sent or shown unless it is said here.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct VideoFlags {
-    /// What the other side sees: screen, screen:NAME, screen:all, window:TITLE, window:0xNUMBER, camera, camera:ID,
+    /// What the other side sees: screen, screen:NAME, screen:all, screen:pick, window:TITLE, window:0xNUMBER, camera, camera:ID,
     /// pattern, none or a FILE.y4m, over and over.
     #[arg(long, value_name = "SOURCE")]
     pub video_in: Option<VideoIn>,

@@ -102,7 +102,9 @@ mod system {
                 for showable in found {
                     let place = match showable.target {
                         ScreenTarget::Window(_) => &mut view.windows,
-                        ScreenTarget::Monitor(_) | ScreenTarget::All => &mut view.screens,
+                        ScreenTarget::Monitor(_) | ScreenTarget::All | ScreenTarget::Picked => {
+                            &mut view.screens
+                        }
                     };
                     place.push(Item {
                         id: showable.target.to_string(),

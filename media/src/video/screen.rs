@@ -1,7 +1,8 @@
 //! The screen, a monitor of it, or a window.
 //!
-//! On Linux that is X11, by shared memory. Under Wayland, X11 programs see each other and nothing else: a screen
-//! that is black for this reason is told from one that is just black.
+//! On Linux that is X11, by shared memory, or the portal of the desktop, where the person picks in a dialog: under
+//! Wayland, X11 programs see each other and nothing else. A screen that is black for this reason is told from one that is
+//! just black.
 
 use std::{str::FromStr, time::Duration};
 
@@ -18,7 +19,13 @@ mod find;
 #[cfg(target_os = "linux")]
 mod pointer;
 #[cfg(target_os = "linux")]
+mod portal;
+#[cfg(target_os = "linux")]
 mod x11;
+
+/// The largest part of the sides that is shown: four monitors of 8K.
+#[cfg(target_os = "linux")]
+const MAX_PART: u32 = 8;
 
 /// What to expect of a screen before its first picture.
 const USUAL_SIZE: (u32, u32) = (1920, 1080);
@@ -26,8 +33,10 @@ const USUAL_SIZE: (u32, u32) = (1920, 1080);
 /// What is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ScreenTarget {
-    /// A monitor, by its name in the system; the primary one where none is named.
+    /// A monitor, by its name in the system; the primary one where none is named, or under Wayland what is picked.
     Monitor(Option<String>),
+    /// What the person picks in the dialog of their desktop.
+    Picked,
     /// All monitors, side by side as they stand.
     All,
     /// A window, by its number (`0x1e00003`), its title or a part of it.
@@ -36,7 +45,7 @@ pub enum ScreenTarget {
 
 /// Why a text names nothing that can be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected screen, screen:NAME, screen:all, window:TITLE or window:0xNUMBER")]
+#[error("expected screen, screen:NAME, screen:all, screen:pick, window:TITLE or window:0xNUMBER")]
 pub struct TargetError;
 
 impl FromStr for ScreenTarget {
@@ -50,6 +59,7 @@ impl FromStr for ScreenTarget {
         match (kind, name) {
             ("screen", None) => Ok(Self::Monitor(None)),
             ("screen", Some("all")) => Ok(Self::All),
+            ("screen", Some("pick")) => Ok(Self::Picked),
             ("screen", Some(name)) if !name.is_empty() => Ok(Self::Monitor(Some(name.into()))),
             ("window", Some(name)) if !name.trim().is_empty() => Ok(Self::Window(name.into())),
             _ => Err(TargetError),
@@ -63,6 +73,7 @@ impl std::fmt::Display for ScreenTarget {
             Self::Monitor(None) => f.write_str("screen"),
             Self::Monitor(Some(name)) => write!(f, "screen:{name}"),
             Self::All => f.write_str("screen:all"),
+            Self::Picked => f.write_str("screen:pick"),
             Self::Window(name) => write!(f, "window:{name}"),
         }
     }
@@ -102,13 +113,37 @@ pub struct Showable {
 }
 
 /// What can be shown on the display that `DISPLAY` names: all monitors together first, if there are several, then each,
-/// then windows. Windows of the process `except` are left out. Takes a while: never on a thread that draws.
+/// then windows. Under Wayland, what the desktop lets one pick, and windows of X11 programs. Windows of the process
+/// `except` are left out. Takes a while: never on a thread that draws.
 ///
 /// # Errors
 /// Why nothing can be, for a person.
 #[cfg(target_os = "linux")]
 pub fn list(except: u32) -> Result<Vec<Showable>, Trouble> {
-    x11::list(None, except)
+    if !portal::is_needed() {
+        return x11::list(None, except);
+    }
+    let windows = x11::list(None, except).unwrap_or_default();
+    let is_window = |it: &Showable| matches!(it.target, ScreenTarget::Window(_));
+    let picked = Showable {
+        target: ScreenTarget::Picked,
+        name: "A screen or a window; your desktop asks which".into(),
+    };
+    Ok([picked]
+        .into_iter()
+        .chain(windows.into_iter().filter(is_window))
+        .collect())
+}
+
+/// By how much the sides of something are divided to be shown, and what they become: what is larger than pictures can be
+/// is shown smaller.
+#[cfg(target_os = "linux")]
+fn best_size(width: u32, height: u32) -> Result<(usize, Size), super::frame::SizeError> {
+    let (part, size) = (1..=MAX_PART)
+        .map(|part| (part, Size::rounded_down(width / part, height / part)))
+        .find(|(_, size)| size.is_ok())
+        .unwrap_or((1, Size::rounded_down(width, height)));
+    size.map(|size| (part as usize, size))
 }
 
 /// # Errors
@@ -147,6 +182,7 @@ impl LiveOpener for Opener {
             ScreenTarget::Monitor(None) => "Your screen".into(),
             ScreenTarget::Monitor(Some(name)) => format!("Your screen {name}"),
             ScreenTarget::All => "All of your screens".into(),
+            ScreenTarget::Picked => "What you picked".into(),
             ScreenTarget::Window(name) => {
                 format!("Your window “{}”", self.title.as_ref().unwrap_or(name))
             }
@@ -155,6 +191,15 @@ impl LiveOpener for Opener {
 
     #[cfg(target_os = "linux")]
     fn open(&mut self) -> Result<Box<dyn LiveDevice>, Trouble> {
+        let is_picked = match self.target {
+            ScreenTarget::Picked => true,
+            ScreenTarget::Monitor(None) => self.display.is_none() && portal::is_needed(),
+            ScreenTarget::Monitor(Some(_)) | ScreenTarget::All | ScreenTarget::Window(_) => false,
+        };
+        if is_picked {
+            self.target = ScreenTarget::Picked;
+            return Ok(Box::new(portal::Portal::open(self.options)?));
+        }
         let opened = x11::X11::open(self.display.as_deref(), &self.target, self.options)?;
         self.title = opened.title().map(str::to_owned);
         Ok(Box::new(opened))
@@ -208,6 +253,7 @@ mod tests {
             "screen",
             "screen:HDMI-1",
             "screen:all",
+            "screen:pick",
             "window:0x1e00003",
             "window:a: b",
         ] {

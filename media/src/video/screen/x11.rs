@@ -31,7 +31,7 @@ use self::{
     patient::{Connection, connect},
 };
 use super::{
-    ScreenOptions, ScreenTarget, Showable,
+    ScreenOptions, ScreenTarget, Showable, best_size,
     convert::{PIXEL_BYTES, Pixels, convert_rows, is_black},
     find::{WindowInfo, choose, printable},
     pointer::Pointer,
@@ -52,15 +52,11 @@ const MAX_TITLE_WORDS: u32 = 256;
 /// Pixels that are refused more often than this are not to be had: a change of size explains one refusal, or two.
 const MAX_REFUSED: u32 = 5;
 
-/// The largest part of the sides that is shown: four monitors of 8K.
-const MAX_PART: u32 = 8;
-
 /// All bits of a pixel.
 const ALL_PLANES: u32 = !0;
 
-const BLACK_SENTENCE: &str = "Your screen is black to the other side: under Wayland, ahoy sees only windows of X11 programs. \
-     Show one of those (window:TITLE), send a film, or log in to a session with X11; the portal of Wayland is not built \
-     in yet.";
+const BLACK_SENTENCE: &str = "Your screen is black to the other side: under Wayland, a program sees only windows of X11 programs \
+     by itself. Share screen:pick, and your desktop asks what to show.";
 
 /// What is looked at.
 #[derive(Debug)]
@@ -280,7 +276,8 @@ impl X11 {
         };
         this.listen_to_root().map_err(failed)?;
         this.what = match target {
-            ScreenTarget::All => What::Screen {
+            // Nothing is picked here.
+            ScreenTarget::All | ScreenTarget::Picked => What::Screen {
                 monitor: None,
                 all: true,
             },
@@ -529,12 +526,7 @@ impl X11 {
             What::Window { .. } => self.place_window().map_err(failed)?,
         };
         let (width, height) = (side(area.width), side(area.height));
-        // What is larger than pictures can be is shown smaller.
-        let (part, size) = (1..=MAX_PART)
-            .map(|part| (part, Size::rounded_down(width / part, height / part)))
-            .find(|(_, size)| size.is_ok())
-            .unwrap_or((1, Size::rounded_down(width, height)));
-        let size = size.map_err(|error| {
+        let (part, size) = best_size(width, height).map_err(|error| {
             let advice = match self.what {
                 What::Screen { all: true, .. } => "show one monitor of it with screen:NAME",
                 What::Screen { .. } | What::Window { .. } => "make it larger or smaller",
@@ -549,7 +541,7 @@ impl X11 {
             tracing::debug!(?area, "what is shown has another place or size");
         }
         self.area = area;
-        self.part = part as usize;
+        self.part = part;
         self.pixels.clear();
         self.pixels.resize(bytes, 0);
         self.picture.resize(size);
