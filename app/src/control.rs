@@ -100,8 +100,8 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         device: Option<String>,
     },
-    /// Show something else: `screen`, `screen:NAME`, `screen:all`, `screen:pick`, `window:TITLE`, `pattern` or a film by its whole path;
-    /// `none` for nothing.
+    /// Show something else: `screen`, `screen:NAME`, `screen:all`, `screen:pick`, `window:TITLE`, `pattern` or a film by its
+    /// whole path; `none` for nothing.
     Share {
         /// What.
         source: String,

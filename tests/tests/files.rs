@@ -519,7 +519,7 @@ fn call_beside(seed: u64, file: bool, yields: bool) -> (u64, f64, u64) {
 }
 
 #[test]
-fn a_file_beside_a_call_costs_the_sound_nothing() {
+fn a_file_beside_a_call_costs_the_sound_next_to_nothing() {
     let (mut without, mut with, mut bytes) = (0, 0, 0);
     for seed in 0..3 {
         let quiet = call_beside(SEED + 20 + seed, false, true);
@@ -529,7 +529,7 @@ fn a_file_beside_a_call_costs_the_sound_nothing() {
         with += beside.0;
         bytes += beside.2;
     }
-    // In 3 times 35 s; the line carries 1.5 Mbit/s.
+    // In 3 times 35 s; the line carries 1.5 Mbit/s. What it costs is the file's first moment, until it knows the line.
     assert!(bytes > 3 * 3 * MB as u64, "{bytes}");
     assert!(
         with <= without + 3 * 60,

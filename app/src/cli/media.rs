@@ -65,8 +65,8 @@ pub struct MediaFlags {
 /// Pictures; nothing of them is sent or shown unless it is said here.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct VideoFlags {
-    /// What the other side sees: screen, screen:NAME, screen:all, screen:pick, window:TITLE, window:0xNUMBER, camera, camera:ID,
-    /// pattern, none or a FILE.y4m, over and over.
+    /// What the other side sees: screen, screen:NAME, screen:all, screen:pick (in the desktop's dialog), window:TITLE,
+    /// window:0xNUMBER, camera, camera:ID, pattern, none or a FILE.y4m, over and over.
     #[arg(long, value_name = "SOURCE")]
     pub video_in: Option<VideoIn>,
     /// Where the other side is seen: null, none or a FILE.y4m.
