@@ -162,7 +162,7 @@ impl Home {
         };
         let area = egui::vec2(0.0, tokens.size.control_height);
         let plain = ActionKind::Plain;
-        ui.horizontal(|ui| {
+        ui.horizontal_wrapped(|ui| {
             if parts::button(ui, tokens, (label, None), plain, area, true).clicked() {
                 ui.ctx().copy_text(link.to_owned());
                 self.copied = Some(link.to_owned());
