@@ -558,11 +558,18 @@ fn on_a_long_way_parity_of_bursts_leaves_later() {
         let frozen: u64 = both.iter().map(|seen| seen.frozen_ms.unwrap()).sum();
         frozen as f64 / 2.0 / bursts.report.duration_ms as f64
     };
-    for seed in ["1", "2"] {
+    // One call has good or bad luck with where its bursts fall.
+    let (mut with, mut without) = (0.0, 0.0);
+    for seed in ["1", "2", "3"] {
         let (on, off) = (frozen(seed, &[]), frozen(seed, &["--without", "spread"]));
         eprintln!("seed {seed}: {on:.3} of the time frozen, {off:.3} without");
-        assert!(on < 0.11 && off > 0.14, "{on} {off}");
+        with += on / 3.0;
+        without += off / 3.0;
     }
+    assert!(
+        with < 0.14 && without > 0.18 && with < 0.6 * without,
+        "{with} {without}"
+    );
 }
 
 /// A minute in which the sound's clocks go apart by 200 millionths, and the network is changed.
@@ -584,7 +591,8 @@ const A_MINUTE: [&str; 12] = [
 /// Packets come when they like, too.
 #[test]
 fn pictures_are_shown_when_their_sound_is_heard() {
-    let flags = [&A_MINUTE[..], &["--jitter", "60", "--seed", "6"]].concat();
+    // A seed whose call begins over a relay and goes on directly.
+    let flags = [&A_MINUTE[..], &["--jitter", "60", "--seed", "8"]].concat();
     let (on, _) = sim_by_seconds(&flags);
     let shown = video(&on);
     let (told, measured) = (shown.skew_ms.unwrap(), shown.measured_skew_ms.unwrap());
