@@ -53,8 +53,10 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long supernodes have before this network is searched too: longer than a good one takes.
 const LAN_AFTER: Duration = Duration::from_millis(300);
-/// How long somebody in this network may take to answer.
+/// How long somebody in this network may take to answer when a supernode knows nobody,
 const LAN_TIMEOUT: Duration = Duration::from_secs(1);
+/// and when no supernode answers at all: then this network is all there is, and its multicast may be bad.
+const LAN_ALONE: Duration = Duration::from_secs(4);
 
 /// How long known homes have before the DHT is asked too: longer than a good one takes.
 const DHT_AFTER: Duration = Duration::from_millis(300);
@@ -345,28 +347,39 @@ pub(super) async fn look_around(
         known.clone(),
     );
     let near = look_near(Arc::clone(&runtime), endpoint, user, known);
-    first_of(&*runtime, LAN_AFTER, far, near).await
+    first_of(&*runtime, LAN_AFTER, LAN_TIMEOUT, far, near).await
 }
 
-/// What `first` finds; or what `second` does, which is asked when `first` finds nobody, or nothing within `start`.
+/// What `first` finds; or what `second` does, which is asked when `first` finds nobody, or nothing within `start`. It
+/// is waited for no longer than `patience` once whom `first` asked said that nobody is there.
 async fn first_of(
     runtime: &dyn Runtime,
     start: Duration,
+    patience: Duration,
     first: impl Future<Output = Findings>,
     second: impl Future<Output = Findings>,
 ) -> Findings {
     let mut first = pin!(first);
     let early = timeout(runtime, start, &mut first).await;
     let mut second = pin!(second);
-    match early {
-        Some(found) if found.is_somebody() => found,
-        Some(nobody) => nobody.or(second.await),
+    let found = match early {
+        Some(found) => found,
         None => tokio::select! {
             biased;
-            found = &mut first => if found.is_somebody() { found } else { found.or(second.await) },
-            found = &mut second => if found.is_somebody() { found } else { found.or(first.await) },
+            found = &mut first => found,
+            found = &mut second => {
+                return if found.is_somebody() { found } else { found.or(first.await) };
+            }
         },
+    };
+    if found.is_somebody() {
+        return found;
     }
+    if found.answered == 0 {
+        return found.or(second.await);
+    }
+    let further = timeout(runtime, patience, second).await;
+    found.or(further.unwrap_or_default())
 }
 
 /// As [`look_around`], or in this network not at all, and by the person's record if somebody can be asked for that.
@@ -398,7 +411,7 @@ pub(super) async fn search(
         return by_homes.await;
     };
     let by_record = seek(Arc::clone(&runtime), endpoint, seeking, user, known);
-    first_of(&*runtime, start, by_homes, by_record).await
+    first_of(&*runtime, start, DHT_LIMIT, by_homes, by_record).await
 }
 
 /// Looks for records of `user`, and for the person at the homes in them. The newest valid record comes along, whether it
@@ -507,7 +520,7 @@ async fn look_near(
         ways: Ways::Udp,
         proxy: None,
     };
-    let doors = lan::find(&runtime, user, LAN_TIMEOUT)
+    let doors = lan::find(&runtime, user, LAN_ALONE)
         .await
         .into_iter()
         .map(|door| {

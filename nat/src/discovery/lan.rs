@@ -73,11 +73,13 @@ const VERSION: u8 = 1;
 const TTL_SECS: u32 = 10;
 const HOUR_MILLIS: u64 = 3_600_000;
 /// Multicast gets lost, in wireless networks often: when the question is asked.
-const ASK_AT: [Duration; 4] = [
+const ASK_AT: [Duration; 6] = [
     Duration::ZERO,
     Duration::from_millis(100),
     Duration::from_millis(300),
     Duration::from_millis(700),
+    Duration::from_millis(1500),
+    Duration::from_millis(3000),
 ];
 /// How long further devices may take after the first.
 const OTHERS: Duration = Duration::from_millis(100);
@@ -517,15 +519,22 @@ pub async fn find(runtime: &Arc<dyn Runtime>, user: UserId, limit: Duration) -> 
         .collect();
     drop(found);
     let mut all: Vec<Found> = Vec::new();
-    let mut wait = limit;
-    while let Some(Some(found)) = timeout(&**runtime, wait, finds.recv()).await {
+    let mut until = runtime.now() + limit;
+    loop {
+        let wait = until.saturating_duration_since(runtime.now());
+        let Some(Some(found)) = timeout(&**runtime, wait, finds.recv()).await else {
+            break;
+        };
+        // Each device answers each question: what it says again gives nobody more time.
+        if all.is_empty() {
+            until = until.min(runtime.now() + OTHERS);
+        }
         if !all.iter().any(|known| known.node == found.node) {
             all.push(found);
         }
         if all.len() >= MAX_FOUND {
             break;
         }
-        wait = OTHERS;
     }
     drop(asking);
     all
