@@ -47,7 +47,7 @@ lint:
 # The program comes with them, since app/tests needs it. To build it before, alone, would compile our crates twice:
 # what only tests depend on switches features on in what the program depends on.
 unit:
-	$(LINTED) $(CARGO) test --locked $(TESTED)
+	$(LINTED) $(CARGO) test --no-fail-fast --locked $(TESTED)
 
 # Every pair of NATs, each way round, by an optimised binary; then the odds of guessing ports. Minutes. Root, or user
 # namespaces.
