@@ -2,12 +2,12 @@
 
 use std::{path::Path, time::Duration};
 
-use ahoy_transport::runtime::{Runtime as _, RuntimeExt as _, TokioRuntime};
+use ahoy_transport::runtime::{RuntimeExt as _, TokioRuntime};
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::{
     message::asked,
-    start::{Running, start},
+    start::{Running, book_at_rest, start},
 };
 use crate::{
     call::CallConfig,
@@ -21,7 +21,6 @@ use crate::{
         config::Answering,
         files::{FileChange, TransferView},
         handle::{Command, EngineHandle, Event},
-        profile_book::ProfileBook,
     },
     files::{
         TransferId,
@@ -29,8 +28,6 @@ use crate::{
         name::harmless,
     },
     profile::Profile,
-    settings::Settings,
-    store::Store,
 };
 
 /// A large file takes its time until it is read through.
@@ -279,14 +276,7 @@ pub async fn files(profile: &Profile, arguments: FilesArgs) -> Result<(), CliErr
 
 /// What the profile says while nothing runs.
 fn at_rest(profile: &Profile) -> Result<Vec<FileLine>, CliError> {
-    let runtime = std::sync::Arc::new(TokioRuntime);
-    let mut rng = rand_core::OsRng;
-    let identity = profile.open_or_create(&mut rng, runtime.unix_millis())?;
-    let settings = Settings::load(profile)?;
-    let lock = profile.lock()?;
-    let store = Store::open(&lock)?;
-    let log = identity.log().clone();
-    let book = ProfileBook::new(store, runtime, log, settings.name, settings.strangers);
+    let (_lock, book) = book_at_rest(profile)?;
     let all = FileBook(book.shelf()).all().map_err(CliError::failed)?;
     let line = |transfer: crate::files::book::Transfer| {
         let sentence = match (&transfer.trouble, &transfer.state) {

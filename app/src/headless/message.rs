@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use ahoy_transport::runtime::{Runtime as _, RuntimeExt as _, TokioRuntime};
+use ahoy_transport::runtime::{RuntimeExt as _, TokioRuntime};
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use super::start::{Running, start};
+use super::start::{Running, book_at_rest, start};
 use crate::{
     call::CallConfig,
     chat::{Content, Line, Message, MessageId, MessageState, Obstacle, book::ChatBook},
@@ -19,11 +19,8 @@ use crate::{
         book::AddressBook,
         config::Answering,
         handle::{Command, EngineHandle, Event},
-        profile_book::ProfileBook,
     },
     profile::Profile,
-    settings::Settings,
-    store::Store,
 };
 
 /// An attempt takes no longer.
@@ -171,14 +168,7 @@ pub async fn messages(profile: &Profile, plan: MessagesPlan) -> Result<(), CliEr
             ));
         }
         None => {
-            let runtime = std::sync::Arc::new(TokioRuntime);
-            let mut rng = rand_core::OsRng;
-            let identity = profile.open_or_create(&mut rng, runtime.unix_millis())?;
-            let settings = Settings::load(profile)?;
-            let lock = profile.lock()?;
-            let store = Store::open(&lock)?;
-            let log = identity.log().clone();
-            let book = ProfileBook::new(store, runtime, log, settings.name, settings.strangers);
+            let (_lock, book) = book_at_rest(profile)?;
             lines(&book, with.as_deref(), usize::MAX).map_err(CliError::usage)?
         }
     };

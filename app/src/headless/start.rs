@@ -477,6 +477,21 @@ pub(crate) fn showing(
     }))
 }
 
+/// A profile's book where no engine runs on it, and what keeps engines away meanwhile.
+///
+/// # Errors
+/// When the profile is in use, or cannot be read.
+pub(super) fn book_at_rest(profile: &Profile) -> Result<(ProfileLock, ProfileBook), CliError> {
+    let runtime = Arc::new(TokioRuntime);
+    let identity = profile.open_or_create(&mut OsRng, runtime.unix_millis())?;
+    let settings = Settings::load(profile)?;
+    let lock = profile.lock()?;
+    let store = Store::open(&lock)?;
+    let log = identity.log().clone();
+    let book = ProfileBook::new(store, runtime, log, settings.name, settings.strangers);
+    Ok((lock, book))
+}
+
 #[cfg(test)]
 mod tests {
     use ahoy_media::audio::voice::VoiceConfig;
