@@ -23,6 +23,7 @@ use zbus::{
 
 use crate::{
     display::to_pixels,
+    process::has_tool,
     sound_server::{Process, wait_until},
 };
 
@@ -41,9 +42,7 @@ const TOOLS: [&str; 6] = [
 /// What is not installed of it.
 #[must_use]
 pub fn missing_tools() -> Vec<&'static str> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let there = |tool: &str| std::env::split_paths(&path).any(|folder| folder.join(tool).is_file());
-    TOOLS.into_iter().filter(|tool| !there(tool)).collect()
+    TOOLS.into_iter().filter(|tool| !has_tool(tool)).collect()
 }
 
 type Results = HashMap<String, OwnedValue>;

@@ -29,15 +29,15 @@ use x11rb::{
     wrapper::ConnectionExt as _,
 };
 
+use crate::process::has_tool;
+
 /// Around windows that are not as large as the screen, in pixels.
 const BORDER: u16 = 3;
 
 /// Whether there is a server to start.
 #[must_use]
 pub fn is_installed() -> bool {
-    std::env::var_os("PATH").is_some_and(|path| {
-        std::env::split_paths(&path).any(|folder| folder.join("Xvfb").is_file())
-    })
+    has_tool("Xvfb")
 }
 
 /// An X server that ends with its handle.

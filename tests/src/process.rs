@@ -114,6 +114,13 @@ pub struct Finished {
     pub command: String,
 }
 
+/// Whether a program is installed.
+#[must_use]
+pub fn has_tool(name: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(name).is_file()))
+}
+
 /// Starts `ahoy` with a profile in `home`.
 ///
 /// # Panics

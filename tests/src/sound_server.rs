@@ -8,18 +8,15 @@ use std::{
     time::Duration,
 };
 
+use crate::process::has_tool;
+
 /// What is needed of PulseAudio.
 const TOOLS: [&str; 4] = ["pulseaudio", "pactl", "paplay", "parec"];
 
 /// The tools that are not installed.
 #[must_use]
 pub fn missing_tools() -> Vec<&'static str> {
-    let there = |tool: &str| {
-        std::env::var_os("PATH").is_some_and(|path| {
-            std::env::split_paths(&path).any(|folder| folder.join(tool).is_file())
-        })
-    };
-    TOOLS.into_iter().filter(|tool| !there(tool)).collect()
+    TOOLS.into_iter().filter(|tool| !has_tool(tool)).collect()
 }
 
 /// Waits for another process or thread, which cannot be told to hurry.
