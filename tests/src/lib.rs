@@ -9,6 +9,7 @@ pub mod device;
 #[cfg(all(feature = "video", target_os = "linux"))]
 pub mod display;
 pub mod fuzz;
+pub mod household;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 pub mod lab;
 pub mod nosy;

@@ -3,103 +3,66 @@
 
 #![cfg(unix)]
 
-use std::{
-    io::Write as _,
-    path::{Path, PathBuf},
-};
+use std::{io::Write as _, path::Path};
 
 use ahoy::identity::Identity;
 use ahoy::profile::Profile;
 use ahoy_tests::{
-    process::{Finished, Running, binary, run, start},
+    household::Household,
+    process::{Running, binary, run, start},
     threat,
 };
 use ahoy_transport::identity::{DeviceId, log::LogOp};
 use serde_json::Value;
-use tempfile::TempDir;
 
-/// A folder for everybody's files, and a supernode.
-struct World {
-    folder: TempDir,
-    _supernode: Running,
-    node: String,
+/// What calls somebody for a second, and gives up after so many.
+fn call_to<'a>(house: &'a Household, whom: &'a str, seconds: &'a str) -> Vec<&'a str> {
+    let fixed = [
+        "call",
+        "--via",
+        &house.node,
+        whom,
+        "--for",
+        "1",
+        "--timeout",
+    ];
+    fixed.into_iter().chain([seconds]).collect()
 }
 
-impl World {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let arguments = ["supernode", "--listen", "127.0.0.1:0", "--print-link"];
-        let supernode = start(&folder.path().join("node"), arguments);
-        let node = supernode.first_line();
-        Self {
-            folder,
-            _supernode: supernode,
-            node,
-        }
-    }
+/// A link of the device `old`, which lets the first in.
+fn pair(house: &Household, old: &str, options: &[&str]) -> (Running, String) {
+    let arguments = ["device", "pair", "--via", &house.node].into_iter();
+    let pairing = start(&house.path(old), arguments.chain(options.iter().copied()));
+    let link = pairing.first_line();
+    assert!(link.starts_with("ahoy-pair:"), "{link}");
+    (pairing, link)
+}
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
+/// `new` becomes a device of the person of `old`.
+fn join(house: &Household, old: &str, new: &str) {
+    let (pairing, link) = pair(house, old, &["--yes"]);
+    let joined = house.run(new, &["device", "join", &link, "--name", new]);
+    let joined = joined.expect_code(0);
+    assert!(joined.stdout.starts_with("ahoy:"), "{}", joined.stdout);
+    let paired = pairing.finish().expect_code(0);
+    // Both show the same code.
+    let code = |told: &str| -> Option<String> {
+        let (_before, after) = told.split_once("the code ")?;
+        after.get(..7).map(str::to_owned)
+    };
+    assert!(code(&joined.stderr).is_some(), "{}", joined.stderr);
+    assert_eq!(code(&joined.stderr), code(&paired.stderr));
+}
 
-    fn run(&self, name: &str, arguments: &[&str]) -> Finished {
-        run(&self.path(name), arguments)
-    }
+fn devices(house: &Household, name: &str) -> Vec<Value> {
+    let listed = house.run(name, &["device", "list", "--json"]);
+    let listed = listed.expect_code(0).json();
+    listed.as_array().expect("a list").clone()
+}
 
-    fn says(&self, name: &str, arguments: &[&str]) -> String {
-        let said = self.run(name, arguments).expect_code(0).stdout;
-        said.trim_end().to_owned()
-    }
-
-    /// What calls somebody for a second, and gives up after so many.
-    fn call_to<'a>(&'a self, whom: &'a str, seconds: &'a str) -> Vec<&'a str> {
-        let fixed = ["call", "--via", &self.node, whom, "--for", "1", "--timeout"];
-        fixed.into_iter().chain([seconds]).collect()
-    }
-
-    /// Somebody waits for calls; comes with their link.
-    fn answer(&self, name: &str, options: &[&str]) -> (Running, String) {
-        let arguments = ["answer", "--via", &self.node].into_iter();
-        let answering = start(&self.path(name), arguments.chain(options.iter().copied()));
-        let link = answering.first_line();
-        (answering, link)
-    }
-
-    /// A link of the device `old`, which lets the first in.
-    fn pair(&self, old: &str, options: &[&str]) -> (Running, String) {
-        let arguments = ["device", "pair", "--via", &self.node].into_iter();
-        let pairing = start(&self.path(old), arguments.chain(options.iter().copied()));
-        let link = pairing.first_line();
-        assert!(link.starts_with("ahoy-pair:"), "{link}");
-        (pairing, link)
-    }
-
-    /// `new` becomes a device of the person of `old`.
-    fn join(&self, old: &str, new: &str) {
-        let (pairing, link) = self.pair(old, &["--yes"]);
-        let joined = self.run(new, &["device", "join", &link, "--name", new]);
-        let joined = joined.expect_code(0);
-        assert!(joined.stdout.starts_with("ahoy:"), "{}", joined.stdout);
-        let paired = pairing.finish().expect_code(0);
-        // Both show the same code.
-        let code = |told: &str| -> Option<String> {
-            let (_before, after) = told.split_once("the code ")?;
-            after.get(..7).map(str::to_owned)
-        };
-        assert!(code(&joined.stderr).is_some(), "{}", joined.stderr);
-        assert_eq!(code(&joined.stderr), code(&paired.stderr));
-    }
-
-    fn devices(&self, name: &str) -> Vec<Value> {
-        let listed = self.run(name, &["device", "list", "--json"]);
-        let listed = listed.expect_code(0).json();
-        listed.as_array().expect("a list").clone()
-    }
-
-    fn identity(&self, name: &str) -> Identity {
-        let loaded = Profile::at(self.path(name)).load();
-        loaded.expect("it can be read").expect("it is there")
-    }
+fn identity(house: &Household, name: &str) -> Identity {
+    let loaded = Profile::at(house.path(name)).load();
+    loaded.expect("it can be read").expect("it is there")
 }
 
 fn end(running: Running) {
@@ -109,14 +72,14 @@ fn end(running: Running) {
 
 #[test]
 fn a_new_device_holds_what_the_old_one_has_and_both_ring() {
-    let world = World::new();
+    let world = Household::new();
     let (alice, alices_link) = world.answer("alice", &[]);
     end(alice);
     let stranger = world.says("mallory", &["id", "show"]);
     world.says("desk", &["contact", "add", &alices_link, "--name", "Alice"]);
     world.says("desk", &["contact", "verify", "Alice"]);
     world.says("desk", &["contact", "block", &stranger]);
-    world.join("desk", "phone");
+    join(&world, "desk", "phone");
 
     let list = |name: &str| {
         world
@@ -129,7 +92,7 @@ fn a_new_device_holds_what_the_old_one_has_and_both_ring() {
     assert_eq!(contact["verified"], true);
     assert_eq!(list("phone")["blocked"], list("desk")["blocked"]);
     for name in ["desk", "phone"] {
-        let devices = world.devices(name);
+        let devices = devices(&world, name);
         assert_eq!(devices.len(), 2, "{devices:?}");
         assert!(devices.iter().any(|device| device["name"] == "phone"));
     }
@@ -171,9 +134,9 @@ fn a_new_device_holds_what_the_old_one_has_and_both_ring() {
 
 #[test]
 fn a_pairing_link_serves_once_in_its_time_and_whoever_was_asked_for() {
-    let world = World::new();
+    let world = Household::new();
     // Used twice: the second comes when all is done.
-    let (pairing, link) = world.pair("desk", &["--yes"]);
+    let (pairing, link) = pair(&world, "desk", &["--yes"]);
     world
         .run("phone", &["device", "join", &link])
         .expect_code(0);
@@ -189,7 +152,7 @@ fn a_pairing_link_serves_once_in_its_time_and_whoever_was_asked_for() {
             .is_none()
     );
     // Expired.
-    let (pairing, link) = world.pair("desk", &["--yes", "--for", "1"]);
+    let (pairing, link) = pair(&world, "desk", &["--yes", "--for", "1"]);
     pairing
         .finish()
         .expect_code(6)
@@ -199,7 +162,7 @@ fn a_pairing_link_serves_once_in_its_time_and_whoever_was_asked_for() {
         .expect_code(3)
         .expect_stderr("nobody waits behind that link");
     // A wrong secret, of the right form.
-    let (pairing, link) = world.pair("desk", &["--yes", "--for", "5"]);
+    let (pairing, link) = pair(&world, "desk", &["--yes", "--for", "5"]);
     let (scheme, rest) = link.split_once(':').expect("a scheme");
     let first = if rest.starts_with('y') { 'b' } else { 'y' };
     let wrong = format!("{scheme}:{first}{}", &rest[1..]);
@@ -217,13 +180,13 @@ fn a_pairing_link_serves_once_in_its_time_and_whoever_was_asked_for() {
         .expect_stderr("belongs to");
     pairing.finish().expect_code(6);
     // Nobody says yes: no answer on standard input is a no.
-    let (pairing, link) = world.pair("desk", &[]);
+    let (pairing, link) = pair(&world, "desk", &[]);
     world
         .run("second", &["device", "join", &link])
         .expect_code(4)
         .expect_stderr("did not let this one in");
     pairing.finish().expect_code(1);
-    assert_eq!(world.devices("desk").len(), 2, "the first one alone");
+    assert_eq!(devices(&world, "desk").len(), 2, "the first one alone");
 }
 
 #[test]
@@ -241,10 +204,10 @@ fn without_any_supernode_two_devices_meet_in_their_network() {
 
 #[test]
 fn a_running_app_lets_a_new_device_in_and_takes_a_lost_one_out() {
-    let world = World::new();
+    let world = Household::new();
     let (desk, _link) = world.answer("desk", &[]);
-    world.join("desk", "phone");
-    assert_eq!(world.devices("phone").len(), 2);
+    join(&world, "desk", "phone");
+    assert_eq!(devices(&world, "phone").len(), 2);
     // The app itself uses the longer list: a device that joins there later sees both.
     world
         .run("desk", &["device", "revoke", "nobody"])
@@ -252,17 +215,17 @@ fn a_running_app_lets_a_new_device_in_and_takes_a_lost_one_out() {
         .expect_stderr("no device of yours");
     let said = world.says("desk", &["device", "revoke", "phone"]);
     assert!(said.ends_with("no longer speaks for you"), "{said}");
-    assert_eq!(world.devices("desk").len(), 1);
+    assert_eq!(devices(&world, "desk").len(), 1);
     end(desk);
-    assert_eq!(world.devices("desk").len(), 1, "and it is saved");
+    assert_eq!(devices(&world, "desk").len(), 1, "and it is saved");
 }
 
 #[test]
 fn a_stolen_device_keeps_trying_and_reaches_nobody() {
-    let world = World::new();
+    let world = Household::new();
     let (alice, alices_link) = world.answer("alice", &[]);
     world.says("desk", &["contact", "add", &alices_link, "--name", "Alice"]);
-    world.join("desk", "phone");
+    join(&world, "desk", "phone");
     let (desk, bobs_link) = world.answer("desk", &[]);
     end(alice);
     world.says("alice", &["contact", "add", &bobs_link, "--name", "Bob"]);
@@ -270,7 +233,7 @@ fn a_stolen_device_keeps_trying_and_reaches_nobody() {
     end(desk);
 
     // Before: it speaks for Bob.
-    let call = world.call_to(&alices_link, "5");
+    let call = call_to(&world, &alices_link, "5");
     world.run("phone", &call).expect_code(0);
     // Lost, said on the desk.
     let revoke = ["device", "revoke", "phone", "--via", &world.node];
@@ -327,7 +290,7 @@ fn two_stories(folder: &Path) -> (Identity, Identity) {
 
 #[test]
 fn a_forked_list_is_proved_told_and_verified_offline() {
-    let world = World::new();
+    let world = Household::new();
     world.says("bob", &["id", "show"]);
     let (one, other) = two_stories(&world.path("bob"));
     let bob = Profile::at(world.path("bob"));
@@ -335,7 +298,7 @@ fn a_forked_list_is_proved_told_and_verified_offline() {
     let (running, bobs_link) = world.answer("bob", &["--auto"]);
     world.says("alice", &["contact", "add", &bobs_link, "--name", "Bob"]);
     world.says("alice", &["contact", "verify", "Bob"]);
-    let call = world.call_to("Bob", "8");
+    let call = call_to(&world, "Bob", "8");
     // Alice sees the first story.
     world.run("alice", &call).expect_code(0);
     end(running);
@@ -379,32 +342,32 @@ fn a_forked_list_is_proved_told_and_verified_offline() {
 
 #[test]
 fn a_rolled_back_list_does_not_bring_a_device_back() {
-    let world = World::new();
+    let world = Household::new();
     let (alice, alices_link) = world.answer("alice", &[]);
     world.says("desk", &["contact", "add", &alices_link, "--name", "Alice"]);
-    world.join("desk", "phone");
+    join(&world, "desk", "phone");
     let (desk, bobs_link) = world.answer("desk", &[]);
     end(alice);
     end(desk);
     world.says("alice", &["contact", "add", &bobs_link, "--name", "Bob"]);
-    let old = world.identity("desk");
+    let old = identity(&world, "desk");
     world
         .run("desk", &["device", "revoke", "phone", "--via", &world.node])
         .expect_code(0);
     let (desk, _link) = world.answer("desk", &["--auto"]);
-    let call = world.call_to("Bob", "5");
+    let call = call_to(&world, "Bob", "5");
     world.run("alice", &call).expect_code(0);
     end(desk);
     // Somebody puts the list of before into the desk's profile: an old backup, or a supernode's game.
     let profile = Profile::at(world.path("desk"));
     profile.lock().expect("free").save(&old).expect("saved");
-    assert_eq!(world.devices("desk").len(), 2);
+    assert_eq!(devices(&world, "desk").len(), 2);
     let (desk, _link) = world.answer("desk", &["--auto"]);
     world.run("alice", &call).expect_code(0);
     end(desk);
     // Alice still knows better: the phone is refused.
     let (alice, _link) = world.answer("alice", &["--auto", "--contacts-only"]);
-    let refused = world.run("phone", &world.call_to(&alices_link, "3"));
+    let refused = world.run("phone", &call_to(&world, &alices_link, "3"));
     assert_ne!(refused.code, Some(0), "{}", refused.stderr);
     end(alice);
     threat(
@@ -429,17 +392,17 @@ fn typed(home: &Path, arguments: &[&str], input: &str) -> std::process::Output {
 
 #[test]
 fn whoever_takes_new_keys_or_comes_back_from_a_backup_is_called_as_before() {
-    let world = World::new();
+    let world = Household::new();
     let (desk, bobs_link) = world.answer("desk", &["--auto"]);
     world.says("alice", &["contact", "add", &bobs_link, "--name", "Bob"]);
     world.says("alice", &["contact", "verify", "Bob"]);
-    let call = [world.call_to("Bob", "8"), vec!["--json"]].concat();
+    let call = [call_to(&world, "Bob", "8"), vec!["--json"]].concat();
     world.run("alice", &call).expect_code(0);
     end(desk);
     // New keys: the same person, still verified.
-    let before = world.devices("desk")[0]["id"].clone();
+    let before = devices(&world, "desk")[0]["id"].clone();
     world.says("desk", &["device", "rotate"]);
-    assert_ne!(world.devices("desk")[0]["id"], before);
+    assert_ne!(devices(&world, "desk")[0]["id"], before);
     let (desk, _link) = world.answer("desk", &["--auto"]);
     let called = world.run("alice", &call).expect_code(0).json();
     assert_eq!(called["security"]["verified"], true, "{called:#}");

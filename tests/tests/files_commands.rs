@@ -13,81 +13,44 @@ use std::{
 };
 
 use ahoy_tests::{
-    process::{Finished, Running, run, start},
+    household::Household,
+    process::{run, start},
     threat,
 };
 use ahoy_transport::runtime::TokioRuntime;
 use quinn::Runtime as _;
 use serde_json::Value;
-use tempfile::TempDir;
 
 /// Several seconds at the most that a session sends.
 const SIZE: usize = 24_000_000;
 const PATIENCE: Duration = Duration::from_secs(120);
 
-struct World {
-    folder: TempDir,
-    _supernode: Running,
-    node: String,
+/// Files of others go to a folder of this test.
+fn settings(house: &Household, name: &str, more: &str) {
+    fs::create_dir_all(house.path(name)).unwrap();
+    let folder = house.path(&format!("{name}-downloads"));
+    let text = format!(
+        "version = 1\ndownload_folder = {:?}\n{more}",
+        folder.display().to_string()
+    );
+    fs::write(house.path(name).join("settings.toml"), text).unwrap();
 }
 
-impl World {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let arguments = ["supernode", "--listen", "127.0.0.1:0", "--print-link"];
-        let supernode = start(&folder.path().join("node"), arguments);
-        let node = supernode.first_line();
-        Self {
-            folder,
-            _supernode: supernode,
-            node,
+fn file(house: &Household, name: &str) -> Option<Value> {
+    let listed = house.run(name, &["files", "--json"]).expect_code(0).json();
+    listed.as_array().unwrap().first().cloned()
+}
+
+/// Asks until the first file of somebody's is as wanted.
+fn wait(house: &Household, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let began: Instant = TokioRuntime.now();
+    loop {
+        let file = file(house, name);
+        if let Some(file) = file.clone().filter(|file| wanted(file)) {
+            return file;
         }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn answer(&self, name: &str) -> (Running, String) {
-        let answering = start(&self.path(name), ["answer", "--via", &self.node]);
-        let link = answering.first_line();
-        (answering, link)
-    }
-
-    /// Files of others go to a folder of this test.
-    fn settings(&self, name: &str, more: &str) {
-        fs::create_dir_all(self.path(name)).unwrap();
-        let folder = self.path(&format!("{name}-downloads"));
-        let text = format!(
-            "version = 1\ndownload_folder = {:?}\n{more}",
-            folder.display().to_string()
-        );
-        fs::write(self.path(name).join("settings.toml"), text).unwrap();
-    }
-
-    fn ctl(&self, name: &str, arguments: &[&str]) -> Finished {
-        let line = ["ctl"].iter().chain(arguments);
-        run(&self.path(name), line)
-    }
-
-    fn file(&self, name: &str) -> Option<Value> {
-        let listed = run(&self.path(name), ["files", "--json"])
-            .expect_code(0)
-            .json();
-        listed.as_array().unwrap().first().cloned()
-    }
-
-    /// Asks until the first file of somebody's is as wanted.
-    fn wait(&self, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let began: Instant = TokioRuntime.now();
-        loop {
-            let file = self.file(name);
-            if let Some(file) = file.clone().filter(|file| wanted(file)) {
-                return file;
-            }
-            let waited = TokioRuntime.now() - began;
-            assert!(waited < PATIENCE, "{name}'s is not {what}: {file:#?}");
-        }
+        let waited = TokioRuntime.now() - began;
+        assert!(waited < PATIENCE, "{name}'s is not {what}: {file:#?}");
     }
 }
 
@@ -106,12 +69,12 @@ fn bytes(len: usize) -> Vec<u8> {
 
 #[test]
 fn a_file_goes_on_after_a_kill_and_is_what_was_sent() {
-    let world = World::new();
+    let world = Household::new();
     for name in ["alice", "bob"] {
-        world.settings(name, "");
+        settings(&world, name, "");
     }
-    let (bob, bobs_link) = world.answer("bob");
-    let (alice, alices_link) = world.answer("alice");
+    let (bob, bobs_link) = world.answer("bob", &[]);
+    let (alice, alices_link) = world.answer("alice", &[]);
     for running in [bob, alice] {
         running.interrupt();
         let _ended = running.finish().expect_code(0);
@@ -125,17 +88,21 @@ fn a_file_goes_on_after_a_kill_and_is_what_was_sent() {
     fs::write(&path, &content).unwrap();
     let path = path.display().to_string();
     // To nobody, and what is not there.
-    run(&world.path("alice"), ["send", "Nobody", &path]).expect_code(2);
-    run(&world.path("alice"), ["send", "Bob", "/nowhere/x"]).expect_code(2);
+    world
+        .run("alice", &["send", "Nobody", &path])
+        .expect_code(2);
+    world
+        .run("alice", &["send", "Bob", "/nowhere/x"])
+        .expect_code(2);
 
     // Alice's program stays until Bob has it.
     let sending = start(
         &world.path("alice"),
         ["send", "Bob", &path, "--via", &world.node],
     );
-    let (bob, _) = world.answer("bob");
+    let (bob, _) = world.answer("bob", &[]);
     bob.wait_stderr("holiday film.mkv: Alice offers 24.0 MB");
-    let offered = world.file("bob").unwrap();
+    let offered = file(&world, "bob").unwrap();
     assert_eq!(
         (&offered["state"], &offered["done"]),
         (&"offered".into(), &0.into())
@@ -147,11 +114,11 @@ fn a_file_goes_on_after_a_kill_and_is_what_was_sent() {
     let accepted = world.ctl("bob", &["files", "accept", &id]).expect_code(0);
     assert_eq!(accepted.json()["file"]["state"], "active");
     let done = |file: &Value| file["done"].as_u64().unwrap_or(0);
-    let half = world.wait("bob", "on its way", |file| done(file) > 3_000_000);
+    let half = wait(&world, "bob", "on its way", |file| done(file) > 3_000_000);
     assert!(done(&half) < SIZE as u64, "killed in between: {half:#?}");
     // As by kill -9: not a word.
     bob.kill();
-    let kept = world.file("bob").unwrap();
+    let kept = file(&world, "bob").unwrap();
     assert_eq!(kept["state"], "active");
     assert!(
         !world
@@ -159,10 +126,10 @@ fn a_file_goes_on_after_a_kill_and_is_what_was_sent() {
             .join("holiday film.mkv")
             .exists()
     );
-    let (bob, _) = world.answer("bob");
-    let again = world.wait("bob", "taken up", |file| done(file) > 3_000_000);
+    let (bob, _) = world.answer("bob", &[]);
+    let again = wait(&world, "bob", "taken up", |file| done(file) > 3_000_000);
     bob.wait_stderr("holiday film.mkv: complete, each byte verified");
-    let file = world.file("bob").unwrap();
+    let file = file(&world, "bob").unwrap();
     assert_eq!(file["state"], "done");
     let place = PathBuf::from(file["path"].as_str().unwrap());
     assert_eq!(place, world.path("bob-downloads").join("holiday film.mkv"));

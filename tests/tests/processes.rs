@@ -2,7 +2,7 @@
 //! each other by the links they print.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -10,9 +10,9 @@ use ahoy_media::audio::{
     align::{align, score},
     wav::read_all,
 };
-use ahoy_tests::process::{Finished, Running, binary, run, speech, start, start_with};
+use ahoy_tests::household::Household;
+use ahoy_tests::process::{Finished, binary, run, speech, start, start_with};
 use serde_json::Value;
-use tempfile::TempDir;
 
 /// Samples in a second.
 const RATE: usize = 48_000;
@@ -23,65 +23,8 @@ const OTHER: f64 = 2.5;
 /// A call without a window needs no more memory.
 const HEADLESS_BYTES: u64 = 60_000_000;
 
-/// A folder for everybody's files, and a supernode.
-struct World {
-    folder: TempDir,
-    supernode: Running,
-    node: String,
-}
-
-impl World {
-    fn new() -> Self {
-        Self::with(&[])
-    }
-
-    fn with(options: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let supernode = start(
-            &folder.path().join("node"),
-            ["supernode", "--listen", "127.0.0.1:0", "--print-link"]
-                .iter()
-                .chain(options),
-        );
-        let node = supernode.first_line();
-        assert!(node.starts_with("ahoy-node:"), "{node}");
-        Self {
-            folder,
-            supernode,
-            node,
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn text(&self, name: &str) -> String {
-        self.path(name).display().to_string()
-    }
-
-    /// Somebody waits for calls; comes with their link.
-    fn answer(&self, name: &str, options: &[&str]) -> (Running, String) {
-        let arguments = ["answer", "--via", &self.node].into_iter();
-        let answering = start(&self.path(name), arguments.chain(options.iter().copied()));
-        let link = answering.first_line();
-        assert!(link.starts_with("ahoy:"), "{link}");
-        (answering, link)
-    }
-
-    fn call(&self, name: &str, link: &str, options: &[&str]) -> Running {
-        let arguments = ["call", link].into_iter();
-        start(&self.path(name), arguments.chain(options.iter().copied()))
-    }
-}
-
 fn said() -> String {
     speech().display().to_string()
-}
-
-fn read_report(path: &Path) -> Value {
-    let text = std::fs::read_to_string(path).expect("the report was written");
-    serde_json::from_str(&text).expect("the report is JSON")
 }
 
 /// How well a recording matches the first `seconds` of the clip.
@@ -104,7 +47,7 @@ fn kinds(report: &Value) -> Vec<&str> {
 }
 
 /// A call of six seconds between two processes; what both report.
-fn six_seconds(world: &World, options: &[&str]) -> (Finished, Value) {
+fn six_seconds(world: &Household, options: &[&str]) -> (Finished, Value) {
     let clip = said();
     let (heard_by_bob, heard_by_alice) = (world.text("bob.wav"), world.text("alice.wav"));
     let (bob_report, alice_report) = (world.text("bob.json"), world.text("alice.json"));
@@ -138,7 +81,7 @@ fn six_seconds(world: &World, options: &[&str]) -> (Finished, Value) {
     assert_eq!(bob.stdout, format!("{link}\n"), "one link and nothing else");
 
     let report = alice.json();
-    assert_eq!(report, read_report(&world.path("alice.json")));
+    assert_eq!(report, world.report("alice.json"));
     assert_eq!(report["schema"], 1);
     assert_eq!(report["outcome"], "completed", "{report:#}");
     assert_eq!(report["security"]["post_quantum"], true);
@@ -152,7 +95,7 @@ fn six_seconds(world: &World, options: &[&str]) -> (Finished, Value) {
     assert!(
         report["remote"]["participants"][0]["audio"]["packets"]["received"].as_u64() > Some(200)
     );
-    let theirs = read_report(&world.path("bob.json"));
+    let theirs = world.report("bob.json");
     assert_eq!(theirs["outcome"], "completed");
     for report in [&report, &theirs] {
         let peak = report["cost"]["peak_rss_bytes"].as_u64();
@@ -196,7 +139,7 @@ fn alone() -> MutexGuard<'static, ()> {
 #[test]
 fn two_processes_talk_by_a_printed_link() {
     let _alone = alone();
-    let world = World::new();
+    let mut world = Household::new();
     let (alice, report) = six_seconds(&world, &[]);
     assert!(kinds(&report).contains(&"direct"), "{report:#}");
     // A handful of sentences, none of them for machines, no colours: it is no terminal.
@@ -204,7 +147,7 @@ fn two_processes_talk_by_a_printed_link() {
     assert!((3..=6).contains(&lines.len()), "{}", alice.stderr);
     assert!(!alice.stderr.contains('\u{1b}'), "{}", alice.stderr);
     assert!(!alice.stderr.contains("Id("), "{}", alice.stderr);
-    let supernode = &world.supernode;
+    let supernode = world.take_supernode();
     assert_eq!(supernode.stdout_lines().join("\n"), world.node);
 }
 
@@ -212,7 +155,7 @@ fn two_processes_talk_by_a_printed_link() {
 #[test]
 fn relay_only_stays_on_the_relay() {
     let _alone = alone();
-    let world = World::new();
+    let mut world = Household::new();
     let (_alice, report) = six_seconds(&world, &["--path", "relay"]);
     assert!(
         kinds(&report).iter().all(|kind| *kind == "relay"),
@@ -220,7 +163,7 @@ fn relay_only_stays_on_the_relay() {
     );
     let place = world.node.rsplit_once('@').map(|(_key, place)| place);
     assert_eq!(report["paths"][0]["remote"].as_str(), place);
-    let supernode = world.supernode;
+    let supernode = world.take_supernode();
     supernode.interrupt();
     let told = supernode.finish().expect_code(0).stderr;
     let relayed: u64 = told
@@ -240,12 +183,12 @@ fn relay_only_stays_on_the_relay() {
 #[test]
 fn a_call_that_cannot_be_says_why_and_ends_with_its_code() {
     let _alone = alone();
-    let world = World::new();
+    let mut world = Household::new();
     let home = world.path("caller");
     let call = |link: &str, options: &[&str]| run(&home, ["call", link].iter().chain(options));
     let (bob, link) = world.answer("bob", &["--auto", "--audio-in", "silence"]);
 
-    let me = run(&world.path("stranger"), ["id", "show"]).expect_code(0);
+    let me = world.run("stranger", &["id", "show"]).expect_code(0);
     let (_key, homes) = link.split_once('?').expect("a link with its home");
     let nobody = format!("{}?{homes}", me.stdout.trim());
     let report = world.text("nobody.json");
@@ -253,10 +196,7 @@ fn a_call_that_cannot_be_says_why_and_ends_with_its_code() {
         .expect_code(3)
         .expect_stderr("not online");
     assert_eq!(failed.stdout, "");
-    assert_eq!(
-        read_report(&world.path("nobody.json"))["outcome"],
-        "unreachable"
-    );
+    assert_eq!(world.report("nobody.json")["outcome"], "unreachable");
 
     let malformed = link.replacen("ahoy:", "ahoy:x", 1);
     call(&malformed, &[])
@@ -282,7 +222,9 @@ fn a_call_that_cannot_be_says_why_and_ends_with_its_code() {
 
     let blocked = run(&home, ["id", "show"]).expect_code(0).stdout;
     let (carol, carols_link) = {
-        run(&world.path("carol"), ["contact", "block", blocked.trim()]).expect_code(0);
+        world
+            .run("carol", &["contact", "block", blocked.trim()])
+            .expect_code(0);
         world.answer("carol", &["--auto", "--audio-in", "silence"])
     };
     // Being blocked looks like not being answered.
@@ -296,7 +238,7 @@ fn a_call_that_cannot_be_says_why_and_ends_with_its_code() {
         call(&link, &[]).expect_code(3).expect_stderr("not online");
     }
     // Nobody serves at that address any more.
-    drop(world.supernode);
+    drop(world.take_supernode());
     call(&link, &[])
         .expect_code(3)
         .expect_stderr("No supernode");
@@ -305,7 +247,7 @@ fn a_call_that_cannot_be_says_why_and_ends_with_its_code() {
 #[test]
 fn one_profile_serves_one_process_and_shows_its_link_meanwhile() {
     let _alone = alone();
-    let world = World::new();
+    let world = Household::new();
     let (_bob, link) = world.answer("bob", &["--auto", "--audio-in", "silence"]);
     let home = world.path("bob");
     let shown = run(&home, ["id", "show"]).expect_code(0).stdout;
@@ -330,7 +272,7 @@ fn one_profile_serves_one_process_and_shows_its_link_meanwhile() {
 #[test]
 fn a_second_caller_hears_that_the_person_is_busy() {
     let _alone = alone();
-    let world = World::new();
+    let world = Household::new();
     let (bob, link) = world.answer("bob", &["--auto", "--audio-in", "tone"]);
     let first = world.call("alice", &link, &["--for", "600", "--audio-in", "tone"]);
     first.wait_stderr("sound from the other side");
@@ -346,10 +288,8 @@ fn a_second_caller_hears_that_the_person_is_busy() {
 #[test]
 fn ctl_steers_a_running_answer() {
     let _alone = alone();
-    let world = World::new();
-    let alices = run(&world.path("alice"), ["id", "show"])
-        .expect_code(0)
-        .stdout;
+    let world = Household::new();
+    let alices = world.run("alice", &["id", "show"]).expect_code(0).stdout;
     let bob_home = world.path("bob");
     let ctl = |arguments: &[&str]| run(&bob_home, ["ctl"].iter().chain(arguments));
     ctl(&["status"]).expect_code(1).expect_stderr("not running");
@@ -440,7 +380,7 @@ fn ctl_steers_a_running_answer() {
 #[test]
 fn a_supernode_that_is_killed_and_restarted_is_found_again_while_the_call_goes_on() {
     let _alone = alone();
-    let world = World::new();
+    let mut world = Household::new();
     let (bob, link) = world.answer("bob", &["--auto", "--once", "--audio-in", "tone"]);
     let options = ["--via", &world.node, "--audio-in", "tone", "--json"];
     let alice = world.call("alice", &link, &options);
@@ -451,19 +391,13 @@ fn a_supernode_that_is_killed_and_restarted_is_found_again_while_the_call_goes_o
         .expect("a node link has an address")
         .1
         .to_owned();
-    world.supernode.kill();
-    let again = start(
-        &world.folder.path().join("node"),
-        ["supernode", "--listen", &place, "--print-link"],
-    );
-    assert_eq!(
-        again.first_line(),
-        world.node,
-        "the same key at the same place"
-    );
+    world.take_supernode().kill();
+    let node = world.node.clone();
+    world.serve(&place, &[]);
+    assert_eq!(world.node, node, "the same key at the same place");
     bob.wait_stderr("registered again");
     alice.wait_stderr("registered again");
-    run(&world.folder.path().join("alice"), ["ctl", "hangup"]).expect_code(0);
+    world.run("alice", &["ctl", "hangup"]).expect_code(0);
     let report = alice.finish().expect_code(0).json();
     assert_eq!(report["outcome"], "completed");
     let gap = audio(&report)["longest_gap_ms"].as_u64();
@@ -474,7 +408,7 @@ fn a_supernode_that_is_killed_and_restarted_is_found_again_while_the_call_goes_o
 #[test]
 fn a_profile_survives_being_killed_at_any_moment() {
     let _alone = alone();
-    let world = World::new();
+    let world = Household::new();
     let home = world.path("bob");
     let link = run(&home, ["id", "show"]).expect_code(0).stdout;
     // Moments are told apart by how much has been said, not by a clock: any seed gives others.
@@ -502,7 +436,7 @@ fn a_profile_survives_being_killed_at_any_moment() {
 #[test]
 fn an_echo_answers_with_what_it_hears() {
     let _alone = alone();
-    let world = World::new();
+    let world = Household::new();
     let (_echo, link) = world.answer("echo", &["--auto", "--echo"]);
     let (clip, recording) = (said(), world.text("echo.wav"));
     let options = ["--for", "5", "--audio-in", &clip, "--audio-out", &recording];

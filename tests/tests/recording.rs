@@ -5,10 +5,7 @@
     reason = "a test may panic, and so may its helpers"
 )]
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command as Program,
-};
+use std::{path::Path, process::Command as Program};
 
 use ahoy::engine::{
     handle::{Command, Event},
@@ -23,9 +20,10 @@ use ahoy_media::{
     record::Side,
 };
 use ahoy_tests::{
+    household::Household,
     pair::{Pair, SOON, ms, plan, secs},
     people::{Phone, SPEECH},
-    process::{Running, run, speech, start, start_by},
+    process::{Running, speech, start_by},
     recorded::Recorded,
 };
 use serde_json::Value;
@@ -330,31 +328,21 @@ mod pictures {
 
     #[test]
     fn a_film_in_a_call_between_processes_is_recorded_by_both() {
-        let world = World::new();
-        let (first, later) = world.turns();
+        let world = Household::new();
+        let (first, later) = turns(&world);
         let (alices, bobs) = (world.path("alice.mkv"), world.path("bob.mkv"));
         let pattern = ["--video-in", "pattern", "--video-size", "160x90"];
         let shown = ["--video-fps", "10", "--video-out", "null"];
-        let options = |said: &str, record: &Path| -> Vec<String> {
-            let mut options = vec!["--audio-in".into(), said.into(), "--record".into()];
-            options.push(record.display().to_string());
-            options.extend(
-                [pattern.as_slice(), &shown]
-                    .concat()
-                    .iter()
-                    .map(|it| (*it).to_owned()),
-            );
-            options
-        };
-        let (bob, link) = world.answer("bob", &options(&later, &bobs));
-        let mut call = options(&first, &alices);
-        call.extend([
-            "--for".into(),
-            "8".into(),
-            "--video-codec".into(),
-            "h264".into(),
-        ]);
-        call.extend(["--report".into(), world.text("alice.json")]);
+        let (recorded, bobs_recorded, report) = (
+            world.text("alice.mkv"),
+            world.text("bob.mkv"),
+            world.text("alice.json"),
+        );
+        let sound = ["--audio-in", &later, "--record", &bobs_recorded];
+        let (bob, link) = answer(&world, "bob", &[&sound[..], &pattern, &shown].concat());
+        let sound = ["--audio-in", &first, "--record", &recorded];
+        let call = ["--for", "8", "--video-codec", "h264", "--report", &report];
+        let call = [&sound[..], &pattern, &shown, &call].concat();
         world.call("alice", &link, &call).finish().expect_code(0);
         bob.finish().expect_code(0);
         for (path, own, theirs) in [
@@ -393,92 +381,44 @@ mod pictures {
     }
 }
 
-/// A folder for everybody's files, and a supernode.
-struct World {
-    folder: tempfile::TempDir,
-    _supernode: Running,
-    node: String,
+/// Two files to say: the clip's beginning and silence; four seconds of silence, and the clip.
+fn turns(house: &Household) -> (String, String) {
+    let clip = read_all(SPEECH).unwrap();
+    let silence = vec![0.0; 4 * RATE];
+    let write = |name: &str, samples: Vec<f32>| {
+        let mut sink = WavSink::create(house.path(name)).unwrap();
+        for block in samples.chunks_exact(RATE / 100) {
+            sink.write_block(block.try_into().unwrap()).unwrap();
+        }
+        house.text(name)
+    };
+    let said = clip[..7 * RATE / 2].iter().copied();
+    (
+        write("first.wav", said.chain(silence.clone()).collect()),
+        write("later.wav", [&silence, &clip[..]].concat()),
+    )
 }
 
-impl World {
-    fn new() -> Self {
-        let folder = folder();
-        let supernode = start(
-            &folder.path().join("node"),
-            ["supernode", "--listen", "127.0.0.1:0", "--print-link"],
-        );
-        let node = supernode.first_line();
-        Self {
-            folder,
-            _supernode: supernode,
-            node,
-        }
-    }
+fn answer(house: &Household, name: &str, options: &[&str]) -> (Running, String) {
+    house.answer(name, &[&["--auto", "--once"], options].concat())
+}
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn text(&self, name: &str) -> String {
-        self.path(name).display().to_string()
-    }
-
-    /// Two files to say: the clip's beginning and silence; four seconds of silence, and the clip.
-    fn turns(&self) -> (String, String) {
-        let clip = read_all(SPEECH).unwrap();
-        let silence = vec![0.0; 4 * RATE];
-        let write = |name: &str, samples: Vec<f32>| {
-            let mut sink = WavSink::create(self.path(name)).unwrap();
-            for block in samples.chunks_exact(RATE / 100) {
-                sink.write_block(block.try_into().unwrap()).unwrap();
-            }
-            self.text(name)
-        };
-        let said = clip[..7 * RATE / 2].iter().copied();
-        (
-            write("first.wav", said.chain(silence.clone()).collect()),
-            write("later.wav", [&silence, &clip[..]].concat()),
-        )
-    }
-
-    fn report(&self, name: &str) -> Value {
-        serde_json::from_str(&std::fs::read_to_string(self.path(name)).unwrap()).unwrap()
-    }
-
-    fn answer<S: AsRef<str>>(&self, name: &str, options: &[S]) -> (Running, String) {
-        let arguments = ["answer", "--auto", "--once", "--via", &self.node];
-        let options = options.iter().map(AsRef::as_ref);
-        let answering = start(&self.path(name), arguments.into_iter().chain(options));
-        let link = answering.first_line();
-        (answering, link)
-    }
-
-    fn call<S: AsRef<str>>(&self, name: &str, link: &str, options: &[S]) -> Running {
-        let options = options.iter().map(AsRef::as_ref);
-        start(&self.path(name), ["call", link].into_iter().chain(options))
-    }
-
-    fn ctl(&self, name: &str, words: &[&str]) -> ahoy_tests::process::Finished {
-        run(&self.path(name), ["ctl"].iter().chain(words))
-    }
-
-    fn status(&self, name: &str) -> Value {
-        self.ctl(name, &["status"]).expect_code(0).json()
-    }
+fn status(house: &Household, name: &str) -> Value {
+    house.ctl(name, &["status"]).expect_code(0).json()
 }
 
 #[test]
 fn a_caller_that_is_killed_leaves_a_recording_that_plays() {
-    let world = World::new();
-    let (said, later) = world.turns();
-    let (bob, link) = world.answer("bob", &["--audio-in", &later]);
+    let world = Household::new();
+    let (said, later) = turns(&world);
+    let (bob, link) = answer(&world, "bob", &["--audio-in", &later]);
     let path = world.path("call.mkv");
     let options = ["--audio-in", &said, "--record", path.to_str().unwrap()];
     let alice = world.call("alice", &link, &options);
     bob.wait_stderr("records this call");
     // Until there are seven seconds in it, by what it says of itself.
     let long = (0..3000).any(|_| {
-        assert_eq!(world.status("alice")["call"]["state"], "talking");
+        assert_eq!(status(&world, "alice")["call"]["state"], "talking");
         Recorded::try_read(&path).is_some_and(|so_far| so_far.seconds() > 7.0)
     });
     assert!(long, "the recording does not grow");
@@ -494,9 +434,9 @@ fn a_caller_that_is_killed_leaves_a_recording_that_plays() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_full_disk_ends_the_recording_with_a_sentence_and_the_call_goes_on() {
-    let world = World::new();
+    let world = Household::new();
     let said = speech().display().to_string();
-    let (bob, link) = world.answer("bob", &["--audio-in", &said]);
+    let (bob, link) = answer(&world, "bob", &["--audio-in", &said]);
     // A write that is too far into a file is refused, instead of ending the process.
     let arguments = [
         "call",
@@ -527,9 +467,9 @@ fn a_full_disk_ends_the_recording_with_a_sentence_and_the_call_goes_on() {
         .ctl("alice", &["record", path.to_str().unwrap()])
         .expect_code(0);
     bob.wait_stderr("records this call");
-    let status = world.status("alice");
-    assert_eq!(status["call"]["recording"], path.to_str().unwrap());
-    assert_eq!(world.status("bob")["call"]["recorded_there"], true);
+    let told = status(&world, "alice");
+    assert_eq!(told["call"]["recording"], path.to_str().unwrap());
+    assert_eq!(status(&world, "bob")["call"]["recorded_there"], true);
     let limited = Program::new("prlimit")
         .args(["--pid", &alice.id().to_string(), "--fsize=40000:"])
         .status()
@@ -537,9 +477,9 @@ fn a_full_disk_ends_the_recording_with_a_sentence_and_the_call_goes_on() {
     assert!(limited.success());
     alice.wait_stderr("make room");
     bob.wait_stderr("does not record this call any more");
-    let status = world.status("alice");
-    assert_eq!(status["call"]["state"], "talking");
-    assert_eq!(status["call"]["recording"], Value::Null);
+    let told = status(&world, "alice");
+    assert_eq!(told["call"]["state"], "talking");
+    assert_eq!(told["call"]["recording"], Value::Null);
     let freed = Program::new("prlimit")
         .args(["--pid", &alice.id().to_string(), "--fsize=unlimited:"])
         .status()

@@ -5,13 +5,7 @@
     reason = "a test may panic, and so may its helpers"
 )]
 
-use std::{
-    collections::BTreeSet,
-    ffi::OsStr,
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeSet, ffi::OsStr, fs, path::Path, time::Duration};
 
 use ahoy::{
     chat::book::ChatBook,
@@ -21,6 +15,7 @@ use ahoy::{
     store::Store,
     vault::{Protection, checksum},
 };
+use ahoy_tests::household::Household;
 use ahoy_tests::process::{Finished, Running, binary, run, start, start_in};
 use rand_chacha::{ChaCha20Rng, rand_core::RngCore as _, rand_core::SeedableRng as _};
 use tempfile::TempDir;
@@ -31,36 +26,6 @@ const BEFORE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/profiles/before-the-v
 const ADA_BEFORE: &str = "gg48zx9x56yu8cgs8n4qxg6o1ym1ou6ubojmbwm6ywd5en7qmmbo";
 const BOB_BEFORE: &str = "wt6smf94qzryfy4rzsk5s99z9zkuyc5xorycu19jirpxraursqqo";
 const BLOCKED_BEFORE: &str = "zbai8kjtqwmft7ps4c43e9184cc51jwe7yefhuip9ycx4xn9z13y";
-
-struct World {
-    folder: TempDir,
-    _supernode: Running,
-    node: String,
-}
-
-impl World {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let arguments = ["supernode", "--listen", "127.0.0.1:0", "--print-link"];
-        let supernode = start(&folder.path().join("node"), arguments);
-        let node = supernode.first_line();
-        Self {
-            folder,
-            _supernode: supernode,
-            node,
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn file(&self, name: &str, text: &str) -> String {
-        let path = self.path(name);
-        fs::write(&path, text).unwrap();
-        path.display().to_string()
-    }
-}
 
 /// Runs a command with these variables.
 fn run_in(home: &Path, environment: &[(&str, &str)], arguments: &[&str]) -> Finished {
@@ -139,7 +104,7 @@ fn digits(bytes: &[u8], bits: usize, alphabet: &[u8]) -> Vec<u8> {
 
 /// Ada's life: a name, a home, a contact, somebody blocked, a call and messages in both directions. Gives back what must
 /// not be found in her profile. `locked` says whether a passphrase is set before any of it.
-fn a_life(world: &World, environment: &[(&str, &str)], locked: bool) -> Canaries {
+fn a_life(world: &Household, environment: &[(&str, &str)], locked: bool) -> Canaries {
     let home = world.path("ada");
     let ada = |arguments: &[&str]| run_in(&home, environment, arguments);
     ada(&["id"]).expect_code(0);
@@ -157,7 +122,7 @@ fn a_life(world: &World, environment: &[(&str, &str)], locked: bool) -> Canaries
     );
     let bobs_link = bob.first_line();
     ada(&["contact", "add", &bobs_link, "--name", "Bob Canary"]).expect_code(0);
-    let stranger = run(&world.path("stranger"), ["id"]).expect_code(0).stdout;
+    let stranger = world.run("stranger", &["id"]).expect_code(0).stdout;
     ada(&["contact", "block", stranger.trim()]).expect_code(0);
     ada(&["call", "Bob Canary", "--for", "0.3"]).expect_code(0);
     ada(&["message", "Bob Canary", "the canary sings at noon"]).expect_code(0);
@@ -168,7 +133,7 @@ fn a_life(world: &World, environment: &[(&str, &str)], locked: bool) -> Canaries
         .map(|(name, value)| (OsStr::new(*name), OsStr::new(*value)));
     let answering = start_in(&home, variables, ["answer", "--auto"]);
     let link = answering.first_line();
-    let as_bob = |arguments: &[&str]| run(&world.path("bob"), arguments).expect_code(0);
+    let as_bob = |arguments: &[&str]| world.run("bob", arguments).expect_code(0);
     let said = as_bob(&["message", &link, "and a canary answers"]);
     assert!(!said.stdout.is_empty());
     answering.wait_stderr("and a canary answers");
@@ -205,7 +170,7 @@ fn a_life(world: &World, environment: &[(&str, &str)], locked: bool) -> Canaries
 
 #[test]
 fn the_profile_of_a_locked_device_tells_nothing() {
-    let world = World::new();
+    let world = Household::new();
     let file = world.file("passphrase", &format!("{PASSPHRASE}\n"));
     let canaries = a_life(&world, &[("AHOY_PASSPHRASE_FILE", &file)], true);
     let image = image(&world.path("ada"));
@@ -241,7 +206,7 @@ fn how_long(cost: Cost) -> Duration {
 
 #[test]
 fn without_the_vault_the_profile_tells_everything() {
-    let world = World::new();
+    let world = Household::new();
     let canaries = a_life(&world, &[("AHOY_VAULT", "off")], false);
     let found = canaries.found(&image(&world.path("ada")));
     // Each of them, in one way or the other.
@@ -266,7 +231,7 @@ fn without_the_vault_the_profile_tells_everything() {
 
 #[test]
 fn a_profile_with_a_passphrase_works_by_every_command_and_by_none_without_it() {
-    let world = World::new();
+    let world = Household::new();
     let file = world.file("passphrase", PASSPHRASE);
     let wrong = world.file("wrong", "five words that somebody knows");
     let ada = world.path("ada");
@@ -305,7 +270,7 @@ fn a_profile_with_a_passphrase_works_by_every_command_and_by_none_without_it() {
     let there = answering.first_line();
     assert!(there.starts_with(link.trim()), "{there}");
     run(&ada, ["ctl", "status"]).expect_code(0);
-    let called = run(&world.path("bob"), ["call", &there, "--for", "0.3"]);
+    let called = world.run("bob", &["call", &there, "--for", "0.3"]);
     called.expect_code(0);
     answering.finish().expect_code(0);
     run(&ada, ["lock", "off", "--passphrase-file", &file]).expect_code(0);
@@ -477,7 +442,7 @@ fn a_kill_at_any_step_loses_nothing_that_was_done() {
 fn a_running_app_that_is_killed_loses_nothing_it_acknowledged() {
     const SEED: u64 = 20;
     const KILLS: usize = 12;
-    let world = World::new();
+    let world = Household::new();
     let home = world.path("ada");
     let answer = |name: &str| start(&world.path(name), ["answer", "--via", &world.node]);
     let (ada, bob) = (answer("ada"), answer("bob"));
@@ -486,7 +451,7 @@ fn a_running_app_that_is_killed_loses_nothing_it_acknowledged() {
         running.kill();
     }
     run(&home, ["contact", "add", &bobs_link, "--name", "Bob"]).expect_code(0);
-    let as_bob = |arguments: &[&str]| run(&world.path("bob"), arguments).expect_code(0);
+    let as_bob = |arguments: &[&str]| world.run("bob", arguments).expect_code(0);
     as_bob(&["contact", "add", &adas_link, "--name", "Ada"]);
     let bob = answer("bob");
     bob.wait_stdout("ahoy:");
@@ -660,7 +625,7 @@ fn a_full_disk_changes_nothing() {
 #[test]
 fn a_program_that_dies_leaves_no_dump() {
     let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
-    let world = World::new();
+    let world = Household::new();
     let limit = |running: &Running| {
         let limits = fs::read_to_string(format!("/proc/{}/limits", running.id())).unwrap();
         let line = limits.lines().find(|line| line.contains("core file size"));
