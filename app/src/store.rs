@@ -1,7 +1,7 @@
 //! The profile's database: contacts, requests, calls, blocked people, pinned device logs, invites.
 //!
-//! Every change is one transaction that is on disk when the call returns; a kill at any moment leaves the
-//! state before or after it. What strangers can grow is bounded. The database is open in one process at a
+//! Every change is one transaction that is on disk when the call returns, or, [behind](Store::write_behind) a call, soon
+//! after; a kill at any moment leaves the state before or after it. What strangers can grow is bounded. The database is open in one process at a
 //! time, which holds the [`ProfileLock`].
 //!
 //! Schema 3, all keys and values bytes, each record sealed as `store/sealed.rs` tells; schema 2 is the same and not sealed:
@@ -30,7 +30,10 @@ use ahoy_transport::{
     },
     wire::{Reader, WireError, Writer},
 };
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend,
+    TableDefinition, backends::FileBackend,
+};
 
 use crate::{
     chat::{
@@ -46,6 +49,7 @@ use crate::{
 
 pub use self::reseal::reseal;
 use self::{
+    behind::Disk,
     rescue::Rescue,
     sealed::{Sealer, Txn},
 };
@@ -287,6 +291,7 @@ fn user_of(key: &[u8], table: &'static str) -> Result<UserId, StoreError> {
 #[derive(Debug)]
 pub struct Store {
     db: Database,
+    disk: Disk,
     sealer: Sealer,
     rescue: Rescue,
 }
@@ -303,15 +308,20 @@ impl Store {
     }
 
     fn open_file(file: File, sealer: Sealer) -> Result<Self, StoreError> {
-        Self::prepare(
-            Builder::new()
-                .set_cache_size(CACHE_BYTES)
-                .create_file(file)?,
-            sealer,
-        )
+        Self::open_on(FileBackend::new(file)?, sealer)
     }
 
-    fn prepare(db: Database, sealer: Sealer) -> Result<Self, StoreError> {
+    fn open_on(file: impl StorageBackend, sealer: Sealer) -> Result<Self, StoreError> {
+        let disk = Disk::new(file);
+        sealer.write_to(&disk);
+        let mut builder = Builder::new();
+        let db = builder
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(disk.clone())?;
+        Self::prepare(db, disk, sealer)
+    }
+
+    fn prepare(db: Database, disk: Disk, sealer: Sealer) -> Result<Self, StoreError> {
         let txn = db.begin_write()?;
         let ours = if sealer.seals() {
             SEALED_SCHEMA
@@ -360,9 +370,21 @@ impl Store {
         }
         Ok(Self {
             db,
+            disk,
             sealer,
             rescue: Rescue::default(),
         })
+    }
+
+    /// From now on changes count at once and reach the disk soon after, in their order: nobody here waits for it, but for
+    /// [`Self::settled`].
+    pub fn write_behind(&self) {
+        self.disk.write_behind();
+    }
+
+    /// Ends when all changes so far are on the disk.
+    pub fn settled(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.disk.settled()
     }
 
     fn read<T>(
@@ -1097,6 +1119,7 @@ fn read_pinned(user: UserId, bytes: &[u8]) -> Result<(u64, DeviceLog), StoreErro
     ))
 }
 
+mod behind;
 mod own;
 mod rescue;
 mod reseal;

@@ -7,6 +7,7 @@ use ahoy_transport::identity::{
     DeviceId, Invite, NodeAddress, NodeId, UserId, VerifiedDevice,
     log::{DeviceLog, ForkProof},
 };
+use futures_util::{FutureExt as _, future::BoxFuture};
 
 use super::{
     handle::{ContactView, RequestView},
@@ -120,6 +121,12 @@ pub trait AddressBook: Send + Sync + fmt::Debug + 'static {
 
     /// Keeps what witnesses signed of our list, one after another.
     fn keep_witnesses(&self, _witnesses: &[u8]) {}
+
+    /// Ends when all that was kept until now outlives a machine that stops: to be waited for before anybody is told that it is
+    /// kept.
+    fn settled(&self) -> BoxFuture<'static, ()> {
+        std::future::ready(()).boxed()
+    }
 
     /// What we give to contacts, so that they find us where strangers do not look.
     fn own_capability(&self) -> Option<[u8; 32]> {

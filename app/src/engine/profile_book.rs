@@ -16,6 +16,7 @@ use ahoy_transport::{
     },
     runtime::Runtime,
 };
+use futures_util::{FutureExt as _, future::BoxFuture};
 
 use super::{
     book::{AddressBook, Person, Welcome},
@@ -103,6 +104,10 @@ fn person(contact: Contact) -> Person {
 }
 
 impl AddressBook for ProfileBook {
+    fn settled(&self) -> BoxFuture<'static, ()> {
+        self.store.settled().boxed()
+    }
+
     fn find(&self, target: &str) -> Result<Person, String> {
         let target = target.trim();
         if !target.starts_with("ahoy") || !target.contains(':') {

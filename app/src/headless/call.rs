@@ -214,6 +214,10 @@ pub async fn answer(profile: &Profile, plan: AnswerPlan) -> Result<(), CliError>
             event = running.events.recv() => event,
             _interrupted = tokio::signal::ctrl_c() => break Ok(()),
         };
+        if matches!(event, Ok(Event::Message { .. })) {
+            // Whatever is shown here is there afterwards, also when this is killed.
+            running.book.settled().await;
+        }
         match event {
             Ok(Event::Ready { link }) => print_line(&link)?,
             Ok(Event::HomeLost { node }) => home_lost(node),

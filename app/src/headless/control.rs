@@ -118,89 +118,10 @@ struct Handler {
 impl ControlHandler for Handler {
     fn handle(&self, command: Command) -> BoxFuture<'_, Result<Option<Told>, ControlError>> {
         Box::pin(async move {
-            let refused = |sentence: String| ControlError::new(ErrorCode::UnknownContact, sentence);
-            let unchanged = |sentence: String| ControlError::new(ErrorCode::Unavailable, sentence);
-            match &command {
-                Command::Message { to, text } => {
-                    let message = send(&self.engine, to, text).await.map_err(refused)?;
-                    return Ok(Some(Told::Message { message }));
-                }
-                Command::Messages { with } => {
-                    let messages = shown_messages(&*self.book, with.as_deref()).map_err(refused)?;
-                    return Ok(Some(Told::Messages { messages }));
-                }
-                Command::SendFile { to, file } => {
-                    let offered = files::offer(&self.engine, to, file)
-                        .await
-                        .map_err(refused)?;
-                    let file = files::file_line(&offered);
-                    return Ok(Some(Told::File { file }));
-                }
-                Command::Files => {
-                    let files = files::shown(&self.engine.view().borrow().files);
-                    return Ok(Some(Told::Files { files }));
-                }
-                Command::File { file, action } => {
-                    let id = files::find(&self.engine, file).map_err(refused)?;
-                    return self.change_file(id, action).await;
-                }
-                Command::LetIn {
-                    device,
-                    noise,
-                    name,
-                } => {
-                    let (renewer, shelf) = (self.engine.renewer(), self.book.shelf());
-                    let grant = let_in_here(&renewer, shelf, (device, noise, name));
-                    let grant = grant.map_err(unchanged)?;
-                    return Ok(Some(Told::LetIn { grant }));
-                }
-                Command::RevokeDevice { device } => {
-                    let (renewer, shelf) = (self.engine.renewer(), self.book.shelf());
-                    let sentence = revoke_here(&renewer, shelf, device);
-                    let sentence = sentence.map_err(unchanged)?;
-                    return Ok(Some(Told::Said { sentence }));
-                }
-                Command::Open { link } => {
-                    let no_window = || unchanged("ahoy runs here without a window".into());
-                    let opener = self.opener.as_ref().ok_or_else(no_window)?;
-                    opener.send_modify(|opened| {
-                        opened.count += 1;
-                        opened.link.clone_from(link);
-                    });
-                    return Ok(None);
-                }
-                Command::Status
-                | Command::Accept
-                | Command::Decline
-                | Command::HangUp
-                | Command::Mute
-                | Command::Unmute
-                | Command::ToggleMute
-                | Command::PttDown
-                | Command::PttUp
-                | Command::Hold { .. }
-                | Command::Dnd { .. }
-                | Command::Camera { .. }
-                | Command::Share { .. }
-                | Command::Record { .. }
-                | Command::Call { .. }
-                | Command::Lend { .. }
-                | Command::Homes
-                | Command::Events => {}
-            }
-            let before = Before::of(&self.engine.view().borrow());
-            let result = self.carry_out(command.clone());
-            if result.is_ok() {
-                self.settle(&command, &before).await;
-                if matches!(command, Command::Lend { .. }) {
-                    let lending = lending(&self.engine.view().borrow().lending);
-                    return Ok(Some(Told::Lending { lending }));
-                }
-                if matches!(command, Command::Record { file: Some(_) }) {
-                    return is_recorded(&self.engine.view().borrow());
-                }
-            }
-            result
+            let told = self.answer(command).await?;
+            // Whoever is told that it is done may rely on it.
+            self.book.settled().await;
+            Ok(told)
         })
     }
 
@@ -210,6 +131,93 @@ impl ControlHandler for Handler {
 }
 
 impl Handler {
+    /// Carries a command out, and says what there is to tell.
+    async fn answer(&self, command: Command) -> Result<Option<Told>, ControlError> {
+        let refused = |sentence: String| ControlError::new(ErrorCode::UnknownContact, sentence);
+        let unchanged = |sentence: String| ControlError::new(ErrorCode::Unavailable, sentence);
+        match &command {
+            Command::Message { to, text } => {
+                let message = send(&self.engine, to, text).await.map_err(refused)?;
+                return Ok(Some(Told::Message { message }));
+            }
+            Command::Messages { with } => {
+                let messages = shown_messages(&*self.book, with.as_deref()).map_err(refused)?;
+                return Ok(Some(Told::Messages { messages }));
+            }
+            Command::SendFile { to, file } => {
+                let offered = files::offer(&self.engine, to, file)
+                    .await
+                    .map_err(refused)?;
+                let file = files::file_line(&offered);
+                return Ok(Some(Told::File { file }));
+            }
+            Command::Files => {
+                let files = files::shown(&self.engine.view().borrow().files);
+                return Ok(Some(Told::Files { files }));
+            }
+            Command::File { file, action } => {
+                let id = files::find(&self.engine, file).map_err(refused)?;
+                return self.change_file(id, action).await;
+            }
+            Command::LetIn {
+                device,
+                noise,
+                name,
+            } => {
+                let (renewer, shelf) = (self.engine.renewer(), self.book.shelf());
+                let grant = let_in_here(&renewer, shelf, (device, noise, name));
+                let grant = grant.map_err(unchanged)?;
+                return Ok(Some(Told::LetIn { grant }));
+            }
+            Command::RevokeDevice { device } => {
+                let (renewer, shelf) = (self.engine.renewer(), self.book.shelf());
+                let sentence = revoke_here(&renewer, shelf, device);
+                let sentence = sentence.map_err(unchanged)?;
+                return Ok(Some(Told::Said { sentence }));
+            }
+            Command::Open { link } => {
+                let no_window = || unchanged("ahoy runs here without a window".into());
+                let opener = self.opener.as_ref().ok_or_else(no_window)?;
+                opener.send_modify(|opened| {
+                    opened.count += 1;
+                    opened.link.clone_from(link);
+                });
+                return Ok(None);
+            }
+            Command::Status
+            | Command::Accept
+            | Command::Decline
+            | Command::HangUp
+            | Command::Mute
+            | Command::Unmute
+            | Command::ToggleMute
+            | Command::PttDown
+            | Command::PttUp
+            | Command::Hold { .. }
+            | Command::Dnd { .. }
+            | Command::Camera { .. }
+            | Command::Share { .. }
+            | Command::Record { .. }
+            | Command::Call { .. }
+            | Command::Lend { .. }
+            | Command::Homes
+            | Command::Events => {}
+        }
+        let before = Before::of(&self.engine.view().borrow());
+        let result = self.carry_out(command.clone());
+        if result.is_ok() {
+            self.settle(&command, &before).await;
+            if matches!(command, Command::Lend { .. }) {
+                let lending = lending(&self.engine.view().borrow().lending);
+                return Ok(Some(Told::Lending { lending }));
+            }
+            if matches!(command, Command::Record { file: Some(_) }) {
+                return is_recorded(&self.engine.view().borrow());
+            }
+        }
+        result
+    }
+
     /// Changes what becomes of a file, and says how it stands then.
     async fn change_file(
         &self,

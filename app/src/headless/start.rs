@@ -98,6 +98,8 @@ pub(crate) async fn start(
     let store = Store::open(&lock)?;
     let rescued = store.rescued().map(str::to_owned);
     store.note_people(runtime.unix_millis())?;
+    // From here on one thread does everything, calls included.
+    store.write_behind();
     let links = if media.via.is_empty() {
         &settings.homes
     } else {

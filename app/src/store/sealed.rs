@@ -13,13 +13,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    io,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use ahoy_transport::wire::{Reader, Writer};
 use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
 
-use super::{CHAT, Store, StoreError, Table};
+use super::{CHAT, Store, StoreError, Table, behind::Disk};
 use crate::{
     chat::shelf::Item,
     profile::{Profile, sealing::SealedFile},
@@ -96,6 +97,8 @@ struct Sealing {
     vault: Arc<Vault>,
     chats: Mutex<ChatKeys>,
     keeper: Keeper,
+    /// Who writes what is sealed with these keys, and so the keys.
+    disk: OnceLock<Disk>,
 }
 
 impl Sealing {
@@ -104,11 +107,19 @@ impl Sealing {
     }
 
     fn keep(&self, chats: &ChatKeys) -> Result<(), StoreError> {
-        if let Keeper::Profile(profile) = &self.keeper {
-            let bytes = chats.to_bytes();
-            profile.write_sealed(&self.vault, SealedFile::ChatKeys, &bytes)?;
-        }
-        Ok(())
+        let Keeper::Profile(profile) = &self.keeper else {
+            return Ok(());
+        };
+        let bytes = chats.to_bytes();
+        let Some(disk) = self.disk.get() else {
+            return Ok(profile.write_sealed(&self.vault, SealedFile::ChatKeys, &bytes)?);
+        };
+        let (profile, vault) = (profile.clone(), Arc::clone(&self.vault));
+        let write = move || {
+            let written = profile.write_sealed(&vault, SealedFile::ChatKeys, &bytes);
+            written.map_err(io::Error::other)
+        };
+        Ok(disk.write_beside(write).map_err(redb::StorageError::from)?)
     }
 
     fn tag(&self, user: &[u8]) -> Tag {
@@ -235,6 +246,7 @@ impl Sealer {
             vault,
             chats: Mutex::new(chats.unwrap_or_default()),
             keeper: Keeper::Profile(profile.clone()),
+            disk: OnceLock::new(),
         })))
     }
 
@@ -244,7 +256,17 @@ impl Sealer {
             vault: Arc::new(vault),
             chats: Mutex::default(),
             keeper: Keeper::Nobody,
+            disk: OnceLock::new(),
         }))
+    }
+
+    /// What it seals is written there.
+    pub(super) fn write_to(&self, disk: &Disk) {
+        if let Some(sealing) = &self.0
+            && sealing.disk.set(disk.clone()).is_err()
+        {
+            tracing::debug!("it is written there already");
+        }
     }
 
     /// Seals nothing.

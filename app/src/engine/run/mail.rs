@@ -255,8 +255,11 @@ impl Engine {
                 self.endpoint.clone(),
                 self.inbox.clone(),
             );
+            let settled = self.book.settled();
             self.runtime
                 .spawn_task(async move {
+                    // A receipt says that something is kept.
+                    settled.await;
                     let posted = Internal::Posted(post(runtime, endpoint, job).await);
                     // The engine is gone: the letter is tried again when it runs next.
                     inbox.send(posted).await.unwrap_or_default();
@@ -346,8 +349,13 @@ impl Engine {
                 taken.push(letter.id);
             }
         }
-        // Whoever fetches is gone: it fetches them again.
-        delivery.taken.send(taken).unwrap_or_default();
+        let settled = self.book.settled();
+        let kept = async move {
+            settled.await;
+            // Whoever fetches is gone: it fetches them again.
+            delivery.taken.send(taken).unwrap_or_default();
+        };
+        self.runtime.spawn_task(kept).detach();
         self.send_receipts(arrived);
     }
 
