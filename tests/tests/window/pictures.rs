@@ -361,13 +361,10 @@ fn answer_with_pattern(person: &Person, node: &str, size: &str) -> (Running, Str
 #[test]
 fn windows_show_what_is_sent_as_it_is_and_our_own_as_in_a_mirror() {
     let name = "windows_show_what_is_sent_as_it_is_and_our_own_as_in_a_mirror";
-    if !has_tools(name, &["Xvfb", "xdotool"]) {
+    let size = (2 * SIZE.0, SIZE.1);
+    let Some((_held, dir, screen, node)) = scene(name, &["Xvfb", "xdotool"], size) else {
         return;
-    }
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let dir = TempDir::new().unwrap();
-    let screen = Screen::sized(&dir, 2 * SIZE.0, SIZE.1);
-    let (_supernode, node) = supernode(&dir.path().join("supernode"));
+    };
     let (ada, grace) = (Person::new(&dir, "ada"), Person::new(&dir, "grace"));
     let ada_link = ada.run(&["id", "show"]);
     grace.run(&["contact", "add", &ada_link, "--name", "Ada"]);
@@ -458,13 +455,9 @@ fn windows_show_what_is_sent_as_it_is_and_our_own_as_in_a_mirror() {
 #[test]
 fn pictures_find_their_place_in_windows_of_all_sizes_and_themes() {
     let name = "pictures_find_their_place_in_windows_of_all_sizes_and_themes";
-    if !has_tools(name, &["Xvfb", "xdotool"]) {
+    let Some((_held, dir, screen, node)) = scene(name, &["Xvfb", "xdotool"], WIDE) else {
         return;
-    }
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let dir = TempDir::new().unwrap();
-    let screen = Screen::sized(&dir, WIDE.0, WIDE.1);
-    let (_supernode, node) = supernode(&dir.path().join("supernode"));
+    };
     let (ada, bob) = (Person::new(&dir, "ada"), Person::new(&dir, "bob"));
     let (_answering, link) = answer_with_pattern(&bob, &node, "640x360");
     let bob_key = bob.run(&["id", "show"]);
