@@ -346,6 +346,55 @@ fn what_is_offered_by_a_stranger_or_too_large_or_refused_does_not_come() {
 }
 
 #[test]
+fn whoever_offered_a_file_hears_that_it_is_not_wanted_and_sees_how_fast_another_leaves() {
+    plan(SEED + 8).run(async |pair| {
+        let slow = file_of(&pair.alice, "film.mkv", &bytes(4 * MB));
+        send(
+            &pair.alice,
+            &pair.bob,
+            1,
+            file_of(&pair.alice, "a", &bytes(1000)),
+        );
+        send(&pair.alice, &pair.bob, 2, slow);
+        becomes(&pair.bob, 1, State::Offered, secs(10)).await;
+        becomes(&pair.bob, 2, State::Offered, secs(10)).await;
+        pair.bob.tell(Command::File(id(1), FileChange::Refuse));
+        let refused = becomes(&pair.alice, 1, State::Refused, secs(30)).await;
+        assert!(
+            refused.sentence.contains("does not want it"),
+            "{}",
+            refused.sentence
+        );
+        // What was said cannot be unsaid.
+        accept(&pair.bob, 1);
+        let said = |event: &Event| {
+            if let Event::Failed { sentence } = event {
+                Some(sentence.clone())
+            } else {
+                None
+            }
+        };
+        let (_, sentence) = pair.bob.wait("a sentence", secs(5), said).await;
+        assert!(sentence.contains("knows"), "{sentence}");
+
+        accept(&pair.bob, 2);
+        let (mut fastest, mut last) = (0, 0);
+        for _ in 0..240 {
+            pair.pass(ms(250)).await;
+            let leaves = shown(&pair.alice, 2);
+            assert!(leaves.done >= last, "{} after {last}", leaves.done);
+            (fastest, last) = (fastest.max(leaves.rate), leaves.done);
+            if leaves.state == State::Done {
+                break;
+            }
+        }
+        assert_eq!(shown(&pair.alice, 2).state, State::Done);
+        println!("the sender saw up to {fastest} bytes per second");
+        assert!(fastest > 50_000, "{fastest}");
+    });
+}
+
+#[test]
 fn a_file_that_is_changed_is_not_sent_and_nobody_is_banned_for_it() {
     plan(SEED + 6).run(async |pair| {
         let content = bytes(MB);

@@ -8,6 +8,7 @@
 //!      3 receipt      u8 count, letter ids of 16
 //!      4 shared       entries (see crate::sync): to a device of the writer's own
 //!      5 file         an offer (see crate::files)
+//!      6 unwanted     letter id of such an offer, 16
 //! ```
 //! Nothing here is encrypted: the letter is. With a capability comes where its device is to be found.
 
@@ -62,6 +63,8 @@ pub enum Says {
     Shared(Vec<u8>),
     /// A file can be had.
     File(FileOffer),
+    /// The file that this letter offered is not wanted.
+    Unwanted(MessageId),
 }
 
 impl Note {
@@ -75,6 +78,7 @@ impl Note {
             Says::Receipt(_) => 3,
             Says::Shared(_) => 4,
             Says::File(_) => 5,
+            Says::Unwanted(_) => 6,
         });
         out.put_u64(self.written_at_millis);
         out.put_var_bytes(self.name.as_bytes());
@@ -94,6 +98,7 @@ impl Note {
             }
             Says::Shared(entries) => out.put_var_bytes(entries),
             Says::File(offer) => offer.put(&mut out),
+            Says::Unwanted(id) => out.put_bytes(&id.0),
         }
         out
     }
@@ -129,6 +134,7 @@ impl Note {
             }
             4 => Says::Shared(reader.var_bytes(MAX_SHARED)?.to_vec()),
             5 => Says::File(FileOffer::read(&mut reader)?),
+            6 => Says::Unwanted(MessageId(reader.array()?)),
             _unknown => return Err(WireError::Undefined),
         };
         reader.finish()?;
@@ -211,7 +217,7 @@ mod tests {
             invite in vec(any::<u8>(), 0..50),
             capability: Option<[u8; 32]>,
             ports in vec(any::<u16>(), 0..=MAX_HOMES),
-            what in 0..4,
+            what in 0..5,
             text in ".{0,200}",
             ids in vec(any::<[u8; 16]>(), 0..=MAX_RECEIPT),
         ) {
@@ -225,6 +231,7 @@ mod tests {
                     0 => Says::Text(text),
                     1 => Says::MissedCall(CallId([3; 16])),
                     2 => Says::Shared(text.into_bytes()),
+                    3 => Says::Unwanted(MessageId([4; 16])),
                     _ => Says::Receipt(ids.into_iter().map(MessageId).collect()),
                 },
             };
@@ -232,7 +239,7 @@ mod tests {
         }
 
         #[test]
-        fn garbage_is_an_error_or_reads_back_as_itself(mut bytes in vec(any::<u8>(), 0..200), kind in 0..6_u8) {
+        fn garbage_is_an_error_or_reads_back_as_itself(mut bytes in vec(any::<u8>(), 0..200), kind in 0..7_u8) {
             if let [first, second, ..] = bytes.as_mut_slice() {
                 (*first, *second) = (VERSION, kind);
             }

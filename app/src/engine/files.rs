@@ -27,6 +27,7 @@ mod theirs;
 
 use disk::Disk;
 use lines::{IDLE, tags_of};
+use shown::Pace;
 
 use super::{book::AddressBook, run::Internal};
 use crate::{
@@ -116,7 +117,7 @@ pub struct TransferView {
     pub size: u64,
     /// Bytes that are there; of ours, bytes that were sent.
     pub done: u64,
-    /// Bytes per second.
+    /// Bytes per second; of ours, as they leave.
     pub rate: u64,
     /// Devices that send it.
     pub sources: usize,
@@ -124,6 +125,8 @@ pub struct TransferView {
     pub state: State,
     /// Where it lies.
     pub path: Option<PathBuf>,
+    /// Why it failed, waits or was not taken, where that is no person's wish.
+    pub trouble: Option<String>,
     /// How it stands, for a person.
     pub sentence: String,
     /// Counters of what is fetched.
@@ -166,6 +169,8 @@ pub(super) enum ToFiles {
         offer: FileOffer,
     },
     Change(TransferId, FileChange),
+    /// Somebody does not want a file of ours.
+    Unwanted(TransferId, UserId),
     Up(Line),
     Datagram(LineId, Bytes),
     /// A device has all of it, and says so by the tag that it asked with.
@@ -194,6 +199,8 @@ pub(super) enum FilesNews {
     Ready(Transfer),
     /// Something cannot be done.
     Failed(String),
+    /// Whoever offered this is to know that it is not wanted.
+    Unwanted(UserId, TransferId),
     /// A line to this person is wanted, for these files.
     Need(UserId, Vec<(Root, Capability)>),
     /// This line is not needed any more.
@@ -264,6 +271,8 @@ struct Hub {
     /// Counters of what is complete, since the engine began.
     counted: BTreeMap<TransferId, FetchStats>,
     retries: BTreeMap<UserId, Retry>,
+    /// How fast files of ours leave.
+    paces: BTreeMap<TransferId, Pace>,
     shown: Vec<TransferView>,
     changed: bool,
     shown_at: Instant,
@@ -315,6 +324,7 @@ impl Files {
             served: BTreeMap::new(),
             counted: BTreeMap::new(),
             retries: BTreeMap::new(),
+            paces: BTreeMap::new(),
             shown: Vec::new(),
             changed: true,
             shown_at: runtime.now(),
@@ -411,6 +421,7 @@ impl Hub {
                 offer,
             } => self.came(id, user, at_millis, offer),
             ToFiles::Change(id, change) => self.change(id, change).await,
+            ToFiles::Unwanted(id, user) => self.unwanted(id, user),
             ToFiles::Up(line) => self.line_up(line),
             ToFiles::Datagram(line, bytes) => self.datagram(line, &bytes),
             ToFiles::Taken(line, tag) => self.taken(line, tag),
@@ -475,6 +486,7 @@ impl Hub {
         };
         self.transfers.remove(&id);
         self.counted.remove(&id);
+        self.paces.remove(&id);
         FileBook(self.book.shelf())
             .forget(id)
             .unwrap_or_else(|error| tracing::error!(%error, "a transfer cannot be forgotten"));
@@ -488,7 +500,9 @@ impl Hub {
         self.ask(now);
         self.answer().await;
         self.seek(now).await;
-        if self.changed || (!self.active.is_empty() && now >= self.shown_at + SHOW_EVERY) {
+        let leaves = self.lines.values().any(|line| line.last > self.shown_at);
+        let moves = leaves || !self.active.is_empty();
+        if self.changed || (moves && now >= self.shown_at + SHOW_EVERY) {
             self.show(now).await;
         }
     }

@@ -149,6 +149,23 @@ impl Hub {
         }
     }
 
+    /// A person does not want what we offered, as one of their devices says.
+    pub(super) fn unwanted(&mut self, id: TransferId, user: UserId) {
+        let Some(transfer) = self.transfers.get(&id).cloned() else {
+            return;
+        };
+        let is_theirs = transfer.direction == Direction::Outgoing && transfer.user == user;
+        if !is_theirs || transfer.state.is_over() {
+            return;
+        }
+        let person = self.book.display_name(user, "");
+        self.keep(Transfer {
+            state: State::Refused,
+            trouble: Some(format!("{person} does not want it")),
+            ..transfer
+        });
+    }
+
     pub(super) fn shape_of(&self, root: Root) -> Option<Shape> {
         if matches!(self.served.get(&root), Some(Served::Gone)) {
             return None;

@@ -1,6 +1,6 @@
 //! Transfers as they are shown.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{FilesNews, Hub, TransferView};
 use crate::files::{
@@ -10,6 +10,48 @@ use crate::files::{
     name::harmless,
     readable,
 };
+
+/// A rate is measured over this time at least.
+const PACE_OVER: Duration = Duration::from_secs(1);
+/// Nothing has left for so long: it stands still.
+const STANDS_STILL: Duration = Duration::from_secs(5);
+
+/// How fast a file of ours leaves, by how much of it had left before.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    at: Instant,
+    done: u64,
+    rate: u64,
+}
+
+impl Pace {
+    /// Bytes per second, when so many bytes have left by `now`.
+    fn note(pace: &mut Option<Self>, now: Instant, done: u64) -> u64 {
+        let before = pace.get_or_insert(Self {
+            at: now,
+            done,
+            rate: 0,
+        });
+        let took = now.saturating_duration_since(before.at);
+        // It is sent anew from the start.
+        if done < before.done || took >= STANDS_STILL {
+            *before = Self {
+                at: now,
+                done,
+                rate: 0,
+            };
+        } else if took >= PACE_OVER {
+            let bytes = (done - before.done) as f64;
+            let rate = (bytes / took.as_secs_f64()) as u64;
+            *before = Self {
+                at: now,
+                done,
+                rate,
+            };
+        }
+        before.rate
+    }
+}
 
 impl Hub {
     pub(super) async fn show(&mut self, now: Instant) {
@@ -56,6 +98,13 @@ impl Hub {
                 let lines = lines.filter(|line| line.line.user == transfer.user);
                 let sent = lines.filter_map(|line| line.sent.get(&transfer.offer.root));
                 done = sent.copied().max().unwrap_or(0).min(size);
+                if transfer.state.is_over() {
+                    self.paces.remove(&id);
+                } else {
+                    let mut pace = self.paces.get(&id).copied();
+                    rate = Pace::note(&mut pace, now, done);
+                    self.paces.extend(pace.map(|pace| (id, pace)));
+                }
             }
             (_, Direction::Incoming) => {}
         }
@@ -74,6 +123,7 @@ impl Hub {
             sources,
             state: transfer.state.clone(),
             path: transfer.path.clone(),
+            trouble: transfer.trouble.clone(),
             sentence,
             stats,
         })
@@ -120,5 +170,27 @@ fn sentence(
         (State::Done, Direction::Outgoing) => format!("{person} has it"),
         (State::Refused, _) => because.unwrap_or("not wanted").into(),
         (State::Failed, _) => because.unwrap_or("it cannot be sent any more").into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test needs one instant to start from"
+    )]
+    fn a_rate_is_of_the_last_second_and_nothing_where_nothing_leaves() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut pace = None;
+        assert_eq!(Pace::note(&mut pace, at(0), 0), 0);
+        assert_eq!(Pace::note(&mut pace, at(500), 400_000), 0, "too early");
+        assert_eq!(Pace::note(&mut pace, at(1000), 1_000_000), 1_000_000);
+        assert_eq!(Pace::note(&mut pace, at(3000), 2_000_000), 500_000);
+        assert_eq!(Pace::note(&mut pace, at(8000), 2_000_000), 0);
+        assert_eq!(Pace::note(&mut pace, at(9000), 1000), 0, "sent anew");
     }
 }

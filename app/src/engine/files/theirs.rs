@@ -79,6 +79,14 @@ impl Hub {
         }
         match change {
             FileChange::Accept => {
+                // What is too large was refused by nobody.
+                if transfer.state == State::Refused && transfer.trouble.is_none() {
+                    let person = self.book.display_name(transfer.user, "");
+                    let sentence = format!(
+                        "you did not want that file, and {person} knows: ask to be sent it again"
+                    );
+                    return self.news(FilesNews::Failed(sentence)).await;
+                }
                 if self.settings.folder.is_none() {
                     let sentence = "there is no folder for files: set download_folder".into();
                     return self.news(FilesNews::Failed(sentence)).await;
@@ -107,6 +115,9 @@ impl Hub {
                 self.keep(transfer);
             }
             FileChange::Refuse | FileChange::Cancel => {
+                if transfer.state == State::Refused && transfer.trouble.is_none() {
+                    return;
+                }
                 transfer.state = State::Refused;
                 transfer.trouble = None;
                 self.stop(id);
@@ -118,7 +129,9 @@ impl Hub {
                         }
                     }
                 }
+                let user = transfer.user;
                 self.keep(transfer);
+                self.news(FilesNews::Unwanted(user, id)).await;
             }
         }
     }

@@ -73,6 +73,7 @@ impl Engine {
         match news {
             FilesNews::Ready(transfer) => self.offer_file(&transfer),
             FilesNews::Failed(sentence) => self.fail(sentence),
+            FilesNews::Unwanted(user, id) => self.tell_unwanted(user, id),
             FilesNews::Need(user, wanted) => self.place_link(user, wanted),
             FilesNews::Idle(line) => self.end_link(line),
             FilesNews::Taken(line, tag) => {
@@ -102,10 +103,24 @@ impl Engine {
         if let Err(full) = self.mail.outbox.has_room(user) {
             return self.fail(full.to_string());
         }
-        let person = self.person(user);
-        let id = MessageId(transfer.id.0);
         let says = Says::File(transfer.offer.clone());
-        let entry = self.outgoing(id, &person, transfer.at_millis, says);
+        self.write_about_file(user, MessageId(transfer.id.0), transfer.at_millis, says);
+    }
+
+    /// Whoever offered a file that nobody wants here does not wait for ever.
+    fn tell_unwanted(&mut self, user: UserId, id: TransferId) {
+        if !self.shares_files(user) || self.mail.outbox.has_room(user).is_err() {
+            return;
+        }
+        let letter = MessageId(self.runtime.random_array());
+        let says = Says::Unwanted(MessageId(id.0));
+        let now_millis = self.runtime.unix_millis();
+        self.write_about_file(user, letter, now_millis, says);
+    }
+
+    fn write_about_file(&mut self, user: UserId, id: MessageId, at_millis: u64, says: Says) {
+        let person = self.person(user);
+        let entry = self.outgoing(id, &person, at_millis, says);
         if told(self.chat().put_outgoing(&entry)).is_some() {
             self.mail.outbox.push(self.runtime.now(), entry);
             self.post_due();

@@ -420,7 +420,13 @@ impl Engine {
             // The second one: not our business.
             Says::Receipt(_) | Says::Shared(_) => return true,
             // Files are between people who know each other.
-            Says::File(_) if stranger => return true,
+            Says::File(_) | Says::Unwanted(_) if stranger => return true,
+            Says::Unwanted(offer) => {
+                let file = TransferId(offer.0);
+                self.files.tell(ToFiles::Unwanted(file, user));
+                arrived.push((sender, note.homes, id));
+                return true;
+            }
             Says::File(offer) => {
                 self.files.tell(ToFiles::Came {
                     id: TransferId(id.0),
