@@ -431,6 +431,16 @@ impl SyncBook<'_> {
             .filter(|name| !name.is_empty()))
     }
 
+    /// What a person was called here last, also when they are no contact any more.
+    ///
+    /// # Errors
+    /// When the shelf fails.
+    pub fn last_name(&self, user: UserId) -> Result<Option<String>, ShelfError> {
+        let known = self.known(Field::Name, user)?;
+        let name = known.map(|known| display_name(&String::from_utf8_lossy(&known.value)));
+        Ok(name.filter(|name| !name.is_empty()))
+    }
+
     fn entries(&self) -> Result<Vec<(u64, Entry)>, ShelfError> {
         let mut entries = Vec::new();
         for (key, value) in self.0.scan(ENTRY)? {

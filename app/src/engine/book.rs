@@ -10,7 +10,7 @@ use ahoy_transport::identity::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 
 use super::{
-    handle::{ContactView, RequestView},
+    handle::{BlockedView, ContactView, RequestView},
     people::PeopleChange,
 };
 use crate::{
@@ -191,4 +191,9 @@ pub trait AddressBook: Send + Sync + fmt::Debug + 'static {
 
     /// The request inbox, newest first.
     fn requests(&self) -> Vec<RequestView>;
+
+    /// People whom nobody wants to hear from.
+    fn blocked(&self) -> Vec<BlockedView> {
+        Vec::new()
+    }
 }

@@ -258,6 +258,8 @@ pub struct View {
     pub contacts: Vec<ContactView>,
     /// Strangers who called.
     pub requests: Vec<RequestView>,
+    /// People whom nobody wants to hear from.
+    pub blocked: Vec<BlockedView>,
     /// Conversations, those with news first.
     pub conversations: Arc<Vec<ConversationView>>,
     /// Calls, the newest first.
@@ -319,6 +321,17 @@ pub struct ContactView {
     pub verified: bool,
     /// Never learns our address.
     pub relay_only: bool,
+    /// Two lists of their devices were seen that contradict each other.
+    pub forked: bool,
+}
+
+/// Somebody who is blocked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockedView {
+    /// What they were called here, or the start of their key.
+    pub name: String,
+    /// Their key.
+    pub user: UserId,
 }
 
 /// A line of the request inbox.

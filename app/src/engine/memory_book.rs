@@ -356,6 +356,10 @@ impl AddressBook for MemoryBook {
                 }
                 *user
             }
+            PeopleChange::Unblock(user) => {
+                self.lock().blocked.retain(|blocked| blocked != user);
+                *user
+            }
             PeopleChange::Remove(user) => {
                 self.lock().contacts.remove(user);
                 *user
@@ -393,6 +397,7 @@ impl AddressBook for MemoryBook {
             user: *user,
             verified: false,
             relay_only: false,
+            forked: false,
         });
         views.collect()
     }

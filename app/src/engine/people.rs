@@ -48,6 +48,8 @@ pub enum PeopleChange {
     },
     /// Never hear from this person, who is not told.
     Block(UserId),
+    /// Hear from this person again, as from anybody.
+    Unblock(UserId),
     /// A contact is forgotten, and what was written stays.
     Remove(UserId),
     /// A stranger's request is put away; should they ask again, it comes back.
@@ -63,7 +65,9 @@ impl PeopleChange {
             Self::Rename { user, .. }
             | Self::Verify { user, .. }
             | Self::RelayOnly { user, .. } => Some(*user),
-            Self::Block(user) | Self::Remove(user) | Self::Dismiss(user) => Some(*user),
+            Self::Block(user) | Self::Unblock(user) | Self::Remove(user) | Self::Dismiss(user) => {
+                Some(*user)
+            }
         }
     }
 }

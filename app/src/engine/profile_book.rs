@@ -20,7 +20,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 
 use super::{
     book::{AddressBook, Person, Welcome},
-    handle::{ContactView, RequestView},
+    handle::{BlockedView, ContactView, RequestView},
     people::PeopleChange,
 };
 use crate::{
@@ -29,7 +29,7 @@ use crate::{
     contacts::{CallRecord, Contact, RingPolicy, Strangers, find_by_name, ring_policy},
     link::{Link, LinkError, PersonLink, display_name},
     store::{InboxOutcome, LogObservation, Store, StoreError},
-    sync::Entry,
+    sync::{Entry, SyncBook},
 };
 
 /// People, as the profile's database knows them.
@@ -320,6 +320,7 @@ impl AddressBook for ProfileBook {
                 user: contact.user,
                 verified: contact.verified_at_millis.is_some(),
                 relay_only: contact.relay_only,
+                forked: told(self.store.fork(contact.user)).flatten().is_some(),
             })
             .collect()
     }
@@ -333,6 +334,19 @@ impl AddressBook for ProfileBook {
                 user: request.user,
             })
             .collect()
+    }
+
+    fn blocked(&self) -> Vec<BlockedView> {
+        let blocked = told(self.store.blocked()).unwrap_or_default();
+        let sync = SyncBook(&self.store);
+        let blocked = blocked.into_iter().map(|user| {
+            let name = sync.last_name(user).ok().flatten();
+            BlockedView {
+                name: name.unwrap_or_else(|| self.display_name(user, "")),
+                user,
+            }
+        });
+        blocked.collect()
     }
 }
 
@@ -394,6 +408,10 @@ impl ProfileBook {
             }
             PeopleChange::Block(user) => {
                 self.store.block(*user, now_millis)?;
+                Ok(*user)
+            }
+            PeopleChange::Unblock(user) => {
+                self.store.unblock(*user, now_millis)?;
                 Ok(*user)
             }
             PeopleChange::Remove(user) => {

@@ -45,7 +45,7 @@ use super::{
     cost::CostMeter,
     directory::{Findings, Target},
     files::{Files, FilesNews, LineId, ToFiles},
-    handle::{Command, ContactView, Event, RequestView, View},
+    handle::{BlockedView, Command, ContactView, Event, RequestView, View},
     homes::HomeChooser,
     leg::{Farewell, Leg, LegContext, LegEvent, SprayGate},
     lending::{Lender, LendingView},
@@ -247,6 +247,7 @@ pub(super) struct Engine {
 struct People {
     contacts: Vec<ContactView>,
     requests: Vec<RequestView>,
+    blocked: Vec<BlockedView>,
     recents: Arc<Vec<RecentView>>,
 }
 
@@ -269,6 +270,7 @@ impl People {
             recents: Arc::new(recents.collect()),
             contacts,
             requests,
+            blocked: book.blocked(),
         }
     }
 }

@@ -60,6 +60,7 @@ fn view(name: &str) -> View {
             user: USER,
             verified: true,
             relay_only: false,
+            forked: false,
         }],
         requests: vec![RequestView {
             name: name.clone(),

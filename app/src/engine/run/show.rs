@@ -278,6 +278,7 @@ impl Engine {
                 standings: standings.clone(),
                 contacts: self.people.contacts.clone(),
                 requests: self.people.requests.clone(),
+                blocked: self.people.blocked.clone(),
                 conversations: Arc::clone(&self.conversations.listed),
                 recents: Arc::clone(&self.people.recents),
                 chat: self.conversations.shown.clone(),

@@ -81,6 +81,7 @@ fn only_links_of_people_who_are_no_contacts_can_be_added() {
         user,
         verified: false,
         relay_only: false,
+        forked: false,
     });
     assert_eq!(addable(&view, &link_of(user)), None);
 }
@@ -346,6 +347,7 @@ fn contact(n: u8, name: &str) -> ContactView {
         user: UserId([n; 32]),
         verified: false,
         relay_only: false,
+        forked: false,
     }
 }
 
