@@ -89,6 +89,13 @@ impl Renewer {
         }
     }
 
+    /// What is to be known of the identity; nothing where nobody gave the engine one that could be changed.
+    #[must_use]
+    pub fn look<T>(&self, look: impl FnOnce(&Identity) -> T) -> Option<T> {
+        let kept = self.keeper();
+        kept.as_ref().map(|keeper| look(&keeper.identity))
+    }
+
     /// Changes the identity, has it saved, and gives it to the engine.
     ///
     /// What cannot be saved is not used: after a restart nobody could open what was sealed to it.
