@@ -120,6 +120,10 @@ pub enum SettingsChange {
     Scale(u16),
     /// Somebody stands on top of the list, or no more.
     Favourite(UserId, bool),
+    /// See [`Lend::upload`].
+    LendUpload(u32),
+    /// See [`Lend::people`].
+    LendPeople(u16),
 }
 
 /// Something that is on or off, beside what is so about sound.
@@ -139,6 +143,10 @@ pub enum SettingsSwitch {
     GuessPorts,
     /// See [`Settings::keep_running`].
     KeepRunning,
+    /// See [`Lend::metered`].
+    LendMetered,
+    /// See [`Settings::accept_files`].
+    AcceptFiles,
 }
 
 /// Why settings cannot be used.
@@ -500,6 +508,8 @@ impl Settings {
                     self.favourites.push(*user);
                 }
             }
+            SettingsChange::LendUpload(kilobits) => self.lend.upload = *kilobits,
+            SettingsChange::LendPeople(people) => self.lend.people = *people,
         }
     }
 
@@ -512,6 +522,8 @@ impl Settings {
             SettingsSwitch::Directory => &mut self.directory,
             SettingsSwitch::GuessPorts => &mut self.guess_ports,
             SettingsSwitch::KeepRunning => &mut self.keep_running,
+            SettingsSwitch::LendMetered => &mut self.lend.metered,
+            SettingsSwitch::AcceptFiles => &mut self.accept_files,
         }
     }
 

@@ -5,25 +5,35 @@
 
 mod call;
 mod chat;
+mod chooser;
 mod comeback;
 mod desk;
+mod devices;
+mod dropped;
+mod files;
+#[cfg(test)]
+mod flows;
 mod history;
 mod home;
 #[cfg(test)]
 mod hostile;
 mod keys;
+mod layout;
 mod ledger;
+mod lending;
 pub mod model;
 mod network;
 mod notify;
 pub mod open;
 mod pace;
 mod parts;
+mod person;
 mod recents;
 mod record;
 mod settings;
 mod share;
 mod shelf;
+mod shortcuts;
 mod sound;
 mod stage;
 #[cfg(test)]
@@ -41,28 +51,32 @@ use std::{
 };
 
 use ahoy_transport::identity::UserId;
-use eframe::egui::{self, RichText, UserAttentionType, ViewportCommand};
+use eframe::egui::{self, UserAttentionType, ViewportCommand};
 use tokio::sync::watch;
 
 use crate::{
     call::CallId,
     control::Opened,
     engine::{
-        handle::{CallView, Command, EngineHandle, Phase, View},
+        book::AddressBook,
+        handle::{Command, EngineHandle, Phase, View},
         nat::NatReports,
-        video::{WindowPictures, view::Received},
+        video::WindowPictures,
     },
+    headless::pairing::Inside,
     profile::Profile,
-    settings::{SCALES, Settings, SettingsChange},
+    settings::{Settings, SettingsChange},
 };
+use chooser::Chooser;
 use comeback::Door;
 use desk::{Desk, DeskView};
+use devices::{Devices, DevicesView};
 use history::History;
 use home::Home;
 use ledger::{Ledger, LedgerView};
 use model::Act;
 use pace::{Pace, Part};
-use settings::{Known, Tab};
+use settings::Tab;
 use shelf::{Shelf, ShelfView};
 use stage::Stage;
 use theme::Tokens;
@@ -75,6 +89,8 @@ const THEME_VARIABLE: &str = "AHOY_THEME";
 pub struct Opening {
     /// What it shows and tells.
     pub engine: EngineHandle,
+    /// The people of the profile, and its devices' names.
+    pub book: Arc<dyn AddressBook>,
     /// Where the settings are.
     pub profile: Profile,
     /// What the call field holds at first.
@@ -96,6 +112,8 @@ pub struct Window {
     view: watch::Receiver<View>,
     desk: Desk,
     devices: watch::Receiver<DeskView>,
+    own: Devices,
+    own_devices: watch::Receiver<DevicesView>,
     tokens: Tokens,
     home: Home,
     settings: settings::Page,
@@ -116,6 +134,10 @@ pub struct Window {
     /// The theme that was asked for by `AHOY_THEME`, whatever the settings say.
     forced_theme: Option<egui::ThemePreference>,
     chat: chat::Page,
+    chooser: Chooser,
+    /// Whoever is called with the camera, until they see it.
+    sees_camera: Option<UserId>,
+    runtime: tokio::runtime::Handle,
     stage: Stage,
     share: share::Page,
     shelf: Shelf,
@@ -136,6 +158,7 @@ impl Window {
     pub fn new(opening: Opening, ctx: &egui::Context, runtime: &tokio::runtime::Handle) -> Self {
         let Opening {
             engine,
+            book,
             profile,
             target,
             pictures,
@@ -144,6 +167,12 @@ impl Window {
             door,
         } = opening;
         let view = engine.view();
+        let inside = Inside {
+            renewer: engine.renewer(),
+            book,
+        };
+        let own = Devices::start(runtime, profile.clone(), inside);
+        let comeback = comeback::Page::new(door, profile.clone(), runtime);
         let ledger = Ledger::start(runtime, profile);
         let mut welcome = welcome::Page::default();
         if is_first && target.is_empty() {
@@ -157,7 +186,9 @@ impl Window {
             desk,
             settings: settings::Page::default(),
             welcome,
-            comeback: comeback::Page::new(door, runtime),
+            comeback,
+            own_devices: own.shown(),
+            own,
             saved: ledger.shown(),
             ledger,
             history: history::start(runtime, view.clone()),
@@ -169,6 +200,9 @@ impl Window {
             look: None,
             forced_theme: model::forced_theme(std::env::var(THEME_VARIABLE).ok().as_deref()),
             chat: chat::Page::default(),
+            chooser: Chooser::new(runtime),
+            sees_camera: None,
+            runtime: runtime.clone(),
             stage: Stage::new(pictures, ctx, pace.clone()),
             share: share::Page::default(),
             showable: shelf.shown(),
@@ -199,7 +233,7 @@ impl Window {
     /// keyboard away from whatever the person is typing.
     fn tell_system(&mut self, ctx: &egui::Context) {
         let view = self.view.borrow();
-        let unread = view.conversations.iter().map(|line| line.unread).sum();
+        let unread = model::all_unread(&view);
         let title = model::title(model::shown_call(&view, self.put_away), unread);
         if title != self.title {
             ctx.send_viewport_cmd(ViewportCommand::Title(title.clone()));
@@ -213,59 +247,6 @@ impl Window {
             };
             ctx.send_viewport_cmd(ViewportCommand::RequestUserAttention(attention));
             self.pointed_at = wants;
-        }
-    }
-
-    /// Shortcuts: one hand on the keyboard is enough. Those of the call rest while a field has the focus.
-    fn keys(&mut self, ui: &egui::Ui, view: &View) {
-        let settings = egui::KeyboardShortcut::new(egui::Modifiers::COMMAND, egui::Key::Comma);
-        if ui.input_mut(|input| input.consume_shortcut(&settings)) {
-            self.toggle_settings(Tab::Sound);
-        }
-        self.other_shortcuts(ui);
-        let favourites = self.favourites();
-        let contacts = model::in_order(view, &favourites);
-        for (key, contact) in CONTACT_KEYS.into_iter().zip(contacts) {
-            let shortcut = egui::KeyboardShortcut::new(egui::Modifiers::COMMAND, key);
-            if ui.input_mut(|input| input.consume_shortcut(&shortcut)) {
-                self.open_chat(contact.user);
-            }
-        }
-        // A list that is open takes the key first.
-        let has_popup = egui::Popup::is_any_open(ui.ctx());
-        if !has_popup && ui.input(|input| input.key_pressed(egui::Key::Escape)) {
-            self.settings.close();
-            self.welcome.open = false;
-            self.comeback.close();
-            self.share.open = false;
-            self.close_chat();
-        }
-        if ui.input(|input| input.key_pressed(egui::Key::F11)) {
-            toggle_fullscreen(ui.ctx());
-        }
-        let typing = ui.ctx().text_edit_focused();
-        self.talk_by_key(ui, view, typing);
-        if typing {
-            return;
-        }
-        let asks = |event: &egui::Event| matches!(event, egui::Event::Text(text) if text == "?");
-        if ui.input(|input| input.events.iter().any(asks)) {
-            self.open_settings(Tab::Keys);
-        }
-        let Some(call) = &view.call else { return };
-        let pressed = |key| {
-            ui.input(|input| {
-                input.events.iter().any(|event| {
-                    // A key that is held down is one wish.
-                    matches!(event, egui::Event::Key { key: which, pressed: true, repeat: false, modifiers, .. }
-                        if *which == key && modifiers.is_none())
-                })
-            })
-        };
-        for action in model::call_actions(call) {
-            if pressed(action.key) {
-                self.act(action.act);
-            }
         }
     }
 
@@ -327,37 +308,16 @@ impl Window {
         }
     }
 
-    /// Shortcuts that work everywhere, also while something is typed.
-    fn other_shortcuts(&mut self, ui: &egui::Ui) {
-        let pressed = |key| {
-            let shortcut = egui::KeyboardShortcut::new(egui::Modifiers::COMMAND, key);
-            ui.input_mut(|input| input.consume_shortcut(&shortcut))
-        };
-        if pressed(egui::Key::Slash) {
-            self.open_settings(Tab::Keys);
-        }
-        if pressed(egui::Key::I) {
-            self.open_settings(Tab::Call);
-        }
-        if pressed(egui::Key::K) {
-            self.settings.close();
-            self.share.open = false;
-            self.welcome.open = false;
-            self.close_chat();
-            self.home.focus_target = true;
-        }
-        for (key, step) in [
-            (egui::Key::Plus, 25),
-            (egui::Key::Equals, 25),
-            (egui::Key::Minus, -25),
-        ] {
-            if pressed(key)
-                && let Some((_theme, percent)) = self.look
-            {
-                let percent = percent.saturating_add_signed(step);
-                let percent = percent.clamp(*SCALES.start(), *SCALES.end());
-                self.ledger.change(SettingsChange::Scale(percent));
+    /// Whoever was called with the camera sees it once they have answered.
+    fn show_camera(&mut self, view: &View) {
+        let Some(user) = self.sees_camera else { return };
+        match view.call.as_ref().filter(|call| call.user == user) {
+            Some(call) if matches!(call.phase, Phase::Talking { .. }) => {
+                self.sees_camera = None;
+                self.act(Act::Camera);
             }
+            Some(call) if model::is_over(call) => self.sees_camera = None,
+            Some(_) | None => {}
         }
     }
 
@@ -429,26 +389,6 @@ impl Window {
         }
     }
 
-    /// Opens the microphone while the space bar is held, where somebody talks by a key. A window that the keyboard has
-    /// left hears of no key that is let go: it is muted, too.
-    fn talk_by_key(&mut self, ui: &egui::Ui, view: &View, typing: bool) {
-        let possible = sound::talks_by_key(view) && !typing;
-        let held = possible
-            && ui.input_mut(|input| {
-                // The control that has the focus would take the key for itself.
-                input.events.retain(
-                |event| !matches!(event, egui::Event::Key { key, .. } if *key == egui::Key::Space),
-            );
-                input.focused && input.key_down(egui::Key::Space)
-            });
-        if held != self.talks {
-            self.talks = held;
-            if sound::talks_by_key(view) {
-                self.send(Command::Mute(!held));
-            }
-        }
-    }
-
     /// Draws everything.
     pub fn show(&mut self, ui: &mut egui::Ui, now: Instant) {
         let view = self.view.borrow_and_update().clone();
@@ -458,6 +398,8 @@ impl Window {
             self.quits.store(true, Ordering::Relaxed);
             ui.ctx().send_viewport_cmd(ViewportCommand::Close);
         }
+        self.take_files(ui);
+        self.show_camera(&view);
         self.stage.look();
         let call = view.call.as_ref().filter(|call| !model::is_over(call));
         // There is nobody to show anything to.
@@ -472,6 +414,7 @@ impl Window {
                 self.one_column(ui, &view, now);
             }
         });
+        self.hovering(ui, &view);
         let at_sound =
             self.settings.is_at_sound() || self.shows_welcome(&view) && self.welcome.is_at_sound();
         let listen = at_sound && !model::is_talking(&view);
@@ -483,43 +426,6 @@ impl Window {
         {
             ui.ctx().request_repaint_after(wait);
         }
-    }
-
-    /// Space at both sides of what is at most so wide.
-    fn side_margin(&self, available: f32, widest: f32) -> f32 {
-        let size = self.tokens.size;
-        let least = if available < size.narrow {
-            size.margin_small
-        } else {
-            size.margin
-        };
-        ((available - widest) / 2.0).max(least)
-    }
-
-    fn one_column(&mut self, ui: &mut egui::Ui, view: &View, now: Instant) {
-        let size = self.tokens.size;
-        let side = self.side_margin(ui.available_width(), size.column);
-        let margin = egui::vec2(side, side.min(size.margin)).into();
-        if self.chat.is_open() {
-            // What was said scrolls by itself.
-            egui::Frame::new().inner_margin(margin).show(ui, |ui| {
-                self.call(ui, view, now);
-                self.chat_page(ui, view);
-            });
-            return;
-        }
-        scroll(ui, "page", margin, |ui| {
-            self.header(ui, view);
-            ui.add_space(size.gap);
-            self.call(ui, view, now);
-            if self.is_page_open() {
-                self.open_page(ui, view);
-            } else if self.shows_welcome(view) {
-                self.first_steps(ui, view);
-            } else {
-                self.home(ui, view);
-            }
-        });
     }
 
     fn shows_welcome(&self, view: &View) -> bool {
@@ -560,389 +466,12 @@ impl Window {
     fn is_page_open(&self) -> bool {
         self.settings.open || self.share.open || self.chat.is_open()
     }
-
-    /// What is beside or under the call, if it is open.
-    fn open_page(&mut self, ui: &mut egui::Ui, view: &View) {
-        if self.settings.open {
-            self.settings_page(ui, view);
-        } else if self.chat.is_open() {
-            self.chat_page(ui, view);
-        } else if let Some(call) = &view.call {
-            let shelf = self.showable.borrow_and_update().clone();
-            if let Some(wanted) = self.share.show(ui, call, &shelf, &self.tokens) {
-                self.send(Command::Show(wanted));
-            }
-            if let Some(on) = self.share.sound.take() {
-                self.send(Command::ShareSound(on));
-            }
-        }
-    }
-
-    /// Pictures are seen, or on their way.
-    fn shows_pictures(&self, call: &CallView) -> bool {
-        let pictures = &call.pictures;
-        self.stage.has_picture()
-            || pictures.sent.is_some()
-            || pictures.received != Received::Nothing
-    }
-
-    /// The call with its pictures, which take all there is.
-    fn picture_page(&mut self, ui: &mut egui::Ui, view: &View, call: &CallView, now: Instant) {
-        /// Beside pictures, a page is so wide.
-        const SIDE_WIDTH: f32 = 340.0;
-        /// A window of less height has no room for both.
-        const SHORT: f32 = 560.0;
-        let size = self.tokens.size;
-        let margin = egui::Margin::same(size.margin_small as i8);
-        let none = egui::Frame::new();
-        egui::Frame::new().inner_margin(margin).show(ui, |ui| {
-            let is_wide = ui.available_width() >= size.two_columns;
-            let is_open = self.is_page_open();
-            let is_short = ui.available_height() < SHORT;
-            let has_room = is_wide || !is_short;
-            if is_open && has_room {
-                let margin = size.margin_small as i8;
-                let (side, space) = if is_wide {
-                    let side = egui::Panel::right("beside").exact_size(SIDE_WIDTH);
-                    let left = egui::Margin {
-                        left: margin,
-                        ..egui::Margin::ZERO
-                    };
-                    (side, left)
-                } else {
-                    let height = ui.available_height() / 2.0;
-                    let side = egui::Panel::bottom("below").exact_size(height);
-                    let top = egui::Margin {
-                        top: margin,
-                        ..egui::Margin::ZERO
-                    };
-                    (side, top)
-                };
-                side.frame(none.inner_margin(space))
-                    .resizable(false)
-                    .show_separator_line(false)
-                    .show(ui, |ui| self.beside_pictures(ui, view, call));
-            }
-            egui::Panel::bottom("call")
-                .frame(none.inner_margin(egui::Margin {
-                    top: size.margin_small as i8,
-                    ..egui::Margin::ZERO
-                }))
-                .resizable(false)
-                .show_separator_line(false)
-                .show(ui, |ui| self.call_bar(ui, call, is_short, now));
-            if is_open && !has_room {
-                return self.beside_pictures(ui, view, call);
-            }
-            let area = ui.available_rect_before_wrap();
-            if self.stage.show(ui, area, call, &self.tokens) {
-                toggle_fullscreen(ui.ctx());
-            }
-        });
-    }
-
-    /// What is open beside pictures, under them, or instead of them.
-    fn beside_pictures(&mut self, ui: &mut egui::Ui, view: &View, call: &CallView) {
-        if self.chat.is_open() {
-            return self.chat_page(ui, view);
-        }
-        scroll(ui, "beside", egui::Margin::ZERO, |ui| {
-            let talking = matches!(call.phase, Phase::Talking { .. });
-            if self.settings.is_at_sound() && talking {
-                self.call_details(ui, view, call);
-                ui.add_space(self.tokens.size.gap);
-            }
-            self.open_page(ui, view);
-        });
-    }
-
-    fn call_details(&mut self, ui: &mut egui::Ui, view: &View, call: &CallView) {
-        let (tokens, talks_by_key) = (self.tokens, sound::talks_by_key(view));
-        let mut act = None;
-        parts::card(ui, &tokens, |ui| {
-            act = call::details(ui, call, talks_by_key, &tokens);
-        });
-        if let Some(act) = act {
-            self.act(act);
-        }
-    }
-
-    /// What is under the pictures: who, and what can be done.
-    fn call_bar(&mut self, ui: &mut egui::Ui, call: &CallView, is_short: bool, now: Instant) {
-        /// Below this width, buttons have a row of their own.
-        const NARROW: f32 = 1080.0;
-        const BUTTON_WIDTH: f32 = 132.0;
-        let tokens = self.tokens;
-        let gap = tokens.size.gap;
-        call::recording(ui, call, &tokens, now);
-        let mut act = None;
-        if is_short {
-            call::trouble_in_words(ui, call, &tokens);
-        } else {
-            act = call::trouble(ui, call, &tokens);
-        }
-        let actions = model::call_actions(call);
-        let mut sound = false;
-        if ui.available_width() < NARROW {
-            ui.horizontal(|ui| {
-                let width = ui.available_width() - SETTINGS_WIDTH - gap;
-                let height = ui.available_height();
-                let column = egui::Layout::top_down(egui::Align::Min);
-                ui.allocate_ui_with_layout(egui::vec2(width, height), column, |ui| {
-                    ui.set_min_width(width);
-                    call::heading(ui, call, &tokens, now);
-                });
-                sound = self.settings_button(ui, tokens.size.control_height);
-            });
-            act = call::buttons(ui, actions, &tokens).or(act);
-        } else {
-            ui.horizontal(|ui| {
-                let count = actions.len() as f32;
-                let buttons = count * BUTTON_WIDTH + (count - 1.0) * gap;
-                let width = ui.available_width() - buttons - SETTINGS_WIDTH - 2.0 * gap;
-                let column = egui::Layout::top_down(egui::Align::Min);
-                let area = egui::vec2(width, tokens.size.call_height);
-                ui.allocate_ui_with_layout(area, column, |ui| {
-                    ui.set_min_width(width);
-                    ui.spacing_mut().item_spacing.y = gap / 4.0;
-                    let name = RichText::new(&call.name).heading();
-                    ui.add(egui::Label::new(name).truncate());
-                    let soft = tokens.colors(ui.ctx()).text_soft;
-                    let line = RichText::new(model::call_line(call, now))
-                        .small()
-                        .color(soft);
-                    ui.add(egui::Label::new(line).truncate());
-                });
-                sound = self.settings_button(ui, tokens.size.call_height);
-                let rest = egui::vec2(buttons, tokens.size.call_height);
-                ui.allocate_ui_with_layout(rest, column, |ui| {
-                    ui.set_max_width(buttons);
-                    act = call::buttons(ui, actions, &tokens).or(act.take());
-                });
-            });
-        }
-        if !is_short {
-            network::lamp(ui, call, &self.history.borrow(), &tokens);
-        }
-        if !call.safety_words.is_empty() {
-            let words = format!(
-                "The same words on both sides: {}",
-                call.safety_words.join(" · ")
-            );
-            parts::caption(ui, &tokens, &words);
-            if !call.words_committed {
-                parts::caption(ui, &tokens, call::OLD_WORDS);
-            }
-        }
-        if sound {
-            self.toggle_settings(Tab::Sound);
-        }
-        if let Some(act) = act {
-            self.act(act);
-        }
-    }
-
-    /// Opens the settings, and closes them.
-    fn settings_button(&self, ui: &mut egui::Ui, height: f32) -> bool {
-        let open = self.settings.open;
-        let label = if open { "Done" } else { "Settings" };
-        let area = egui::vec2(SETTINGS_WIDTH, height);
-        let kind = model::ActionKind::Plain;
-        let button = parts::button(ui, &self.tokens, (label, None), kind, area, true);
-        button.widget_info(|| {
-            let name = if open {
-                "Close the settings"
-            } else {
-                "Settings"
-            };
-            egui::WidgetInfo::labeled(egui::accesskit::Role::Button, true, name)
-        });
-        button.clicked()
-    }
-
-    /// The call, and whom else to call, stay in sight beside the settings.
-    fn two_columns(&mut self, ui: &mut egui::Ui, view: &View, now: Instant) {
-        let size = self.tokens.size;
-        let side = self.side_margin(ui.available_width(), size.pair);
-        egui::Frame::new()
-            .inner_margin(egui::vec2(side, size.margin))
-            .show(ui, |ui| {
-                self.header(ui, view);
-                ui.add_space(size.gap);
-                ui.spacing_mut().item_spacing.x = size.margin_small;
-                ui.columns_const(|[left, right]| {
-                    for column in [&mut *left, &mut *right] {
-                        column.spacing_mut().item_spacing.x = size.gap;
-                    }
-                    scroll(left, "left", egui::Margin::ZERO, |ui| {
-                        self.call(ui, view, now);
-                        self.home(ui, view);
-                    });
-                    if self.chat.is_open() {
-                        return self.chat_page(right, view);
-                    }
-                    scroll(right, "right", egui::Margin::ZERO, |ui| {
-                        self.open_page(ui, view);
-                    });
-                });
-            });
-    }
-
-    fn call(&mut self, ui: &mut egui::Ui, view: &View, now: Instant) {
-        let Some(call) = model::shown_call(view, self.put_away) else {
-            return;
-        };
-        let talks_by_key = sound::talks_by_key(view);
-        let history = self.history.borrow().clone();
-        let done = call::show(ui, call, &history, talks_by_key, &self.tokens, now);
-        if let Some(act) = done.act {
-            self.act(act);
-        }
-        if done.put_away {
-            self.put_away = Some(call.id);
-            ui.ctx().request_repaint();
-        }
-        ui.add_space(self.tokens.size.gap);
-    }
-
-    fn home(&mut self, ui: &mut egui::Ui, view: &View) {
-        let tokens = self.tokens;
-        let favourites = self.favourites();
-        let done = self.home.show(ui, view, &favourites, &tokens);
-        if let Some(command) = done.command {
-            self.send(command);
-        }
-        if let Some(user) = done.open {
-            self.open_chat(user);
-        }
-    }
-
-    fn chat_page(&mut self, ui: &mut egui::Ui, view: &View) {
-        let tokens = self.tokens;
-        let favourites = self.favourites();
-        let done = self.chat.show(ui, view, &favourites, &tokens);
-        let favourite = done.favourite;
-        let favourite = favourite.map(|(user, on)| SettingsChange::Favourite(user, on));
-        self.carry_out(done.commands, favourite.into_iter().collect());
-        if done.close {
-            self.close_chat();
-        }
-    }
-
-    fn settings_page(&mut self, ui: &mut egui::Ui, view: &View) {
-        let devices = self.devices.borrow_and_update().clone();
-        let saved = self.saved.borrow().clone();
-        let (nat, history) = (self.nat.borrow().clone(), self.history.borrow().clone());
-        let known = Known {
-            desk: &devices,
-            ledger: &saved,
-            nat: &nat,
-            history: &history,
-        };
-        let done = self.settings.show(ui, view, known, &self.tokens);
-        self.carry_out(done.commands, done.changes);
-        if let Some(ask) = done.ask {
-            self.desk.ask(ask);
-        }
-        if done.first_steps {
-            self.settings.close();
-            self.comeback.close();
-            self.welcome.begin(false);
-        }
-        if let Some(notice) = model::notice(view) {
-            ui.add(egui::Label::new(notice).wrap());
-        }
-    }
-
-    fn do_not_disturb(&self, ui: &mut egui::Ui, view: &View) {
-        let colors = self.tokens.colors(ui.ctx());
-        ui.scope(|ui| {
-            // An empty box is as pale as the page otherwise.
-            ui.visuals_mut().widgets.inactive.bg_stroke = egui::Stroke::new(1.0, colors.text_soft);
-            let mut undisturbed = view.do_not_disturb;
-            if ui.checkbox(&mut undisturbed, "Do not disturb").clicked() {
-                self.send(Command::DoNotDisturb(undisturbed));
-            }
-        });
-    }
-
-    fn header(&mut self, ui: &mut egui::Ui, view: &View) {
-        /// Below this there is no room for everything in one line.
-        const NARROW: f32 = 330.0;
-        let colors = self.tokens.colors(ui.ctx());
-        let is_narrow = ui.available_width() < NARROW;
-        ui.horizontal(|ui| {
-            ui.add(egui::Label::new(RichText::new("ahoy").heading()));
-            let rest = egui::Layout::right_to_left(egui::Align::Center);
-            ui.with_layout(rest, |ui| {
-                if self.settings_button(ui, self.tokens.size.control_height) {
-                    self.toggle_settings(Tab::Sound);
-                }
-                if !is_narrow {
-                    self.do_not_disturb(ui, view);
-                }
-            });
-        });
-        if is_narrow {
-            self.do_not_disturb(ui, view);
-        }
-        ui.horizontal_top(|ui| {
-            let reachable = model::is_reachable(&view.homes);
-            let color = if reachable {
-                colors.ok
-            } else {
-                colors.text_soft
-            };
-            parts::dot(ui, color);
-            let line = RichText::new(model::reachability(&view.homes)).color(colors.text_soft);
-            ui.add(egui::Label::new(line).wrap());
-        });
-    }
 }
-
-/// With the command key, each opens the page of a contact, in the order of the list.
-const CONTACT_KEYS: [egui::Key; 9] = [
-    egui::Key::Num1,
-    egui::Key::Num2,
-    egui::Key::Num3,
-    egui::Key::Num4,
-    egui::Key::Num5,
-    egui::Key::Num6,
-    egui::Key::Num7,
-    egui::Key::Num8,
-    egui::Key::Num9,
-];
 
 /// The window is no smaller than this in points, width and height, where things have their usual size.
 const USUAL_LEAST_SIZE: [f32; 2] = [380.0, 420.0];
 /// And no smaller than this in points, however large they are drawn.
 const LEAST_SIZE: [f32; 2] = [300.0, 240.0];
-
-/// Width of the button that opens the settings.
-const SETTINGS_WIDTH: f32 = 88.0;
-
-fn toggle_fullscreen(ctx: &egui::Context) {
-    let is_full = ctx.input(|input| input.viewport().fullscreen.unwrap_or(false));
-    ctx.send_viewport_cmd(ViewportCommand::Fullscreen(!is_full));
-}
-
-/// What may be longer than the window.
-fn scroll(
-    ui: &mut egui::Ui,
-    name: &str,
-    margin: egui::Margin,
-    contents: impl FnOnce(&mut egui::Ui),
-) {
-    egui::ScrollArea::vertical()
-        .id_salt(name)
-        .auto_shrink(false)
-        .show(ui, |ui| {
-            egui::Frame::new().inner_margin(margin).show(ui, |ui| {
-                // Columns would stretch every button.
-                ui.with_layout(egui::Layout::top_down(egui::Align::Min), contents);
-            });
-        });
-}
 
 impl eframe::App for Window {
     fn logic(&mut self, ctx: &egui::Context, _frame: &mut eframe::Frame) {
@@ -1018,6 +547,7 @@ pub fn run(opening: Opening, runtime: &tokio::runtime::Handle) -> eframe::Result
             repaint_with(&runtime, ctx, window.desk.shown());
             repaint_with(&runtime, ctx, window.shelf.shown());
             repaint_with(&runtime, ctx, window.ledger.shown());
+            repaint_with(&runtime, ctx, window.own.shown());
             repaint_with(&runtime, ctx, window.opened.clone());
             repaint_with(&runtime, ctx, window.nat.clone());
             notify::start(&runtime, window.engine.clone(), ctx);

@@ -1,23 +1,29 @@
-//! The page about one person: what was written, and what is to become of their entry.
+//! The page about one person: what was written, files, and what is to become of their entry.
 
-use std::collections::BTreeMap;
+mod attach;
+
+use std::{collections::BTreeMap, path::PathBuf};
 
 use ahoy_transport::identity::UserId;
 use chrono::{DateTime, Local};
 use eframe::egui::{self, CornerRadius, RichText};
 
 use super::{
+    chooser::Chosen,
+    files::{self, FileAct, Row},
     model::{self, ActionKind, PersonLines},
     parts,
+    person::{self, Entry},
     theme::{self, Tokens},
 };
 use crate::{
     chat::{Content, Line, MAX_TEXT_BYTES, Message, MessageId},
     engine::{
         handle::{Command, View},
-        people::{ChatView, PeopleChange},
+        people::ChatView,
     },
 };
+use attach::Attach;
 
 /// Drafts that are kept while other conversations are read.
 const MAX_DRAFTS: usize = 64;
@@ -30,12 +36,12 @@ pub(super) struct Page {
     drafts: BTreeMap<UserId, String>,
     /// The field takes the keyboard when it is shown next.
     focus: bool,
+    /// The same with the next frame: the key that was pressed now is for something else.
+    focus_soon: bool,
     /// The person's entry is shown.
     details: bool,
-    /// What the person shall be called.
-    name: String,
-    /// What was pressed and has to be pressed again.
-    asked: Option<PeopleChange>,
+    entry: Entry,
+    attach: Attach,
     /// The line that was told to be read last.
     read: Option<MessageId>,
 }
@@ -48,6 +54,12 @@ pub(super) struct Done {
     pub(super) favourite: Option<(UserId, bool)>,
     /// The page is to be closed.
     pub(super) close: bool,
+    /// The person is called, and is to see the camera.
+    pub(super) video: bool,
+    /// The dialog for files is wanted.
+    pub(super) choose: bool,
+    /// The folder of this file is to be shown.
+    pub(super) folder: Option<PathBuf>,
 }
 
 impl Page {
@@ -68,6 +80,25 @@ impl Page {
         self.user = None;
     }
 
+    /// Files are to be sent, once the person says so.
+    pub(super) fn attach(&mut self, paths: Vec<PathBuf>) {
+        self.details = false;
+        self.attach.add(paths);
+        self.focus = true;
+    }
+
+    /// Somebody wants to send a file, and may say which.
+    pub(super) fn begin_file(&mut self) {
+        self.details = false;
+        self.attach.open();
+    }
+
+    /// The dialog for files was closed, or there is none.
+    pub(super) fn chosen(&mut self, chosen: Chosen) {
+        self.focus |= matches!(chosen, Chosen::Files(_));
+        self.attach.chosen(chosen);
+    }
+
     /// Fills all there is.
     pub(super) fn show(
         &mut self,
@@ -80,16 +111,34 @@ impl Page {
         let Some(user) = self.user else {
             return done;
         };
+        self.focus |= std::mem::take(&mut self.focus_soon);
         let chat = view.chat.as_deref().filter(|chat| chat.user == user);
         self.note_read(ui, view, user, chat, &mut done);
         let lines = model::person_lines(view, user);
         self.header(ui, view, &lines, tokens, &mut done);
         ui.add_space(tokens.size.gap);
-        if !lines.is_contact || self.details {
+        let is_favourite = favourites.contains(&user);
+        if lines.is_contact && self.details {
+            let told = egui::ScrollArea::vertical()
+                .id_salt("person")
+                .auto_shrink(false)
+                .show(ui, |ui| {
+                    if let Some(notice) = model::notice(view) {
+                        ui.add(egui::Label::new(notice).wrap());
+                    }
+                    self.entry
+                        .contact(ui, view, user, &lines, is_favourite, tokens)
+                })
+                .inner;
+            self.take(user, told, &mut done);
+            return done;
+        }
+        if !lines.is_contact {
+            let mut told = person::Done::default();
             parts::card(ui, tokens, |ui| {
-                let is_favourite = favourites.contains(&user);
-                self.entry(ui, user, &lines, is_favourite, tokens, &mut done);
+                told = self.entry.stranger(ui, user, &lines, tokens);
             });
+            self.take(user, told, &mut done);
             ui.add_space(tokens.size.gap);
         }
         let none = egui::Frame::new();
@@ -104,8 +153,23 @@ impl Page {
         if let Some(notice) = model::notice(view) {
             ui.add(egui::Label::new(notice).wrap());
         }
-        conversation(ui, chat, &lines.name, tokens);
+        conversation(ui, (view, user), chat, &lines, tokens, &mut done);
         done
+    }
+
+    fn take(&mut self, user: UserId, told: person::Done, done: &mut Done) {
+        done.commands.extend(told.commands);
+        done.favourite = told.favourite.map(|on| (user, on)).or(done.favourite);
+        done.close |= told.close;
+        done.video |= told.video;
+        if told.write {
+            self.details = false;
+            self.focus = true;
+        }
+        if told.file {
+            self.begin_file();
+            done.choose = true;
+        }
     }
 
     /// What is seen by somebody who looks here is read.
@@ -157,12 +221,13 @@ impl Page {
                     let button = parts::button(ui, tokens, (label, None), plain, area, true);
                     if button.clicked() {
                         self.details = !self.details;
-                        self.asked = None;
-                        self.name.clone_from(&lines.name);
+                        self.entry = Entry::of(lines);
                     }
                 }
                 if lines.verified {
                     ui.colored_label(colors.ok, "verified");
+                } else if lines.forked {
+                    ui.colored_label(colors.danger_text, "careful");
                 }
                 let name = egui::Layout::left_to_right(egui::Align::Center);
                 ui.with_layout(name, |ui| {
@@ -170,114 +235,6 @@ impl Page {
                     ui.add(egui::Label::new(name).truncate());
                 });
             });
-        });
-    }
-
-    /// What can be done about a contact's entry, or about a request.
-    fn entry(
-        &mut self,
-        ui: &mut egui::Ui,
-        user: UserId,
-        lines: &PersonLines,
-        is_favourite: bool,
-        tokens: &Tokens,
-        done: &mut Done,
-    ) {
-        let size = tokens.size;
-        let mut change = |change| done.commands.push(Command::People(change));
-        if !lines.is_contact {
-            let sentence = "Not one of your contacts: cannot ring, and is not told that you have read anything";
-            parts::caption(ui, tokens, sentence);
-        }
-        let (label, hint) = if lines.is_contact {
-            ("Rename", "Name")
-        } else {
-            ("Add to contacts", "Name, if you call them otherwise")
-        };
-        ui.horizontal(|ui| {
-            const BUTTON_WIDTH: f32 = 140.0;
-            let width = ui.available_width() - BUTTON_WIDTH - size.gap;
-            let field = parts::field(
-                ui,
-                tokens,
-                &mut self.name,
-                (hint, "What they are called"),
-                width,
-            );
-            let entered =
-                field.lost_focus() && ui.input(|input| input.key_pressed(egui::Key::Enter));
-            let area = egui::vec2(BUTTON_WIDTH, size.control_height);
-            let kind = if lines.is_contact {
-                ActionKind::Plain
-            } else {
-                ActionKind::Primary
-            };
-            let possible = !lines.is_contact || !self.name.trim().is_empty();
-            let pressed = parts::button(ui, tokens, (label, None), kind, area, possible).clicked();
-            if (pressed || entered) && possible {
-                let name = self.name.trim().to_owned();
-                change(if lines.is_contact {
-                    PeopleChange::Rename { user, name }
-                } else {
-                    let name = if name.is_empty() {
-                        lines.name.clone()
-                    } else {
-                        name
-                    };
-                    let link = lines.target.clone();
-                    PeopleChange::Add { link, name }
-                });
-            }
-        });
-        if lines.is_contact {
-            let favourite = ("Favourite", "Stands on top of the list.");
-            if parts::switch(ui, tokens, favourite, is_favourite, true).clicked() {
-                done.favourite = Some((user, !is_favourite));
-            }
-            let compared = (
-                "Safety words compared",
-                "You have read the words of a call to each other, and they were the same.",
-            );
-            if parts::switch(ui, tokens, compared, lines.verified, true).clicked() {
-                let verified = !lines.verified;
-                change(PeopleChange::Verify { user, verified });
-            }
-            let hidden = (
-                "Hide my address",
-                "Calls with this person go through supernodes only, a little later.",
-            );
-            if parts::switch(ui, tokens, hidden, lines.relay_only, true).clicked() {
-                let only = !lines.relay_only;
-                change(PeopleChange::RelayOnly { user, only });
-            }
-        }
-        let mut offered = vec![("Block", "Block for good?", PeopleChange::Block(user))];
-        if lines.is_contact {
-            offered.push(("Forget", "Forget this contact?", PeopleChange::Remove(user)));
-        } else if lines.asks {
-            offered.push(("Put away", "Put away?", PeopleChange::Dismiss(user)));
-        }
-        ui.horizontal_wrapped(|ui| {
-            for (label, question, offer) in offered {
-                let asked = self.asked.as_ref() == Some(&offer);
-                let (label, kind) = if asked {
-                    (question, ActionKind::Danger)
-                } else {
-                    (label, ActionKind::Plain)
-                };
-                let area = egui::vec2(0.0, size.control_height);
-                if !parts::button(ui, tokens, (label, None), kind, area, true).clicked() {
-                    continue;
-                }
-                let gentle = matches!(offer, PeopleChange::Dismiss(_));
-                if asked || gentle {
-                    self.asked = None;
-                    done.close |= !matches!(offer, PeopleChange::Remove(_));
-                    change(offer);
-                } else {
-                    self.asked = Some(offer);
-                }
-            }
         });
     }
 
@@ -290,15 +247,39 @@ impl Page {
         done: &mut Done,
     ) {
         const BUTTON_WIDTH: f32 = 104.0;
+        /// Where there is little room.
+        const NARROW_BUTTON: f32 = 64.0;
+        const FILE_WIDTH: f32 = 52.0;
+        const NARROW: f32 = 340.0;
         const MOST_ROWS: usize = 5;
         let size = tokens.size;
+        if lines.is_contact {
+            let told = self.attach.show(ui, tokens);
+            done.choose |= told.choose;
+            self.focus_soon |= told.taken;
+        }
         if self.drafts.len() >= MAX_DRAFTS && !self.drafts.contains_key(&user) {
             self.drafts.retain(|_user, draft| !draft.is_empty());
         }
         let draft = self.drafts.entry(user).or_default();
         let hint = format!("Write to {}", lines.name);
         ui.horizontal(|ui| {
-            let width = ui.available_width() - BUTTON_WIDTH - size.gap;
+            let is_narrow = ui.available_width() < NARROW;
+            let send_width = if is_narrow { NARROW_BUTTON } else { BUTTON_WIDTH };
+            let mut width = ui.available_width() - send_width - size.gap;
+            if lines.is_contact {
+                width -= FILE_WIDTH + size.gap;
+                let area = egui::vec2(FILE_WIDTH, size.control_height);
+                let file = ("File", None);
+                let button = parts::button(ui, tokens, file, ActionKind::Plain, area, true);
+                button.widget_info(|| {
+                    let role = egui::accesskit::Role::Button;
+                    egui::WidgetInfo::labeled(role, true, "Send a file")
+                });
+                if button.clicked() {
+                    self.attach.toggle();
+                }
+            }
             let rows = draft.split('\n').count().clamp(1, MOST_ROWS);
             let newline = egui::KeyboardShortcut::new(egui::Modifiers::SHIFT, egui::Key::Enter);
             let field = ui.add_sized(
@@ -324,33 +305,51 @@ impl Page {
                             if modifiers.is_none())
                     })
                 });
-            let possible = !draft.trim().is_empty();
-            let area = egui::vec2(BUTTON_WIDTH, size.control_height);
+            let possible = !draft.trim().is_empty() || !self.attach.is_empty();
+            let area = egui::vec2(send_width, size.control_height);
             let key = field.has_focus().then_some("Enter");
+            let key = key.filter(|_| !is_narrow);
             let send = ("Send", key);
             let pressed =
                 parts::button(ui, tokens, send, ActionKind::Primary, area, possible).clicked();
             if (entered || pressed) && possible {
-                done.commands.push(Command::Message {
-                    id: model::new_message_id(),
+                let text = std::mem::take(draft);
+                if !text.trim().is_empty() {
+                    done.commands.push(Command::Message {
+                        id: model::new_message_id(),
+                        to: lines.target.clone(),
+                        text,
+                    });
+                }
+                let files = self.attach.take().into_iter();
+                done.commands.extend(files.map(|path| Command::SendFile {
+                    id: model::new_transfer_id(),
                     to: lines.target.clone(),
-                    text: std::mem::take(draft),
-                });
+                    path,
+                }));
                 self.focus = true;
             }
         });
     }
 }
 
-/// What was said, the newest at the bottom.
-fn conversation(ui: &mut egui::Ui, chat: Option<&ChatView>, name: &str, tokens: &Tokens) {
+/// What was said and sent, the newest at the bottom.
+fn conversation(
+    ui: &mut egui::Ui,
+    (view, user): (&View, UserId),
+    chat: Option<&ChatView>,
+    lines: &PersonLines,
+    tokens: &Tokens,
+    done: &mut Done,
+) {
+    let name = &lines.name;
     egui::ScrollArea::vertical()
         .id_salt("conversation")
         .auto_shrink(false)
         .stick_to_bottom(true)
         .show(ui, |ui| {
-            let Some(chat) = chat else { return };
-            if chat.messages.is_empty() {
+            let rows = files::rows(chat, &view.files, user);
+            if rows.is_empty() && chat.is_some() {
                 let sentence = format!(
                     "Nothing written yet. What you write is sealed for {name}'s devices, and waits for up to 14 days if they are off."
                 );
@@ -358,19 +357,41 @@ fn conversation(ui: &mut egui::Ui, chat: Option<&ChatView>, name: &str, tokens: 
             }
             let now = Local::now();
             let mut day = None;
-            for (index, message) in chat.messages.iter().enumerate() {
-                let at = model::local(message.at_millis);
+            for row in rows {
+                let at = model::local(row.at_millis());
                 if day != Some(at.date_naive()) {
                     day = Some(at.date_naive());
                     ui.vertical_centered(|ui| {
                         parts::caption(ui, tokens, &model::day(&at, &now));
                     });
                 }
-                let state = chat.tells_state(index).map(|state| state.sentence(name));
-                bubble(ui, message, &at, state.as_deref(), tokens);
+                match row {
+                    Row::Message(index, message) => {
+                        let state = chat.and_then(|chat| chat.tells_state(index));
+                        let state = state.map(|state| state.sentence(name));
+                        bubble(ui, message, &at, state.as_deref(), tokens);
+                    }
+                    Row::File(file) => {
+                        let time = at.format("%H:%M").to_string();
+                        let widest = ui.available_width() * WIDEST;
+                        let pressed = ui.push_id(file.id, |ui| {
+                            files::show(ui, file, &time, widest, tokens)
+                        });
+                        match pressed.inner {
+                            Some(FileAct::Change(change)) => {
+                                done.commands.push(Command::File(file.id, change));
+                            }
+                            Some(FileAct::Folder) => done.folder.clone_from(&file.path),
+                            None => {}
+                        }
+                    }
+                }
             }
         });
 }
+
+/// A line is at most this part of the page.
+const WIDEST: f32 = 0.8;
 
 /// One line, ours at the right.
 fn bubble(
@@ -380,8 +401,6 @@ fn bubble(
     state: Option<&str>,
     tokens: &Tokens,
 ) {
-    /// A line is at most this part of the page.
-    const WIDEST: f32 = 0.8;
     let colors = tokens.colors(ui.ctx());
     let is_own = message.line != Line::Received;
     let widest = ui.available_width() * WIDEST;

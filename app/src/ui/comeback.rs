@@ -1,4 +1,5 @@
-//! "I have ahoy already": 24 words or a backup file take the place of the key that this device made a minute ago.
+//! "I have ahoy already": another device, 24 words or a backup file take the place of the key that this device made a minute
+//! ago.
 //!
 //! Everything is read and opened before the window goes, so that what is wrong is told where it was typed. Then the
 //! engine ends, the profile becomes that person's, and ahoy starts anew on it. A profile that has met anybody is never
@@ -18,10 +19,14 @@ use rand_core::OsRng;
 use tokio::{runtime::Handle, sync::watch};
 use zeroize::Zeroizing;
 
-use super::{model::ActionKind, parts, theme::Tokens};
+use super::{devices::digits, model::ActionKind, parts, theme::Tokens};
 use crate::{
     backup::{Content, Key, MAX_BACKUP, is_by_words, open},
+    cli::{CliError, Exit},
+    engine::sentence,
+    headless::pairing::{JoinPlan, Joined, be_let_in},
     identity::{Identity, root_from_words},
+    pairing::PairLink,
     profile::Profile,
     settings::Settings,
     store::Store,
@@ -33,6 +38,8 @@ pub(super) enum Brought {
     Words(RootKey),
     /// With everything.
     Backup(Box<Content>),
+    /// As one more device of whoever let it in.
+    Device(Box<Joined>),
 }
 
 impl fmt::Debug for Brought {
@@ -40,6 +47,7 @@ impl fmt::Debug for Brought {
         f.write_str(match self {
             Self::Words(_) => "Words",
             Self::Backup(_) => "Backup",
+            Self::Device(_) => "Device",
         })
     }
 }
@@ -66,6 +74,10 @@ enum State {
     Typing,
     /// A passphrase takes a second, on purpose.
     Opening,
+    /// The other device is being looked for.
+    Joining,
+    /// It is there, and its person compares these digits.
+    Comparing(String),
     /// For a person.
     Wrong(String),
     /// Somebody stands at the door.
@@ -80,10 +92,25 @@ pub(super) struct Page {
     words: Zeroizing<String>,
     file: String,
     passphrase: Zeroizing<String>,
+    /// What another device shows.
+    link: Zeroizing<String>,
     focus: bool,
     door: Door,
     state: watch::Sender<State>,
+    /// Ends what goes on when it is dropped.
+    going: Option<Going>,
+    profile: Profile,
     runtime: Handle,
+}
+
+/// A task that ends with this.
+#[derive(Debug)]
+struct Going(tokio::task::JoinHandle<()>);
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// What the person did.
@@ -97,15 +124,18 @@ pub(super) struct Done {
 
 impl Page {
     /// A form that leaves who comes back at `door`.
-    pub(super) fn new(door: Door, runtime: &Handle) -> Self {
+    pub(super) fn new(door: Door, profile: Profile, runtime: &Handle) -> Self {
         Self {
             open: false,
             words: Zeroizing::default(),
             file: String::new(),
             passphrase: Zeroizing::default(),
+            link: Zeroizing::default(),
             focus: false,
             door,
             state: watch::Sender::new(State::Typing),
+            going: None,
+            profile,
             runtime: runtime.clone(),
         }
     }
@@ -118,7 +148,7 @@ impl Page {
 
     /// Forgets what was typed.
     pub(super) fn close(&mut self) {
-        *self = Self::new(self.door.clone(), &self.runtime);
+        *self = Self::new(self.door.clone(), self.profile.clone(), &self.runtime);
     }
 
     /// Draws it.
@@ -127,6 +157,11 @@ impl Page {
         let (colors, size) = (tokens.colors(ui.ctx()), tokens.size);
         let state = self.state.borrow().clone();
         ui.add(egui::Label::new(RichText::new("Welcome back").heading()).wrap());
+        ui.add_space(size.gap);
+        parts::card(ui, tokens, |ui| self.device(ui, &state, tokens));
+        if matches!(state, State::Joining | State::Comparing(_)) {
+            return done;
+        }
         ui.add_space(size.gap);
         parts::card(ui, tokens, |ui| {
             parts::title(ui, "A backup file");
@@ -144,10 +179,7 @@ impl Page {
             }
             let width = ui.available_width();
             let words = ("/path/to/backup", "Backup file");
-            let field = parts::field(ui, tokens, &mut self.file, words, width);
-            if std::mem::take(&mut self.focus) {
-                field.request_focus();
-            }
+            parts::field(ui, tokens, &mut self.file, words, width);
             ui.add_space(size.gap);
             let field = egui::TextEdit::singleline(&mut *self.passphrase)
                 .password(true)
@@ -183,17 +215,12 @@ impl Page {
             });
         });
         ui.add_space(size.gap);
-        parts::caption(
-            ui,
-            tokens,
-            "Another device of yours that still works lets this one in instead: ahoy device pair there, ahoy device join here.",
-        );
         if let State::Wrong(sentence) = &state {
             ui.add(egui::Label::new(RichText::new(sentence).color(colors.danger_text)).wrap());
         }
         let area = egui::vec2(88.0, size.control_height);
         ui.horizontal(|ui| {
-            let is_free = matches!(state, State::Typing | State::Wrong(_));
+            let is_free = is_free(&state);
             let possible = !self.file.trim().is_empty() || !self.words.trim().is_empty();
             let label = if is_free { "Come back" } else { "Opening…" };
             let go = (label, None);
@@ -209,6 +236,81 @@ impl Page {
         });
         done.ready = state == State::Ready;
         done
+    }
+
+    /// Another device that still works, which is the easiest way.
+    fn device(&mut self, ui: &mut egui::Ui, state: &State, tokens: &Tokens) {
+        let size = tokens.size;
+        let area = egui::vec2(0.0, size.control_height);
+        parts::title(ui, "Another device of yours");
+        match state {
+            State::Joining => {
+                parts::caption(ui, tokens, "Your other device is being looked for…");
+            }
+            State::Comparing(code) => {
+                ui.add(egui::Label::new("Does your other device show the same digits?").wrap());
+                digits(ui, code, tokens);
+                parts::caption(
+                    ui,
+                    tokens,
+                    "Say so there, and this device becomes one of yours. If they differ, say that there, too: somebody else has the link.",
+                );
+            }
+            State::Typing | State::Opening | State::Wrong(_) | State::Ready => {
+                parts::caption(
+                    ui,
+                    tokens,
+                    "There, in the settings under Devices, press Add a device, and bring its link here. Nothing has to be remembered, and both go on together.",
+                );
+                let width = ui.available_width();
+                let words = ("ahoy-pair:…", "Link of your other device");
+                let field = parts::field(ui, tokens, &mut self.link, words, width);
+                if std::mem::take(&mut self.focus) {
+                    field.request_focus();
+                }
+                let entered =
+                    field.lost_focus() && ui.input(|input| input.key_pressed(egui::Key::Enter));
+                let possible = is_free(state) && !self.link.trim().is_empty();
+                let join = ("Join", None);
+                let primary = ActionKind::Primary;
+                let pressed = parts::button(ui, tokens, join, primary, area, possible).clicked();
+                if possible && (pressed || entered) {
+                    self.join(ui.ctx());
+                }
+                return;
+            }
+        }
+        let cancel = ("Cancel", None);
+        if parts::button(ui, tokens, cancel, ActionKind::Plain, area, true).clicked() {
+            self.going = None;
+            self.state.send_replace(State::Typing);
+        }
+    }
+
+    /// Asks the device behind the link to be let in.
+    fn join(&mut self, ctx: &egui::Context) {
+        let link = match self.link.trim().parse::<PairLink>() {
+            Ok(link) => link,
+            Err(_no_link) => {
+                let wrong = "That is no link of another device: it begins with ahoy-pair:";
+                self.state.send_replace(State::Wrong(wrong.into()));
+                return;
+            }
+        };
+        self.state.send_replace(State::Joining);
+        let (profile, door) = (self.profile.clone(), self.door.clone());
+        let (state, ctx) = (self.state.clone(), ctx.clone());
+        self.going = Some(Going(self.runtime.spawn(async move {
+            let told = match joined(profile, link, &state, &ctx).await {
+                Ok(joined) => {
+                    door.leave(Brought::Device(Box::new(joined)));
+                    State::Ready
+                }
+                Err(error) => State::Wrong(why_not(&error)),
+            };
+            state.send_replace(told);
+            ctx.request_repaint();
+        })));
     }
 
     /// Reads what was typed, on a thread that may take its time.
@@ -228,6 +330,39 @@ impl Page {
             state.send_replace(told);
             ctx.request_repaint();
         });
+    }
+}
+
+fn is_free(state: &State) -> bool {
+    matches!(state, State::Typing | State::Wrong(_))
+}
+
+/// Everything that the other device gives. It hears at once that all has come: what is left to do here is to write it down.
+async fn joined(
+    profile: Profile,
+    link: PairLink,
+    state: &watch::Sender<State>,
+    ctx: &egui::Context,
+) -> Result<Joined, CliError> {
+    let settings = tokio::task::spawn_blocking(move || Settings::load(&profile));
+    let settings = settings.await.map_err(CliError::failed)??;
+    let mut shows = |code: &str| {
+        state.send_replace(State::Comparing(code.to_owned()));
+        ctx.request_repaint();
+    };
+    let plan = JoinPlan { link, name: None };
+    let (joined, mut way) = be_let_in(&settings, &plan, &mut shows).await?;
+    way.thank().await;
+    Ok(joined)
+}
+
+/// Nothing of the command line, which says the same for those who type.
+fn why_not(error: &CliError) -> String {
+    match error.exit {
+        Exit::NoRoute => "Nobody waits behind that link: it was used, it has expired, the other device has stopped, or its supernode is not reached from here. Let it make another.".into(),
+        Exit::Authentication => "The other device did not let this one in. Let it make another link, and compare the digits.".into(),
+        Exit::TimeLimit => "Nobody said yes on the other device in time.".into(),
+        Exit::Done | Exit::Failed | Exit::Usage | Exit::Media => sentence::of(&error.message),
     }
 }
 
@@ -260,7 +395,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// A sentence. A profile that knows people, or has messages or calls, stays as it is.
-pub(super) fn move_in(profile: &Profile, brought: &Brought, now_millis: u64) -> Result<(), String> {
+pub(super) fn move_in(profile: &Profile, brought: Brought, now_millis: u64) -> Result<(), String> {
     let told = |error: &dyn fmt::Display| error.to_string();
     let lock = profile.lock().map_err(|error| told(&error))?;
     {
@@ -278,7 +413,12 @@ pub(super) fn move_in(profile: &Profile, brought: &Brought, now_millis: u64) -> 
         Err(_) | Ok(()) => {}
     }
     let identity = match brought {
-        Brought::Words(root) => Identity::start_over(root.clone(), &mut OsRng, now_millis),
+        Brought::Device(joined) => {
+            let settings = Settings::load(profile).map_err(|error| told(&error))?;
+            let moved = joined.move_in(&lock, settings, now_millis);
+            return moved.map(drop).map_err(|error| told(&error));
+        }
+        Brought::Words(root) => Identity::start_over(root, &mut OsRng, now_millis),
         Brought::Backup(content) => {
             let store = Store::open(&lock).map_err(|error| told(&error))?;
             store

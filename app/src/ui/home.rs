@@ -193,7 +193,7 @@ fn contact_row(
     done: &mut Done,
 ) {
     let (colors, size) = (tokens.colors(ui.ctx()), tokens.size);
-    let unread = model::unread(view, contact.user);
+    let unread = model::unread(view, contact.user) + model::offered(view, contact.user);
     let line = egui::Layout::right_to_left(egui::Align::Center);
     let height = size
         .control_height
@@ -220,6 +220,8 @@ fn contact_row(
         }
         if contact.verified {
             ui.colored_label(colors.ok, "verified");
+        } else if contact.forked {
+            ui.colored_label(colors.danger_text, "careful");
         }
         let line = egui::Layout::top_down(egui::Align::Min);
         ui.with_layout(line, |ui| {

@@ -15,6 +15,10 @@ pub(super) const SHEET: [(&str, &[(&str, &str)]); 3] = [
             ("Ctrl + ,", "Settings"),
             ("Ctrl + K", "Search, or paste a link"),
             ("Ctrl + 1 … 9", "Writes to the first, second … contact"),
+            (
+                "Ctrl + O",
+                "Sends a file to whom you write to, or talk with",
+            ),
             ("Ctrl + /", "This list; so does ?"),
             ("F11", "The whole screen"),
             ("Ctrl + Q", "Ends ahoy"),

@@ -101,13 +101,17 @@ pub(super) fn waits_for_start(change: &SettingsChange) -> bool {
         | SettingsChange::AddHome(_)
         | SettingsChange::RemoveHome(_)
         | SettingsChange::Proxy(_)
+        | SettingsChange::LendUpload(_)
+        | SettingsChange::LendPeople(_)
         | SettingsChange::Switch(
             Switch::PortMapping
             | Switch::LanDiscovery
             | Switch::Dht
             | Switch::DhtPublish
             | Switch::Directory
-            | Switch::GuessPorts,
+            | Switch::GuessPorts
+            | Switch::LendMetered
+            | Switch::AcceptFiles,
             _,
         ) => true,
         SettingsChange::Name(_)

@@ -12,10 +12,15 @@ use crate::{
     call::CallId,
     chat::{Content, Line, MessageId},
     engine::{
+        files::TransferView,
         handle::{CallView, Command, ContactView, HomeView, Phase, View},
         people::ConversationView,
         sentence::clock,
         video::{VideoIn, view::Received},
+    },
+    files::{
+        TransferId,
+        book::{Direction, State},
     },
     link::{Link, PersonLink},
     sound::{SoundDevice, SoundSwitch},
@@ -334,6 +339,8 @@ pub struct PersonLines {
     pub verified: bool,
     /// Never learns our address.
     pub relay_only: bool,
+    /// Two lists of their devices contradict each other.
+    pub forked: bool,
     /// Waits in the request inbox.
     pub asks: bool,
 }
@@ -354,6 +361,7 @@ pub fn person_lines(view: &View, user: UserId) -> PersonLines {
         is_contact: contact.is_some(),
         verified: contact.is_some_and(|contact| contact.verified),
         relay_only: contact.is_some_and(|contact| contact.relay_only),
+        forked: contact.is_some_and(|contact| contact.forked),
         asks: request.is_some(),
     }
 }
@@ -438,9 +446,39 @@ pub fn unread(view: &View, user: UserId) -> usize {
     conversation(view, user).map_or(0, |line| line.unread)
 }
 
-/// What was said last, in one line.
+/// Files that a person offers and that nobody has answered.
+#[must_use]
+pub fn offered(view: &View, user: UserId) -> usize {
+    let from_them = view.files.iter().filter(|file| file.user == user);
+    from_them.filter(|file| is_offered(file)).count()
+}
+
+/// What nobody has read or answered here, of everybody.
+#[must_use]
+pub fn all_unread(view: &View) -> usize {
+    let written: usize = view.conversations.iter().map(|line| line.unread).sum();
+    let offered = view.files.iter().filter(|file| is_offered(file));
+    written + offered.count()
+}
+
+/// Waits for an answer.
+#[must_use]
+pub fn is_offered(file: &TransferView) -> bool {
+    file.direction == Direction::Incoming && file.state == State::Offered
+}
+
+/// What was said or sent last, in one line.
 #[must_use]
 pub fn last_line(view: &View, user: UserId) -> Option<String> {
+    let with_user = view.files.iter().filter(|file| file.user == user);
+    let file = with_user.max_by_key(|file| (file.at_millis, file.id));
+    let written = conversation(view, user).map(|line| line.last.at_millis);
+    if let Some(file) = file.filter(|file| written.is_none_or(|at| at <= file.at_millis)) {
+        return Some(match file.direction {
+            Direction::Outgoing => format!("You: {}", file.name),
+            Direction::Incoming => file.name.clone(),
+        });
+    }
     let last = &conversation(view, user)?.last;
     let own = last.line != Line::Received;
     Some(match &last.content {
@@ -483,6 +521,12 @@ pub fn new_message_id() -> MessageId {
     let mut id = [0; 16];
     OsRng.fill_bytes(&mut id);
     MessageId(id)
+}
+
+/// Names a file that is about to be sent.
+#[must_use]
+pub fn new_transfer_id() -> TransferId {
+    TransferId(new_message_id().0)
 }
 
 /// Which colours `AHOY_THEME` asks for: `dark`, `light`, and anything else is what the system says.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     engine::{
-        handle::{CallView, View},
+        handle::{CallView, HomeStanding, View},
         nat::NatReports,
     },
     headless::doctor::nat_lines,
@@ -33,30 +33,8 @@ pub(super) fn here(ui: &mut egui::Ui, view: &View, nat: &NatReports, tokens: &To
         let line = RichText::new(model::reachability(&view.homes));
         ui.add(egui::Label::new(line).wrap());
     });
-    for home in &view.homes {
-        parts::text_row(ui, |ui| {
-            parts::dot(
-                ui,
-                if home.registered {
-                    colors.ok
-                } else {
-                    colors.text_soft
-                },
-            );
-            let key: String = home
-                .node
-                .to_string()
-                .chars()
-                .take(12)
-                .chain(['…'])
-                .collect();
-            let state = if home.registered {
-                "calls come in through it"
-            } else {
-                "does not answer"
-            };
-            parts::caption(ui, tokens, &format!("{key} {state}"));
-        });
+    for home in &view.standings {
+        standing(ui, home, tokens);
     }
     ui.add_space(tokens.size.gap);
     parts::title(ui, "Your router");
@@ -76,6 +54,50 @@ pub(super) fn here(ui: &mut egui::Ui, view: &View, nat: &NatReports, tokens: &To
             "Not measured yet: that takes a supernode, and a few seconds.",
         );
     }
+}
+
+/// A supernode where we are, or want to be, registered, and what is thought of it.
+fn standing(ui: &mut egui::Ui, home: &HomeStanding, tokens: &Tokens) {
+    let colors = tokens.colors(ui.ctx());
+    parts::text_row(ui, |ui| {
+        let color = match (home.bad, home.registered) {
+            (true, _) => colors.danger,
+            (false, true) => colors.ok,
+            (false, false) => colors.text_soft,
+        };
+        parts::dot(ui, color);
+        ui.vertical(|ui| {
+            let name = RichText::new(
+                home.address
+                    .to_string()
+                    .rsplit('@')
+                    .next()
+                    .unwrap_or_default(),
+            );
+            ui.add(egui::Label::new(name.small()).truncate());
+            let color = if home.bad {
+                colors.danger_text
+            } else {
+                colors.text_soft
+            };
+            let told = RichText::new(standing_line(home)).small().color(color);
+            ui.add(egui::Label::new(told).wrap());
+        });
+    });
+}
+
+/// How a supernode does, and why that is thought, in a line.
+pub(super) fn standing_line(home: &HomeStanding) -> String {
+    let mut told = vec![if home.registered {
+        "calls come in through it".to_owned()
+    } else {
+        "does not answer".to_owned()
+    }];
+    if let Some(rtt) = home.rtt {
+        told.push(format!("{} ms away", rtt.as_millis()));
+    }
+    told.push(home.why.clone());
+    told.join(" · ")
 }
 
 /// What is measured of the call.

@@ -1,6 +1,9 @@
 //! `ahoy` and `ahoy LINK`: the engine on a thread of its own, the window on the main one.
 
-use std::{sync::mpsc, time::Duration};
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
 use ahoy_transport::runtime::{Runtime as _, TokioRuntime};
 use tokio::sync::watch;
@@ -64,6 +67,7 @@ pub fn open(profile: &Profile, media: &MediaPlan, target: String) -> Result<(), 
     let door = Door::default();
     let opening = Opening {
         engine: running.engine.clone(),
+        book: Arc::clone(&running.book),
         profile: profile.clone(),
         target,
         pictures,
@@ -92,7 +96,7 @@ pub fn open(profile: &Profile, media: &MediaPlan, target: String) -> Result<(), 
         let now_millis = TokioRuntime.unix_millis();
         // What still runs on the profile holds its lock.
         runtime.shutdown_timeout(Duration::from_secs(3));
-        comeback::move_in(profile, &brought, now_millis).map_err(CliError::failed)?;
+        comeback::move_in(profile, brought, now_millis).map_err(CliError::failed)?;
         return start_anew();
     }
     shown.map_err(|error| {

@@ -241,6 +241,25 @@ pub(super) fn meter(
     });
 }
 
+/// How much of something is done, between 0 and 1. `name` says of what, and how much.
+pub(super) fn progress(ui: &mut egui::Ui, tokens: &Tokens, name: &str, part: f32) {
+    const THICKNESS: f32 = 6.0;
+    let colors = tokens.colors(ui.ctx());
+    let area = egui::vec2(ui.available_width(), THICKNESS);
+    let (rect, response) = ui.allocate_exact_size(area, egui::Sense::hover());
+    let rounding = CornerRadius::same(3);
+    ui.painter().rect_filled(rect, rounding, colors.control);
+    let mut filled = rect;
+    filled.set_width(rect.width() * part.clamp(0.0, 1.0));
+    ui.painter().rect_filled(filled, rounding, colors.accent);
+    response.widget_info(|| {
+        let role = egui::accesskit::Role::ProgressIndicator;
+        let mut info = egui::WidgetInfo::labeled(role, true, name);
+        info.value = Some(f64::from(part));
+        info
+    });
+}
+
 /// One of several things. Each label is its accessible name; what is `chosen` has the accent. Which was pressed, if it is
 /// another one.
 pub(super) fn choice(

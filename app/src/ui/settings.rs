@@ -4,9 +4,11 @@ use eframe::egui::{self, RichText, accesskit::Role};
 
 use super::{
     desk::DeskView,
+    devices,
     history::History,
     keys,
     ledger::LedgerView,
+    lending,
     model::{self, ActionKind},
     network,
     parts::{self, Qr},
@@ -18,6 +20,7 @@ use crate::{
     engine::{
         handle::{Command, View},
         nat::NatReports,
+        people::PeopleChange,
     },
     link::{Link, NodeLink},
     proxy::ProxyChoice,
@@ -32,6 +35,8 @@ pub(super) enum Tab {
     Sound,
     /// Name and link.
     You,
+    /// What else speaks for the person.
+    Devices,
     /// Who may call, and who learns what.
     Privacy,
     /// How calls get through.
@@ -45,9 +50,10 @@ pub(super) enum Tab {
 }
 
 impl Tab {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Sound,
         Self::You,
+        Self::Devices,
         Self::Privacy,
         Self::Network,
         Self::Call,
@@ -59,6 +65,7 @@ impl Tab {
         match self {
             Self::Sound => "Sound",
             Self::You => "You",
+            Self::Devices => "Devices",
             Self::Privacy => "Privacy",
             Self::Network => "Network",
             Self::Call => "Call",
@@ -77,6 +84,8 @@ pub(super) struct Done {
     pub(super) changes: Vec<SettingsChange>,
     /// For the desk.
     pub(super) ask: Option<super::desk::Ask>,
+    /// About one's devices.
+    pub(super) wish: Option<devices::Wish>,
     /// The first steps are to be shown again.
     pub(super) first_steps: bool,
 }
@@ -88,6 +97,7 @@ pub(super) struct Known<'a> {
     pub(super) ledger: &'a LedgerView,
     pub(super) nat: &'a NatReports,
     pub(super) history: &'a History,
+    pub(super) devices: &'a devices::DevicesView,
 }
 
 /// What the page remembers by itself.
@@ -106,6 +116,9 @@ pub(super) struct Page {
     scale: Option<u16>,
     qr: Qr,
     copied: bool,
+    devices: devices::Page,
+    /// The list of devices was asked for.
+    listed: bool,
 }
 
 impl Page {
@@ -145,6 +158,7 @@ impl Page {
         if let Some(index) = parts::choice(ui, tokens, tabs, chosen.unwrap_or(0)) {
             self.tab = Tab::ALL.get(index).copied().unwrap_or_default();
             self.wrong = None;
+            self.listed = false;
         }
         ui.add_space(tokens.size.gap);
         let ledger = known.ledger;
@@ -170,6 +184,12 @@ impl Page {
             }
             Tab::Keys => parts::card(ui, tokens, |ui| keys::sheet(ui, tokens)),
             Tab::Call => network::call(ui, view, known.history, tokens),
+            Tab::Devices => {
+                done.wish = self.devices.show(ui, view, known.devices, tokens);
+                if !std::mem::replace(&mut self.listed, true) {
+                    done.wish = done.wish.take().or(Some(devices::Wish::Look));
+                }
+            }
             Tab::You | Tab::Privacy | Tab::Network | Tab::Look => {
                 let Some(settings) = &ledger.settings else {
                     parts::caption(ui, tokens, "The settings are being read…");
@@ -177,10 +197,10 @@ impl Page {
                 };
                 match self.tab {
                     Tab::You => self.you(ui, view, settings, tokens, &mut done),
-                    Tab::Privacy => privacy(ui, settings, tokens, &mut done),
+                    Tab::Privacy => privacy(ui, view, settings, tokens, &mut done),
                     Tab::Network => self.network(ui, view, known, settings, tokens, &mut done),
                     Tab::Look => self.look(ui, settings, tokens, &mut done),
-                    Tab::Sound | Tab::Call | Tab::Keys => {}
+                    Tab::Sound | Tab::Devices | Tab::Call | Tab::Keys => {}
                 }
             }
         }
@@ -256,6 +276,12 @@ impl Page {
         parts::card(ui, tokens, |ui| network::here(ui, view, known.nat, tokens));
         ui.add_space(gap);
         parts::card(ui, tokens, |ui| self.homes(ui, settings, tokens, done));
+        ui.add_space(gap);
+        parts::card(ui, tokens, |ui| {
+            let told = lending::show(ui, &view.lending, &settings.lend, tokens);
+            done.commands.extend(told.on.map(Command::Lend));
+            done.changes.extend(told.changes);
+        });
         ui.add_space(gap);
         parts::card(ui, tokens, |ui| {
             parts::title(ui, "How calls get through");
@@ -487,6 +513,12 @@ const FINDING: [SwitchLine; 3] = [
     ),
 ];
 
+const FILES: [SwitchLine; 1] = [(
+    SettingsSwitch::AcceptFiles,
+    "Take files without asking",
+    "What contacts offer comes at once, into your folder for downloads.",
+)];
+
 const WINDOW: [SwitchLine; 1] = [(
     SettingsSwitch::KeepRunning,
     "Ring while the window is closed",
@@ -508,7 +540,7 @@ fn switches(
     }
 }
 
-fn privacy(ui: &mut egui::Ui, settings: &Settings, tokens: &Tokens, done: &mut Done) {
+fn privacy(ui: &mut egui::Ui, view: &View, settings: &Settings, tokens: &Tokens, done: &mut Done) {
     const STRANGERS: [(Strangers, &str, &str); 3] = [
         (
             Strangers::Inbox,
@@ -580,6 +612,13 @@ fn privacy(ui: &mut egui::Ui, settings: &Settings, tokens: &Tokens, done: &mut D
     });
     ui.add_space(gap);
     parts::card(ui, tokens, |ui| {
+        parts::title(ui, "Files");
+        switches(ui, settings, &FILES, tokens, done);
+    });
+    ui.add_space(gap);
+    parts::card(ui, tokens, |ui| blocked(ui, view, tokens, done));
+    ui.add_space(gap);
+    parts::card(ui, tokens, |ui| {
         parts::title(ui, "Messages and history");
         parts::caption(
             ui,
@@ -587,6 +626,44 @@ fn privacy(ui: &mut egui::Ui, settings: &Settings, tokens: &Tokens, done: &mut D
             "What you write waits sealed at the supernodes of the other side until their device takes it. What is written and whom you called stays in this profile.",
         );
     });
+}
+
+/// Whom nobody wants to hear from, and how to hear from them again.
+fn blocked(ui: &mut egui::Ui, view: &View, tokens: &Tokens, done: &mut Done) {
+    let size = tokens.size;
+    parts::title(ui, "Blocked people");
+    if view.blocked.is_empty() {
+        parts::caption(ui, tokens, "You have blocked nobody.");
+        return;
+    }
+    parts::caption(
+        ui,
+        tokens,
+        "They are not told, and reach nobody here. Once unblocked they are strangers, who have to ask.",
+    );
+    for person in &view.blocked {
+        let row = egui::vec2(ui.available_width(), size.control_height);
+        let line = egui::Layout::right_to_left(egui::Align::Center);
+        ui.push_id(person.user, |ui| {
+            ui.allocate_ui_with_layout(row, line, |ui| {
+                let area = egui::vec2(0.0, size.control_height);
+                let plain = ActionKind::Plain;
+                let button = parts::button(ui, tokens, ("Unblock", None), plain, area, true);
+                button.widget_info(|| {
+                    let name = format!("Unblock {}", person.name);
+                    egui::WidgetInfo::labeled(Role::Button, true, name)
+                });
+                if button.clicked() {
+                    let change = PeopleChange::Unblock(person.user);
+                    done.commands.push(Command::People(change));
+                }
+                let line = egui::Layout::left_to_right(egui::Align::Center);
+                ui.with_layout(line, |ui| {
+                    ui.add(egui::Label::new(&person.name).truncate());
+                });
+            });
+        });
+    }
 }
 
 /// What the engine and the window are told when the person is done with a setting; [`model`] decides the rest.

@@ -1,6 +1,10 @@
 //! A screen that nobody sees, worked by the names that a screen reader tells.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use eframe::egui::{
     self, Event, Key,
@@ -15,6 +19,22 @@ pub(super) struct Reader {
     pub(super) tokens: Tokens,
     pub(super) nodes: BTreeMap<u64, Node>,
     pub(super) width: f32,
+    /// What falls on the window with the next frame.
+    pub(super) dropped: Vec<PathBuf>,
+}
+
+/// A file that is dropped.
+#[derive(Debug)]
+struct Dropped(PathBuf);
+
+impl egui::DroppedFile for Dropped {
+    fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn bytes(&self) -> Result<Vec<u8>, String> {
+        Err("nobody reads it here".into())
+    }
 }
 
 impl Reader {
@@ -27,6 +47,7 @@ impl Reader {
             tokens,
             nodes: BTreeMap::new(),
             width: 420.0,
+            dropped: Vec::new(),
         }
     }
 
@@ -36,6 +57,10 @@ impl Reader {
         let input = egui::RawInput {
             screen_rect: Some(screen),
             events,
+            dropped_files: std::mem::take(&mut self.dropped)
+                .into_iter()
+                .map(|path| Arc::new(Dropped(path)) as egui::DroppedFileHandle)
+                .collect(),
             ..egui::RawInput::default()
         };
         let mut output = self.ctx.run_ui(input, draw);
@@ -84,6 +109,18 @@ impl Reader {
                 );
             }
         }
+    }
+
+    /// Whether something is called that.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.nodes.values().any(|node| node.label() == Some(name))
+    }
+
+    /// The longest text that is told of and of which that is true: each line of one is told of, too.
+    pub(super) fn text(&self, wanted: impl Fn(&str) -> bool) -> Option<String> {
+        let texts = self.nodes.values().filter_map(|node| node.value());
+        let found = texts.filter(|text| wanted(text));
+        found.max_by_key(|text| text.len()).map(str::to_owned)
     }
 
     /// What a screen reader does to go to something.

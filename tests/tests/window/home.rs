@@ -11,13 +11,9 @@ use super::*;
 #[test]
 fn a_newcomer_gives_a_name_and_a_second_start_hands_its_link_over() {
     let name = "a_newcomer_gives_a_name_and_a_second_start_hands_its_link_over";
-    if !has_tools(name, &["Xvfb", "xdotool"]) {
+    let Some((_held, dir, screen, node)) = scene(name, &["Xvfb", "xdotool"], WIDE) else {
         return;
-    }
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let dir = TempDir::new().unwrap();
-    let screen = Screen::sized(&dir, WIDE.0, WIDE.1);
-    let (_supernode, node) = supernode(&dir.path().join("supernode"));
+    };
     let (ada, grace) = (Person::new(&dir, "ada"), Person::new(&dir, "grace"));
     let grace_link = grace.run(&["id", "show"]);
     let start = || {
@@ -144,13 +140,11 @@ fn a_newcomer_gives_a_name_and_a_second_start_hands_its_link_over() {
 #[test]
 fn a_closed_window_comes_back_when_somebody_calls() {
     let name = "a_closed_window_comes_back_when_somebody_calls";
-    if !has_tools(name, &["Xvfb", "xdotool"]) {
+    let Some((_held, dir, screen, node)) =
+        scene(name, &["Xvfb", "xdotool"], (SCREEN_WIDTH, SCREEN_HEIGHT))
+    else {
         return;
-    }
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let dir = TempDir::new().unwrap();
-    let screen = Screen::start(&dir);
-    let (_supernode, node) = supernode(&dir.path().join("supernode"));
+    };
     let (ada, grace) = (Person::new(&dir, "ada"), Person::new(&dir, "grace"));
     let grace_link = grace.run(&["id", "show"]);
     ada.run(&["contact", "add", &grace_link, "--name", "Grace"]);
@@ -217,13 +211,11 @@ fn a_closed_window_comes_back_when_somebody_calls() {
 #[test]
 fn whoever_has_ahoy_already_comes_back_by_words() {
     let name = "whoever_has_ahoy_already_comes_back_by_words";
-    if !has_tools(name, &["Xvfb", "xdotool"]) {
+    let Some((_held, dir, screen, node)) =
+        scene(name, &["Xvfb", "xdotool"], (SCREEN_WIDTH, SCREEN_HEIGHT))
+    else {
         return;
-    }
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let dir = TempDir::new().unwrap();
-    let screen = Screen::start(&dir);
-    let (_supernode, node) = supernode(&dir.path().join("supernode"));
+    };
     let (before, after) = (Person::new(&dir, "before"), Person::new(&dir, "after"));
     let link = before.run(&["id", "show"]);
     let words = before.run(&["id", "export"]);
@@ -248,7 +240,8 @@ fn whoever_has_ahoy_already_comes_back_by_words() {
     }
     window.press("space");
     std::thread::sleep(DRAWN);
-    for _ in 0..2 {
+    // The other device's link, file, passphrase, words.
+    for _ in 0..3 {
         window.press("Tab");
         std::thread::sleep(DRAWN);
     }

@@ -11,7 +11,7 @@ use crate::{
     chat::MessageState,
     engine::{
         handle::{ContactView, RequestView},
-        people::ConversationView,
+        people::{ConversationView, PeopleChange},
     },
     ui::testing::Reader,
 };
@@ -75,6 +75,7 @@ impl Scene {
                 user: GRACE,
                 verified: false,
                 relay_only: false,
+                forked: false,
             });
         } else {
             view.requests.push(RequestView {
@@ -175,7 +176,7 @@ fn whom_to_block_is_asked_twice() {
     scene.frame(vec![]);
     assert!(people(&scene.press("Block")).is_empty());
     scene.frame(vec![]);
-    let done = scene.press("Block for good?");
+    let done = scene.press("Block them?");
     assert_eq!(people(&done), [&PeopleChange::Block(GRACE)]);
     assert!(done.close);
 }

@@ -60,7 +60,7 @@ fn a_backup_brings_people_and_settings_and_words_bring_the_key() {
 
     let (_dir, profile) = newcomer();
     let found = brought(file, "", "correct horse battery staple").unwrap();
-    move_in(&profile, &found, NOW).unwrap();
+    move_in(&profile, found, NOW).unwrap();
     assert_eq!(profile.load().unwrap().unwrap().user(), user);
     assert_eq!(
         Settings::load(&profile).unwrap().name.as_deref(),
@@ -74,7 +74,7 @@ fn a_backup_brings_people_and_settings_and_words_bring_the_key() {
     let (_dir, profile) = newcomer();
     let words = words(content.identity.root().unwrap());
     let found = brought("", &words, "").unwrap();
-    move_in(&profile, &found, NOW).unwrap();
+    move_in(&profile, found, NOW).unwrap();
     assert_eq!(profile.load().unwrap().unwrap().user(), user);
 }
 
@@ -90,7 +90,7 @@ fn a_profile_that_knows_people_is_never_replaced() {
         store.put_contact(&bo, NOW).unwrap();
     }
     let found = Brought::Backup(Box::new(somebody()));
-    let told = move_in(&profile, &found, NOW).unwrap_err();
+    let told = move_in(&profile, found, NOW).unwrap_err();
     assert!(told.contains("not replaced"), "{told}");
     assert_eq!(profile.load().unwrap().unwrap().user(), before);
     let lock = profile.lock().unwrap();
@@ -100,7 +100,7 @@ fn a_profile_that_knows_people_is_never_replaced() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn what_is_wrong_is_told_where_it_was_typed() {
     let door = Door::default();
-    let mut page = Page::new(door.clone(), &Handle::current());
+    let mut page = Page::new(door.clone(), Profile::at("nowhere"), &Handle::current());
     page.begin();
     let mut reader = Reader::new();
     let tokens = reader.tokens;

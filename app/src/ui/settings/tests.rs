@@ -3,6 +3,7 @@
 use ahoy_transport::identity::{NodeAddress, NodeKeys};
 use eframe::egui::{Event, Key};
 
+use super::super::devices::DevicesView;
 use super::*;
 use crate::{settings::SettingsSwitch as Switch, ui::testing::Reader};
 
@@ -45,6 +46,7 @@ impl Bench {
                 ledger: &self.ledger,
                 nat: &nat,
                 history: &history,
+                devices: &DevicesView::default(),
             };
             let told = self.page.show(ui, &self.view, known, &tokens);
             done.commands.extend(told.commands);

@@ -1,0 +1,445 @@
+//! Where everything stands in a window of any size.
+
+use std::time::Instant;
+
+use eframe::egui::{self, RichText};
+
+use super::{
+    Window, call, files, model, network, parts,
+    settings::{Known, Tab},
+    shortcuts, sound,
+};
+use crate::{
+    engine::{
+        handle::{CallView, Command, Phase, View},
+        video::view::Received,
+    },
+    settings::SettingsChange,
+};
+
+/// Width of the button that opens the settings.
+const SETTINGS_WIDTH: f32 = 88.0;
+
+impl Window {
+    /// Space at both sides of what is at most so wide.
+    pub(super) fn side_margin(&self, available: f32, widest: f32) -> f32 {
+        let size = self.tokens.size;
+        let least = if available < size.narrow {
+            size.margin_small
+        } else {
+            size.margin
+        };
+        ((available - widest) / 2.0).max(least)
+    }
+
+    pub(super) fn one_column(&mut self, ui: &mut egui::Ui, view: &View, now: Instant) {
+        let size = self.tokens.size;
+        let side = self.side_margin(ui.available_width(), size.column);
+        let margin = egui::vec2(side, side.min(size.margin)).into();
+        if self.chat.is_open() {
+            // What was said scrolls by itself.
+            egui::Frame::new().inner_margin(margin).show(ui, |ui| {
+                self.call(ui, view, now);
+                self.chat_page(ui, view);
+            });
+            return;
+        }
+        scroll(ui, "page", margin, |ui| {
+            self.header(ui, view);
+            ui.add_space(size.gap);
+            self.call(ui, view, now);
+            if self.is_page_open() {
+                self.open_page(ui, view);
+            } else if self.shows_welcome(view) {
+                self.first_steps(ui, view);
+            } else {
+                self.home(ui, view);
+            }
+        });
+    }
+
+    /// The call, and whom else to call, stay in sight beside the settings.
+    pub(super) fn two_columns(&mut self, ui: &mut egui::Ui, view: &View, now: Instant) {
+        let size = self.tokens.size;
+        let side = self.side_margin(ui.available_width(), size.pair);
+        egui::Frame::new()
+            .inner_margin(egui::vec2(side, size.margin))
+            .show(ui, |ui| {
+                self.header(ui, view);
+                ui.add_space(size.gap);
+                ui.spacing_mut().item_spacing.x = size.margin_small;
+                ui.columns_const(|[left, right]| {
+                    for column in [&mut *left, &mut *right] {
+                        column.spacing_mut().item_spacing.x = size.gap;
+                    }
+                    scroll(left, "left", egui::Margin::ZERO, |ui| {
+                        self.call(ui, view, now);
+                        self.home(ui, view);
+                    });
+                    if self.chat.is_open() {
+                        return self.chat_page(right, view);
+                    }
+                    scroll(right, "right", egui::Margin::ZERO, |ui| {
+                        self.open_page(ui, view);
+                    });
+                });
+            });
+    }
+
+    /// The call with its pictures, which take all there is.
+    pub(super) fn picture_page(
+        &mut self,
+        ui: &mut egui::Ui,
+        view: &View,
+        call: &CallView,
+        now: Instant,
+    ) {
+        /// Beside pictures, a page is so wide.
+        const SIDE_WIDTH: f32 = 340.0;
+        /// A window of less height has no room for both.
+        const SHORT: f32 = 560.0;
+        let size = self.tokens.size;
+        let margin = egui::Margin::same(size.margin_small as i8);
+        let none = egui::Frame::new();
+        egui::Frame::new().inner_margin(margin).show(ui, |ui| {
+            let is_wide = ui.available_width() >= size.two_columns;
+            let is_open = self.is_page_open();
+            let is_short = ui.available_height() < SHORT;
+            let has_room = is_wide || !is_short;
+            if is_open && has_room {
+                let margin = size.margin_small as i8;
+                let (side, space) = if is_wide {
+                    let side = egui::Panel::right("beside").exact_size(SIDE_WIDTH);
+                    let left = egui::Margin {
+                        left: margin,
+                        ..egui::Margin::ZERO
+                    };
+                    (side, left)
+                } else {
+                    let height = ui.available_height() / 2.0;
+                    let side = egui::Panel::bottom("below").exact_size(height);
+                    let top = egui::Margin {
+                        top: margin,
+                        ..egui::Margin::ZERO
+                    };
+                    (side, top)
+                };
+                side.frame(none.inner_margin(space))
+                    .resizable(false)
+                    .show_separator_line(false)
+                    .show(ui, |ui| self.beside_pictures(ui, view, call));
+            }
+            egui::Panel::bottom("call")
+                .frame(none.inner_margin(egui::Margin {
+                    top: size.margin_small as i8,
+                    ..egui::Margin::ZERO
+                }))
+                .resizable(false)
+                .show_separator_line(false)
+                .show(ui, |ui| self.call_bar(ui, call, is_short, now));
+            if is_open && !has_room {
+                return self.beside_pictures(ui, view, call);
+            }
+            let area = ui.available_rect_before_wrap();
+            if self.stage.show(ui, area, call, &self.tokens) {
+                shortcuts::toggle_fullscreen(ui.ctx());
+            }
+        });
+    }
+
+    /// What is open beside pictures, under them, or instead of them.
+    pub(super) fn beside_pictures(&mut self, ui: &mut egui::Ui, view: &View, call: &CallView) {
+        if self.chat.is_open() {
+            return self.chat_page(ui, view);
+        }
+        scroll(ui, "beside", egui::Margin::ZERO, |ui| {
+            let talking = matches!(call.phase, Phase::Talking { .. });
+            if self.settings.is_at_sound() && talking {
+                self.call_details(ui, view, call);
+                ui.add_space(self.tokens.size.gap);
+            }
+            self.open_page(ui, view);
+        });
+    }
+
+    pub(super) fn call_details(&mut self, ui: &mut egui::Ui, view: &View, call: &CallView) {
+        let (tokens, talks_by_key) = (self.tokens, sound::talks_by_key(view));
+        let mut act = None;
+        parts::card(ui, &tokens, |ui| {
+            act = call::details(ui, call, talks_by_key, &tokens);
+        });
+        if let Some(act) = act {
+            self.act(act);
+        }
+    }
+
+    /// What is under the pictures: who, and what can be done.
+    pub(super) fn call_bar(
+        &mut self,
+        ui: &mut egui::Ui,
+        call: &CallView,
+        is_short: bool,
+        now: Instant,
+    ) {
+        /// Below this width, buttons have a row of their own.
+        const NARROW: f32 = 1080.0;
+        const BUTTON_WIDTH: f32 = 132.0;
+        let tokens = self.tokens;
+        let gap = tokens.size.gap;
+        call::recording(ui, call, &tokens, now);
+        let mut act = None;
+        if is_short {
+            call::trouble_in_words(ui, call, &tokens);
+        } else {
+            act = call::trouble(ui, call, &tokens);
+        }
+        let actions = model::call_actions(call);
+        let mut sound = false;
+        if ui.available_width() < NARROW {
+            ui.horizontal(|ui| {
+                let width = ui.available_width() - SETTINGS_WIDTH - gap;
+                let height = ui.available_height();
+                let column = egui::Layout::top_down(egui::Align::Min);
+                ui.allocate_ui_with_layout(egui::vec2(width, height), column, |ui| {
+                    ui.set_min_width(width);
+                    call::heading(ui, call, &tokens, now);
+                });
+                sound = self.settings_button(ui, tokens.size.control_height);
+            });
+            act = call::buttons(ui, actions, &tokens).or(act);
+        } else {
+            ui.horizontal(|ui| {
+                let count = actions.len() as f32;
+                let buttons = count * BUTTON_WIDTH + (count - 1.0) * gap;
+                let width = ui.available_width() - buttons - SETTINGS_WIDTH - 2.0 * gap;
+                let column = egui::Layout::top_down(egui::Align::Min);
+                let area = egui::vec2(width, tokens.size.call_height);
+                ui.allocate_ui_with_layout(area, column, |ui| {
+                    ui.set_min_width(width);
+                    ui.spacing_mut().item_spacing.y = gap / 4.0;
+                    let name = RichText::new(&call.name).heading();
+                    ui.add(egui::Label::new(name).truncate());
+                    let soft = tokens.colors(ui.ctx()).text_soft;
+                    let line = RichText::new(model::call_line(call, now))
+                        .small()
+                        .color(soft);
+                    ui.add(egui::Label::new(line).truncate());
+                });
+                sound = self.settings_button(ui, tokens.size.call_height);
+                let rest = egui::vec2(buttons, tokens.size.call_height);
+                ui.allocate_ui_with_layout(rest, column, |ui| {
+                    ui.set_max_width(buttons);
+                    act = call::buttons(ui, actions, &tokens).or(act.take());
+                });
+            });
+        }
+        if !is_short {
+            network::lamp(ui, call, &self.history.borrow(), &tokens);
+        }
+        if !call.safety_words.is_empty() {
+            let words = format!(
+                "The same words on both sides: {}",
+                call.safety_words.join(" · ")
+            );
+            parts::caption(ui, &tokens, &words);
+            if !call.words_committed {
+                parts::caption(ui, &tokens, call::OLD_WORDS);
+            }
+        }
+        if sound {
+            self.toggle_settings(Tab::Sound);
+        }
+        if let Some(act) = act {
+            self.act(act);
+        }
+    }
+
+    /// Opens the settings, and closes them.
+    pub(super) fn settings_button(&self, ui: &mut egui::Ui, height: f32) -> bool {
+        let open = self.settings.open;
+        let label = if open { "Done" } else { "Settings" };
+        let area = egui::vec2(SETTINGS_WIDTH, height);
+        let kind = model::ActionKind::Plain;
+        let button = parts::button(ui, &self.tokens, (label, None), kind, area, true);
+        button.widget_info(|| {
+            let name = if open {
+                "Close the settings"
+            } else {
+                "Settings"
+            };
+            egui::WidgetInfo::labeled(egui::accesskit::Role::Button, true, name)
+        });
+        button.clicked()
+    }
+
+    /// What is beside or under the call, if it is open.
+    pub(super) fn open_page(&mut self, ui: &mut egui::Ui, view: &View) {
+        if self.settings.open {
+            self.settings_page(ui, view);
+        } else if self.chat.is_open() {
+            self.chat_page(ui, view);
+        } else if let Some(call) = &view.call {
+            let shelf = self.showable.borrow_and_update().clone();
+            if let Some(wanted) = self.share.show(ui, call, &shelf, &self.tokens) {
+                self.send(Command::Show(wanted));
+            }
+            if let Some(on) = self.share.sound.take() {
+                self.send(Command::ShareSound(on));
+            }
+        }
+    }
+
+    /// Pictures are seen, or on their way.
+    pub(super) fn shows_pictures(&self, call: &CallView) -> bool {
+        let pictures = &call.pictures;
+        self.stage.has_picture()
+            || pictures.sent.is_some()
+            || pictures.received != Received::Nothing
+    }
+
+    pub(super) fn call(&mut self, ui: &mut egui::Ui, view: &View, now: Instant) {
+        let Some(call) = model::shown_call(view, self.put_away) else {
+            return;
+        };
+        let talks_by_key = sound::talks_by_key(view);
+        let history = self.history.borrow().clone();
+        let done = call::show(ui, call, &history, talks_by_key, &self.tokens, now);
+        if let Some(act) = done.act {
+            self.act(act);
+        }
+        if done.put_away {
+            self.put_away = Some(call.id);
+            ui.ctx().request_repaint();
+        }
+        ui.add_space(self.tokens.size.gap);
+    }
+
+    pub(super) fn home(&mut self, ui: &mut egui::Ui, view: &View) {
+        let tokens = self.tokens;
+        let favourites = self.favourites();
+        let done = self.home.show(ui, view, &favourites, &tokens);
+        if let Some(command) = done.command {
+            self.send(command);
+        }
+        if let Some(user) = done.open {
+            self.open_chat(user);
+        }
+    }
+
+    pub(super) fn chat_page(&mut self, ui: &mut egui::Ui, view: &View) {
+        let tokens = self.tokens;
+        let favourites = self.favourites();
+        let done = self.chat.show(ui, view, &favourites, &tokens);
+        let favourite = done.favourite;
+        let favourite = favourite.map(|(user, on)| SettingsChange::Favourite(user, on));
+        if done.video {
+            let user = self.chat.user;
+            self.sees_camera = user;
+            let target = user.map(model::link_of);
+            self.carry_out(target.map(Command::Call).into_iter().collect(), Vec::new());
+        }
+        if let Some(file) = &done.folder {
+            files::open_folder(&self.runtime, file);
+        }
+        self.carry_out(done.commands, favourite.into_iter().collect());
+        if done.choose {
+            self.chooser.ask(ui.ctx());
+        }
+        if done.close {
+            self.close_chat();
+        }
+    }
+
+    pub(super) fn settings_page(&mut self, ui: &mut egui::Ui, view: &View) {
+        let devices = self.devices.borrow_and_update().clone();
+        let saved = self.saved.borrow().clone();
+        let (nat, history) = (self.nat.borrow().clone(), self.history.borrow().clone());
+        let own_devices = self.own_devices.borrow_and_update().clone();
+        let known = Known {
+            devices: &own_devices,
+            desk: &devices,
+            ledger: &saved,
+            nat: &nat,
+            history: &history,
+        };
+        let done = self.settings.show(ui, view, known, &self.tokens);
+        self.carry_out(done.commands, done.changes);
+        if let Some(ask) = done.ask {
+            self.desk.ask(ask);
+        }
+        if let Some(wish) = done.wish {
+            self.own.wish(wish);
+        }
+        if done.first_steps {
+            self.settings.close();
+            self.comeback.close();
+            self.welcome.begin(false);
+        }
+        if let Some(notice) = model::notice(view) {
+            ui.add(egui::Label::new(notice).wrap());
+        }
+    }
+
+    pub(super) fn do_not_disturb(&self, ui: &mut egui::Ui, view: &View) {
+        let colors = self.tokens.colors(ui.ctx());
+        ui.scope(|ui| {
+            // An empty box is as pale as the page otherwise.
+            ui.visuals_mut().widgets.inactive.bg_stroke = egui::Stroke::new(1.0, colors.text_soft);
+            let mut undisturbed = view.do_not_disturb;
+            if ui.checkbox(&mut undisturbed, "Do not disturb").clicked() {
+                self.send(Command::DoNotDisturb(undisturbed));
+            }
+        });
+    }
+
+    pub(super) fn header(&mut self, ui: &mut egui::Ui, view: &View) {
+        /// Below this there is no room for everything in one line.
+        const NARROW: f32 = 330.0;
+        let colors = self.tokens.colors(ui.ctx());
+        let is_narrow = ui.available_width() < NARROW;
+        ui.horizontal(|ui| {
+            ui.add(egui::Label::new(RichText::new("ahoy").heading()));
+            let rest = egui::Layout::right_to_left(egui::Align::Center);
+            ui.with_layout(rest, |ui| {
+                if self.settings_button(ui, self.tokens.size.control_height) {
+                    self.toggle_settings(Tab::Sound);
+                }
+                if !is_narrow {
+                    self.do_not_disturb(ui, view);
+                }
+            });
+        });
+        if is_narrow {
+            self.do_not_disturb(ui, view);
+        }
+        ui.horizontal_top(|ui| {
+            let reachable = model::is_reachable(&view.homes);
+            let color = if reachable {
+                colors.ok
+            } else {
+                colors.text_soft
+            };
+            parts::dot(ui, color);
+            let line = RichText::new(model::reachability(&view.homes)).color(colors.text_soft);
+            ui.add(egui::Label::new(line).wrap());
+        });
+    }
+}
+
+/// What may be longer than the window.
+fn scroll(
+    ui: &mut egui::Ui,
+    name: &str,
+    margin: egui::Margin,
+    contents: impl FnOnce(&mut egui::Ui),
+) {
+    egui::ScrollArea::vertical()
+        .id_salt(name)
+        .auto_shrink(false)
+        .show(ui, |ui| {
+            egui::Frame::new().inner_margin(margin).show(ui, |ui| {
+                // Columns would stretch every button.
+                ui.with_layout(egui::Layout::top_down(egui::Align::Min), contents);
+            });
+        });
+}
