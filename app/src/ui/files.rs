@@ -174,9 +174,10 @@ pub(super) fn show(
             .corner_radius(CornerRadius::same(theme::radius(size.radius)))
             .inner_margin(egui::Margin::symmetric(12, 8))
             .show(ui, |ui| {
-                let inner = widest - 24.0;
-                ui.with_layout(egui::Layout::top_down(egui::Align::Min), |ui| {
-                    ui.set_width(inner.max(1.0));
+                let area = egui::vec2((widest - 24.0).max(1.0), 0.0);
+                let lines = egui::Layout::top_down(egui::Align::Min);
+                ui.allocate_ui_with_layout(area, lines, |ui| {
+                    ui.set_width(area.x);
                     pressed = contents(ui, file, tokens);
                 });
             });
@@ -254,4 +255,4 @@ pub(super) fn open_folder(runtime: &tokio::runtime::Handle, file: &Path) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -7,18 +7,24 @@ use ahoy_transport::identity::UserId;
 
 use super::{
     call, chat,
+    files::tests::file,
     history::History,
     home::Home,
     model::{self, tests::call as call_view},
-    network,
+    network, person,
     recents::Recents,
     testing::Reader,
 };
 use crate::{
     chat::{Content, Line, Message, MessageId},
     engine::{
+        files::TransferView,
         handle::{CallView, ContactView, Phase, RequestView, StatsView, View},
         people::{ChatView, ConversationView, RecentView},
+    },
+    files::{
+        book::{Direction, State},
+        name::harmless,
     },
     link::display_name,
     report::Outcome,
@@ -47,6 +53,23 @@ fn names() -> Vec<String> {
 
 fn view(name: &str) -> View {
     let name = name.to_owned();
+    // A file is called what the sender called it, made harmless.
+    let (incoming, outgoing) = (Direction::Incoming, Direction::Outgoing);
+    let files = [
+        (incoming, State::Offered),
+        (incoming, State::Active),
+        (outgoing, State::Refused),
+    ];
+    let files = (1..)
+        .zip(files)
+        .map(|(n, (direction, state))| TransferView {
+            name: harmless(&name),
+            sentence: format!("{name} offers 10.0 MB"),
+            person: name.clone(),
+            rate: 5,
+            ..file(n, direction, state)
+        });
+    let files = Arc::new(files.collect());
     let last = Message {
         id: MessageId([1; 16]),
         user: USER,
@@ -84,6 +107,7 @@ fn view(name: &str) -> View {
             name,
             messages: vec![last],
         })),
+        files,
         link: Some(format!("ahoy:{}", "y".repeat(400))),
         ..View::default()
     }
@@ -169,9 +193,14 @@ fn draw_all(name: &str, width: f32, check: &mut dyn FnMut(&str, &Reader)) {
         });
     }
     let in_call = View {
-        call: Some(call),
+        call: Some(CallView { user: USER, ..call }),
         ..view.clone()
     };
+    let lines = model::person_lines(&in_call, USER);
+    let mut entry = person::Entry::of(&lines);
+    each("person", &mut |ui| {
+        entry.contact(ui, &in_call, USER, &lines, true, &tokens);
+    });
     each("statistics", &mut |ui| {
         network::call(ui, &in_call, &history, &tokens);
     });

@@ -232,7 +232,7 @@ impl Entry {
         let (colors, size) = (tokens.colors(ui.ctx()), tokens.size);
         let area = egui::vec2(0.0, size.control_height);
         let sureness = Sureness::of(lines);
-        parts::title(ui, "Is it they?");
+        parts::title(ui, &format!("Is it really {}?", lines.name));
         let color = match sureness {
             Sureness::Verified => colors.ok,
             Sureness::Unverified => colors.text_soft,

@@ -97,6 +97,7 @@ fn files_devices_and_lending_have_pages_of_all_sizes() {
         window.resize(WIDE.0, WIDE.1);
         shoot(&format!("64-person-1400x900-{theme}"));
         window.press("Escape");
+        std::thread::sleep(DRAWN);
 
         window.press("ctrl+comma");
         std::thread::sleep(DRAWN);
@@ -110,7 +111,10 @@ fn files_devices_and_lending_have_pages_of_all_sizes() {
         shoot(&format!("66-pairing-1400x900-{theme}"));
         sizes(&window, "66-pairing", theme);
         window.resize(WIDE.0, WIDE.1);
+        std::thread::sleep(DRAWN);
         window.press("Escape");
+        // Both in one picture would close what is closed.
+        std::thread::sleep(DRAWN);
 
         window.press("ctrl+comma");
         std::thread::sleep(DRAWN);
@@ -129,6 +133,7 @@ fn files_devices_and_lending_have_pages_of_all_sizes() {
             shoot("68-files-200-percent-light");
             tabs("ctrl+minus", 4);
         }
+        assert_eq!(ada.call_state(), "", "a key went elsewhere");
         window.press("ctrl+q");
         assert_eq!(window.process.exit_code(), Some(0));
     }
