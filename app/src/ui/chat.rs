@@ -119,19 +119,18 @@ impl Page {
         ui.add_space(tokens.size.gap);
         let is_favourite = favourites.contains(&user);
         if lines.is_contact && self.details {
-            let known = lines;
             let told = egui::ScrollArea::vertical()
                 .id_salt("person")
                 .auto_shrink(false)
                 .show(ui, |ui| {
                     // Columns would stretch every button.
-                    let lines = egui::Layout::top_down(egui::Align::Min);
-                    let shown = ui.with_layout(lines, |ui| {
+                    let column = egui::Layout::top_down(egui::Align::Min);
+                    let shown = ui.with_layout(column, |ui| {
                         if let Some(notice) = model::notice(view) {
                             ui.add(egui::Label::new(notice).wrap());
                         }
                         let entry = &mut self.entry;
-                        entry.contact(ui, view, user, &known, is_favourite, tokens)
+                        entry.contact(ui, view, user, &lines, is_favourite, tokens)
                     });
                     shown.inner
                 })

@@ -25,6 +25,7 @@ use crate::{
     engine::config::Answering,
     headless::start::{Running, start},
     link::NodeLink,
+    store::Store,
     supernode::{RelaySettings, SupernodeConfig, SupernodeHandle},
 };
 
@@ -152,7 +153,8 @@ impl Meeting {
         // Tasks that are about to end hold it for a moment.
         let is_free = (0..PATIENCE.as_millis() / STEP.as_millis()).any(|_| {
             std::thread::sleep(STEP);
-            profile.lock().is_ok()
+            let lock = profile.lock();
+            lock.is_ok_and(|lock| Store::open(&lock).is_ok())
         });
         assert!(is_free, "something runs on {:?}", profile.dir());
         profile

@@ -197,7 +197,8 @@ fn draw_all(name: &str, width: f32, check: &mut dyn FnMut(&str, &Reader)) {
         ..view.clone()
     };
     let lines = model::person_lines(&in_call, USER);
-    let mut entry = person::Entry::of(&lines);
+    // Its field scrolls by itself.
+    let mut entry = person::Entry::default();
     each("person", &mut |ui| {
         entry.contact(ui, &in_call, USER, &lines, true, &tokens);
     });
