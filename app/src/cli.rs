@@ -28,6 +28,7 @@ mod log;
 mod media;
 #[cfg(feature = "voice")]
 mod message;
+mod network;
 mod output;
 mod sim;
 mod supernode;
@@ -57,6 +58,7 @@ pub use media::{
 };
 #[cfg(feature = "voice")]
 pub use message::{MessageArgs, MessagePlan, MessagesArgs, MessagesPlan, told};
+pub use network::{NetworkArgs, NetworkCommand};
 pub use output::{print_json, print_line};
 pub use sim::{
     Action, LinkProfile, Party, Print, SimArgs, SimCodec, SimPlan, Statement, Step, VideoPart, Way,
@@ -132,6 +134,8 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Help others to find each other and to get through.
     Supernode(SupernodeArgs),
+    /// Make or join a network of supernodes that serve nobody else.
+    Network(NetworkArgs),
     /// Talk to the app that runs on this profile.
     #[cfg(unix)]
     Ctl(CtlArgs),
@@ -221,7 +225,7 @@ fn profile(common: &Common) -> Result<Profile, CliError> {
 }
 
 /// Runs a command that talks to the network.
-fn wait_for(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+fn wait_for<T>(command: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
     wait_by(&mut tokio::runtime::Builder::new_multi_thread(), command)
 }
 
@@ -232,10 +236,10 @@ fn wait_for_call(command: impl Future<Output = Result<(), CliError>>) -> Result<
     wait_by(&mut tokio::runtime::Builder::new_current_thread(), command)
 }
 
-fn wait_by(
+fn wait_by<T>(
     builder: &mut tokio::runtime::Builder,
-    command: impl Future<Output = Result<(), CliError>>,
-) -> Result<(), CliError> {
+    command: impl Future<Output = Result<T, CliError>>,
+) -> Result<T, CliError> {
     let runtime = builder
         .enable_all()
         .thread_name("ahoy")
@@ -342,6 +346,10 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Some(Command::Supernode(arguments)) => {
             let (profile, plan) = (profile(&cli.common)?, arguments.plan()?);
             return wait_for(supernode::serve(&profile, plan));
+        }
+        Some(Command::Network(arguments)) => {
+            let mut env = Env::real(&cli.common)?;
+            return wait_for(network::network(&mut env, arguments));
         }
         #[cfg(unix)]
         Some(Command::Ctl(arguments)) => {

@@ -199,6 +199,9 @@ pub fn start(
     book: Arc<dyn AddressBook>,
 ) -> io::Result<(EngineHandle, Ending)> {
     let endpoint = Endpoint::bind(Arc::clone(runtime), EndpointConfig::peer(config.listen))?;
+    if let Some(access) = &config.finding.access {
+        endpoint.set_access(Arc::clone(access));
+    }
     let hub = PortHub::start(
         &**runtime,
         Arc::new(SharedPort::new(Arc::clone(endpoint.mux()))),

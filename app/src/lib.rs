@@ -14,6 +14,7 @@ pub mod files;
 pub mod headless;
 pub mod identity;
 pub mod link;
+pub mod network;
 pub mod pairing;
 pub mod passphrase;
 pub mod profile;

@@ -21,6 +21,7 @@ use toml_edit::{DocumentMut, Item};
 use crate::{
     contacts::Strangers,
     link::{NodeLink, display_name},
+    network::Membership,
     profile::{Profile, ProfileError, SettingsTexts, sealing::SealedFile},
     proxy::ProxyChoice,
     sound::{SoundChange, SoundChoices},
@@ -28,7 +29,14 @@ use crate::{
 
 const VERSION: u32 = 1;
 /// Settings that tell who somebody is and where they can be found.
-pub const PRIVATE: [&str; 5] = ["name", "homes", "proxy", "dht_bootstrap", "favourites"];
+pub const PRIVATE: [&str; 6] = [
+    "name",
+    "homes",
+    "proxy",
+    "dht_bootstrap",
+    "favourites",
+    "network",
+];
 
 /// Which ways media may take: in settings, on the command line and here.
 #[derive(
@@ -270,6 +278,9 @@ pub struct Settings {
     /// `none` for nothing, whatever the environment says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy: Option<ProxyChoice>,
+    /// The private network that this profile belongs to; `ahoy network` writes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<Membership>,
     /// What this machine does for others.
     pub lend: Lend,
 }
@@ -308,6 +319,7 @@ impl Default for Settings {
             keep_running: true,
             favourites: vec![],
             proxy: None,
+            network: None,
             lend: Lend::default(),
         }
     }
@@ -481,6 +493,21 @@ impl Settings {
         let settings = edit(Self::load(profile)?);
         settings.save(profile)?;
         Ok(settings)
+    }
+
+    /// Puts the profile into a private network, or takes it out of it, and leaves everything else as it is there now.
+    ///
+    /// # Errors
+    /// When they cannot be read or written; then they are as they were.
+    pub fn change_network(
+        profile: &Profile,
+        network: Option<Membership>,
+    ) -> Result<(), SettingsError> {
+        Self::edit(profile, |settings| Self {
+            network,
+            ..settings
+        })
+        .map(drop)
     }
 
     /// Makes the choice.

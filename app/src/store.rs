@@ -902,6 +902,22 @@ impl Store {
         Ok(nodes.into_iter().map(|(_at, node)| node).collect())
     }
 
+    /// Forgets all supernodes.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn forget_nodes(&self) -> Result<(), StoreError> {
+        self.write(|txn| {
+            let mut nodes = txn.table(NODES)?;
+            for (node, _value) in nodes.items()? {
+                nodes.remove(&node)?;
+            }
+            drop(nodes);
+            txn.table(NETWORK)?.remove(NODE_TABLE)?;
+            Ok(())
+        })
+    }
+
     /// Keeps the table of supernodes.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 //! calls between two of its clients then stay inside the relay.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
@@ -51,6 +52,7 @@ mod config;
 mod key_file;
 mod mail_file;
 mod memory;
+mod private;
 pub mod watch;
 
 pub use config::{
@@ -60,6 +62,7 @@ pub use config::{
 pub use key_file::{KEY_FILE, KeyFileError, load_or_create_keys};
 pub use mail_file::{MailFile, MailFileError};
 pub use memory::NodesFile;
+use private::{Others, close};
 
 /// How often a draining supernode looks whether its last relayed call is over.
 const DRAIN_POLL: Duration = Duration::from_millis(200);
@@ -141,12 +144,14 @@ pub struct SupernodeHandle {
     runtime: Arc<dyn Runtime>,
     node: NodeId,
     public_addr: Option<PublicAddr>,
-    supernode: Supernode,
+    supernode: Arc<Supernode>,
     endpoints: Vec<Endpoint>,
     tcp: Vec<TunnelServer>,
     public_tcp: Option<u16>,
     gossiper: Gossiper,
     _gossiping: Task,
+    /// With the other supernodes of a private network.
+    _agreeing: Option<Task>,
 }
 
 impl SupernodeHandle {
@@ -172,6 +177,20 @@ impl SupernodeHandle {
         keys: &NodeKeys,
         memory: Option<Arc<dyn TableKeeper>>,
     ) -> Result<Self, StartError> {
+        Self::start_keeping(runtime, config, keys, memory, None).await
+    }
+
+    /// The same, which also remembers in `members` who belongs to its private network.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_keeping(
+        runtime: Arc<dyn Runtime>,
+        config: SupernodeConfig,
+        keys: &NodeKeys,
+        memory: Option<Arc<dyn TableKeeper>>,
+        members: Option<Arc<dyn TableKeeper>>,
+    ) -> Result<Self, StartError> {
         if config.listen.is_empty() {
             return Err(StartError::NoListener);
         }
@@ -181,10 +200,19 @@ impl SupernodeHandle {
         };
         let supernode = Supernode::new(Arc::clone(&runtime), config.limits.clone());
         supernode.set_witness(keys.clone());
+        let peers = config.network.peers.iter();
+        let mut peers: Vec<NodeAddress> = peers.map(|Peer(address)| address.clone()).collect();
+        let access = config
+            .private
+            .as_ref()
+            .map(|private| close(&supernode, private, keys, &mut peers, members.as_deref()));
         let mut endpoints = Vec::new();
         let mut relays: Vec<(SocketAddr, Arc<RelayServer>)> = Vec::new();
         for addr in &config.listen {
             let endpoint = bind(&runtime, *addr, keys)?;
+            if let Some(access) = &access {
+                endpoint.set_access(Arc::clone(access));
+            }
             let local = endpoint.local_addr();
             let mut relay = if !config.relay.enabled {
                 None
@@ -223,12 +251,16 @@ impl SupernodeHandle {
                 .inspect_err(|error| tracing::warn!(%error, "known supernodes cannot be read"))
                 .ok()
         });
-        let peers = config.network.peers.iter();
+        if let (Some(access), Some(table)) = (&access, &table) {
+            table
+                .nodes()
+                .for_each(|known| access.learn(known.announcement.node()));
+        }
         let gossip = Gossip::new(
             policy,
             None,
             table,
-            peers.map(|Peer(address)| address.clone()).collect(),
+            peers.clone(),
             runtime.now(),
             runtime.random_array(),
         );
@@ -236,8 +268,22 @@ impl SupernodeHandle {
         supernode.set_gossip(gossiper.clone());
         let first = endpoints.first().ok_or(StartError::NoListener)?;
         let gossiping = gossiper.run(Arc::new(UdpCourier(first.clone())), memory);
+        let supernode = Arc::new(supernode);
+        let agreeing = access.is_some().then(|| {
+            let others = Others {
+                runtime: Arc::clone(&runtime),
+                endpoint: first.clone(),
+                supernode: Arc::downgrade(&supernode),
+                gossiper: gossiper.clone(),
+                peers,
+                known: BTreeMap::new(),
+                keeper: members,
+            };
+            runtime.spawn_task(others.agree())
+        });
         let handle = Self {
             tcp,
+            _agreeing: agreeing,
             public_tcp: config.public_tcp,
             node: keys.id(),
             public_addr: config.public_addr,

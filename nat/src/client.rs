@@ -18,6 +18,7 @@ use crate::{
     discovery::{announcement::Announcement, gossip::Errand, record::Record},
     supernode::{
         LocalClient,
+        closed::ClosedNews,
         mailbox::{MARK_LEN, MailKey, WaitingLetter},
         protocol::{MAX_MESSAGE, Push, Refusal, Registration, RelayGrant, Request, Response},
         witness::Testimony,
@@ -395,6 +396,28 @@ impl NodeClient {
         let known = known.iter();
         let known = known.filter_map(|bytes| Announcement::from_bytes(bytes).ok());
         Ok(known.map(Arc::new).collect())
+    }
+
+    /// What this supernode of our private network knows of invites, after `after` and beyond the list `seq`; it is given
+    /// `revoked`, a list that is perhaps newer.
+    ///
+    /// # Errors
+    /// See [`RequestError`]; [`Refusal::Malformed`] from one that serves everybody.
+    pub async fn news(
+        &self,
+        seq: Option<u64>,
+        after: u64,
+        revoked: Option<Vec<u8>>,
+    ) -> Result<ClosedNews, RequestError> {
+        let request = Request::News {
+            seq,
+            after,
+            revoked,
+        };
+        let Response::News(news) = self.request(&request).await? else {
+            return Err(RequestError::Protocol);
+        };
+        Ok(news)
     }
 
     /// The next push. A push that cannot be read is skipped: a newer supernode may say more.

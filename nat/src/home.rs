@@ -83,6 +83,8 @@ pub enum HomeEvent {
     Lost {
         /// Why, for a person.
         reason: String,
+        /// The supernode serves a private network that this device is not let into.
+        closed: bool,
     },
     /// An envelope for this device.
     Incoming {
@@ -292,6 +294,8 @@ struct Ended {
     by_supernode: bool,
     /// The networks changed, so the next attempt has other chances and need not wait.
     kicked: bool,
+    /// The supernode does not let this device in.
+    closed: bool,
 }
 
 impl Ended {
@@ -301,6 +305,7 @@ impl Ended {
             since: None,
             by_supernode: false,
             kicked: false,
+            closed: false,
         }
     }
 }
@@ -314,8 +319,9 @@ impl Keeper {
                 Err(Abandoned) => return,
             };
             self.publish.send_replace(HomeState::Down);
-            let reason = ended.reason;
-            if self.report(HomeEvent::Lost { reason }).await.is_err() || !self.policy.retry {
+            let (reason, closed) = (ended.reason, ended.closed);
+            let lost = HomeEvent::Lost { reason, closed };
+            if self.report(lost).await.is_err() || !self.policy.retry {
                 return;
             }
             let stable = ended
@@ -385,7 +391,12 @@ impl Keeper {
         let client = NodeClient::dialled(Arc::clone(&self.runtime), dialled);
         if let Err(error) = self.register(&client).await? {
             client.close();
-            return Ok(Ended::before_it_began(error));
+            let closed =
+                matches!(error, RequestError::Refused(refusal) if refusal.is_about_a_pass());
+            return Ok(Ended {
+                closed,
+                ..Ended::before_it_began(error)
+            });
         }
         let since = Some(self.runtime.now());
         let lost = self.serve(client).await?;
@@ -394,6 +405,7 @@ impl Keeper {
             since,
             by_supernode: matches!(lost, Loss::Connection(ConnectionLost::ClosedByPeer(_))),
             kicked: matches!(lost, Loss::Networks),
+            closed: false,
         })
     }
 

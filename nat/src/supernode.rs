@@ -1,6 +1,7 @@
 //! The supernode role: a rendezvous for devices, boxes for those that are off, and a relay for their calls.
 
 pub mod admission;
+pub mod closed;
 pub mod mailbox;
 pub mod promotion;
 pub mod protocol;

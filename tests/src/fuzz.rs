@@ -22,6 +22,7 @@ mod identity;
 mod media;
 mod own;
 mod port;
+mod private;
 pub mod seeds;
 mod session;
 mod streams;
@@ -34,6 +35,7 @@ pub use identity::{
 pub use media::{moment, parity, recv_pipeline, red, rtp, video_feedback, video_recv};
 pub use own::{files, pairing};
 pub use port::{peer_port, supernode_port};
+pub use private::private_network;
 pub use session::{noise_frame, session_datagram};
 pub use streams::{dht_item, lan_packet, proxy_answer, tunnel_frames, watch_request};
 pub use turn::turn;
@@ -62,6 +64,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("parity", parity),
     ("peer_port", peer_port),
     ("person_record", person_record),
+    ("private_network", private_network),
     ("proxy_answer", proxy_answer),
     ("recv_pipeline", recv_pipeline),
     ("red", red),

@@ -36,6 +36,7 @@ const SLOW: &[&str] = &[
     "pairing",
     "peer_port",
     "person_record",
+    "private_network",
     "recv_pipeline",
     "sealed_offer",
     "session_datagram",

@@ -38,10 +38,12 @@ use crate::{
     runtime::{Runtime, RuntimeExt, Task, timeout},
 };
 
+mod access;
 mod tags;
 mod tuning;
 pub(crate) mod window;
 
+pub use access::{MAX_KNOWN_NODES, NetworkAccess};
 pub use tags::MAX_TAGS;
 use tags::{Lookup, TagTable};
 pub use tuning::{MAX_DATAGRAM, MTU, NODE_IDLE_TIMEOUT, PEER_IDLE_TIMEOUT};
@@ -214,6 +216,9 @@ pub enum ConnectError {
     /// Too many addresses are admitted.
     #[error("too many connections at once")]
     Full,
+    /// This device keeps to its private network.
+    #[error("this supernode is none of the private network's, and no others are used here")]
+    OutsideNetwork,
     /// Our own certificate or key does not make a handshake.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -306,6 +311,8 @@ struct State {
     nodes: Option<NodeService>,
     /// Connections to supernodes, the newest last.
     homes: VecDeque<WeakConnection>,
+    /// The private network that this node is a member of.
+    access: Option<Arc<NetworkAccess>>,
     stats: EndpointStats,
 }
 
@@ -357,6 +364,7 @@ impl Endpoint {
                 tags: TagTable::default(),
                 nodes: None,
                 homes: VecDeque::new(),
+                access: None,
                 stats: EndpointStats::default(),
             }),
             mux: Arc::clone(&mux),
@@ -407,6 +415,17 @@ impl Endpoint {
         self.inner.shared.lock().stats
     }
 
+    /// From now on this node shows its pass to the supernodes of its private network, and dials others only where it may.
+    pub fn set_access(&self, access: Arc<NetworkAccess>) {
+        self.inner.shared.lock().access = Some(access);
+    }
+
+    /// The private network that this node is a member of.
+    #[must_use]
+    pub fn access(&self) -> Option<Arc<NetworkAccess>> {
+        self.inner.shared.lock().access.clone()
+    }
+
     /// Dials a supernode, which must prove that it has the key behind `node`.
     ///
     /// # Errors
@@ -420,9 +439,19 @@ impl Endpoint {
         let remote_static = node.noise_static().ok_or(ConnectError::BadNodeKey)?;
         let shared = &self.inner.shared;
         let watch = Arc::new(HandshakeWatch::default());
-        let (pattern, local_static, credential) = match auth {
-            NodeAuth::Anonymous => (Pattern::NkHfs, None, Vec::new()),
-            NodeAuth::Device { keys, certificate } => (
+        let access = shared.lock().access.clone();
+        let inside = match &access {
+            Some(access) if access.knows(node) => Some(access),
+            Some(access) if !access.may_leave() => return Err(ConnectError::OutsideNetwork),
+            Some(_) | None => None,
+        };
+        let (pattern, local_static, credential) = match (inside, auth) {
+            (Some(access), auth) => {
+                let (key, credential) = access.present(auth, || shared.random());
+                (Pattern::IkHfs, Some(key), credential)
+            }
+            (None, NodeAuth::Anonymous) => (Pattern::NkHfs, None, Vec::new()),
+            (None, NodeAuth::Device { keys, certificate }) => (
                 Pattern::IkHfs,
                 Some(keys.noise_static().clone()),
                 certificate.as_bytes().to_vec(),

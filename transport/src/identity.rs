@@ -15,6 +15,7 @@ mod certificate;
 mod device;
 mod invite;
 pub mod log;
+pub mod network;
 mod node;
 mod root;
 mod seal_key;
@@ -99,4 +100,8 @@ id!(
     /// A node in its supernode role: its Ed25519 key. The node's Noise static key is the same key as a
     /// Montgomery point, so one link names both.
     NodeId
+);
+id!(
+    /// A private network: its Ed25519 key. See [`network`].
+    NetworkId
 );

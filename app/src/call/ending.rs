@@ -34,6 +34,8 @@ pub enum Unreachable {
     NoRoute,
     /// The homes' answers about the person were not genuine.
     Untrusted,
+    /// The person's homes serve a private network that this device is no member of.
+    Private,
 }
 
 /// Why a running call was lost.
@@ -123,7 +125,10 @@ impl Ending {
             Self::NoAnswer => 4,
             Self::Failed(_) => 3,
             Self::Unreachable(
-                Unreachable::NoRoute | Unreachable::HomeBusy | Unreachable::Untrusted,
+                Unreachable::NoRoute
+                | Unreachable::HomeBusy
+                | Unreachable::Untrusted
+                | Unreachable::Private,
             ) => 2,
             Self::Unreachable(Unreachable::Offline) => 1,
             Self::Unreachable(Unreachable::Unknown)
@@ -157,6 +162,7 @@ impl fmt::Display for Ending {
             Self::Unreachable(Unreachable::Untrusted) => {
                 "a supernode answered falsely about the other side"
             }
+            Self::Unreachable(Unreachable::Private) => "the other side is in a private network",
             Self::Lost(LostReason::Path) => "the connection was lost",
             Self::Lost(LostReason::PeerRestarted) => "the other side started anew",
             Self::Failed(Failure::Authentication) => "the other side is not who it should be",

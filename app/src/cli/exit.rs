@@ -40,7 +40,9 @@ impl From<Ending> for Exit {
     fn from(ending: Ending) -> Self {
         match ending {
             Ending::Completed { .. } => Self::Done,
-            Ending::Unreachable(Unreachable::Untrusted) => Self::Authentication,
+            Ending::Unreachable(Unreachable::Untrusted | Unreachable::Private) => {
+                Self::Authentication
+            }
             Ending::Unreachable(
                 Unreachable::Unknown
                 | Unreachable::Offline

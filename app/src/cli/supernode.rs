@@ -9,9 +9,12 @@ use std::{
 
 use ahoy_nat::{
     candidate::Candidate,
-    discovery::dht::{
-        DhtError,
-        mainline::{DhtEntry, MainlineServer},
+    discovery::{
+        dht::{
+            DhtError,
+            mainline::{DhtEntry, MainlineServer},
+        },
+        gossip::shell::TableKeeper,
     },
     portmap::{
         PortMapper,
@@ -20,7 +23,7 @@ use ahoy_nat::{
     },
 };
 use ahoy_transport::{
-    identity::{Host, NodeAddress},
+    identity::{Host, NodeAddress, network::NetworkRole},
     runtime::{Runtime, RuntimeExt, TokioRuntime, timeout},
 };
 use clap::Args;
@@ -28,7 +31,9 @@ use clap::Args;
 use super::{CliError, print_line};
 use crate::{
     link::NodeLink,
+    network::Membership,
     profile::Profile,
+    settings::Settings,
     supernode::{
         MailFile, NodesFile, Peer, PublicAddr, SupernodeConfig, SupernodeHandle,
         load_or_create_keys,
@@ -74,6 +79,9 @@ pub struct SupernodeArgs {
     /// Another supernode that this one learns of others from, and tells them of itself; may be repeated.
     #[arg(long, value_name = "LINK")]
     pub peer: Vec<NodeLink>,
+    /// Serve the members of this private network and nobody else: see `ahoy network`.
+    #[arg(long, value_name = "NAME")]
+    pub network: Option<String>,
     /// Print the link to this supernode once it is ready.
     #[arg(long)]
     pub print_link: bool,
@@ -84,6 +92,8 @@ pub struct SupernodeArgs {
 pub struct SupernodePlan {
     /// All settings.
     pub config: SupernodeConfig,
+    /// Serve the members of this private network alone.
+    pub network: Option<String>,
     /// Print the link.
     pub print_link: bool,
 }
@@ -151,6 +161,7 @@ impl SupernodeArgs {
         }
         Ok(SupernodePlan {
             config,
+            network: self.network,
             print_link: self.print_link,
         })
     }
@@ -175,7 +186,7 @@ fn may_be_behind_nat(local: &SocketAddr) -> bool {
 ///
 /// # Errors
 /// When a port cannot be had, or the key cannot be read or written.
-pub(super) async fn serve(profile: &Profile, plan: SupernodePlan) -> Result<(), CliError> {
+pub(super) async fn serve(profile: &Profile, mut plan: SupernodePlan) -> Result<(), CliError> {
     let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime);
     let folder = profile.dir();
     std::fs::create_dir_all(folder).map_err(|error| {
@@ -183,6 +194,12 @@ pub(super) async fn serve(profile: &Profile, plan: SupernodePlan) -> Result<(), 
         CliError::failed(format_args!("cannot create {folder}: {error}"))
     })?;
     let keys = load_or_create_keys(&*runtime, folder).map_err(CliError::failed)?;
+    let membership = plan
+        .network
+        .as_deref()
+        .map(|name| membership(profile, name, &plan.config, runtime.unix_millis()))
+        .transpose()?;
+    plan.config.private = membership.as_ref().map(|member| member.supernode(&keys));
     let may_map = plan.config.port_mapping && plan.config.public_addr.is_none();
     let public_ip = match &plan.config.public_addr {
         Some(PublicAddr {
@@ -193,13 +210,26 @@ pub(super) async fn serve(profile: &Profile, plan: SupernodePlan) -> Result<(), 
     };
     let table = plan.config.dht.server(public_ip);
     let metrics = plan.config.metrics;
-    let memory = Arc::new(NodesFile::within(folder));
+    // A network's supernodes are nobody else's business, and the other way round.
+    let (memory, members) = match &membership {
+        Some(member) => {
+            let (memory, members) = NodesFile::of_network(folder, member.network());
+            (memory, Some(Arc::new(members) as Arc<dyn TableKeeper>))
+        }
+        None => (NodesFile::within(folder), None),
+    };
+    let memory = Arc::new(memory);
     let keeps_mail = plan.config.keep_mail && plan.config.limits.mail.boxes > 0;
     let mail = keeps_mail
         .then(|| MailFile::within(folder).map_err(CliError::failed))
         .transpose()?;
-    let starting =
-        SupernodeHandle::start_with(Arc::clone(&runtime), plan.config, &keys, Some(memory));
+    let starting = SupernodeHandle::start_keeping(
+        Arc::clone(&runtime),
+        plan.config,
+        &keys,
+        Some(memory),
+        members,
+    );
     let supernode = Arc::new(starting.await.map_err(CliError::failed)?);
     if let Some(mail) = mail {
         supernode.keep_mail(Arc::new(mail));
@@ -310,6 +340,43 @@ pub(super) async fn serve(profile: &Profile, plan: SupernodePlan) -> Result<(), 
         () = stopped() => {}
     }
     Ok(())
+}
+
+/// This profile's place in the network of that name, as a supernode.
+fn membership(
+    profile: &Profile,
+    name: &str,
+    config: &SupernodeConfig,
+    now_millis: u64,
+) -> Result<Membership, CliError> {
+    let member = Settings::load(profile)?.network.ok_or_else(|| {
+        CliError::usage(
+            "this profile belongs to no private network: `ahoy network join` an invite that was made with --supernode",
+        )
+    })?;
+    if member.name != name && member.network().to_string() != name {
+        return Err(CliError::usage(format_args!(
+            "this profile belongs to the network {:?}, not to {name:?}",
+            member.name
+        )));
+    }
+    let certificate = member.member().certificate();
+    if certificate.role != NetworkRole::Supernode {
+        return Err(CliError::usage(
+            "the invite of this profile is for a device: ask for one that was made with --supernode",
+        ));
+    }
+    if certificate.not_after_millis <= now_millis {
+        return Err(CliError::failed(
+            "the invite of this profile has expired: ask for another one",
+        ));
+    }
+    if config.dht.listen.is_some() {
+        return Err(CliError::usage(
+            "--dht serves everybody, and --network does not: leave one of them out",
+        ));
+    }
+    Ok(member)
 }
 
 /// Somebody asks us to stop.

@@ -15,6 +15,7 @@ use ahoy_nat::{
     supernode::protocol::Registration,
 };
 use ahoy_transport::{
+    endpoint::NetworkAccess,
     identity::{DeviceCertificate, DeviceKeys, Host, NodeAddress, RootKey, UserId, log::DeviceLog},
     runtime::{Runtime, resolve_node},
     session::SessionConfig,
@@ -188,6 +189,9 @@ pub struct Finding {
     /// A device whose list ends before the one that the person's record speaks of is not called: whoever stole it may
     /// show the list from before. Off only for tests.
     pub heads: bool,
+    /// The private network that this device belongs to: its supernodes are shown our pass, and others asked nothing unless it
+    /// says so.
+    pub access: Option<Arc<NetworkAccess>>,
 }
 
 impl Default for Finding {
@@ -199,6 +203,7 @@ impl Default for Finding {
             publish: PublishPolicy::default(),
             rules: RecordRules::default(),
             heads: true,
+            access: None,
         }
     }
 }

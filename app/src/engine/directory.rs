@@ -16,7 +16,7 @@ use std::{
 };
 
 use ahoy_nat::{
-    client::NodeClient,
+    client::{NodeClient, RequestError},
     dial::{Ways, dial},
     discovery::{
         dht::{self, Dht, Place},
@@ -162,6 +162,8 @@ pub(super) struct Findings {
     /// Supernodes that have not answered yet, once somebody has been found.
     pub(super) rest: Option<Rest>,
     asked: usize,
+    /// Of those, such that serve a private network that we are not in.
+    closed: usize,
     answered: usize,
     distrusted: Option<Distrust>,
     /// Supernodes that showed what nobody signed, with that.
@@ -198,6 +200,10 @@ impl Rest {
 impl Findings {
     fn take(&mut self, rest: &Rest, answer: Option<AnswerOf>) {
         let Some(answer) = answer else { return };
+        if answer.is_closed {
+            self.closed += 1;
+            return;
+        }
         self.answered += 1;
         let now_millis = rest.runtime.unix_millis();
         for registration in &answer.registrations {
@@ -251,6 +257,7 @@ impl Findings {
         }
         match (self.asked, self.answered) {
             (0, _) => Unreachable::Unknown,
+            (_, 0) if self.closed > 0 => Unreachable::Private,
             (_, 0) => Unreachable::NoRoute,
             (_, _) => Unreachable::Offline,
         }
@@ -268,6 +275,7 @@ impl Findings {
         Self {
             record: others.record.or(self.record),
             asked: self.asked + others.asked,
+            closed: self.closed + others.closed,
             answered: self.answered + others.answered,
             distrusted: others.distrusted.or(self.distrusted),
             lies: self
@@ -533,6 +541,8 @@ async fn look_near(
 }
 
 struct AnswerOf {
+    /// It serves a private network that we are not in, and said nothing else.
+    is_closed: bool,
     node: NodeAddress,
     client: NodeClient,
     is_guest: bool,
@@ -577,9 +587,17 @@ async fn ask(
         let registrations = client
             .lookup(user)
             .await
-            .inspect_err(|error| tracing::info!(%node, %error, "look-up failed"))
-            .ok()?;
+            .inspect_err(|error| tracing::info!(%node, %error, "look-up failed"));
+        let is_closed = matches!(
+            &registrations,
+            Err(RequestError::Refused(refusal)) if refusal.is_about_a_pass()
+        );
+        let registrations = match registrations {
+            Err(_) if is_closed => Vec::new(),
+            told => told.ok()?,
+        };
         Some(AnswerOf {
+            is_closed,
             node,
             client,
             is_guest,

@@ -14,7 +14,7 @@ use ahoy_nat::{
         dht::{DAY_OVERLAP_MILLIS, Dht, DhtError, DhtItem, DhtNode, record_in},
         gossip::{
             Errand, Gossip, GossipPolicy,
-            shell::{Courier, Gossiper, TableKeeper, Told},
+            shell::{Courier, Gossiper, TableKeeper, Told, learn},
         },
         record::Record,
         rendezvous::{DAY_MILLIS, MAX_TRIED, Visit, ranked},
@@ -311,6 +311,7 @@ impl Courier for Rendezvous {
             let is_ours = ours.is_some();
             let client = asking.client(&errand.to, ours).await?;
             let told = client.supernodes(&errand).await.ok();
+            learn(&asking.endpoint, errand.to.node, &told);
             if !is_ours {
                 client.close();
             }

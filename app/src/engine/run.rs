@@ -735,8 +735,12 @@ impl Engine {
                 }
                 self.become_ready();
             }
-            HomeEvent::Lost { reason } => {
+            HomeEvent::Lost { reason, closed } => {
                 tracing::debug!(?node, reason, "home lost");
+                if closed && self.view.borrow().notice.as_ref() != Some(&reason) {
+                    tracing::warn!(?node, "{reason}");
+                    self.view.send_modify(|view| view.notice = Some(reason));
+                }
                 self.trust.note_up(node, false, self.runtime.now());
                 self.each_leg(|leg| leg.handle_home_lost(node));
                 if self.home_was_up.insert(node, false) == Some(true) {

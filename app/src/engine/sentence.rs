@@ -42,6 +42,9 @@ pub fn ended(name: &str, ended: &EndedCall) -> String {
         Ending::Unreachable(Unreachable::Untrusted) => format!(
             "A supernode gave a false answer about {name}, so nothing was sent. Ask {name} for a new link in person."
         ),
+        Ending::Unreachable(Unreachable::Private) => format!(
+            "{name} is in a private network, and this device is not let in there, or no longer. Ask whoever runs that network for an invite (ahoy network join)."
+        ),
         Ending::Lost(_) => format!("The connection to {name} was lost. Call again."),
         Ending::Failed(Failure::Authentication) => format!(
             "Whoever answered could not prove to be {name}, so nothing was said. Ask {name} for a new link in person."

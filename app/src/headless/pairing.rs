@@ -117,6 +117,9 @@ fn open(
     let endpoint = bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)))
         .or_else(|_no_ipv6| bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))))
         .map_err(|error| CliError::failed(format_args!("cannot open a UDP port: {error}")))?;
+    if let Some(network) = &settings.network {
+        endpoint.set_access(network.access());
+    }
     let reaching = Reaching {
         ways: ways(settings.path),
         proxy: proxy::choose(

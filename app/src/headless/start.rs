@@ -44,6 +44,8 @@ use crate::{
         video::{Showing, VideoIn, VideoOut, VideoSettings, WindowPictures},
     },
     identity::Identity,
+    link::NodeLink,
+    network::Membership,
     profile::{Profile, ProfileLock},
     proxy,
     settings::{Settings, SettingsError},
@@ -100,8 +102,16 @@ pub(crate) async fn start(
     store.note_people(runtime.unix_millis())?;
     // From here on one thread does everything, calls included.
     store.write_behind();
+    let private = settings.network.as_ref();
+    // In a private network nobody else is asked anything, unless that was wanted when it was joined.
+    let inside = private.is_some_and(|network| !network.may_leave);
+    let own_nodes: Vec<NodeLink> = private
+        .iter()
+        .flat_map(|network| network.nodes.iter().cloned().map(NodeLink))
+        .chain(settings.homes.iter().filter(|_| !inside).cloned())
+        .collect();
     let links = if media.via.is_empty() {
-        &settings.homes
+        &own_nodes
     } else {
         &media.via
     };
@@ -116,7 +126,7 @@ pub(crate) async fn start(
         ways: ways(path),
         proxy: proxy.clone(),
     };
-    let wants_lan = settings.lan_discovery && !media.no_lan && path.allows_direct();
+    let wants_lan = settings.lan_discovery && !media.no_lan && path.allows_direct() && !inside;
     let mut homes = Vec::with_capacity(links.len());
     for link in links {
         let addr = match locate(&*runtime, &reaching, &link.0).await {
@@ -153,7 +163,7 @@ pub(crate) async fn start(
     // With all supernodes on this machine everybody is here, and nobody comes from outside.
     let all_here = count > 0 && homes.iter().all(|(_address, addr)| addr.ip().is_loopback());
     let lan = wants_lan && !all_here;
-    let entries = if media.no_dht {
+    let entries = if media.no_dht || inside {
         Vec::new()
     } else {
         let variable = std::env::var(dht::VARIABLE).ok();
@@ -172,6 +182,7 @@ pub(crate) async fn start(
         dht: table.map(|table| Arc::new(table) as Arc<dyn Dht>),
         supernodes: settings.directory && !media.no_directory,
         gossip: true,
+        access: private.map(Membership::access),
         ..Finding::default()
     };
     let files = FilesSettings {
@@ -206,7 +217,8 @@ pub(crate) async fn start(
         lan_discovery: lan,
         mailbox: true,
         finding: finding.clone(),
-        lend: Some(lend(&settings, &identity, all_here)),
+        // What is lent is lent to everybody.
+        lend: (!inside).then(|| lend(&settings, &identity, all_here)),
         guess_ports: settings.guess_ports,
         probe: None,
         video_probe: None,

@@ -50,6 +50,8 @@ pub fn verdict(ending: Ending, report: &Report) -> String {
                 Unreachable::HomeBusy => "try again in a minute",
                 Unreachable::NoRoute =>
                     "run `ahoy doctor`, or name a supernode that both sides can reach with --via",
+                Unreachable::Private =>
+                    "get an invite to that network, and join it by `ahoy network join`",
                 Unreachable::Untrusted =>
                     "get a new link from the person in another way, and do not trust that supernode",
             }

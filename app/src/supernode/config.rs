@@ -21,7 +21,10 @@ use ahoy_transport::{
 use serde::{Deserialize, Serialize};
 
 use super::watch::WatchAddr;
-use crate::link::{LinkError, NodeLink};
+use crate::{
+    link::{LinkError, NodeLink},
+    network::PrivateNetwork,
+};
 
 /// Port that a supernode listens on unless told otherwise.
 pub const DEFAULT_PORT: u16 = 4433;
@@ -57,6 +60,9 @@ pub struct SupernodeConfig {
     pub network: NetworkSettings,
     /// Bounds on what clients may take from the rendezvous.
     pub limits: Limits,
+    /// The private network whose members it serves, and nobody else. Not in the file: it holds a secret.
+    #[serde(skip)]
+    pub private: Option<PrivateNetwork>,
 }
 
 impl Default for SupernodeConfig {
@@ -77,6 +83,7 @@ impl Default for SupernodeConfig {
             network: NetworkSettings::default(),
             keep_mail: true,
             limits: Limits::default(),
+            private: None,
         }
     }
 }

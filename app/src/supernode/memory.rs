@@ -6,9 +6,12 @@ use std::{
 };
 
 use ahoy_nat::discovery::gossip::shell::TableKeeper;
+use ahoy_transport::identity::NetworkId;
 
 /// The file's name inside the profile folder.
 const FILE: &str = "supernodes";
+/// What is known of the members of a private network; behind it the network's name.
+const MEMBERS: &str = "members";
 /// Longer files are none of ours.
 const MAX_LEN: u64 = 4 << 20;
 
@@ -21,6 +24,14 @@ impl NodesFile {
     #[must_use]
     pub fn within(folder: &Path) -> Self {
         Self(folder.join(FILE))
+    }
+
+    /// The same of a private network, and what is known of its members.
+    #[must_use]
+    pub fn of_network(folder: &Path, network: NetworkId) -> (Self, Self) {
+        let name: String = network.to_string().chars().take(12).collect();
+        let file = |what: &str| Self(folder.join(format!("{what}-{name}")));
+        (file(FILE), file(MEMBERS))
     }
 
     fn read(&self) -> io::Result<Vec<u8>> {

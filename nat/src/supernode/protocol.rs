@@ -21,12 +21,13 @@ use std::{
 };
 
 use ahoy_transport::{
-    identity::{DeviceId, MAX_NODE_ADDRESS_LEN, NodeAddress, UserId},
+    identity::{DeviceId, MAX_NODE_ADDRESS_LEN, NodeAddress, UserId, network::MAX_REVOKED_LEN},
     wire::{Reader, WireError, Writer},
 };
 use zeroize::Zeroizing;
 
 use super::{
+    closed::{ClosedNews, InviteUse, MAX_NEWS},
     mailbox::{MARK_LEN, MailKey, WaitingLetter},
     witness::{COSIGNED_LEN, Testimony},
 };
@@ -145,6 +146,15 @@ pub enum Request {
         /// The person.
         user: UserId,
     },
+    /// Which invites of our private network are revoked, and who used which? See [`super::closed`].
+    News {
+        /// The list of revoked invites that is known already.
+        seq: Option<u64>,
+        /// Uses after this place; only supernodes are told of them.
+        after: u64,
+        /// A list of revoked invites for this supernode, as it was signed.
+        revoked: Option<Vec<u8>>,
+    },
 }
 
 /// How a device is to be found.
@@ -208,6 +218,8 @@ pub enum Response {
     Supernodes(Vec<Vec<u8>>),
     /// What this supernode has seen of a person's device list.
     Testimony(Testimony),
+    /// What this supernode knows of the invites of its private network.
+    News(ClosedNews),
     /// The request is not done, and why.
     Refused(Refusal),
 }
@@ -248,11 +260,31 @@ pub enum Refusal {
     /// No room for another letter to this device, of this kind of sender.
     #[error("the device's mailbox is full")]
     BoxFull,
+    /// This supernode serves a private network, and the connection showed no pass to one.
+    #[error("it serves a private network only: ask for an invite, and `ahoy network join` it")]
+    NoPass,
+    /// The pass is to another network.
+    #[error("it serves another private network than the one that you are in")]
+    PassForeign,
+    /// The pass is over.
+    #[error("your invite to the private network has expired: ask for a new one")]
+    PassExpired,
+    /// The pass was taken back.
+    #[error("your invite to the private network was taken back")]
+    PassRevoked,
+    /// The invite was used by somebody else before.
+    #[error(
+        "your invite to the private network was used by somebody else before: say so to whoever made it, and ask for a new one"
+    )]
+    PassTaken,
+    /// The pass is not this connection's, or cannot be read.
+    #[error("the pass to the private network is not this device's")]
+    PassWrong,
 }
 
 impl Refusal {
     /// Every reason, in the order of declaration.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 17] = [
         Self::NotYours,
         Self::UnknownDevice,
         Self::WrongEpoch,
@@ -264,7 +296,37 @@ impl Refusal {
         Self::Malformed,
         Self::NoMail,
         Self::BoxFull,
+        Self::NoPass,
+        Self::PassForeign,
+        Self::PassExpired,
+        Self::PassRevoked,
+        Self::PassTaken,
+        Self::PassWrong,
     ];
+
+    /// Whether it is about a private network that somebody is not let into.
+    #[must_use]
+    pub fn is_about_a_pass(self) -> bool {
+        match self {
+            Self::NoPass
+            | Self::PassForeign
+            | Self::PassExpired
+            | Self::PassRevoked
+            | Self::PassTaken
+            | Self::PassWrong => true,
+            Self::NotYours
+            | Self::UnknownDevice
+            | Self::WrongEpoch
+            | Self::UnknownDelivery
+            | Self::Full
+            | Self::TooFast
+            | Self::NoRelay
+            | Self::UnprovenRelay
+            | Self::Malformed
+            | Self::NoMail
+            | Self::BoxFull => false,
+        }
+    }
 
     /// Its name where refusals are counted.
     #[must_use]
@@ -281,6 +343,12 @@ impl Refusal {
             Self::Malformed => "malformed",
             Self::NoMail => "no_mail",
             Self::BoxFull => "box_full",
+            Self::NoPass => "no_pass",
+            Self::PassForeign => "pass_foreign",
+            Self::PassExpired => "pass_expired",
+            Self::PassRevoked => "pass_revoked",
+            Self::PassTaken => "pass_taken",
+            Self::PassWrong => "pass_wrong",
         }
     }
 }
@@ -370,6 +438,7 @@ const FIND: u8 = 0x21;
 const SUPERNODES: u8 = 0x22;
 const WITNESS: u8 = 0x23;
 const WITNESSED: u8 = 0x24;
+const NEWS: u8 = 0x25;
 
 const REGISTERED: u8 = 0x41;
 const DEVICES: u8 = 0x42;
@@ -385,6 +454,7 @@ const REFUSED: u8 = 0x4f;
 const RECORD: u8 = 0x60;
 const SUPERNODES_KNOWN: u8 = 0x61;
 const TESTIMONY: u8 = 0x62;
+const NEWS_TOLD: u8 = 0x63;
 
 const INCOMING: u8 = 0x81;
 const REPLY_TO: u8 = 0x82;
@@ -395,7 +465,7 @@ const MAIL: u8 = 0x84;
 pub(super) fn is_signed(request: &[u8]) -> bool {
     matches!(
         request.get(1),
-        Some(&REGISTER | &PUBLISH | &SUPERNODES | &WITNESS | &WITNESSED)
+        Some(&REGISTER | &PUBLISH | &SUPERNODES | &WITNESS | &WITNESSED | &NEWS)
     )
 }
 
@@ -565,6 +635,18 @@ impl Request {
                 out.put_bytes(user.as_bytes());
                 out
             }
+            Self::News {
+                seq,
+                after,
+                revoked,
+            } => {
+                let mut out = start(NEWS);
+                out.put_u8(u8::from(seq.is_some()));
+                out.put_u64(seq.unwrap_or(0));
+                out.put_u64(*after);
+                put_optional(&mut out, revoked.as_deref());
+                out
+            }
             Self::Supernodes { after, most, own } => {
                 let mut out = start(SUPERNODES);
                 put_network(&mut out, after.as_ref());
@@ -631,6 +713,15 @@ impl Request {
             WITNESS => Self::Witness,
             WITNESSED => Self::Witnessed {
                 user: UserId(reader.array()?),
+            },
+            NEWS => Self::News {
+                seq: match (reader.u8()?, reader.u64()?) {
+                    (0, 0) => None,
+                    (1, seq) => Some(seq),
+                    _undefined => return Err(WireError::Undefined),
+                },
+                after: reader.u64()?,
+                revoked: read_optional(&mut reader, MAX_REVOKED_LEN)?,
             },
             SUPERNODES => Self::Supernodes {
                 after: read_network(&mut reader)?,
@@ -760,6 +851,14 @@ impl Response {
                 }
                 out
             }
+            Self::News(news) => {
+                let mut out = start(NEWS_TOLD);
+                put_optional(&mut out, news.revoked.as_deref());
+                out.put_varint(news.uses.len() as u64);
+                news.uses.iter().for_each(|used| used.write(&mut out));
+                out.put_u64(news.next);
+                out
+            }
             Self::Refused(refusal) => {
                 let mut out = start(REFUSED);
                 out.put_u8(refusal.code());
@@ -851,6 +950,13 @@ impl Response {
                 log: read_optional(&mut reader, MAX_LOG)?,
                 other: read_optional(&mut reader, MAX_LOG)?,
             }),
+            NEWS_TOLD => Self::News(ClosedNews {
+                revoked: read_optional(&mut reader, MAX_REVOKED_LEN)?,
+                uses: (0..read_count(&mut reader, MAX_NEWS)?)
+                    .map(|_nth| InviteUse::read(&mut reader))
+                    .collect::<Result<_, _>>()?,
+                next: reader.u64()?,
+            }),
             REFUSED => Self::Refused(Refusal::from_code(reader.u8()?)?),
             _ => return Err(WireError::Undefined),
         };
@@ -919,6 +1025,12 @@ impl Refusal {
             Self::UnprovenRelay => 9,
             Self::NoMail => 10,
             Self::BoxFull => 11,
+            Self::NoPass => 12,
+            Self::PassForeign => 13,
+            Self::PassExpired => 14,
+            Self::PassRevoked => 15,
+            Self::PassTaken => 16,
+            Self::PassWrong => 17,
         }
     }
 
@@ -1101,6 +1213,8 @@ mod tests {
                 Request::Find { user: UserId(user) },
                 Request::Witness,
                 Request::Witnessed { user: UserId(user) },
+                Request::News { seq: None, after: 0, revoked: None },
+                Request::News { seq: Some(1), after: 2, revoked: Some(vec![3]) },
                 Request::Supernodes { after: None, most: 0, own: None },
                 Request::Supernodes { after: Some(Network::V4([1, 2])), most: 9, own: Some(user.to_vec()) },
                 Request::Supernodes { after: Some(Network::of_ip(addr)), most: 255, own: None },
@@ -1123,6 +1237,17 @@ mod tests {
                 Response::Delivered { delivery: now_millis },
                 Response::Record(None),
                 Response::Testimony(Testimony::default()),
+                Response::News(ClosedNews::default()),
+                Response::News(ClosedNews {
+                    revoked: Some(vec![1, 2]),
+                    uses: vec![InviteUse {
+                        invite: [3; 32],
+                        member: [4; 32],
+                        at_millis: 5,
+                        not_after_millis: 6,
+                    }],
+                    next: 7,
+                }),
                 Response::Testimony(Testimony {
                     signed: Some(vec![7; COSIGNED_LEN]),
                     log: None,

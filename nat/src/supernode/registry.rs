@@ -477,6 +477,8 @@ impl Registry {
                 Ok((Answer::Witness(user, entry.registration.log.clone()), None))
             }
             Request::Witnessed { user } => Ok((Answer::Witnessed(user), None)),
+            // Answered before it comes to this, where there is a private network.
+            Request::News { .. } => Err(Refusal::Malformed),
             Request::Supernodes { after, most, own } => {
                 let client = self.clients.get(&key).ok_or(Refusal::NotYours)?;
                 let own = own.map(|own| Announcement::from_bytes(&own)).transpose();
@@ -566,7 +568,8 @@ impl Registry {
             | Request::Find { .. }
             | Request::Supernodes { .. }
             | Request::Witness
-            | Request::Witnessed { .. } => Err(Refusal::Malformed),
+            | Request::Witnessed { .. }
+            | Request::News { .. } => Err(Refusal::Malformed),
         }
     }
 

@@ -16,20 +16,23 @@ use std::{
 
 use ahoy_transport::{
     connection::{CloseCode, Connection, MessageReceiver, MessageSender},
-    endpoint::{Endpoint, NodeAuth, NodeListener},
-    identity::{DeviceId, NodeAddress, NodeKeys, UserId, log::DeviceLog},
+    endpoint::{Endpoint, NetworkAccess, NodeAuth, NodeListener},
+    identity::{DeviceId, NodeAddress, NodeKeys, UserId, log::DeviceLog, network::NetworkRole},
     mux::seen_address,
+    noise::PeerIdentity,
     runtime::{Runtime, RuntimeExt, Task, timeout},
 };
 use tokio::sync::Notify;
 
 use crate::discovery::{
+    announcement::Announcement,
     gossip::{GossipCounters, shell::Gossiper},
     record::Record,
 };
 
 use super::{
     admission::check_registration,
+    closed::{Admitted, Closed, ClosedNews},
     mailbox::{
         MailCounters,
         disk::{BoxChange, KeptBox},
@@ -152,7 +155,26 @@ struct Shared {
     vouched: Notify,
     /// What is known of other supernodes, if others may ask for it.
     gossip: OnceLock<Gossiper>,
+    /// Who may come, if not everybody.
+    closed: OnceLock<Private>,
 }
+
+/// What makes a supernode one of a private network.
+#[derive(Debug)]
+struct Private {
+    core: Mutex<Closed>,
+    /// Learns of the network's supernodes.
+    access: Arc<NetworkAccess>,
+}
+
+impl Private {
+    fn core(&self) -> MutexGuard<'_, Closed> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How a connection was judged, once it asked for something.
+type Judged = Arc<OnceLock<Result<Option<Admitted>, Refusal>>>;
 
 /// Keeps boxes over restarts.
 pub trait MailKeeper: Send + Sync + fmt::Debug + 'static {
@@ -178,6 +200,7 @@ struct Outbox {
     /// None for the device in this process.
     connection: Option<Connection>,
     queue: Arc<PushQueue>,
+    judged: Judged,
 }
 
 impl Drop for Outbox {
@@ -303,6 +326,7 @@ impl Supernode {
                 stalled: AtomicU64::new(0),
                 vouched: Notify::new(),
                 gossip: OnceLock::new(),
+                closed: OnceLock::new(),
                 runtime,
             }),
             acceptors: Mutex::default(),
@@ -333,6 +357,24 @@ impl Supernode {
     /// Answers who asks for other supernodes by what `gossip` knows. Only the first call counts.
     pub fn set_gossip(&self, gossip: Gossiper) {
         self.shared.gossip.get_or_init(|| gossip);
+    }
+
+    /// Serves the members of a private network alone, from now on. Only the first call counts. `access` is what this supernode's
+    /// own endpoints show to the others.
+    pub fn set_closed(&self, closed: Closed, access: Arc<NetworkAccess>) {
+        self.shared.closed.get_or_init(|| Private {
+            core: Mutex::new(closed),
+            access,
+        });
+    }
+
+    /// Looks into what is known of the private network's members, if there is one, or changes it; whoever may not stay is sent
+    /// away.
+    pub fn with_closed<T>(&self, look: impl FnOnce(&mut Closed) -> T) -> Option<T> {
+        let closed = self.shared.closed.get()?;
+        let looked = look(&mut closed.core());
+        self.shared.enforce();
+        Some(looked)
     }
 
     /// Takes in the boxes that `keeper` has, and has it keep what becomes of them from now on.
@@ -390,6 +432,7 @@ impl Supernode {
         let outbox = Outbox {
             connection: None,
             queue: Arc::clone(&queue),
+            judged: Judged::default(),
         };
         state.clients.insert(key, outbox);
         Ok(LocalClient {
@@ -528,6 +571,30 @@ impl Drop for LocalClient {
     }
 }
 
+impl Private {
+    /// A supernode is heard of only by itself, under its own key, and with the network's word that it is one.
+    fn hear_of(&self, admitted: Admitted, shown: &PeerIdentity, own: &mut Option<Vec<u8>>) {
+        let node = own
+            .as_ref()
+            .and_then(|own| Announcement::from_bytes(own).ok())
+            .map(|own| own.node());
+        match node {
+            Some(node)
+                if admitted.role == NetworkRole::Supernode
+                    && shown.noise_static.is_some()
+                    && node.noise_static() == shown.noise_static =>
+            {
+                self.access.learn(node);
+            }
+            Some(node) => {
+                tracing::debug!(?node, "somebody tells of a supernode that is not theirs");
+                *own = None;
+            }
+            None => {}
+        }
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -560,11 +627,29 @@ impl Shared {
         &self,
         key: ConnectionKey,
         connection: &Connection,
+        judged: &Judged,
         relay: Option<&ReachableRelay>,
         bytes: &[u8],
     ) -> Result<Reply, Refusal> {
         self.lock().registry.meter(self.runtime.now(), key, bytes)?;
-        let request = Request::decode(bytes).map_err(|_malformed| Refusal::Malformed);
+        let mut request = Request::decode(bytes).map_err(|_malformed| Refusal::Malformed);
+        let admitted = self
+            .admit(connection, judged)
+            .inspect_err(|_refused| self.lock().registry.note_refused())?;
+        if let Some((closed, admitted)) = admitted {
+            if let Ok(Request::News {
+                seq,
+                after,
+                revoked,
+            }) = &request
+            {
+                let news = self.tell_news(closed, admitted, (*seq, *after), revoked.as_deref());
+                return Ok(Reply::Now(Response::News(news)));
+            }
+            if let Ok(Request::Supernodes { own, .. }) = &mut request {
+                closed.hear_of(admitted, connection.identity(), own);
+            }
+        }
         if let Ok(Request::Register(registration)) = &request {
             // Signatures take milliseconds: not under the lock.
             let revoked = check_registration(
@@ -593,6 +678,73 @@ impl Shared {
             Answer::RelayGrant => Response::Relay(grant(connection, relay)?),
             Answer::AllowRelay(other) => return Ok(Reply::AfterProof(other)),
         }))
+    }
+
+    /// Whether this connection may ask for anything, and as whom. Judged once; from then on only what may change is.
+    fn admit(
+        &self,
+        connection: &Connection,
+        judged: &Judged,
+    ) -> Result<Option<(&Private, Admitted)>, Refusal> {
+        let Some(closed) = self.closed.get() else {
+            return Ok(None);
+        };
+        let now_millis = self.runtime.unix_millis();
+        let judge = || closed.core().admit(connection.identity(), now_millis);
+        match *judged.get_or_init(judge) {
+            Ok(Some(admitted)) => {
+                closed.core().still(&admitted, now_millis)?;
+                Ok(Some((closed, admitted)))
+            }
+            // Nobody is judged.
+            Ok(None) => Ok(None),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// What is known of the network's invites, after taking in a list of revoked ones.
+    fn tell_news(
+        &self,
+        closed: &Private,
+        admitted: Admitted,
+        (seq, after): (Option<u64>, u64),
+        revoked: Option<&[u8]>,
+    ) -> ClosedNews {
+        let mut core = closed.core();
+        let taken = revoked.map(|list| core.take_list(list));
+        let news = core.news(admitted.role, seq, after);
+        drop(core);
+        match taken {
+            Some(Ok(true)) => self.enforce(),
+            Some(Err(error)) => tracing::debug!(%error, "a list that is not ours"),
+            Some(Ok(false)) | None => {}
+        }
+        news
+    }
+
+    /// Sends those away who may not stay.
+    fn enforce(&self) {
+        let Some(closed) = self.closed.get() else {
+            return;
+        };
+        let now_millis = self.runtime.unix_millis();
+        let state = self.lock();
+        let core = closed.core();
+        #[expect(
+            clippy::iter_over_hash_type,
+            reason = "all of them are told the same at once"
+        )]
+        for outbox in state.clients.values() {
+            let Some(Ok(Some(admitted))) = outbox.judged.get() else {
+                continue;
+            };
+            if let (Err(refusal), Some(connection)) =
+                (core.still(admitted, now_millis), &outbox.connection)
+            {
+                tracing::info!(%refusal, "a member is sent away");
+                connection.close(CloseCode::NotAllowed, "not a member any more");
+            }
+        }
     }
 
     /// Keeps a record that counts, and answers with the one that is held now.
@@ -769,6 +921,7 @@ async fn accept(shared: Arc<Shared>, mut incoming: NodeListener, relay: Option<R
             source: source_key(connection.remote_address().ip()),
         };
         let pushes = Arc::<PushQueue>::default();
+        let judged = Judged::default();
         let key = {
             let mut state = shared.lock();
             let key = ConnectionKey(state.next_key);
@@ -783,6 +936,7 @@ async fn accept(shared: Arc<Shared>, mut incoming: NodeListener, relay: Option<R
             let outbox = Outbox {
                 connection: Some(connection.clone()),
                 queue: Arc::clone(&pushes),
+                judged: Arc::clone(&judged),
             };
             state.clients.insert(key, outbox);
             key
@@ -792,6 +946,7 @@ async fn accept(shared: Arc<Shared>, mut incoming: NodeListener, relay: Option<R
             shared: Arc::clone(&shared),
             key,
             connection,
+            judged,
             relay: relay.clone(),
         };
         shared.runtime.spawn_task(client.serve(pushes)).detach();
@@ -803,6 +958,7 @@ struct Client {
     shared: Arc<Shared>,
     key: ConnectionKey,
     connection: Connection,
+    judged: Judged,
     relay: Option<ReachableRelay>,
 }
 
@@ -884,7 +1040,13 @@ impl Client {
         };
         let reply = self
             .shared
-            .answer(self.key, &self.connection, self.relay.as_ref(), &request)
+            .answer(
+                self.key,
+                &self.connection,
+                &self.judged,
+                self.relay.as_ref(),
+                &request,
+            )
             .unwrap_or_else(|refusal| Reply::Now(Response::Refused(refusal)));
         match reply {
             Reply::Now(response) => self.respond(sender, response).await,

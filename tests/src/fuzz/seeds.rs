@@ -87,6 +87,7 @@ pub fn samples() -> Vec<Sample> {
     samples.extend(scripts());
     samples.extend(ports());
     samples.extend(streams());
+    samples.extend(super::private::samples());
     samples
 }
 

@@ -136,7 +136,9 @@ impl Engine {
             | Ending::Unreachable(
                 Unreachable::Offline | Unreachable::HomeBusy | Unreachable::NoRoute,
             ) => true,
-            Ending::Unreachable(Unreachable::Unknown | Unreachable::Untrusted)
+            Ending::Unreachable(
+                Unreachable::Unknown | Unreachable::Untrusted | Unreachable::Private,
+            )
             | Ending::Completed { .. }
             | Ending::Declined { .. }
             | Ending::Busy

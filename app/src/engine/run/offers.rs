@@ -502,6 +502,7 @@ impl Engine {
                 Unreachable::Offline
             }
             RequestError::Refused(Refusal::Full | Refusal::TooFast) => Unreachable::HomeBusy,
+            RequestError::Refused(refusal) if refusal.is_about_a_pass() => Unreachable::Private,
             RequestError::Refused(
                 Refusal::NotYours
                 | Refusal::UnknownDelivery
@@ -509,7 +510,13 @@ impl Engine {
                 | Refusal::UnprovenRelay
                 | Refusal::NoMail
                 | Refusal::BoxFull
-                | Refusal::Malformed,
+                | Refusal::Malformed
+                | Refusal::NoPass
+                | Refusal::PassForeign
+                | Refusal::PassExpired
+                | Refusal::PassRevoked
+                | Refusal::PassTaken
+                | Refusal::PassWrong,
             )
             | RequestError::Lost
             | RequestError::TimedOut

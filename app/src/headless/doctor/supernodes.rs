@@ -226,6 +226,10 @@ fn refused(error: ConnectError) -> Blame {
                 "Somebody answers there who does not have the key in the link.",
                 "Ask its owner for a new link.",
             ),
+            ConnectError::OutsideNetwork => (
+                "This profile keeps to its private network.",
+                "Use a supernode of that network, or join it anew with --also-public.",
+            ),
             ConnectError::Full
             | ConnectError::Config(_)
             | ConnectError::Dial(_)

@@ -8,6 +8,7 @@ use std::{
 
 use ahoy_transport::{
     endpoint::{Endpoint, NodeAuth},
+    identity::NodeId,
     runtime::{Runtime, RuntimeExt, Task, resolve_node, timeout},
 };
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
@@ -56,9 +57,20 @@ impl Courier for UdpCourier {
             let place = NodePlace::by_udp(addrs.first().copied()?);
             let auth = NodeAuth::Anonymous;
             let dialled = dial(&endpoint, errand.to.node, &place, auth, Ways::Udp);
-            ask(&runtime, dialled.await.ok()?, &errand).await
+            let told = ask(&runtime, dialled.await.ok()?, &errand).await;
+            learn(&endpoint, errand.to.node, &told);
+            told
         }
         .boxed()
+    }
+}
+
+/// What a supernode of this endpoint's private network tells of is the network's, too.
+pub fn learn(endpoint: &Endpoint, from: NodeId, told: &Told) {
+    if let (Some(access), Some(told)) = (endpoint.access(), told)
+        && access.knows(from)
+    {
+        told.iter().for_each(|told| access.learn(told.node()));
     }
 }
 
