@@ -27,6 +27,7 @@ use ahoy_transport::identity::UserId;
 use crate::{
     call::{CommandError, EndedCall},
     chat::{MessageId, MessageState, Obstacle},
+    people::{List, PeopleRequest},
 };
 
 pub mod codec;
@@ -152,6 +153,11 @@ pub enum Command {
         /// `accept`, `refuse`, `cancel` or `pause`.
         action: String,
     },
+    /// The address book. Answered with [`Told::Said`] or [`Told::People`].
+    Contact {
+        /// What about it.
+        request: PeopleRequest,
+    },
     /// A new device of the person, let in by whoever sits there. Answered with [`Told::LetIn`].
     LetIn {
         /// Its id, in z-base-32.
@@ -232,6 +238,13 @@ pub enum Told {
     File {
         /// That.
         file: FileLine,
+    },
+    /// People.
+    People {
+        /// A page of them.
+        people: List,
+        /// There are more.
+        more: bool,
     },
     /// What the new device is given.
     LetIn {

@@ -17,6 +17,7 @@ pub mod link;
 pub mod network;
 pub mod pairing;
 pub mod passphrase;
+pub mod people;
 pub mod profile;
 pub mod proxy;
 pub mod report;

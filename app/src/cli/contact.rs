@@ -1,14 +1,19 @@
 //! `ahoy contact`: the people one knows.
 
-use ahoy_transport::identity::UserId;
+#[cfg(unix)]
+use std::path::Path;
+
 use clap::{Args, Subcommand};
-use serde::Serialize;
 
 use super::{CliError, Target, env::Env, output::to_json, values};
+#[cfg(unix)]
 use crate::{
-    contacts::{Contact, find_by_name},
+    control::{Command, ControlClient, ControlSocketError, Told},
+    people::PAGE,
+};
+use crate::{
     link::PersonLink,
-    store::Store,
+    people::{List, PeopleAnswer, PeopleError, PeopleRequest, carry_out},
 };
 
 /// People you know.
@@ -60,113 +65,141 @@ pub enum ContactCommand {
         #[arg(long)]
         undo: bool,
     },
+    /// Hear from this person again.
+    Unblock {
+        /// Link, as the list with --json shows it.
+        #[arg(value_name = "LINK", value_parser = values::target)]
+        who: Target,
+    },
+    /// Call a contact otherwise.
+    Rename {
+        /// Name or link.
+        #[arg(value_name = "NAME|LINK", value_parser = values::target)]
+        who: Target,
+        /// The new name.
+        name: String,
+    },
 }
 
-#[derive(Serialize)]
-struct Listed {
-    name: String,
-    link: String,
-    verified: bool,
-    added_at_millis: u64,
-    relay_only: bool,
-}
-
-#[derive(Serialize)]
-struct List {
-    contacts: Vec<Listed>,
-    blocked: Vec<String>,
-}
-
-/// Carries it out; gives back what to print.
+/// Carries it out, by the app if one runs on this profile; gives back what to print.
 pub(super) fn contact(env: &mut Env<'_>, arguments: ContactArgs) -> Result<String, CliError> {
+    let command = arguments
+        .command
+        .unwrap_or(ContactCommand::List { json: false });
+    let json = matches!(command, ContactCommand::List { json: true });
+    let request = command.request();
+    #[cfg(unix)]
+    if let Some(answer) = super::wait_for(by_app(env.profile.dir(), &request))? {
+        return told(answer, json);
+    }
     let identity = env.identity()?;
     let (store, _lock) = env.store()?;
-    let now = env.now_millis;
-    match arguments
-        .command
-        .unwrap_or(ContactCommand::List { json: false })
-    {
-        ContactCommand::Add { link, name } => {
-            if link.user == identity.user() {
-                return Err(CliError::usage("that is your own link: give it to others"));
+    match carry_out(&store, identity.user(), &request, env.now_millis)? {
+        PeopleAnswer::Done { sentence, .. } => Ok(sentence),
+        PeopleAnswer::List(list) => shown(list, json),
+    }
+}
+
+impl ContactCommand {
+    fn request(self) -> PeopleRequest {
+        match self {
+            Self::Add { link, name } => PeopleRequest::Add {
+                link: link.to_string(),
+                name,
+            },
+            Self::List { .. } => PeopleRequest::List { from: 0 },
+            Self::Remove { who } => PeopleRequest::Remove { who: text(&who) },
+            Self::Rename { who, name } => PeopleRequest::Rename {
+                who: text(&who),
+                name,
+            },
+            Self::Verify { who, undo } => PeopleRequest::Verify {
+                who: text(&who),
+                verified: !undo,
+            },
+            Self::Block { who, undo: false } => PeopleRequest::Block { who: text(&who) },
+            Self::Block { who, undo: true } | Self::Unblock { who } => {
+                PeopleRequest::Unblock { who: text(&who) }
             }
-            let contact = store.add_by_link(&link, name.as_deref(), now)?;
-            Ok(contact.name)
-        }
-        ContactCommand::List { json } => list(&store, json),
-        ContactCommand::Remove { who } => {
-            let contact = known(&store, &who)?;
-            store.remove_contact(contact.user, now)?;
-            Ok(format!("{} is forgotten", contact.name))
-        }
-        ContactCommand::Verify { who, undo } => {
-            let mut contact = known(&store, &who)?;
-            contact.verified_at_millis = (!undo).then_some(now);
-            store.put_contact(&contact, now)?;
-            let state = if undo {
-                "no longer verified"
-            } else {
-                "verified"
-            };
-            Ok(format!("{} is {state}", contact.name))
-        }
-        ContactCommand::Block { who, undo: false } => {
-            let (user, name) = match &who {
-                // Blocking needs no acquaintance.
-                Target::Link(link) => (link.user, link.user.to_string()),
-                Target::Name(_) => {
-                    let contact = known(&store, &who)?;
-                    (contact.user, contact.name)
-                }
-            };
-            if user == identity.user() {
-                return Err(CliError::usage("that is yourself"));
-            }
-            store.block(user, now)?;
-            Ok(format!(
-                "{name} is blocked: `ahoy contact block --undo ahoy:{user}` takes it back"
-            ))
-        }
-        ContactCommand::Block { who, undo: true } => {
-            let user = match who {
-                Target::Link(link) => link.user,
-                Target::Name(name) => name.parse::<UserId>().map_err(|_no_key| {
-                    CliError::usage(
-                        "a block is taken back by link: `ahoy contact list --json` shows who is blocked",
-                    )
-                })?,
-            };
-            if !store.unblock(user, now)? {
-                return Err(CliError::failed(format_args!("ahoy:{user} is not blocked")));
-            }
-            Ok(format!("ahoy:{user} is no longer blocked"))
         }
     }
 }
 
-fn list(store: &Store, json: bool) -> Result<String, CliError> {
-    let contacts: Vec<Listed> = store
-        .contacts()?
-        .into_iter()
-        .map(|contact| Listed {
-            link: PersonLink::new(contact.user).to_string(),
-            verified: contact.verified_at_millis.is_some(),
-            added_at_millis: contact.added_at_millis,
-            relay_only: contact.relay_only,
-            name: contact.name,
-        })
-        .collect();
-    if json {
-        let blocked = store.blocked()?;
-        let blocked = blocked
-            .into_iter()
-            .map(|user| PersonLink::new(user).to_string());
-        return to_json(&List {
-            contacts,
-            blocked: blocked.collect(),
-        });
+fn text(who: &Target) -> String {
+    match who {
+        Target::Link(link) => link.to_string(),
+        Target::Name(name) => name.clone(),
     }
-    let lines = contacts.iter().map(|contact| {
+}
+
+impl From<PeopleError> for CliError {
+    fn from(error: PeopleError) -> Self {
+        match error {
+            PeopleError::Meant(sentence) => Self::usage(sentence),
+            PeopleError::Cannot(sentence) => Self::failed(sentence),
+            PeopleError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// Asks the app that runs on the profile; `None` when none does. All pages of a list.
+#[cfg(unix)]
+async fn by_app(folder: &Path, request: &PeopleRequest) -> Result<Option<Told>, CliError> {
+    let mut client = match ControlClient::connect(folder).await {
+        Ok(client) => client,
+        Err(ControlSocketError::NotRunning) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let mut request = request.clone();
+    let mut all = List::default();
+    loop {
+        let ask = Command::Contact {
+            request: request.clone(),
+        };
+        let answer = client.request(ask).await?;
+        if let Some(error) = answer.error {
+            return Err(super::ctl::refused(error));
+        }
+        match (answer.result, &mut request) {
+            (Some(Told::People { people, more }), PeopleRequest::List { from }) => {
+                all.contacts.extend(people.contacts);
+                all.blocked.extend(people.blocked);
+                if !more {
+                    return Ok(Some(Told::People { people: all, more }));
+                }
+                *from += PAGE;
+            }
+            (told, _) => {
+                let none = || CliError::failed("the running ahoy says nothing: is it older?");
+                return told.map(Some).ok_or_else(none);
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+fn told(told: Told, json: bool) -> Result<String, CliError> {
+    match told {
+        Told::Said { sentence } => Ok(sentence),
+        Told::People { people, .. } => shown(people, json),
+        Told::Messages { .. }
+        | Told::Message { .. }
+        | Told::Files { .. }
+        | Told::File { .. }
+        | Told::LetIn { .. }
+        | Told::Homes { .. }
+        | Told::Lending { .. }
+        | Told::Status(_) => Err(CliError::failed(
+            "the running ahoy says something else: is it older?",
+        )),
+    }
+}
+
+fn shown(list: List, json: bool) -> Result<String, CliError> {
+    if json {
+        return to_json(&list);
+    }
+    let lines = list.contacts.iter().map(|contact| {
         let verified = if contact.verified {
             "verified"
         } else {
@@ -175,18 +208,4 @@ fn list(store: &Store, json: bool) -> Result<String, CliError> {
         format!("{}\t{verified}\t{}", contact.name, contact.link)
     });
     Ok(lines.collect::<Vec<_>>().join("\n"))
-}
-
-fn known(store: &Store, who: &Target) -> Result<Contact, CliError> {
-    match who {
-        Target::Link(link) => store.contact(link.user)?.ok_or_else(|| {
-            CliError::usage(format_args!("ahoy:{} is no contact of yours", link.user))
-        }),
-        Target::Name(name) => {
-            let contacts = store.contacts()?;
-            Ok(find_by_name(&contacts, name)
-                .map_err(CliError::usage)?
-                .clone())
-        }
-    }
 }

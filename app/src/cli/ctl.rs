@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{CliError, Exit, output::print_while_read, print_json};
-use crate::control::{Command, ControlClient, ControlSocketError, ErrorCode};
+use crate::control::{Command, ControlClient, ControlError, ControlSocketError, ErrorCode};
 
 /// Talk to the app that runs on this profile.
 #[derive(Debug, Clone, Args)]
@@ -248,6 +248,20 @@ fn named_source(source: String) -> String {
     source
 }
 
+/// Why the running app did not do it.
+#[cfg(unix)]
+pub(super) fn refused(error: ControlError) -> CliError {
+    let exit = match error.code {
+        ErrorCode::BadRequest | ErrorCode::UnknownContact => Exit::Usage,
+        ErrorCode::NoCall
+        | ErrorCode::NotRinging
+        | ErrorCode::NotTalking
+        | ErrorCode::InCall
+        | ErrorCode::Unavailable => Exit::Failed,
+    };
+    CliError::new(exit, error.message)
+}
+
 /// Tells the app that runs on the profile in `folder`, and prints what it answers.
 ///
 /// # Errors
@@ -258,15 +272,7 @@ pub async fn ctl(folder: &Path, arguments: CtlArgs) -> Result<(), CliError> {
     let mut client = ControlClient::connect(folder).await?;
     let answer = client.request(command.clone()).await?;
     if let Some(error) = answer.error {
-        let exit = match error.code {
-            ErrorCode::BadRequest | ErrorCode::UnknownContact => Exit::Usage,
-            ErrorCode::NoCall
-            | ErrorCode::NotRinging
-            | ErrorCode::NotTalking
-            | ErrorCode::InCall
-            | ErrorCode::Unavailable => Exit::Failed,
-        };
-        return Err(CliError::new(exit, error.message));
+        return Err(refused(error));
     }
     if let Some(told) = answer.result {
         print_json(&told)?;

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::Target;
-use crate::link::{Link, LinkError, PersonLink};
+use crate::{
+    link::{Link, LinkError},
+    people::Whom,
+};
 
 /// Longest time anybody may ask for: a week.
 const MAX_SECONDS: f64 = 7.0 * 24.0 * 3600.0;
@@ -124,18 +127,10 @@ pub(super) fn any_link(text: &str) -> Result<Link, String> {
 
 /// A contact's name or a person's link. What begins like a link is one, or is wrong.
 pub(super) fn target(text: &str) -> Result<Target, String> {
-    let looks_like_link = text
-        .split_once(':')
-        .is_some_and(|(scheme, _)| scheme.to_ascii_lowercase().starts_with("ahoy"));
-    if looks_like_link {
-        let link = text.trim().parse::<PersonLink>();
-        return link.map(Target::Link).map_err(|error| error.to_string());
-    }
-    let name = text.trim();
-    if name.is_empty() {
-        return Err(String::from("give the name of a contact or an ahoy: link"));
-    }
-    Ok(Target::Name(String::from(name)))
+    Ok(match Whom::parse(text)? {
+        Whom::Link(link) => Target::Link(link),
+        Whom::Name(name) => Target::Name(name),
+    })
 }
 
 fn number_in(text: &str, low: f64, high: f64) -> Option<f64> {

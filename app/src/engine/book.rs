@@ -17,6 +17,7 @@ use crate::{
     call::EndedCall,
     chat::{book::ChatBook, shelf::Shelf},
     contacts::{CallRecord, Strangers},
+    people::{PeopleAnswer, PeopleError, PeopleRequest},
     sync::Entry,
 };
 
@@ -168,6 +169,20 @@ pub trait AddressBook: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// A sentence for the person: what is wrong and what to do.
     fn change(&self, change: &PeopleChange, now_millis: u64) -> Result<UserId, String>;
+
+    /// Does what `ahoy contact` asks for. A book that is no profile's does nothing.
+    ///
+    /// # Errors
+    /// Why it was not done; then nothing changed.
+    fn manage(
+        &self,
+        request: &PeopleRequest,
+        now_millis: u64,
+    ) -> Result<PeopleAnswer, PeopleError> {
+        let _no_profile = (request, now_millis);
+        let sentence = "these people are no profile's".into();
+        Err(PeopleError::Cannot(sentence))
+    }
 
     /// A number greater than any given before, also by an earlier run.
     fn next_sequence(&self) -> u64;

@@ -92,6 +92,13 @@ pub enum Command {
     NoteRead(UserId),
     /// Change the address book.
     People(PeopleChange),
+    /// Somebody else changed it, who holds the profile, too.
+    PeopleChanged {
+        /// About whom.
+        user: UserId,
+        /// They are never to be heard of again.
+        blocked: bool,
+    },
     /// What the person is called from now on: in their link, and where they call strangers.
     Name(String),
     /// What becomes of calls by people who are no contacts, from now on.

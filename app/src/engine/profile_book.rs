@@ -28,6 +28,7 @@ use crate::{
     chat::shelf::Shelf,
     contacts::{CallRecord, Contact, RingPolicy, Strangers, find_by_name, ring_policy},
     link::{Link, LinkError, PersonLink, display_name},
+    people::{PeopleAnswer, PeopleError, PeopleRequest, carry_out},
     store::{InboxOutcome, LogObservation, Store, StoreError},
     sync::{Entry, SyncBook},
 };
@@ -268,6 +269,14 @@ impl AddressBook for ProfileBook {
                 Unchanged::Person(sentence) => sentence,
                 Unchanged::Store(error) => error.to_string(),
             })
+    }
+
+    fn manage(
+        &self,
+        request: &PeopleRequest,
+        now_millis: u64,
+    ) -> Result<PeopleAnswer, PeopleError> {
+        carry_out(&self.store, self.own_log_user(), request, now_millis)
     }
 
     fn node_table(&self) -> Option<Vec<u8>> {

@@ -490,6 +490,9 @@ impl Engine {
             }
             (Command::Name(name), _) => return self.rename(&name),
             (Command::Strangers(strangers), _) => return self.book.set_strangers(strangers),
+            (Command::PeopleChanged { user, blocked }, _) => {
+                return self.people_changed(user, blocked);
+            }
             (Command::Complain(sentence), _) => return self.fail(sentence),
             (Command::Message { id, to, text }, _) => return self.write_message(id, &to, &text),
             (Command::SendFile { id, to, path }, _) => return self.send_file(id, &to, path),

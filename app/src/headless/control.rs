@@ -6,6 +6,7 @@ use std::{
 };
 
 use ahoy_nat::discovery::dht::publisher::PublishEvent;
+use ahoy_transport::runtime::{Runtime as _, TokioRuntime};
 use futures_util::future::BoxFuture;
 use tokio::sync::{broadcast, watch};
 
@@ -31,6 +32,7 @@ use crate::{
         video::{Showing, VideoIn as ShownIn, view::Received},
     },
     files::TransferId,
+    people::{PeopleAnswer, PeopleError, PeopleRequest},
 };
 
 /// A command waits so long for its effect to show.
@@ -169,6 +171,7 @@ impl Handler {
                 let grant = grant.map_err(unchanged)?;
                 return Ok(Some(Told::LetIn { grant }));
             }
+            Command::Contact { request } => return self.change_people(request).map(Some),
             Command::RevokeDevice { device } => {
                 let (renewer, shelf) = (self.engine.renewer(), self.book.shelf());
                 let sentence = revoke_here(&renewer, shelf, device);
@@ -216,6 +219,34 @@ impl Handler {
             }
         }
         result
+    }
+
+    /// Changes the address book, and has the engine look at it again.
+    fn change_people(&self, request: &PeopleRequest) -> Result<Told, ControlError> {
+        let answer = self.book.manage(request, TokioRuntime.unix_millis());
+        let answer = answer.map_err(|error| {
+            let code = match &error {
+                PeopleError::Meant(_) => ErrorCode::UnknownContact,
+                PeopleError::Cannot(_) | PeopleError::Store(_) => ErrorCode::Unavailable,
+            };
+            ControlError::new(code, error.to_string())
+        })?;
+        match (answer, request) {
+            (PeopleAnswer::Done { user, sentence }, request) => {
+                let blocked = matches!(request, PeopleRequest::Block { .. });
+                self.engine
+                    .send(handle::Command::PeopleChanged { user, blocked });
+                Ok(Told::Said { sentence })
+            }
+            (PeopleAnswer::List(list), PeopleRequest::List { from }) => {
+                let (people, more) = list.page(*from);
+                Ok(Told::People { people, more })
+            }
+            (PeopleAnswer::List(people), _) => Ok(Told::People {
+                people,
+                more: false,
+            }),
+        }
     }
 
     /// Changes what becomes of a file, and says how it stands then.
@@ -283,6 +314,7 @@ impl Handler {
             | Command::Files
             | Command::File { .. }
             | Command::LetIn { .. }
+            | Command::Contact { .. }
             | Command::RevokeDevice { .. }
             | Command::Open { .. }
             | Command::Homes
@@ -394,6 +426,7 @@ impl Handler {
             | Command::Files
             | Command::File { .. }
             | Command::LetIn { .. }
+            | Command::Contact { .. }
             | Command::Open { .. }
             | Command::RevokeDevice { .. } => {
                 return Ok(None);

@@ -123,15 +123,20 @@ impl Engine {
             Ok(user) => user,
             Err(sentence) => return self.fail(sentence),
         };
-        if matches!(change, PeopleChange::Block(_)) {
+        self.people_changed(user, matches!(change, PeopleChange::Block(_)));
+        self.view.send_modify(|view| view.notice = None);
+        self.show();
+    }
+
+    /// The address book says something else of somebody now, who is perhaps never to be heard of again.
+    pub(super) fn people_changed(&mut self, user: UserId, blocked: bool) {
+        if blocked {
             self.mail.forget(user);
         }
         self.people = People::read(&*self.book);
-        let open = self.conversations.open == Some(user);
-        if open && matches!(change, PeopleChange::Block(_)) {
+        if blocked && self.conversations.open == Some(user) {
             self.open_chat(None);
         }
-        self.view.send_modify(|view| view.notice = None);
         self.conversation_changed(user);
     }
 }
