@@ -1137,6 +1137,7 @@ fn read_pinned(user: UserId, bytes: &[u8]) -> Result<(u64, DeviceLog), StoreErro
 
 mod behind;
 mod own;
+pub(crate) use rescue::is_damaged_file;
 mod rescue;
 mod reseal;
 mod sealed;

@@ -148,6 +148,7 @@ pub struct SupernodeHandle {
     endpoints: Vec<Endpoint>,
     tcp: Vec<TunnelServer>,
     public_tcp: Option<u16>,
+    wait_for_disk: bool,
     gossiper: Gossiper,
     _gossiping: Task,
     /// With the other supernodes of a private network.
@@ -284,6 +285,7 @@ impl SupernodeHandle {
         let handle = Self {
             tcp,
             _agreeing: agreeing,
+            wait_for_disk: config.wait_for_disk,
             public_tcp: config.public_tcp,
             node: keys.id(),
             public_addr: config.public_addr,
@@ -447,7 +449,7 @@ impl SupernodeHandle {
 
     /// Has `keeper` keep the boxes of devices that are off; what it has from before is taken in first.
     pub fn keep_mail(&self, keeper: Arc<dyn MailKeeper>) {
-        self.supernode.keep_mail(keeper);
+        self.supernode.keep_mail(keeper, self.wait_for_disk);
     }
 
     /// The relays take no new calls for the moment, or do again; running ones go on.

@@ -104,7 +104,7 @@ pub(crate) fn remove_wiped(path: &Path) -> io::Result<()> {
 }
 
 /// Moves a damaged file out of the way, under a name with the date.
-pub(super) fn set_aside(path: &Path, date: &str) -> io::Result<PathBuf> {
+pub(crate) fn set_aside(path: &Path, date: &str) -> io::Result<PathBuf> {
     let aside = aside_name(path, date)?;
     fs::rename(path, &aside)?;
     Ok(aside)

@@ -118,22 +118,25 @@ fn checked(lock: &ProfileLock) -> Result<Outcome, StoreError> {
     }
 }
 
+/// Whether a database is damaged: nothing else is wrong, such as the disk, the permissions, the version.
+pub(crate) fn is_damaged_file(error: &redb::Error) -> bool {
+    if let redb::Error::Io(error) = error {
+        return matches!(
+            error.kind(),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData
+        );
+    }
+    // Of all the others there is none that a whole file gives.
+    !matches!(
+        error,
+        redb::Error::UpgradeRequired(_) | redb::Error::DatabaseAlreadyOpen
+    )
+}
+
 /// Whether it is the file that is wrong, and not the disk, the permissions, the version.
 fn is_damage(error: &StoreError) -> bool {
     match error {
-        StoreError::Database(error) => {
-            if let redb::Error::Io(error) = &**error {
-                return matches!(
-                    error.kind(),
-                    io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData
-                );
-            }
-            // Of all the others there is none that a whole file gives.
-            !matches!(
-                **error,
-                redb::Error::UpgradeRequired(_) | redb::Error::DatabaseAlreadyOpen
-            )
-        }
+        StoreError::Database(error) => is_damaged_file(error),
         StoreError::Record { .. } | StoreError::Closed { .. } | StoreError::PinnedLog(_) => true,
         StoreError::Profile(_)
         | StoreError::InUse

@@ -48,6 +48,9 @@ pub struct SupernodeConfig {
     pub port_mapping: bool,
     /// What waits for devices that are off is written down, so that it is there after a restart; else it is in memory alone.
     pub keep_mail: bool,
+    /// Whoever leaves a letter is told that it waits only when it is written down. Without that a crash costs what came in the
+    /// second before it, which its sender leaves again only hours later.
+    pub wait_for_disk: bool,
     /// Where its figures are shown by HTTP; nowhere unless a port is named. Whoever can reach it reads them.
     pub metrics: Option<WatchAddr>,
     /// Bounds on what strangers may take of TCP.
@@ -82,6 +85,7 @@ impl Default for SupernodeConfig {
             dht: DhtSettings::default(),
             network: NetworkSettings::default(),
             keep_mail: true,
+            wait_for_disk: true,
             limits: Limits::default(),
             private: None,
         }

@@ -5,15 +5,22 @@ use std::{
     fmt,
     fs::{File, OpenOptions},
     io,
+    panic::catch_unwind,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use ahoy_nat::supernode::{
     MailKeeper,
     mailbox::disk::{BoxChange, KeptBox},
 };
+use futures_util::{FutureExt as _, future::BoxFuture};
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
+
+use crate::{
+    profile::{files::set_aside, sealing::today},
+    store::is_damaged_file,
+};
 
 /// The file's name inside the profile folder.
 const FILE: &str = "mail.redb";
@@ -42,6 +49,23 @@ pub enum MailFileError {
     },
 }
 
+impl MailFileError {
+    fn database(path: &Path, error: redb::Error) -> Self {
+        Self::Database {
+            path: path.to_owned(),
+            error: Box::new(error),
+        }
+    }
+
+    /// Whether the file is wrong, and not the disk, the permissions or the version.
+    fn is_damage(&self) -> bool {
+        match self {
+            Self::Io { .. } => false,
+            Self::Database { error, .. } => is_damaged_file(error),
+        }
+    }
+}
+
 /// Boxes in a file. Changes are written whole or not at all, also when the machine stops meanwhile.
 pub struct MailFile {
     database: Mutex<Database>,
@@ -54,12 +78,40 @@ impl fmt::Debug for MailFile {
 }
 
 impl MailFile {
-    /// The one in `folder`, readable by this user alone.
+    /// The one in `folder`, readable by this user alone. A damaged one is set aside and another one begun: those who left what
+    /// waits in it have it still.
     ///
     /// # Errors
-    /// When it cannot be opened; nothing in it is touched then.
+    /// When it cannot be opened although nothing is wrong with it; nothing in it is touched then.
     pub fn within(folder: &Path) -> Result<Self, MailFileError> {
         let path = folder.join(FILE);
+        // A database that is damaged where it did not expect it panics.
+        let trying = || {
+            let file = Self::open(&path)?;
+            let read = file.read();
+            read.map(|_boxes| file)
+                .map_err(|error| MailFileError::database(&path, error))
+        };
+        let why = match catch_unwind(trying) {
+            Ok(Ok(file)) => return Ok(file),
+            Ok(Err(error)) if error.is_damage() => error.to_string(),
+            Ok(Err(error)) => return Err(error),
+            Err(_panic) => String::from("it cannot be read"),
+        };
+        let aside = set_aside(&path, &today()).map_err(|error| MailFileError::Io {
+            path: path.clone(),
+            error,
+        })?;
+        tracing::warn!(
+            why,
+            "what waited here was damaged and is kept as {}; this supernode begins with empty boxes",
+            aside.display()
+        );
+        Self::open(&path)
+    }
+
+    fn open(path: &Path) -> Result<Self, MailFileError> {
+        let path = path.to_owned();
         let file = open(&path).map_err(|error| MailFileError::Io {
             path: path.clone(),
             error,
@@ -67,10 +119,7 @@ impl MailFile {
         let database = Builder::new()
             .set_cache_size(CACHE_BYTES)
             .create_file(file)
-            .map_err(|error| MailFileError::Database {
-                path,
-                error: Box::new(error.into()),
-            })?;
+            .map_err(|error| MailFileError::database(&path, error.into()))?;
         Ok(Self {
             database: Mutex::new(database),
         })
@@ -126,10 +175,17 @@ impl MailKeeper for MailFile {
         })
     }
 
-    fn keep(&self, changes: Vec<BoxChange>) {
-        if let Err(error) = self.write(&changes) {
-            tracing::error!(%error, "what waits here is not kept");
-        }
+    fn keep(&self, changes: Vec<BoxChange>) -> bool {
+        let written = self.write(&changes);
+        written
+            .inspect_err(|error| tracing::error!(%error, "what waits here is not kept"))
+            .is_ok()
+    }
+
+    fn keep_soon(self: Arc<Self>, changes: Vec<BoxChange>) -> BoxFuture<'static, bool> {
+        let writing = tokio::task::spawn_blocking(move || self.keep(changes));
+        // A panic of the database is no letter kept.
+        async move { writing.await.unwrap_or(false) }.boxed()
     }
 }
 
@@ -157,7 +213,78 @@ mod tests {
             let mode = std::fs::metadata(&path).unwrap().permissions().mode();
             assert_eq!(mode & 0o077, 0, "{mode:o}");
         }
-        std::fs::write(&path, b"something else, long enough to be read as one").unwrap();
-        assert!(MailFile::within(folder.path()).is_err());
+    }
+
+    /// Where in the file damage is met differs: at its head, in its middle, at its end, and where it is no database at all.
+    #[test]
+    fn a_damaged_file_is_set_aside_and_another_begun() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        let whole = {
+            let file = MailFile::within(folder.path()).unwrap();
+            for n in 0..50_u8 {
+                assert!(file.keep(vec![(vec![n; 64], Some(vec![n; 20_000]))]));
+            }
+            drop(file);
+            std::fs::read(&path).unwrap()
+        };
+        let zeroed = |from: usize, to: usize| {
+            let mut bytes = whole.clone();
+            bytes[from..to].fill(0);
+            bytes
+        };
+        let mut damaged: Vec<Vec<u8>> = vec![
+            b"something else, long enough to be read as one".to_vec(),
+            whole[..whole.len() / 2].to_vec(),
+            zeroed(0, 64),
+            zeroed(64, 320),
+        ];
+        for part in 0..16 {
+            let from = whole.len() * part / 16;
+            damaged.push(zeroed(from, from + whole.len() / 16));
+        }
+        let mut aside = 0;
+        for bytes in damaged {
+            std::fs::write(&path, &bytes).unwrap();
+            let file = MailFile::within(folder.path()).unwrap();
+            // Either nothing that counts was hit, or it begins anew; and it serves.
+            let boxes = file.boxes().len();
+            assert!(boxes == 0 || boxes == 50, "{boxes}");
+            assert!(file.keep(vec![(vec![1; 64], Some(vec![2; 9]))]));
+            aside += usize::from(boxes == 0);
+            drop(file);
+        }
+        assert!(aside >= 4, "{aside}");
+        let names = std::fs::read_dir(folder.path()).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name());
+        let kept = names.filter(|name| name.to_string_lossy().contains(".damaged-"));
+        assert_eq!(kept.count(), aside);
+    }
+
+    /// What is written over and over takes no more room than what is there, several times over.
+    #[test]
+    fn letters_that_come_and_go_do_not_grow_the_file_for_ever() {
+        const BOXES: u8 = 20;
+        let folder = tempfile::tempdir().unwrap();
+        let file = MailFile::within(folder.path()).unwrap();
+        let len = || std::fs::metadata(folder.path().join(FILE)).unwrap().len();
+        let mut after_some = 0;
+        for round in 0..60_u64 {
+            for n in 0..BOXES {
+                let letters = usize::try_from(round % 7).unwrap() * 10_000;
+                let kept = (letters > 0).then(|| vec![n; letters]);
+                assert!(file.keep(vec![(vec![n; 64], kept)]));
+            }
+            if round == 13 {
+                after_some = len();
+            }
+        }
+        let most = u64::from(BOXES) * 60_000;
+        assert!(
+            len() <= after_some.max(4 * most),
+            "{} of {after_some}",
+            len()
+        );
+        assert!(len() <= 8 * most, "{}", len());
     }
 }

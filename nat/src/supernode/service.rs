@@ -22,7 +22,8 @@ use ahoy_transport::{
     noise::PeerIdentity,
     runtime::{Runtime, RuntimeExt, Task, timeout},
 };
-use tokio::sync::Notify;
+use futures_util::future::BoxFuture;
+use tokio::sync::{Notify, watch};
 
 use crate::discovery::{
     announcement::Announcement,
@@ -54,7 +55,7 @@ use super::{
 const STREAM_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long another supernode may take to prove its key; the client that named it waits meanwhile.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(3);
-/// What changed in boxes is written so often: a crash costs what came since, and its sender still has it.
+/// What changed in boxes is written so often at the least, and as soon as somebody waits to be told that a letter is kept.
 const KEEP_MAIL: Duration = Duration::from_secs(1);
 /// Pushes that wait for one connection. A device gets a handful per call.
 const PUSH_QUEUE: usize = 32;
@@ -66,7 +67,6 @@ const MAX_QUEUED_PUSH_BYTES: usize = 64 << 20;
 pub struct Supernode {
     shared: Arc<Shared>,
     acceptors: Mutex<Vec<Task>>,
-    keeper: OnceLock<Arc<dyn MailKeeper>>,
 }
 
 /// A relay as the clients of one listener reach it.
@@ -157,6 +157,49 @@ struct Shared {
     gossip: OnceLock<Gossiper>,
     /// Who may come, if not everybody.
     closed: OnceLock<Private>,
+    /// Where boxes outlive this process, if anywhere.
+    keeping: OnceLock<Keeping>,
+}
+
+/// Boxes on their way to where they outlive this process. Those who left a letter wait for it together: one write is for all
+/// that came while the one before it ran.
+#[derive(Debug)]
+struct Keeping {
+    keeper: Arc<dyn MailKeeper>,
+    /// Whoever leaves a letter waits.
+    wait: bool,
+    /// Who left a letter last, as a number.
+    asked: AtomicU64,
+    more: Notify,
+    /// Up to whom all is written, and up to whom it was tried in vain.
+    done: watch::Sender<(u64, u64)>,
+}
+
+impl Keeping {
+    fn new(keeper: Arc<dyn MailKeeper>, wait: bool) -> Self {
+        Self {
+            keeper,
+            wait,
+            asked: AtomicU64::new(0),
+            more: Notify::new(),
+            done: watch::channel((0, 0)).0,
+        }
+    }
+
+    /// Waits until what changed before this call is written. Says whether it is.
+    async fn kept(&self) -> bool {
+        if !self.wait {
+            return true;
+        }
+        let turn = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        let mut done = self.done.subscribe();
+        self.more.notify_one();
+        let over = |(written, failed): &(u64, u64)| *written >= turn || *failed >= turn;
+        match done.wait_for(over).await {
+            Ok(over) => over.0 >= turn,
+            Err(_this_is_gone) => false,
+        }
+    }
 }
 
 /// What makes a supernode one of a private network.
@@ -180,8 +223,10 @@ type Judged = Arc<OnceLock<Result<Option<Admitted>, Refusal>>>;
 pub trait MailKeeper: Send + Sync + fmt::Debug + 'static {
     /// All that are kept, each with its key.
     fn boxes(&self) -> Vec<KeptBox>;
-    /// Keeps these changes, all or none.
-    fn keep(&self, changes: Vec<BoxChange>);
+    /// Keeps these changes, all or none. Says whether they are where no crash undoes them.
+    fn keep(&self, changes: Vec<BoxChange>) -> bool;
+    /// The same, where a disk is not to be waited for.
+    fn keep_soon(self: Arc<Self>, changes: Vec<BoxChange>) -> BoxFuture<'static, bool>;
 }
 
 struct State {
@@ -327,10 +372,10 @@ impl Supernode {
                 vouched: Notify::new(),
                 gossip: OnceLock::new(),
                 closed: OnceLock::new(),
+                keeping: OnceLock::new(),
                 runtime,
             }),
             acceptors: Mutex::default(),
-            keeper: OnceLock::new(),
         }
     }
 
@@ -377,8 +422,9 @@ impl Supernode {
         Some(looked)
     }
 
-    /// Takes in the boxes that `keeper` has, and has it keep what becomes of them from now on.
-    pub fn keep_mail(&self, keeper: Arc<dyn MailKeeper>) {
+    /// Takes in the boxes that `keeper` has, and has it keep what becomes of them from now on. `wait`: nobody is told that a letter
+    /// waits before it is kept.
+    pub fn keep_mail(&self, keeper: Arc<dyn MailKeeper>, wait: bool) {
         let runtime = &self.shared.runtime;
         {
             let (now, now_millis) = (runtime.now(), runtime.unix_millis());
@@ -392,15 +438,10 @@ impl Supernode {
             }
             mailbox.track();
         }
-        let (shared, last) = (Arc::clone(&self.shared), Arc::clone(&keeper));
-        let keeping = async move {
-            loop {
-                shared.runtime.sleep(KEEP_MAIL).await;
-                shared.keep_mail(&*keeper);
-            }
-        };
-        let task = runtime.spawn_task(keeping);
-        self.keeper.get_or_init(|| last);
+        self.shared
+            .keeping
+            .get_or_init(|| Keeping::new(keeper, wait));
+        let task = runtime.spawn_task(Arc::clone(&self.shared).keep_boxes());
         let mut tasks = self
             .acceptors
             .lock()
@@ -499,8 +540,12 @@ impl Supernode {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
-        if let Some(keeper) = self.keeper.get() {
-            self.shared.keep_mail(&**keeper);
+        if let Some(keeping) = self.shared.keeping.get() {
+            while let Some(changes) = self.shared.changed_boxes() {
+                if !keeping.keeper.keep(changes) {
+                    break;
+                }
+            }
         }
         // Tasks of connections hold the state; closing the connections ends them.
         let mut state = self.shared.lock();
@@ -609,15 +654,33 @@ impl Shared {
         queued
     }
 
-    /// Has changed boxes written.
-    fn keep_mail(&self, keeper: &dyn MailKeeper) {
+    /// Boxes that changed since they were taken last.
+    fn changed_boxes(&self) -> Option<Vec<BoxChange>> {
+        let (now, now_millis) = (self.runtime.now(), self.runtime.unix_millis());
+        let changes = self.lock().registry.mailbox().take_changes(now, now_millis);
+        (!changes.is_empty()).then_some(changes)
+    }
+
+    /// Has changed boxes written, as long as this runs.
+    async fn keep_boxes(self: Arc<Self>) {
+        let Some(keeping) = self.keeping.get() else {
+            return;
+        };
         loop {
-            let (now, now_millis) = (self.runtime.now(), self.runtime.unix_millis());
-            let changes = self.lock().registry.mailbox().take_changes(now, now_millis);
-            if changes.is_empty() {
-                return;
+            tokio::select! {
+                biased;
+                () = keeping.more.notified() => {}
+                () = self.runtime.sleep(KEEP_MAIL) => {}
             }
-            keeper.keep(changes);
+            // Whoever asked before this line has changed its box before it.
+            let asked = keeping.asked.load(Ordering::Acquire);
+            let mut written = true;
+            while let Some(changes) = self.changed_boxes() {
+                written &= Arc::clone(&keeping.keeper).keep_soon(changes).await;
+            }
+            keeping.done.send_modify(|(up_to, failed)| {
+                *(if written { up_to } else { failed }) = asked;
+            });
         }
     }
 
@@ -1049,6 +1112,23 @@ impl Client {
             )
             .unwrap_or_else(|refusal| Reply::Now(Response::Refused(refusal)));
         match reply {
+            // It is not said that a letter waits before it does so over a crash, too.
+            Reply::Now(left @ Response::Left { .. }) => match self.shared.keeping.get() {
+                Some(keeping) if !keeping.kept().await => {
+                    self.respond(sender, Response::Refused(Refusal::NoMail))
+                        .await;
+                }
+                Some(_) | None => self.respond(sender, left).await,
+            },
+            // Nor that one is gone before it does not come back.
+            Reply::Now(gone @ Response::Acknowledged) => {
+                if let Some(keeping) = self.shared.keeping.get()
+                    && !keeping.kept().await
+                {
+                    tracing::debug!(key = self.key.0, "letters may come twice");
+                }
+                self.respond(sender, gone).await;
+            }
             Reply::Now(response) => self.respond(sender, response).await,
             Reply::AfterProof(other) => return Some((sender, other)),
         }
