@@ -164,6 +164,7 @@ fn publish(
     let who = Arc::new(OwnRecord {
         me: me.clone(),
         book: Arc::clone(book),
+        hand_on: config.finding.hand_on,
     });
     let tables = directory.into_iter().chain(dht);
     let publishers = tables.map(|table| {

@@ -13,6 +13,7 @@
 //!       4 reach       u8 count, homes (varint length, text) | invite, may be empty
 //!       5 capability  32 bytes; the user is oneself
 //!       6 device      UTF-8: the name of the device that stands in the user's place
+//!       7 record      as it was signed; the user is oneself
 //!
 //! on the shelf:
 //! ye field, user    revision u64 | stamp u64 | value     what we know
@@ -27,7 +28,10 @@
     warn(clippy::indexing_slicing, clippy::cast_possible_truncation)
 )]
 
-use ahoy_nat::supernode::mailbox::MailCapability;
+use ahoy_nat::{
+    discovery::record::{RECORD_LIFETIME_MILLIS, Record},
+    supernode::mailbox::MailCapability,
+};
 use ahoy_transport::{
     identity::{DeviceId, Invite, UserId, log::MAX_HOMES},
     wire::{Reader, WireError, Writer},
@@ -49,6 +53,9 @@ pub const MAX_ENTRIES: usize = 20_000;
 /// How far ahead of our clock a stamp may be, in milliseconds.
 const MAX_AHEAD_MILLIS: u64 = 24 * 60 * 60 * 1000;
 const MAX_INVITE: usize = 256;
+/// A record is handed on again after this: four letters a day to a device that is off, and each holds for three quarters of a
+/// day without another.
+const HANDED_ON_MILLIS: u64 = RECORD_LIFETIME_MILLIS / 4;
 
 const ENTRY: &[u8] = b"ye";
 const REVISION: &[u8] = b"yr";
@@ -71,9 +78,11 @@ pub enum Field {
     Capability,
     /// What a device of ours is called.
     Device,
+    /// Where we are found, as a device with the root key signed it: others keep it where it is looked for.
+    Record,
 }
 
-const FIELDS: [Field; 7] = [
+const FIELDS: [Field; 8] = [
     Field::Standing,
     Field::Name,
     Field::Verified,
@@ -81,6 +90,7 @@ const FIELDS: [Field; 7] = [
     Field::Reach,
     Field::Capability,
     Field::Device,
+    Field::Record,
 ];
 
 impl Field {
@@ -93,6 +103,7 @@ impl Field {
             Self::Reach => 4,
             Self::Capability => 5,
             Self::Device => 6,
+            Self::Record => 7,
         }
     }
 
@@ -203,6 +214,7 @@ impl Entry {
             Field::RelayOnly => flag(&self.value).map(drop),
             Field::Reach => read_reach(&self.value).map(drop),
             Field::Capability => capability(&self.value).map(drop),
+            Field::Record => record(&self.value).map(drop),
         }
     }
 }
@@ -224,6 +236,10 @@ fn flag(value: &[u8]) -> Result<bool, WireError> {
         [1] => Ok(true),
         _undefined => Err(WireError::Undefined),
     }
+}
+
+fn record(value: &[u8]) -> Result<Record, WireError> {
+    Record::from_bytes(value).map_err(|_no_record| WireError::Undefined)
 }
 
 fn capability(value: &[u8]) -> Result<MailCapability, WireError> {
@@ -404,6 +420,36 @@ impl SyncBook<'_> {
         self.0.change(changes)
     }
 
+    /// Hands our record on to our other devices, unless they have one that holds for long and says the same.
+    ///
+    /// # Errors
+    /// When the shelf fails.
+    pub fn note_record(&self, record: &Record, now_millis: u64) -> Result<(), ShelfError> {
+        let (me, fields) = (record.fields().user, record.fields());
+        let fresh_until = now_millis.saturating_add(RECORD_LIFETIME_MILLIS - HANDED_ON_MILLIS);
+        let is_enough = self.record(me)?.is_some_and(|last| {
+            let last = last.fields();
+            last.not_after_millis > fresh_until
+                && (&last.homes, last.log_head) == (&fields.homes, fields.log_head)
+        });
+        if is_enough {
+            return Ok(());
+        }
+        let value = record.as_bytes().to_vec();
+        let changes = self.noted(me, vec![(Field::Record, value)], now_millis)?;
+        self.0.change(changes)
+    }
+
+    /// Our record, as it was handed on last. It is not judged.
+    ///
+    /// # Errors
+    /// When the shelf fails.
+    pub fn record(&self, me: UserId) -> Result<Option<Record>, ShelfError> {
+        let known = self.known(Field::Record, me)?;
+        let read = known.map(|known| record(&known.value).map_err(damaged));
+        read.transpose()
+    }
+
     /// A device of ours is called so.
     ///
     /// # Errors
@@ -524,7 +570,7 @@ impl SyncBook<'_> {
                 .push(change(field, user, revision, entry.stamp, &entry.value));
             match field {
                 Field::Capability => merged.capability = capability(&entry.value).ok(),
-                Field::Device => {}
+                Field::Device | Field::Record => {}
                 Field::Standing
                 | Field::Name
                 | Field::Verified

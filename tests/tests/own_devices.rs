@@ -10,8 +10,12 @@ use std::convert::Infallible;
 
 use ahoy::{
     call::{Ending, Unreachable},
-    engine::{book::AddressBook, handle::Command},
+    engine::{
+        book::AddressBook,
+        handle::{Command, Event},
+    },
     identity::Identity,
+    sim::Limits,
 };
 use ahoy_nat::discovery::record::{RECORD_LIFETIME_MILLIS, Record, RecordFields};
 use ahoy_tests::{
@@ -28,6 +32,11 @@ const TOLD: u64 = 8;
 fn play(seed: u64, play: impl AsyncFnOnce(&Stage)) {
     let folder = tempfile::tempdir().unwrap();
     let stage = Stage::new(SEED + seed, folder.path());
+    // A device is off for hours.
+    stage.world.set_limits(Limits {
+        time: secs(12 * 3600),
+        ..Limits::default()
+    });
     let director = stage.director;
     stage.world.block_on(director, play(&stage)).unwrap();
 }
@@ -176,7 +185,7 @@ fn steal(seed: u64, revoked: bool) -> (Ending, bool) {
         let pocket_rang = pocket
             .events()
             .iter()
-            .any(|(_at, event)| matches!(event, ahoy::engine::handle::Event::Incoming { .. }));
+            .any(|(_at, event)| matches!(event, Event::Incoming { .. }));
         alice.tell(Command::HangUp);
         alice.ends(SOON).await;
         desk.ends(SOON).await;
@@ -186,7 +195,7 @@ fn steal(seed: u64, revoked: bool) -> (Ending, bool) {
         let rang = alice
             .events()
             .iter()
-            .any(|(_at, event)| matches!(event, ahoy::engine::handle::Event::Incoming { .. }));
+            .any(|(_at, event)| matches!(event, Event::Incoming { .. }));
         assert_eq!(rang, !revoked, "Alice's telephone");
         pocket.tell(Command::HangUp);
         let theirs = pocket.ends(SOON).await.ending;
@@ -241,10 +250,10 @@ fn a_home_that_was_not_told_does_not_make_a_lost_device_ring() {
         desk.rings().await;
         stage.pass(secs(2)).await;
         let ends = pocket.events().into_iter().filter_map(|(at, event)| {
-            if let ahoy::engine::handle::Event::Incoming { .. } = event {
+            if let Event::Incoming { .. } = event {
                 return Some((at, true));
             }
-            matches!(event, ahoy::engine::handle::Event::Ended { .. }).then_some((at, false))
+            matches!(event, Event::Ended { .. }).then_some((at, false))
         });
         let rang: Vec<_> = ends.collect();
         // It may ring for the moment in which the other home had not answered yet.
@@ -294,7 +303,7 @@ fn call_behind_a_record(seed: u64, heads: bool) -> (bool, Ending) {
         let rang = pocket
             .events()
             .iter()
-            .any(|(_at, event)| matches!(event, ahoy::engine::handle::Event::Incoming { .. }));
+            .any(|(_at, event)| matches!(event, Event::Incoming { .. }));
         alice.tell(Command::HangUp);
         told = Some((rang, alice.ends(SOON).await.ending));
     });
@@ -322,4 +331,63 @@ fn without_the_records_head_a_stolen_device_rings() {
 fn a_stolen_device_that_nobody_took_out_calls_and_is_called() {
     let (_theirs, pocket_rang) = steal(3, false);
     assert!(pocket_rang);
+}
+
+/// Bob's desk, which holds his key, goes off for hours, and the supernodes forget what they held. His pocket, which does not hold
+/// it, stays on. Whether Carol, who knows his key alone, reaches him.
+fn hours_without_the_key(seed: u64, hand_on: bool) -> bool {
+    let mut rang = false;
+    play(seed, async |stage| {
+        let home = stage.home("home", HOME).await;
+        let directory = stage.home("directory", [192, 0, 2, 77]).await;
+        let mut first = stage.identity();
+        let second = stage.second_device(&mut first);
+        let known = [directory.address.clone()];
+        let millis = stage.now_millis();
+        let phone = |name, ip, identity: &Identity, at, signs: bool| {
+            let phone = stage.phone(name, ip, identity, &[at], |config| {
+                config.finding.supernodes = true;
+                config.finding.hand_on = hand_on;
+                if !signs {
+                    config.me.root = None;
+                }
+            });
+            phone.book.keep_nodes(&known, millis);
+            phone
+        };
+        let desk = phone("desk", BOB, &first, &home, true);
+        let pocket = phone("pocket", CAROL, &second, &home, false);
+        desk.ready().await;
+        pocket.ready().await;
+        stage.pass(secs(60)).await;
+        stage.switch_off(&desk);
+        stage.pass(secs(4 * 3600)).await;
+        for node in [&home, &directory] {
+            stage.kill(node);
+            stage.restart(node).await;
+        }
+        stage.pass(secs(2 * 3600)).await;
+        let carol = phone("Carol", ALICE, &stage.identity(), &directory, true);
+        carol.ready().await;
+        carol.befriend(&pocket);
+        carol.tell(Command::Call(format!("ahoy:{}", pocket.user)));
+        let ending = carol.wait("ringing, or the end", secs(60), |event| {
+            if matches!(event, Event::Ended { .. }) {
+                return Some(false);
+            }
+            matches!(event, Event::Ringing { .. }).then_some(true)
+        });
+        rang = ending.await.1;
+    });
+    rang
+}
+
+#[test]
+fn a_device_without_the_key_keeps_its_person_findable() {
+    assert!(hours_without_the_key(9, true));
+}
+
+#[test]
+fn without_a_record_handed_on_nobody_finds_a_device_without_the_key() {
+    assert!(!hours_without_the_key(9, false));
 }

@@ -71,7 +71,9 @@ impl Person {
             Command::Backup(arguments) => backup::backup(&mut env, &arguments),
             Command::Restore(arguments) => backup::restore(&mut env, &arguments),
             Command::Lock(arguments) => lock::lock(&mut env, arguments),
-            Command::Supernode(_) => panic!("a supernode is not about one's own data"),
+            Command::Supernode(_) | Command::Network(_) => {
+                panic!("a supernode is not about one's own data")
+            }
             #[cfg(feature = "voice")]
             Command::Answer(_)
             | Command::Call(_)

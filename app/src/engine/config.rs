@@ -189,6 +189,9 @@ pub struct Finding {
     /// A device whose list ends before the one that the person's record speaks of is not called: whoever stole it may
     /// show the list from before. Off only for tests.
     pub heads: bool,
+    /// Devices of one person keep a record where it is looked for that another of them signed, since not all hold the key for
+    /// that.
+    pub hand_on: bool,
     /// The private network that this device belongs to: its supernodes are shown our pass, and others asked nothing unless it
     /// says so.
     pub access: Option<Arc<NetworkAccess>>,
@@ -203,6 +206,7 @@ impl Default for Finding {
             publish: PublishPolicy::default(),
             rules: RecordRules::default(),
             heads: true,
+            hand_on: true,
             access: None,
         }
     }

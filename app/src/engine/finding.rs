@@ -10,6 +10,7 @@ use ahoy_transport::identity::{NodeAddress, RootKey};
 use tokio::sync::watch;
 
 use super::{book::AddressBook, config::Me};
+use crate::sync::SyncBook;
 
 /// Signs our records.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(super) struct OwnRecord {
     /// Who we are, as of now.
     pub(super) me: watch::Receiver<Me>,
     pub(super) book: Arc<dyn AddressBook>,
+    /// Our other devices get it, too, and keep it where it is looked for while this one is off.
+    pub(super) hand_on: bool,
 }
 
 impl Publishable for OwnRecord {
@@ -39,7 +42,20 @@ impl Publishable for OwnRecord {
         };
         let record = Record::issue(fields, &root);
         self.book.keep_record(&record, now_millis);
+        if self.hand_on && me.log.devices().len() > 1 {
+            let noted = SyncBook(self.book.shelf()).note_record(&record, now_millis);
+            noted.unwrap_or_else(|error| tracing::error!(%error, "own devices"));
+        }
         Some((record, root))
+    }
+
+    fn handed_on(&self, now_millis: u64) -> Option<Record> {
+        let user = self.me.borrow().user;
+        let record = SyncBook(self.book.shelf()).record(user);
+        let record = record.inspect_err(|error| tracing::error!(%error, "own devices"));
+        let record = record.ok().flatten().filter(|_| self.hand_on)?;
+        record.verify(user, now_millis).ok()?;
+        Some(record)
     }
 
     fn capability(&self) -> Option<[u8; 32]> {

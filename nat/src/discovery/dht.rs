@@ -292,6 +292,17 @@ pub fn record_in(item: &DhtItem, user: UserId) -> Option<Record> {
     same.then_some(record)
 }
 
+/// The item of a record for a table that looks at the record's own signature alone.
+fn unsigned(record: &Record) -> Option<DhtItem> {
+    Some(DhtItem {
+        key: record.fields().user.0,
+        salt: None,
+        seq: i64::try_from(record.fields().seq).ok()?,
+        value: record.as_bytes().to_vec(),
+        signature: [0; 64],
+    })
+}
+
 /// What became of the copies of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PutOutcome {
@@ -312,9 +323,26 @@ pub async fn put_record(
     root: &RootKey,
     places: &[Place],
 ) -> Result<PutOutcome, DhtError> {
+    put_items(runtime, node, record, Some(root), places).await
+}
+
+/// As [`put_record`]; without `root` for a table that looks at the record's own signature alone.
+///
+/// # Errors
+/// As there.
+pub async fn put_items(
+    runtime: &dyn Runtime,
+    node: &dyn DhtNode,
+    record: &Record,
+    root: Option<&RootKey>,
+    places: &[Place],
+) -> Result<PutOutcome, DhtError> {
     let putting = places.iter().map(|place| async {
-        let item = item(record, root, place)
-            .ok_or_else(|| DhtError::Refused("it cannot be sealed".into()))?;
+        let item = match root {
+            Some(root) => item(record, root, place),
+            None => unsigned(record),
+        };
+        let item = item.ok_or_else(|| DhtError::Refused("it cannot be sealed".into()))?;
         let put = node.put(item);
         match timeout(runtime, PUT_LIMIT, put).await {
             Some(Ok(0)) => Err(DhtError::NoNodes),

@@ -17,7 +17,7 @@ use ahoy_transport::{
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    Dht, DhtError, Place, PutOutcome, is_for_everybody, places_to_put, put_record, readable,
+    Dht, DhtError, Place, PutOutcome, is_for_everybody, places_to_put, put_items, readable,
 };
 use crate::discovery::record::Record;
 
@@ -37,6 +37,12 @@ pub trait Publishable: Send + Sync + fmt::Debug + 'static {
     /// A record with these homes, in a number that was never used before, and the key that its items are signed with;
     /// `None` when this device cannot sign any.
     fn record(&self, homes: &[NodeAddress], now_millis: u64) -> Option<(Record, Arc<RootKey>)>;
+
+    /// A record that holds now and that another device of the person signed, for one that cannot sign any.
+    fn handed_on(&self, now_millis: u64) -> Option<Record> {
+        let _nobody_did = now_millis;
+        None
+    }
 
     /// What contacts were given, if anything.
     fn capability(&self) -> Option<[u8; 32]>;
@@ -185,8 +191,8 @@ impl Keeper {
             let mut wait = self.drawn(INTERVAL);
             if shown.is_empty() {
                 tracing::debug!("homes of a private network are not published");
-            } else if let Some((record, root)) = self.who.record(&shown, now_millis) {
-                let event = self.publish(&record, &root, now_millis).await;
+            } else if let Some((record, root)) = self.signed(&shown, now_millis) {
+                let event = self.publish(&record, root.as_deref(), now_millis).await;
                 if let PublishEvent::Failed(_) = event {
                     wait = self.drawn(retry);
                     retry = (retry * 2).min(INTERVAL);
@@ -196,9 +202,15 @@ impl Keeper {
                 self.tell(&event);
                 // Nobody listens: the counters tell.
                 events.send(event).await.unwrap_or_default();
-            } else {
+            } else if self.dht.has_salts() {
                 tracing::info!("this device does not hold the key that publishes its owner");
                 return;
+            } else {
+                tracing::debug!(
+                    "no other device of ours has handed a record on, or none that holds"
+                );
+                wait = self.drawn(retry);
+                retry = (retry * 2).min(INTERVAL);
             }
             if !self.policy.renew {
                 return;
@@ -207,6 +219,22 @@ impl Keeper {
                 return;
             }
         }
+    }
+
+    /// A new record and the key of its items; or, where this device cannot sign any, the one that another device handed on, for
+    /// tables whose items need no key.
+    fn signed(
+        &self,
+        homes: &[NodeAddress],
+        now_millis: u64,
+    ) -> Option<(Record, Option<Arc<RootKey>>)> {
+        if let Some((record, root)) = self.who.record(homes, now_millis) {
+            return Some((record, Some(root)));
+        }
+        let record = self.who.handed_on(now_millis);
+        record
+            .filter(|_| !self.dht.has_salts())
+            .map(|record| (record, None))
     }
 
     /// Waits, or until the homes are others than those `published`, and stay so.
@@ -241,7 +269,12 @@ impl Keeper {
         places
     }
 
-    async fn publish(&self, record: &Record, root: &RootKey, now_millis: u64) -> PublishEvent {
+    async fn publish(
+        &self,
+        record: &Record,
+        root: Option<&RootKey>,
+        now_millis: u64,
+    ) -> PublishEvent {
         let places = self.places(record.fields().user, now_millis);
         if places.is_empty() {
             return self.failed(DhtError::Refused("there is nobody to tell".into()));
@@ -250,7 +283,7 @@ impl Keeper {
             Ok(node) => node,
             Err(error) => return self.failed(error),
         };
-        let put = match put_record(&*self.runtime, &*node, record, root, &places).await {
+        let put = match put_items(&*self.runtime, &*node, record, root, &places).await {
             Ok(put) => put,
             Err(error) => return self.failed(error),
         };
