@@ -14,7 +14,7 @@ HEADLESS := --no-default-features --features voice
 # The fuzz targets are checked by `make lint`; each would be linked with everything here.
 TESTED := --workspace --exclude ahoy-fuzz --features ahoy-tests/devices,ahoy-tests/lab,ahoy-tests/video
 
-.PHONY: run demo test test-threats lint unit matrix deps bench bench-relay bench-call bench-capacity bench-window bench-audio bench-loss bench-room soak-audio baselines network fuzz fuzz-long help
+.PHONY: run demo test test-threats lint unit matrix deps bench bench-relay bench-call bench-capacity bench-window bench-audio bench-loss bench-room soak-audio baselines network fuzz fuzz-long deb deb-test help
 
 run:
 	@.ci/setup window
@@ -166,6 +166,24 @@ soak-audio:
 	@AHOY_BIN=$(abspath $(TARGET))/release/ahoy AHOY_SOAK_SECONDS=$(or $(SOAK_SECONDS),600) \
 		$(CARGO) bench --profile demo -p ahoy-tests --features devices --bench soak_audio
 
+# Packages for Debian and Ubuntu, in $(DEBS): the window, and the bare supernode with its service.
+DEBS ?= $(TARGET)/deb
+DEB_PROFILE ?= release
+DEB_BUILT = $(TARGET)/$(DEB_PROFILE:dev=debug)/ahoy
+deb:
+	@.ci/setup deb
+	@rm -rf $(DEBS) && mkdir -p $(DEBS)
+	$(CARGO) build --locked --profile $(DEB_PROFILE) -p ahoy --no-default-features
+	@cp $(DEB_BUILT) $(DEBS)/bare
+	$(CARGO) build --locked --profile $(DEB_PROFILE) -p ahoy
+	@.ci/deb $(DEB_BUILT) $(DEBS)/bare $(DEBS)
+	@rm $(DEBS)/bare
+
+# What `make deb` made, installed, used and removed on a layer over this system, which is then thrown away. Root.
+deb-test:
+	@.ci/setup deb
+	@.ci/deb-test $(DEBS)
+
 help:
 	@sed -n 's/^# \(.*\)/\1/p' Makefile | head -n 4
 	@echo "make lint              what make test leaves to lint: benches, fuzz targets, bare supernode, docs"
@@ -182,6 +200,7 @@ help:
 	@echo "make bench-loss        PESQ on lossy lines, with each way to repair loss"
 	@echo "make bench-room        echo and near speech in rooms, beside WebRTC's canceller"
 	@echo "make soak-audio        ten minutes through sound devices: drop-outs and delay"
+	@echo "make deb               packages for Debian and Ubuntu; make deb-test installs, uses and removes them"
 	@echo "make deps              licences, sources, bans and use of the dependencies"
 	@echo "make fuzz              each fuzz target for FUZZ_SECONDS (60)"
 	@echo "make fuzz-long         a hundred million mutated inputs in all, with counts"

@@ -25,6 +25,7 @@ mod guard;
 mod id;
 mod lock;
 mod log;
+mod manual;
 mod media;
 #[cfg(feature = "voice")]
 mod message;
@@ -52,6 +53,7 @@ pub use exit::{CliError, Exit};
 pub use files::{FilesArgs, SendArgs, SendPlan, listed};
 pub use id::{IdArgs, IdCommand};
 pub use lock::{LockArgs, LockCommand};
+pub use manual::{CompletionsArgs, ManualArgs};
 pub use media::{
     AudioIn, AudioOut, MediaFlags, MediaPlan, VideoCodecFlag, VideoContentFlag, VideoFlags,
     VideoIn, VideoOut, VideoPlan, VoiceFlags,
@@ -139,6 +141,11 @@ pub enum Command {
     /// Talk to the app that runs on this profile.
     #[cfg(unix)]
     Ctl(CtlArgs),
+    /// Write manual pages into a folder.
+    #[command(hide = true)]
+    Manual(ManualArgs),
+    /// Print what completes commands and options in a shell.
+    Completions(CompletionsArgs),
 }
 
 /// Options of all commands.
@@ -203,7 +210,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     log::start(cli.common.quiet);
     // Whoever lends a supernode or looks at a simulation has nobody's secrets in there.
     let has_secrets = match cli.command {
-        Some(Command::Supernode(_)) | None => false,
+        Some(Command::Supernode(_) | Command::Manual(_) | Command::Completions(_)) | None => false,
         #[cfg(feature = "voice")]
         Some(Command::Demo(_) | Command::Sim(_)) => false,
         Some(_) => true,
@@ -356,6 +363,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
             let profile = profile(&cli.common)?;
             return wait_for(ctl(profile.dir(), arguments));
         }
+        Some(Command::Manual(arguments)) => return manual::manual(&arguments),
+        Some(Command::Completions(arguments)) => return manual::completions(&arguments),
         #[cfg(feature = "window")]
         None => {
             let (profile, media) = (profile(&cli.common)?, cli.media.plan()?);

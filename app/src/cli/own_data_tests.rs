@@ -74,6 +74,7 @@ impl Person {
             Command::Supernode(_) | Command::Network(_) => {
                 panic!("a supernode is not about one's own data")
             }
+            Command::Manual(_) | Command::Completions(_) => panic!("nobody's data is in there"),
             #[cfg(feature = "voice")]
             Command::Answer(_)
             | Command::Call(_)
