@@ -43,7 +43,7 @@ mod tests;
 
 pub use assertion::{Assertion, AssertionFailure, junit};
 pub use backup::{BackupArgs, RestoreArgs};
-pub use call::{AnswerArgs, AnswerPlan, AutoAnswer, CallArgs, CallPlan, Target};
+pub use call::{AnswerArgs, AnswerPlan, AutoAnswer, CallArgs, CallPlan, EchoArgs, Target};
 pub use contact::{ContactArgs, ContactCommand};
 pub use ctl::{CtlArgs, CtlCommand, Switch, ctl};
 pub use demo::{DemoArgs, DemoPlan, DoctorArgs};
@@ -113,6 +113,9 @@ pub enum Command {
     /// Call somebody, without a window.
     #[cfg(feature = "voice")]
     Call(CallArgs),
+    /// Call the echo test, which is always there: it plays back what you say.
+    #[cfg(feature = "voice")]
+    Echo(EchoArgs),
     /// Write to somebody, who may be off.
     #[cfg(feature = "voice")]
     Message(MessageArgs),
@@ -315,6 +318,11 @@ fn run(cli: Cli) -> Result<(), CliError> {
         }
         #[cfg(feature = "voice")]
         Some(Command::Call(arguments)) => {
+            let (profile, plan) = (profile(&cli.common)?, arguments.plan()?);
+            return wait_for_call(headless::call::call(&profile, plan));
+        }
+        #[cfg(feature = "voice")]
+        Some(Command::Echo(arguments)) => {
             let (profile, plan) = (profile(&cli.common)?, arguments.plan()?);
             return wait_for_call(headless::call::call(&profile, plan));
         }

@@ -314,6 +314,9 @@ fn outcome_code(outcome: Outcome) -> u8 {
     }
 }
 
+/// The best that a person can say of a call.
+pub const MAX_RATING: u8 = 5;
+
 /// One call in the history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallRecord {
@@ -329,6 +332,10 @@ pub struct CallRecord {
     pub duration_millis: u64,
     /// How it ended.
     pub outcome: Outcome,
+    /// Another device of this person answered it, or turned it away.
+    pub elsewhere: bool,
+    /// How good the person found it: 1 to [`MAX_RATING`].
+    pub rating: Option<u8>,
 }
 
 impl CallRecord {
@@ -341,13 +348,18 @@ impl CallRecord {
         key
     }
 
-    /// `| ver=1 | peer (32) | u8 0 outgoing, 1 incoming | duration u64 | u8 outcome |`
+    /// `| ver=1 | peer (32) | u8 0 outgoing, 1 incoming | duration u64 | u8 outcome | u8 1: on another device, 2 to 10: twice
+    /// the rating |`, the last left out where neither is so.
     pub(crate) fn to_bytes(self) -> Vec<u8> {
         let mut bytes = vec![VERSION];
         bytes.put_bytes(self.peer.as_bytes());
         bytes.put_u8(u8::from(self.direction == Direction::Incoming));
         bytes.put_u64(self.duration_millis);
         bytes.put_u8(outcome_code(self.outcome));
+        let more = u8::from(self.elsewhere) | self.rating.unwrap_or(0) << 1;
+        if more != 0 {
+            bytes.put_u8(more);
+        }
         bytes
     }
 
@@ -368,6 +380,12 @@ impl CallRecord {
             .into_iter()
             .find(|outcome| outcome_code(*outcome) == code)
             .ok_or(WireError::Undefined)?;
+        let more = match reader.remaining() {
+            0 => 0,
+            _some => Some(reader.u8()?)
+                .filter(|more| (1..=MAX_RATING << 1 | 1).contains(more))
+                .ok_or(WireError::Undefined)?,
+        };
         reader.finish()?;
         Ok(Self {
             call_id,
@@ -376,6 +394,8 @@ impl CallRecord {
             started_at_millis,
             duration_millis,
             outcome,
+            elsewhere: more & 1 != 0,
+            rating: Some(more >> 1).filter(|rating| *rating > 0),
         })
     }
 }
@@ -556,6 +576,8 @@ pub(crate) mod tests {
             started_at_millis: 1,
             duration_millis: 2,
             outcome: Outcome::NoAnswer,
+            elsewhere: false,
+            rating: None,
         };
         assert_eq!(
             call.to_bytes(),
@@ -577,6 +599,8 @@ pub(crate) mod tests {
                 started_at_millis: first,
                 duration_millis: duration,
                 outcome: OUTCOMES[outcome],
+                elsewhere: attempts % 3 == 0,
+                rating: Some(first as u8 % 6).filter(|rating| *rating > 0),
             };
             prop_assert_eq!(CallRecord::from_bytes(&call.key(), &call.to_bytes()), Ok(call));
         }

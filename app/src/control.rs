@@ -69,8 +69,12 @@ pub enum Command {
     Status,
     /// Accept the call that rings.
     Accept,
-    /// Decline the call that rings.
+    /// Decline the call that rings, or waits.
     Decline,
+    /// Hear no more of the call that waits.
+    Ignore,
+    /// Go on with the call that is on hold.
+    Switch,
     /// End the call, whatever it is doing.
     HangUp,
     /// Mute the microphone.
@@ -415,6 +419,22 @@ pub struct Status {
     /// The call, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<CallStatus>,
+    /// The one beside it, which waits or is on hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other: Option<OtherCallStatus>,
+}
+
+/// A call beside the one in hand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherCallStatus {
+    /// Its id.
+    pub id: String,
+    /// The other person's key.
+    pub user: String,
+    /// What the other person is called here.
+    pub name: String,
+    /// `waits`, `ignored`, `on_hold` or `reconnecting`.
+    pub state: String,
 }
 
 /// One supernode.
@@ -536,6 +556,11 @@ pub enum ControlEvent {
     Call {
         /// As it stands now.
         call: CallStatus,
+    },
+    /// Somebody calls during a call, and waits.
+    Waiting {
+        /// As it stands now.
+        other: OtherCallStatus,
     },
     /// A call ended.
     Ended {

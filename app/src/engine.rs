@@ -38,6 +38,7 @@ pub mod book;
 pub mod config;
 mod cost;
 pub mod directory;
+pub(crate) mod echo;
 pub mod files;
 mod finding;
 pub mod handle;

@@ -4,6 +4,7 @@ pub mod call;
 pub(crate) mod control;
 pub mod demo;
 pub mod doctor;
+pub(crate) mod echo;
 pub mod files;
 pub mod measure;
 pub mod message;

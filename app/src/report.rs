@@ -68,6 +68,29 @@ pub struct Report {
     pub remote: Option<RemoteReport>,
     /// What limited this call, and what to do: one sentence.
     pub verdict: String,
+    /// How good the person here found it, 1 to 5; only where they said so, and never sent to anybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rating: Option<u8>,
+}
+
+impl Report {
+    /// The same without what names people, devices and places: to be shown to whoever is to help.
+    #[must_use]
+    pub fn redacted(&self) -> Self {
+        let mut report = self.clone();
+        if let Some(security) = &mut report.security {
+            security.peer.clear();
+            security.safety_words = None;
+        }
+        for path in &mut report.paths {
+            path.local.clear();
+            path.remote.clear();
+        }
+        for (number, participant) in report.participants.iter_mut().enumerate() {
+            participant.id = format!("participant {}", number + 1);
+        }
+        report
+    }
 }
 
 /// How a call ended.

@@ -155,6 +155,8 @@ pub enum SettingsSwitch {
     LendMetered,
     /// See [`Settings::accept_files`].
     AcceptFiles,
+    /// See [`Settings::call_waiting`].
+    CallWaiting,
 }
 
 /// Why settings cannot be used.
@@ -240,6 +242,8 @@ pub struct Settings {
     pub push_to_talk: bool,
     /// Sends sound as it is, in two channels where there are two, whatever else is set: for music.
     pub music: bool,
+    /// Plays a soft sound while the connection of a call is gone.
+    pub reconnect_tone: bool,
     /// The microphone, and no other, by the id that `ahoy doctor --json` tells; else the system's default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub microphone: Option<String>,
@@ -267,6 +271,8 @@ pub struct Settings {
     pub scale_percent: u16,
     /// Closing the window leaves ahoy running, so that calls come in.
     pub keep_running: bool,
+    /// Who calls during a call waits to be answered, instead of hearing that the person is busy.
+    pub call_waiting: bool,
     /// Who stands on top of the list.
     #[serde(
         skip_serializing_if = "Vec::is_empty",
@@ -307,6 +313,7 @@ impl Default for Settings {
             voice_gate: false,
             push_to_talk: false,
             music: false,
+            reconnect_tone: true,
             microphone: None,
             speaker: None,
             ring_speaker: None,
@@ -317,6 +324,7 @@ impl Default for Settings {
             theme: ThemeChoice::default(),
             scale_percent: NORMAL_SCALE,
             keep_running: true,
+            call_waiting: true,
             favourites: vec![],
             proxy: None,
             network: None,
@@ -425,6 +433,7 @@ impl Settings {
             voice_gate: self.voice_gate,
             push_to_talk: self.push_to_talk,
             music: self.music,
+            reconnect_tone: self.reconnect_tone,
         }
     }
 
@@ -443,6 +452,7 @@ impl Settings {
             voice_gate,
             push_to_talk,
             music,
+            reconnect_tone,
         } = choices;
         Self {
             microphone,
@@ -456,6 +466,7 @@ impl Settings {
             voice_gate,
             push_to_talk,
             music,
+            reconnect_tone,
             ..self
         }
     }
@@ -551,6 +562,7 @@ impl Settings {
             SettingsSwitch::KeepRunning => &mut self.keep_running,
             SettingsSwitch::LendMetered => &mut self.lend.metered,
             SettingsSwitch::AcceptFiles => &mut self.accept_files,
+            SettingsSwitch::CallWaiting => &mut self.call_waiting,
         }
     }
 

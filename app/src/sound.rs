@@ -28,6 +28,8 @@ pub struct SoundChoices {
     pub push_to_talk: bool,
     /// See [`SoundSwitch::Music`].
     pub music: bool,
+    /// See [`SoundSwitch::ReconnectTone`].
+    pub reconnect_tone: bool,
 }
 
 impl Default for SoundChoices {
@@ -44,6 +46,7 @@ impl Default for SoundChoices {
             voice_gate: false,
             push_to_talk: false,
             music: false,
+            reconnect_tone: true,
         }
     }
 }
@@ -67,6 +70,8 @@ pub enum SoundSwitch {
     PushToTalk,
     /// Sends sound as it is, in two channels where there are two, whatever else is set.
     Music,
+    /// Plays a soft sound while the connection of a call is gone.
+    ReconnectTone,
 }
 
 /// The place of a device in a person's choices.
@@ -112,6 +117,7 @@ impl SoundChoices {
             SoundSwitch::VoiceGate => self.voice_gate,
             SoundSwitch::PushToTalk => self.push_to_talk,
             SoundSwitch::Music => self.music,
+            SoundSwitch::ReconnectTone => self.reconnect_tone,
         }
     }
 
@@ -136,6 +142,7 @@ impl SoundChoices {
                     SoundSwitch::VoiceGate => &mut self.voice_gate,
                     SoundSwitch::PushToTalk => &mut self.push_to_talk,
                     SoundSwitch::Music => &mut self.music,
+                    SoundSwitch::ReconnectTone => &mut self.reconnect_tone,
                 } = *on;
             }
         }
@@ -180,6 +187,7 @@ mod tests {
             VoiceGate,
             PushToTalk,
             Music,
+            ReconnectTone,
         ];
         for switch in all {
             let before = SoundChoices::default();

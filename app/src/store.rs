@@ -40,7 +40,7 @@ use crate::{
         book::ChatBook,
         shelf::{self, Shelf, ShelfError},
     },
-    contacts::{CallRecord, CallerFacts, Contact, Request},
+    contacts::{CallRecord, CallerFacts, Contact, MAX_RATING, Request},
     link::{PersonLink, display_name},
     profile::{ProfileError, ProfileLock, files::step},
     settings::Settings,
@@ -698,6 +698,20 @@ impl Store {
             }
             Ok(())
         })
+    }
+
+    /// Notes how good the person found a call, or that they do not say. Whether it is there to be noted.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn rate_call(&self, call_id: [u8; 16], rating: Option<u8>) -> Result<bool, StoreError> {
+        let calls = self.calls(MAX_CALLS)?;
+        let Some(call) = calls.into_iter().find(|call| call.call_id == call_id) else {
+            return Ok(false);
+        };
+        let rating = rating.filter(|rating| (1..=MAX_RATING).contains(rating));
+        self.record_call(&CallRecord { rating, ..call })?;
+        Ok(true)
     }
 
     /// The newest calls, at most `limit`, newest first.

@@ -3,6 +3,7 @@
 //! Nothing here waits: commands go into a bounded queue, and a change of the view asks for a repaint. While
 //! nothing happens nothing is drawn; only the clock of a call asks for the next second.
 
+mod after;
 mod call;
 mod chat;
 mod chooser;
@@ -10,6 +11,7 @@ mod comeback;
 mod desk;
 mod devices;
 mod dropped;
+mod echo;
 mod files;
 #[cfg(test)]
 mod flows;
@@ -445,6 +447,7 @@ impl Window {
             return;
         }
         let done = self.welcome.show(ui, view, &devices, &saved, &tokens);
+        self.echo_test(ui, view);
         if done.comes_back {
             self.comeback.begin();
         }

@@ -632,6 +632,7 @@ impl Phone {
             | Event::HomeLost { .. }
             | Event::HomeBack { .. }
             | Event::Incoming { .. }
+            | Event::Waiting { .. }
             | Event::Request { .. }
             | Event::Sound { .. }
             | Event::Pictures { .. }
@@ -664,6 +665,7 @@ impl Phone {
             | Event::HomeLost { .. }
             | Event::HomeBack { .. }
             | Event::Incoming { .. }
+            | Event::Waiting { .. }
             | Event::Request { .. }
             | Event::Sound { .. }
             | Event::Pictures { .. }

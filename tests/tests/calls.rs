@@ -11,7 +11,11 @@ use std::time::Duration;
 use ahoy::{
     call::{CallConfig, Ending, LostReason, Side, Unreachable},
     cli::Exit,
-    engine::handle::{Command, Event, Phase},
+    engine::{
+        config::EngineConfig,
+        handle::{Command, Event, OtherState, Phase},
+        media::AudioIn,
+    },
     headless::measure::measure,
     report::{Outcome, PathKind},
     sim::{Fault, PacketEvent},
@@ -232,6 +236,126 @@ fn a_third_caller_hears_that_the_person_is_busy() {
         assert_eq!(alice.report.outcome, Outcome::Completed);
         assert_eq!(bob.report.outcome, Outcome::Completed);
     });
+}
+
+/// Speech has pauses.
+fn hum(config: &mut EngineConfig) {
+    config.audio.input = AudioIn::Tone;
+}
+
+/// What somebody sees of their call: whether the other side put them on hold, and whether they hear anything.
+fn seen(phone: &Phone) -> (bool, bool) {
+    let view = phone.engine.view().borrow().clone();
+    let call = view.call.unwrap();
+    (call.held_there, call.level_out > -60.0)
+}
+
+#[test]
+fn a_second_call_waits_is_answered_and_both_are_switched_between() {
+    let wait = |limits: &mut CallConfig| limits.call_waiting = true;
+    let tone = |_name: &str, config: &mut EngineConfig| hum(config);
+    plan(SEED + 13)
+        .limits(wait)
+        .configure(tone)
+        .run(async |pair| {
+            let (alice, bob) = (&pair.alice, &pair.bob);
+            let identity = pair.stage.identity();
+            let carol = pair
+                .stage
+                .phone("Carol", CAROL, &identity, &[&pair.home], hum);
+            carol.befriend(bob);
+            carol.ready().await;
+            pair.talk().await;
+            carol.call(bob);
+            let waits = |event: &Event| {
+                if let Event::Waiting { from, .. } = event {
+                    Some(*from)
+                } else {
+                    None
+                }
+            };
+            assert_eq!(bob.wait("waiting", SOON, waits).await.1, carol.user);
+            carol.hears_ringing().await;
+            let other = || bob.engine.view().borrow().other.clone().unwrap();
+            assert_eq!(
+                (other().state, &*other().name),
+                (OtherState::Waits, "Carol")
+            );
+            bob.tell(Command::Ignore);
+            pair.stage.pass(secs(1)).await;
+            assert_eq!(other().state, OtherState::Ignored);
+            assert_eq!(seen(alice), (false, true));
+
+            bob.tell(Command::Accept);
+            carol.hears().await;
+            pair.stage.pass(secs(2)).await;
+            assert_eq!(
+                (other().state, &*other().name),
+                (OtherState::OnHold, "Alice")
+            );
+            assert_eq!((seen(alice), seen(&carol)), ((true, false), (false, true)));
+
+            bob.tell(Command::Switch);
+            pair.stage.pass(secs(2)).await;
+            assert_eq!(
+                (other().state, &*other().name),
+                (OtherState::OnHold, "Carol")
+            );
+            assert_eq!((seen(alice), seen(&carol)), ((false, true), (true, false)));
+
+            // The one in hand is over: the other stays on hold until Bob takes it off.
+            bob.tell(Command::HangUp);
+            let [first, told] = pair.endings(SOON).await;
+            assert_eq!(first.report.outcome, Outcome::Completed);
+            assert_eq!(told.report.outcome, Outcome::Completed);
+            pair.stage.pass(secs(1)).await;
+            assert_eq!(bob.engine.view().borrow().other, None);
+            assert_eq!(seen(&carol), (true, false));
+            bob.tell(Command::Hold(false));
+            pair.stage.pass(secs(2)).await;
+            assert_eq!(seen(&carol), (false, true));
+            carol.tell(Command::HangUp);
+            for phone in [bob, &carol] {
+                assert_eq!(phone.ends(SOON).await.report.outcome, Outcome::Completed);
+            }
+        });
+}
+
+#[test]
+fn who_waits_is_declined_and_a_third_is_busy() {
+    let wait = |limits: &mut CallConfig| limits.call_waiting = true;
+    let tone = |_name: &str, config: &mut EngineConfig| hum(config);
+    plan(SEED + 14)
+        .limits(wait)
+        .configure(tone)
+        .run(async |pair| {
+            let identities = [pair.stage.identity(), pair.stage.identity()];
+            let places = [("Carol", CAROL), ("Dan", [198, 51, 100, 4])];
+            let [carol, dan] = [0, 1].map(|which| {
+                let (name, place) = places[which];
+                let home = [&pair.home];
+                let phone = pair
+                    .stage
+                    .phone(name, place, &identities[which], &home, |_| {});
+                phone.befriend(&pair.bob);
+                phone
+            });
+            carol.ready().await;
+            dan.ready().await;
+            pair.talk().await;
+            carol.call(&pair.bob);
+            carol.hears_ringing().await;
+            dan.call(&pair.bob);
+            assert_eq!(dan.ends(SOON).await.ending, Ending::Busy);
+            pair.bob.tell(Command::Decline);
+            let declined = carol.ends(SOON).await.ending;
+            assert_eq!(declined, Ending::Declined { by: Side::Remote });
+            pair.stage.pass(secs(1)).await;
+            assert_eq!(seen(&pair.alice), (false, true));
+            let [alice, bob] = pair.hang_up().await;
+            assert_eq!(alice.report.outcome, Outcome::Completed);
+            assert_eq!(bob.report.outcome, Outcome::Busy, "of Dan, told first");
+        });
 }
 
 #[test]
@@ -625,6 +749,7 @@ fn two_who_call_each_other_at_once_talk_without_ringing() {
                     | Event::HomeLost { .. }
                     | Event::HomeBack { .. }
                     | Event::Incoming { .. }
+                    | Event::Waiting { .. }
                     | Event::Request { .. }
                     | Event::Sound { .. }
                     | Event::Pictures { .. }

@@ -15,6 +15,7 @@ use ahoy::{
         handle::{Command, Event},
     },
     identity::Identity,
+    report::Outcome,
     sim::Limits,
 };
 use ahoy_nat::discovery::record::{RECORD_LIFETIME_MILLIS, Record, RecordFields};
@@ -148,6 +149,54 @@ fn nobody_but_an_own_device_is_believed_about_contacts() {
         assert_eq!(names(&bob), ["Mallory"]);
         assert!(!bob.book.is_blocked(mallory.user));
     });
+}
+
+/// Bob's desk turns a call away, or takes it: what do the recent calls of his pocket say?
+fn turn_away(seed: u64, accepts: bool) -> (Ending, Outcome, bool) {
+    let mut told = None;
+    play(seed, async |stage| {
+        let home = stage.home("home", HOME).await;
+        let mut first = stage.identity();
+        let second = stage.second_device(&mut first);
+        let alice = stage.phone("Alice", ALICE, &stage.identity(), &[&home], |_| {});
+        let desk = stage.phone("desk", BOB, &first, &[&home], |_| {});
+        let pocket = stage.phone("pocket", CAROL, &second, &[&home], |_| {});
+        for phone in [&desk, &pocket] {
+            phone.book.add_contact(alice.user, "Alice");
+        }
+        for phone in [&alice, &desk, &pocket] {
+            phone.ready().await;
+        }
+        alice.call(&desk);
+        desk.rings().await;
+        pocket.rings().await;
+        desk.tell(if accepts {
+            Command::Accept
+        } else {
+            Command::Decline
+        });
+        let ended = pocket.ends(SOON).await;
+        let view = pocket.engine.view().borrow().clone();
+        let recent = view.recents.first().unwrap();
+        assert!(!recent.is_missed());
+        told = Some((ended.ending, recent.outcome, recent.elsewhere));
+        if accepts {
+            alice.hears().await;
+        }
+    });
+    told.unwrap()
+}
+
+#[test]
+fn a_call_that_another_device_took_or_turned_away_is_shown_as_such() {
+    assert_eq!(
+        turn_away(6, false),
+        (Ending::DeclinedElsewhere, Outcome::Declined, true)
+    );
+    assert_eq!(
+        turn_away(7, true),
+        (Ending::AnsweredElsewhere, Outcome::Completed, true)
+    );
 }
 
 /// Bob's pocket is stolen. His desk takes it out of the log, or does not; how do the thief's calls end?

@@ -284,6 +284,120 @@ fn a_second_caller_hears_that_the_person_is_busy() {
     drop((first, bob));
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn ctl_answers_a_second_call_and_switches_between_the_two() {
+    use ahoy_tests::{process::PATIENCE, sound_server::wait_until};
+
+    let _alone = alone();
+    let world = Household::new();
+    let bob_home = world.path("bob");
+    let ctl = |arguments: &[&str]| run(&bob_home, ["ctl"].iter().chain(arguments));
+    for name in ["alice", "carol"] {
+        let link = run(&world.path(name), ["id", "show"]).expect_code(0).stdout;
+        run(&bob_home, ["contact", "add", link.trim(), "--name", name]).expect_code(0);
+    }
+    let (bob, link) = world.answer("bob", &["--audio-in", "tone", "--audio-out", "null"]);
+    let quiet = ["--audio-in", "tone", "--audio-out", "null"];
+    let wait = |what: &str, wanted: &dyn Fn(&Value) -> bool| {
+        wait_until(what, PATIENCE, || wanted(&ctl(&["status"]).json()));
+    };
+    let alice = world.call("alice", &link, &quiet);
+    bob.wait_stderr("calls: ahoy ctl accept, or ahoy ctl decline");
+    ctl(&["switch"])
+        .expect_code(1)
+        .expect_stderr("no other call");
+    ctl(&["ignore"])
+        .expect_code(1)
+        .expect_stderr("no call waits");
+    ctl(&["accept"]).expect_code(0);
+    wait("the first call", &|status| {
+        status["call"]["state"] == "talking"
+    });
+    let carol = world.call("carol", &link, &quiet);
+    bob.wait_stderr("calls, too: ahoy ctl accept");
+    ctl(&["ignore"]).expect_code(0);
+    let status = ctl(&["status"]).json();
+    assert_eq!(status["other"]["name"], "carol");
+    assert_eq!(status["other"]["state"], "ignored");
+    ctl(&["accept"]).expect_code(0);
+    let status = ctl(&["status"]).json();
+    assert_eq!(status["call"]["name"], "carol");
+    assert_eq!(status["other"]["name"], "alice");
+    assert_eq!(status["other"]["state"], "on_hold");
+    ctl(&["switch"]).expect_code(0);
+    let status = ctl(&["status"]).json();
+    assert_eq!(status["call"]["name"], "alice");
+    assert_eq!(status["call"]["held"], false);
+    assert_eq!(status["other"]["name"], "carol");
+    ctl(&["hangup"]).expect_code(0);
+    alice.finish().expect_code(0);
+    wait("the other call", &|status| {
+        status["call"]["name"] == "carol"
+    });
+    assert_eq!(ctl(&["status"]).json()["call"]["held"], true);
+    ctl(&["hangup"]).expect_code(0);
+    carol.finish().expect_code(0);
+}
+
+#[test]
+fn the_echo_test_answers_where_there_is_no_network_and_plays_back_what_it_hears() {
+    let _alone = alone();
+    let world = Household::new();
+    let heard = world.text("heard.wav");
+    // Nothing but the loopback, where that can be had.
+    let alone = "ip link set lo up && exec \"$0\" \"$@\"";
+    let inside = ["--map-root-user", "--net", "sh", "-c", alone];
+    let is_possible = std::process::Command::new("unshare")
+        .args(inside)
+        .arg("true")
+        .status()
+        .is_ok_and(|status| status.success());
+    let mut command = if is_possible {
+        let mut command = std::process::Command::new("unshare");
+        command.args(inside).arg(binary());
+        command
+    } else {
+        eprintln!("no namespace of its own: the network is there");
+        std::process::Command::new(binary())
+    };
+    let talk = [
+        "echo",
+        "--for",
+        "10",
+        "--json",
+        "--audio-in",
+        "tone",
+        "--audio-out",
+        &heard,
+    ];
+    let home = world.path("alice");
+    command.arg("--home").arg(&home).args(talk);
+    let done = command.output().expect("ahoy runs");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}");
+    let report: Value = serde_json::from_slice(&done.stdout).expect("a report");
+    assert_eq!(report["outcome"], "completed", "{report:#}");
+    assert_eq!(report["security"]["post_quantum"], true);
+
+    let heard = read_all(&heard).expect("what was heard");
+    let clip = read_all(speech()).expect("the clip");
+    let greeting = score(&clip[..4 * RATE], &heard[..6 * RATE], RATE).expect("no silence");
+    assert!(greeting > 3.0, "{greeting}");
+    // Of the tone nothing comes back before the sentence is over and three seconds have passed.
+    let hum = |from: usize, to: usize| {
+        let (mut sine, mut cosine) = (0.0, 0.0);
+        for (at, sample) in heard[from * RATE..to * RATE].iter().enumerate() {
+            let phase = std::f64::consts::TAU * 440.0 * at as f64 / RATE as f64;
+            sine += f64::from(*sample) * phase.sin();
+            cosine += f64::from(*sample) * phase.cos();
+        }
+        (sine.hypot(cosine)) / ((to - from) * RATE) as f64
+    };
+    assert!(hum(5, 7) < 0.005, "{}", hum(5, 7));
+    assert!(hum(8, 10) > 0.05, "{}", hum(8, 10));
+}
+
 #[cfg(unix)]
 #[test]
 fn ctl_steers_a_running_answer() {

@@ -229,6 +229,12 @@ impl EndedCall {
             } else {
                 self.ending.outcome()
             },
+            elsewhere: self.direction == Direction::Incoming
+                && matches!(
+                    self.ending,
+                    Ending::AnsweredElsewhere | Ending::DeclinedElsewhere
+                ),
+            rating: None,
         }
     }
 

@@ -1,4 +1,4 @@
-//! [`Calls`]: the calls of this device, at most one of them alive.
+//! [`Calls`]: the calls of this device: one in hand, and one aside that waits to be answered or is on hold.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -12,6 +12,7 @@ mod incoming;
 mod outgoing;
 mod signals;
 mod talking;
+mod waiting;
 
 use super::{
     CallId, Direction, EndedCall, Ending, Failure, LostReason, Side, Timeline, Unreachable,
@@ -31,14 +32,17 @@ const MAX_EARLY_CANCELS: usize = 64;
 #[derive(Debug)]
 pub struct Calls {
     config: CallConfig,
+    /// The call in hand.
     current: Option<(Common, Phase)>,
+    /// Beside a call in hand: one that rings, or is on hold. See [`waiting`].
+    aside: Option<(Common, Phase)>,
     actions: VecDeque<Action>,
     /// Calls that are over, oldest first.
     over: VecDeque<(CallId, Instant)>,
     /// Cancels that overtook their offer, oldest first.
     early_cancels: VecDeque<(CallId, DeviceId, Instant)>,
-    /// The last state the outside was told.
-    shown: Option<(CallId, CallState)>,
+    /// The last states the outside was told, of the call in hand and of the one aside.
+    shown: [Option<(CallId, CallState)>; 2],
 }
 
 impl Calls {
@@ -51,10 +55,11 @@ impl Calls {
         Self {
             config,
             current: None,
+            aside: None,
             actions: VecDeque::new(),
             over: VecDeque::new(),
             early_cancels: VecDeque::new(),
-            shown: None,
+            shown: [None; 2],
         }
     }
 
@@ -71,43 +76,37 @@ impl Calls {
     /// When to call [`Self::handle_timeout`], and what for.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Instant, TimeoutReason)> {
-        let (_, phase) = self.current.as_ref()?;
-        match phase {
-            Phase::LookingUp(looking) => Some((looking.deadline, TimeoutReason::Lookup)),
-            Phase::Calling(calling) => Some((calling.deadline, TimeoutReason::Answer)),
-            Phase::Ringing(ringing) => Some((ringing.deadline, TimeoutReason::Ring)),
-            Phase::InCall(in_call) => {
-                let members = in_call.members.values();
-                members
-                    .filter_map(Member::next_timeout)
-                    .chain(in_call.talk_until.map(|at| (at, TimeoutReason::TalkLimit)))
-                    .min_by_key(|(at, _)| *at)
-            }
-        }
+        let calls = self.current.iter().chain(&self.aside);
+        calls
+            .filter_map(|(_, phase)| phase.next_timeout())
+            .min_by_key(|(at, _)| *at)
     }
 
-    /// When the steps of the running call happened, if that is `call`.
+    /// When the steps of the call happened, if that is alive.
     #[must_use]
     pub fn timeline(&self, call: CallId) -> Option<Timeline> {
-        let (common, _phase) = self.current.as_ref()?;
-        (common.call == call).then_some(common.timeline)
+        let mut calls = self.current.iter().chain(&self.aside);
+        let found = calls.find(|(common, _phase)| common.call == call);
+        found.map(|(common, _phase)| common.timeline)
     }
 
-    /// The running call.
+    /// The call in hand.
     #[must_use]
     pub fn current(&self) -> Option<CallInfo> {
-        let (common, phase) = self.current.as_ref()?;
-        Some(CallInfo {
-            call: common.call,
-            direction: common.direction,
-            user: common.user,
-            participants: phase.participants(),
-            state: phase.state(),
-            muted: common.muted,
-            held: common.held,
-            recording: common.recording,
-            started: common.timeline.started,
-        })
+        self.current.as_ref().map(info_of)
+    }
+
+    /// The call aside: it rings, or is on hold.
+    #[must_use]
+    pub fn aside(&self) -> Option<CallInfo> {
+        self.aside.as_ref().map(info_of)
+    }
+
+    /// This call, if it is alive.
+    #[must_use]
+    pub fn info(&self, call: CallId) -> Option<CallInfo> {
+        let mut calls = self.current.iter().chain(&self.aside);
+        calls.find(|(common, _)| common.call == call).map(info_of)
     }
 
     /// Calls a person. `call` is fresh and random. Returns the id under which the call goes on: another one
@@ -128,7 +127,16 @@ impl Calls {
                 self.accept(now, ringing)?;
                 return Ok(ringing);
             }
-            Some(_) => return Err(CommandError::InCall),
+            Some(_) => {
+                let aside = self.aside.as_ref();
+                let theirs = aside.filter(|(common, _)| common.user == user);
+                let theirs = theirs.map(|(common, _)| common.call);
+                let Some(waiting) = theirs.filter(|call| self.waits(*call)) else {
+                    return Err(CommandError::InCall);
+                };
+                self.accept(now, waiting)?;
+                return Ok(waiting);
+            }
         }
         let common = Common::new(now, call, Direction::Outgoing, user).muted(&self.config);
         let deadline = now + self.within_setup(self.config.lookup_timeout);
@@ -142,11 +150,14 @@ impl Calls {
         Ok(call)
     }
 
-    /// Answers the call that rings here.
+    /// Answers the call that rings here. The call in hand is put on hold for one that waits.
     ///
     /// # Errors
     /// [`CommandError::NoCall`] when it is gone, [`CommandError::NotRinging`] when it does not ring here.
     pub fn accept(&mut self, now: Instant, call: CallId) -> Result<(), CommandError> {
+        if self.waits(call) {
+            self.bring_forward(call)?;
+        }
         match self.take(call)? {
             (mut common, Phase::Ringing(ringing)) => {
                 common.timeline.accepted = Some(now);
@@ -170,6 +181,10 @@ impl Calls {
     /// # Errors
     /// As [`Self::accept`].
     pub fn decline(&mut self, now: Instant, call: CallId) -> Result<(), CommandError> {
+        self.about(call, |calls| calls.decline_taken(now, call))
+    }
+
+    fn decline_taken(&mut self, now: Instant, call: CallId) -> Result<(), CommandError> {
         match self.take(call)? {
             (common, Phase::Ringing(ringing)) => {
                 self.stop_ringing(
@@ -193,6 +208,10 @@ impl Calls {
     /// # Errors
     /// [`CommandError::NoCall`] when it is gone.
     pub fn hang_up(&mut self, now: Instant, call: CallId) -> Result<(), CommandError> {
+        self.about(call, |calls| calls.hang_up_taken(now, call))
+    }
+
+    fn hang_up_taken(&mut self, now: Instant, call: CallId) -> Result<(), CommandError> {
         match self.take(call)? {
             (common, Phase::LookingUp(looking)) => {
                 self.forget_crossed(now, looking.crossed, Some(DeclineReason::Person));
@@ -210,7 +229,7 @@ impl Calls {
             }
             (common, phase @ Phase::Ringing(_)) => {
                 self.current = Some((common, phase));
-                return self.decline(now, call);
+                return self.decline_taken(now, call);
             }
             (common, Phase::InCall(in_call)) => {
                 self.hang_up_all(
@@ -292,6 +311,14 @@ impl Calls {
         call: CallId,
         change: impl FnOnce(&mut Common),
     ) -> Result<(), CommandError> {
+        self.about(call, |calls| calls.set_taken_media(call, change))
+    }
+
+    fn set_taken_media(
+        &mut self,
+        call: CallId,
+        change: impl FnOnce(&mut Common),
+    ) -> Result<(), CommandError> {
         let (mut common, phase) = self.take(call)?;
         let before = common.media_state();
         change(&mut common);
@@ -314,6 +341,12 @@ impl Calls {
 
     /// Takes in something that happened outside. Events of calls that are over change nothing.
     pub fn handle(&mut self, now: Instant, event: Event) {
+        let about = self.whose(&event);
+        self.about(about, |calls| calls.handle_taken(now, event));
+        self.show();
+    }
+
+    fn handle_taken(&mut self, now: Instant, event: Event) {
         match event {
             Event::Found { call, devices } => self.handle_found(now, call, devices),
             Event::LookupFailed { call, why } => self.handle_lookup_failed(now, call, why),
@@ -350,45 +383,56 @@ impl Calls {
             }
             Event::MediaFailed { call } => self.handle_media_failed(now, call),
         }
-        self.show();
     }
 
     /// Ends whatever is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some((at, reason)) = self.poll_timeout()
-            && at <= now
-        {
-            let Some((common, phase)) = self.current.take() else {
-                return;
-            };
-            debug!(call = ?common.call, ?reason, "a limit of the call is over");
-            match phase {
-                Phase::LookingUp(looking) => self.give_up_looking(
-                    now,
-                    common,
-                    looking,
-                    Ending::Unreachable(Unreachable::NoRoute),
-                ),
-                Phase::Calling(mut calling) => {
-                    let heard_of = calling
-                        .legs
-                        .values()
-                        .any(|leg| leg.delivered || leg.ringing);
-                    calling.learn(if heard_of {
-                        Ending::NoAnswer
-                    } else {
-                        Ending::Unreachable(Unreachable::NoRoute)
-                    });
-                    let ending = calling.verdict.unwrap_or(Ending::NoAnswer);
-                    self.stop_calling(now, common, calling, None, ending, CancelReason::NoAnswer);
-                }
-                Phase::Ringing(ringing) => {
-                    self.stop_ringing(now, common, &ringing, Ending::NoAnswer, None);
-                }
-                Phase::InCall(in_call) => self.in_call_timeout(now, common, in_call, reason),
-            }
+        while let Some((call, reason)) = self.due(now) {
+            debug!(?call, ?reason, "a limit of the call is over");
+            self.about(call, |calls| calls.time_is_up(now, reason));
         }
         self.show();
+    }
+
+    /// The call whose limit is over, and which.
+    fn due(&self, now: Instant) -> Option<(CallId, TimeoutReason)> {
+        let mut calls = self.current.iter().chain(&self.aside);
+        calls.find_map(|(common, phase)| {
+            let (at, reason) = phase.next_timeout()?;
+            (at <= now).then_some((common.call, reason))
+        })
+    }
+
+    /// A limit of the call in hand is over.
+    fn time_is_up(&mut self, now: Instant, reason: TimeoutReason) {
+        let Some((common, phase)) = self.current.take() else {
+            return;
+        };
+        match phase {
+            Phase::LookingUp(looking) => self.give_up_looking(
+                now,
+                common,
+                looking,
+                Ending::Unreachable(Unreachable::NoRoute),
+            ),
+            Phase::Calling(mut calling) => {
+                let heard_of = calling
+                    .legs
+                    .values()
+                    .any(|leg| leg.delivered || leg.ringing);
+                calling.learn(if heard_of {
+                    Ending::NoAnswer
+                } else {
+                    Ending::Unreachable(Unreachable::NoRoute)
+                });
+                let ending = calling.verdict.unwrap_or(Ending::NoAnswer);
+                self.stop_calling(now, common, calling, None, ending, CancelReason::NoAnswer);
+            }
+            Phase::Ringing(ringing) => {
+                self.stop_ringing(now, common, &ringing, Ending::NoAnswer, None);
+            }
+            Phase::InCall(in_call) => self.in_call_timeout(now, common, in_call, reason),
+        }
     }
 
     /// Takes the running call out, if it is this one.
@@ -481,18 +525,33 @@ impl Calls {
         }
     }
 
-    /// Tells the outside when the state has changed.
+    /// Tells the outside when a state has changed.
     fn show(&mut self) {
-        let state = self
-            .current
-            .as_ref()
-            .map(|(common, phase)| (common.call, phase.state()));
-        if state != self.shown {
-            self.shown = state;
-            if let Some((call, state)) = state {
+        let state = |call: &Option<(Common, Phase)>| {
+            let call = call.as_ref();
+            call.map(|(common, phase)| (common.call, phase.state()))
+        };
+        let states = [state(&self.current), state(&self.aside)];
+        for (state, shown) in states.into_iter().zip(self.shown) {
+            if let Some((call, state)) = state.filter(|_| state != shown) {
                 self.actions.push_back(Action::Changed { call, state });
             }
         }
+        self.shown = states;
+    }
+}
+
+fn info_of((common, phase): &(Common, Phase)) -> CallInfo {
+    CallInfo {
+        call: common.call,
+        direction: common.direction,
+        user: common.user,
+        participants: phase.participants(),
+        state: phase.state(),
+        muted: common.muted,
+        held: common.held,
+        recording: common.recording,
+        started: common.timeline.started,
     }
 }
 
@@ -571,6 +630,21 @@ impl Common {
 }
 
 impl Phase {
+    fn next_timeout(&self) -> Option<(Instant, TimeoutReason)> {
+        match self {
+            Self::LookingUp(looking) => Some((looking.deadline, TimeoutReason::Lookup)),
+            Self::Calling(calling) => Some((calling.deadline, TimeoutReason::Answer)),
+            Self::Ringing(ringing) => Some((ringing.deadline, TimeoutReason::Ring)),
+            Self::InCall(in_call) => {
+                let members = in_call.members.values();
+                members
+                    .filter_map(Member::next_timeout)
+                    .chain(in_call.talk_until.map(|at| (at, TimeoutReason::TalkLimit)))
+                    .min_by_key(|(at, _)| *at)
+            }
+        }
+    }
+
     fn participants(&self) -> Vec<DeviceId> {
         match self {
             Self::LookingUp(_) => Vec::new(),

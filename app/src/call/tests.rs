@@ -8,6 +8,8 @@ use crate::signal::{
 use ahoy_transport::identity::{DeviceId, UserId};
 use std::time::{Duration, Instant};
 
+mod waiting;
+
 const PERSON: UserId = UserId([9; 32]);
 const PHONE: DeviceId = DeviceId([1; 32]);
 const LAPTOP: DeviceId = DeviceId([2; 32]);

@@ -32,6 +32,8 @@ pub struct CallConfig {
     pub talk_limit: Option<Duration>,
     /// The microphone is muted until somebody unmutes it: push to talk.
     pub begins_muted: bool,
+    /// Who calls during a call waits to be answered, instead of hearing that the person is busy.
+    pub call_waiting: bool,
 }
 
 impl Default for CallConfig {
@@ -46,6 +48,7 @@ impl Default for CallConfig {
             setup_limit: None,
             talk_limit: None,
             begins_muted: false,
+            call_waiting: false,
         }
     }
 }
@@ -77,6 +80,18 @@ pub enum Alert {
     Audible,
     /// Show the call without a sound: do-not-disturb, or this contact never rings.
     Silent,
+    /// The person talks with somebody else: tell them softly.
+    Waiting,
+}
+
+impl Alert {
+    /// The same for somebody who talks.
+    pub(super) fn beside_a_call(self) -> Self {
+        match self {
+            Self::Audible | Self::Waiting => Self::Waiting,
+            Self::Silent => Self::Silent,
+        }
+    }
 }
 
 /// Something that happened outside.

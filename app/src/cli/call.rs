@@ -40,12 +40,51 @@ pub struct CallArgs {
     pub media: MediaFlags,
 }
 
+/// Call the echo test: it says a sentence, then plays back what you say, three seconds later. It needs no internet.
+#[derive(Debug, Clone, Args)]
+pub struct EchoArgs {
+    /// Hang up so many seconds after the first sound.
+    #[arg(long = "for", value_name = "SECONDS", value_parser = values::seconds)]
+    pub talk: Option<Duration>,
+    /// Write the report to this file.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Media options.
+    #[command(flatten)]
+    pub media: MediaFlags,
+}
+
+impl EchoArgs {
+    /// Checks them.
+    ///
+    /// # Errors
+    /// As [`CallArgs::plan`].
+    pub fn plan(self) -> Result<CallPlan, CliError> {
+        let call = CallArgs {
+            to: Target::Name("echo".into()),
+            talk: self.talk,
+            timeout: None,
+            report: self.report,
+            record: None,
+            json: self.json,
+            media: self.media,
+        };
+        Ok(CallPlan {
+            echo: true,
+            ..call.plan()?
+        })
+    }
+}
+
 /// Whom to call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// By link: nothing else has to be known.
     Link(PersonLink),
-    /// By the name of a contact.
+    /// By the name of a contact. Where nobody is called that, `echo` is the echo test.
     Name(String),
 }
 
@@ -54,6 +93,8 @@ pub enum Target {
 pub struct CallPlan {
     /// Whom.
     pub to: Target,
+    /// The echo test, whoever else is called that.
+    pub echo: bool,
     /// Hang up so long after the first sound.
     pub talk_limit: Option<Duration>,
     /// Give up when no sound has come by then.
@@ -140,6 +181,7 @@ impl CallArgs {
         }
         Ok(CallPlan {
             to: self.to,
+            echo: false,
             talk_limit: self.talk,
             setup_limit: self.timeout,
             report: self.report,

@@ -20,10 +20,14 @@ pub struct CtlArgs {
 pub enum CtlCommand {
     /// What is going on? Prints JSON.
     Status,
-    /// Accept the call that rings.
+    /// Accept the call that rings. During a call: the one that waits; the first is put on hold.
     Accept,
-    /// Decline the call that rings.
+    /// Decline the call that rings, or waits.
     Decline,
+    /// Hear no more of the call that waits, without declining it.
+    Ignore,
+    /// Go on with the call that is on hold, and put this one on hold.
+    Switch,
     /// End the call.
     #[command(name = "hangup")]
     HangUp,
@@ -77,7 +81,7 @@ pub enum CtlCommand {
     },
     /// Call somebody from the running app.
     Call {
-        /// Whom: the name of a contact, or an ahoy: link.
+        /// Whom: the name of a contact, an ahoy: link, or echo for the echo test.
         #[arg(value_name = "NAME|LINK")]
         to: String,
     },
@@ -184,6 +188,8 @@ impl From<CtlCommand> for Command {
             CtlCommand::Status => Self::Status,
             CtlCommand::Accept => Self::Accept,
             CtlCommand::Decline => Self::Decline,
+            CtlCommand::Ignore => Self::Ignore,
+            CtlCommand::Switch => Self::Switch,
             CtlCommand::HangUp => Self::HangUp,
             CtlCommand::Mute => Self::Mute,
             CtlCommand::Unmute => Self::Unmute,

@@ -78,6 +78,7 @@ impl Person {
             #[cfg(feature = "voice")]
             Command::Answer(_)
             | Command::Call(_)
+            | Command::Echo(_)
             | Command::Message(_)
             | Command::Messages(_)
             | Command::Send(_)

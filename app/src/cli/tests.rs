@@ -105,6 +105,7 @@ fn a_call_is_planned_from_its_options() {
     let plan = parse::<CallArgs>(&line).unwrap().plan().unwrap();
     let expected = CallPlan {
         to: Target::Link(eva()),
+        echo: false,
         talk_limit: Some(Duration::from_secs(8)),
         setup_limit: Some(Duration::from_millis(2500)),
         report: Some(folder.path().join("r.json")),

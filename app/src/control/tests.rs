@@ -40,6 +40,7 @@ fn status() -> Status {
         dnd: false,
         homes: Vec::new(),
         call: None,
+        other: None,
     }
 }
 

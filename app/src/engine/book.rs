@@ -14,7 +14,7 @@ use super::{
     people::PeopleChange,
 };
 use crate::{
-    call::EndedCall,
+    call::{CallId, EndedCall},
     chat::{book::ChatBook, shelf::Shelf},
     contacts::{CallRecord, Strangers},
     people::{PeopleAnswer, PeopleError, PeopleRequest},
@@ -189,6 +189,9 @@ pub trait AddressBook: Send + Sync + fmt::Debug + 'static {
 
     /// A call is over.
     fn record(&self, ended: &EndedCall, now_millis: u64);
+
+    /// How good the owner found a call, 1 to 5, or that they do not say.
+    fn rate(&self, _call: CallId, _rating: Option<u8>) {}
 
     /// The newest calls, at most `limit`, newest first.
     fn calls(&self, _limit: usize) -> Vec<CallRecord> {

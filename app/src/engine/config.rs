@@ -89,6 +89,15 @@ pub struct Reaching {
 }
 
 impl Reaching {
+    /// As what is on this machine is reached.
+    #[must_use]
+    pub fn straight() -> Self {
+        Self {
+            ways: Ways::Both,
+            proxy: None,
+        }
+    }
+
     /// Where the supernode at `address` is reached, whose name stands for `addr`; see [`Self::find`].
     #[must_use]
     pub fn place(&self, address: &NodeAddress, addr: SocketAddr) -> NodePlace {

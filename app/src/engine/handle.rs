@@ -42,10 +42,16 @@ pub const EVENT_QUEUE: usize = 256;
 pub enum Command {
     /// Call a contact by name, or a person by link.
     Call(String),
-    /// Answer the call that rings.
+    /// Call the echo test, which this program has started, by its link.
+    Echo(String),
+    /// Answer the call that rings; the one in hand is put on hold for one that waits.
     Accept,
-    /// Do not answer the call that rings.
+    /// Do not answer the call that rings, or waits.
     Decline,
+    /// Hear no more of the call that waits, which goes on waiting.
+    Ignore,
+    /// Go on with the call that is on hold, and put the one in hand on hold.
+    Switch,
     /// End the call, or stop calling.
     HangUp,
     /// Send silence, or the microphone again.
@@ -60,8 +66,12 @@ pub enum Command {
     ShareSound(bool),
     /// Record the call there from now on, or no more. Refused while the other side cannot be told.
     Record(Option<RecordTo>),
+    /// Note how good the person found a call that is over, 1 to 5, or nothing.
+    Rate(CallId, Option<u8>),
     /// Calls come in without a sound, or ring again.
     DoNotDisturb(bool),
+    /// Who calls during a call waits, from now on, or hears that the person is busy.
+    CallWaiting(bool),
     /// Serve others as a supernode from now on, or no more.
     Lend(bool),
     /// Another microphone, without echo cancellation, and so on: from now on, also in a call that goes on.
@@ -140,6 +150,13 @@ pub enum Event {
     Record(PublishEvent),
     /// Somebody calls.
     Incoming {
+        /// Which call.
+        call: CallId,
+        /// Who, as their certificate proves.
+        from: UserId,
+    },
+    /// Somebody calls during a call, and waits.
+    Waiting {
         /// Which call.
         call: CallId,
         /// Who, as their certificate proves.
@@ -283,8 +300,21 @@ pub struct View {
     pub lending: LendingView,
     /// The call that goes on, rings, or just ended.
     pub call: Option<CallView>,
+    /// Beside the call that goes on: one that waits, or is on hold.
+    pub other: Option<OtherCall>,
+    /// The call that ended last, if anything was said in it.
+    pub last: Option<Arc<LastCall>>,
     /// The last thing that went wrong, for a person.
     pub notice: Option<String>,
+}
+
+/// A call that is over.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LastCall {
+    /// Which call.
+    pub id: CallId,
+    /// What was measured, without what names people, devices and places.
+    pub report: Report,
 }
 
 /// A supernode where we are, or want to be, registered.
@@ -348,6 +378,45 @@ pub struct RequestView {
     pub name: String,
     /// Their key.
     pub user: UserId,
+}
+
+/// A call beside the one in hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherCall {
+    /// Which call.
+    pub id: CallId,
+    /// As in [`CallView::name`].
+    pub name: String,
+    /// Their key.
+    pub user: UserId,
+    /// What it does.
+    pub state: OtherState,
+    /// When it was placed or came in.
+    pub started: Instant,
+}
+
+/// What a call beside the one in hand does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OtherState {
+    /// It waits to be answered.
+    Waits,
+    /// The same, and the person wants to hear no more of it.
+    Ignored,
+    /// It is on hold.
+    OnHold,
+    /// It is on hold, and no path works for the moment.
+    Reconnecting,
+}
+
+impl OtherState {
+    /// Somebody waits to be answered.
+    #[must_use]
+    pub fn waits(self) -> bool {
+        match self {
+            Self::Waits | Self::Ignored => true,
+            Self::OnHold | Self::Reconnecting => false,
+        }
+    }
 }
 
 /// The call as the person sees it.

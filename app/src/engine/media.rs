@@ -21,7 +21,7 @@ use ahoy_media::{
         opus::{Codec, Content, EncoderConfig, FrameDuration, OpusError},
         room::RoomDevices,
         sink::{AudioSink, NullSink},
-        source::{AudioSource, SilenceSource},
+        source::{AudioSource, SampleSource, SilenceSource, SourceState},
         tone::ToneSource,
         voice::{VoiceConfig, VoiceStats},
         volume::Volume,
@@ -42,7 +42,10 @@ use ahoy_transport::runtime::{Runtime, RuntimeExt};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::voice_rate::VoiceRate;
+use super::{
+    echo::{self, EchoLine},
+    voice_rate::VoiceRate,
+};
 
 /// Packets that wait for the sound loop: it looks every 10 ms, and two seconds of sound is all a jitter
 /// buffer would take.
@@ -68,6 +71,8 @@ pub enum AudioIn {
     Tone,
     /// Nothing to hear.
     Silence,
+    /// A sentence, then silence.
+    Greeting,
 }
 
 /// Where a call's sound goes.
@@ -79,8 +84,10 @@ pub enum AudioOut {
     File(PathBuf),
     /// Nowhere.
     Null,
-    /// Back to where it came from: the echo test. There is no source then.
+    /// Back to where it came from. There is no source then.
     Echo,
+    /// The same some seconds later, once the source is over: the echo test.
+    EchoLater,
 }
 
 /// Which sound devices are used, by the ids that `ahoy doctor --json` tells; the system's default where none is named.
@@ -750,6 +757,8 @@ enum ClockedSink {
     Write(Box<dyn AudioSink>),
     /// What is heard is said again.
     Echo,
+    /// The same, later.
+    Later(EchoLine),
 }
 
 fn open_source(input: &AudioIn) -> Result<Source, MediaError> {
@@ -761,6 +770,7 @@ fn open_source(input: &AudioIn) -> Result<Source, MediaError> {
         AudioIn::File(path) => Source::Clocked(Box::new(WavSource::open(path, AtEnd::Stop)?)),
         AudioIn::Tone => Source::Clocked(Box::new(ToneSource::new(TONE_HZ, TONE_DBFS)?)),
         AudioIn::Silence => Source::Clocked(Box::new(SilenceSource)),
+        AudioIn::Greeting => Source::Clocked(Box::new(SampleSource::new(echo::greeting()))),
     })
 }
 
@@ -773,6 +783,7 @@ fn open_sink(output: &AudioOut) -> Result<Sink, MediaError> {
         AudioOut::File(path) => Sink::Clocked(ClockedSink::Write(Box::new(WavSink::create(path)?))),
         AudioOut::Null => Sink::Clocked(ClockedSink::Write(Box::new(NullSink))),
         AudioOut::Echo => Sink::Clocked(ClockedSink::Echo),
+        AudioOut::EchoLater => Sink::Clocked(ClockedSink::Later(EchoLine::default())),
     })
 }
 
@@ -834,6 +845,12 @@ async fn run_clocked(
             }
             ClockedSink::Echo => {
                 spoken.clone_from(&heard);
+                Ok(())
+            }
+            ClockedSink::Later(line) => {
+                if source.next_wide(&mut spoken) == SourceState::Ended {
+                    line.pass(&heard, &mut spoken);
+                }
                 Ok(())
             }
         };
@@ -1101,6 +1118,11 @@ mod devices {
                     }
                 }
                 ClockedSink::Echo => lock(&shared.send).push(now, Duration::ZERO, &heard),
+                ClockedSink::Later(line) => {
+                    let mut earlier = WideBlock::default();
+                    line.pass(&heard, &mut earlier);
+                    lock(&shared.send).push(now, Duration::ZERO, &earlier);
+                }
             }
         }
     }

@@ -20,7 +20,7 @@ use super::{
     people::PeopleChange,
 };
 use crate::{
-    call::EndedCall,
+    call::{CallId, EndedCall},
     chat::shelf::{MemoryShelf, Shelf},
     contacts::{CallRecord, Contact},
     link::{self, PersonLink},
@@ -384,6 +384,14 @@ impl AddressBook for MemoryBook {
 
     fn set_name(&self, name: Option<&str>) {
         self.lock().renamed = name.map(str::to_owned);
+    }
+
+    fn rate(&self, call: CallId, rating: Option<u8>) {
+        let mut state = self.lock();
+        let found = state.calls.iter_mut().find(|it| it.call_id == call.0);
+        if let Some(found) = found {
+            found.rating = rating;
+        }
     }
 
     fn calls(&self, limit: usize) -> Vec<CallRecord> {

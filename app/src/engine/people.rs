@@ -98,6 +98,10 @@ pub struct RecentView {
     pub talked_millis: u64,
     /// How it ended.
     pub outcome: Outcome,
+    /// Another device of ours answered it, or turned it away.
+    pub elsewhere: bool,
+    /// How good the person found it: 1 to 5.
+    pub rating: Option<u8>,
 }
 
 impl RecentView {
@@ -111,6 +115,8 @@ impl RecentView {
             at_millis: call.started_at_millis,
             talked_millis: call.duration_millis,
             outcome: call.outcome,
+            elsewhere: call.elsewhere,
+            rating: call.rating,
         }
     }
 

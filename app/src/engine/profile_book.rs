@@ -24,7 +24,7 @@ use super::{
     people::PeopleChange,
 };
 use crate::{
-    call::EndedCall,
+    call::{CallId, EndedCall},
     chat::shelf::Shelf,
     contacts::{CallRecord, Contact, RingPolicy, Strangers, find_by_name, ring_policy},
     link::{Link, LinkError, PersonLink, display_name},
@@ -306,6 +306,10 @@ impl AddressBook for ProfileBook {
     fn record(&self, ended: &EndedCall, now_millis: u64) {
         let record = ended.record_at(now_millis);
         told(self.store.record_call(&record)).unwrap_or_default();
+    }
+
+    fn rate(&self, call: CallId, rating: Option<u8>) {
+        told(self.store.rate_call(call.0, rating)).unwrap_or_default();
     }
 
     fn calls(&self, limit: usize) -> Vec<CallRecord> {

@@ -164,6 +164,10 @@ struct Slot {
     pictures: PictureWatch,
     /// The other side put us on hold.
     held_there: bool,
+    /// It waits, and the person wants to hear no more of it.
+    ignored: bool,
+    /// It is the echo test, in this very program.
+    echo: bool,
     report: ReportBuilder,
     cost: Option<CostMeter>,
     path: Option<PathKind>,
@@ -401,7 +405,7 @@ impl Engine {
     /// Says good-bye to whoever we talk with, then to the homes.
     async fn shut_down(mut self) {
         let now = self.runtime.now();
-        if let Some(info) = self.calls.current() {
+        while let Some(info) = self.calls.current() {
             let ended = match info.state {
                 CallState::RingingHere => self.calls.decline(now, info.call),
                 CallState::LookingUp
@@ -411,10 +415,11 @@ impl Engine {
                 | CallState::Talking
                 | CallState::Reconnecting { .. } => self.calls.hang_up(now, info.call),
             };
+            self.drain();
             if let Err(error) = ended {
                 tracing::debug!(%error, "nothing to end");
+                break;
             }
-            self.drain();
         }
         self.finish_recordings().await;
         self.keep_trust();
@@ -450,12 +455,14 @@ impl Engine {
         let current = self.calls.current();
         let call = current.as_ref().map(|info| info.call);
         let result = match (command, call) {
-            (Command::Call(target), _) => {
-                self.place(&target);
-                return;
+            (Command::Call(target), _) => return self.place(&target, false),
+            (Command::Echo(link), _) => return self.place(&link, true),
+            (Command::Accept, Some(call)) => self.calls.accept(now, self.ringing().unwrap_or(call)),
+            (Command::Decline, Some(call)) => {
+                self.calls.decline(now, self.ringing().unwrap_or(call))
             }
-            (Command::Accept, Some(call)) => self.calls.accept(now, call),
-            (Command::Decline, Some(call)) => self.calls.decline(now, call),
+            (Command::Ignore, Some(_call)) => return self.ignore(),
+            (Command::Switch, Some(_call)) => self.calls.switch(),
             (Command::HangUp, Some(call)) => {
                 self.tell_report(call);
                 self.calls.hang_up(now, call)
@@ -504,6 +511,11 @@ impl Engine {
             (Command::NoteRead(user), _) => return self.note_read(user),
             (Command::People(change), _) => return self.change_people(&change),
             (Command::Lend(on), _) => return self.lend(on),
+            (Command::Rate(call, rating), _) => return self.rate(call, rating),
+            (Command::CallWaiting(on), _) => {
+                self.calls.config_mut().call_waiting = on;
+                return;
+            }
             (Command::DoNotDisturb(on), _) => {
                 self.view.send_modify(|view| view.do_not_disturb = on);
                 return;
@@ -511,6 +523,8 @@ impl Engine {
             (
                 Command::Accept
                 | Command::Decline
+                | Command::Ignore
+                | Command::Switch
                 | Command::HangUp
                 | Command::Mute(_)
                 | Command::Volume(_)
@@ -524,6 +538,36 @@ impl Engine {
         };
         if let Err(error) = result {
             self.fail(error.to_string());
+        }
+    }
+
+    /// Stays here: in the history, and in the report of the call.
+    fn rate(&mut self, call: CallId, rating: Option<u8>) {
+        self.book.rate(call, rating);
+        self.people = People::read(&*self.book);
+        self.view.send_modify(|view| {
+            if let Some(last) = view.last.as_mut().filter(|last| last.id == call) {
+                Arc::make_mut(last).report.rating = rating;
+            }
+        });
+        self.show();
+    }
+
+    /// The call that rings here, or waits.
+    fn ringing(&self) -> Option<CallId> {
+        let calls = [self.calls.current(), self.calls.aside()];
+        let ringing = calls.into_iter().flatten();
+        ringing
+            .filter(|info| info.state == CallState::RingingHere)
+            .map(|info| info.call)
+            .next()
+    }
+
+    /// The person wants to hear no more of who waits.
+    fn ignore(&mut self) {
+        let aside = self.calls.aside().map(|info| info.call);
+        if let Some(slot) = aside.and_then(|call| self.slots.get_mut(&call)) {
+            slot.ignored = true;
         }
     }
 
@@ -592,7 +636,8 @@ impl Engine {
         self.publish(Event::SoundChosen(change));
     }
 
-    fn place(&mut self, target: &str) {
+    /// Calls somebody; the `echo` test is in this program, and nobody else is asked about it.
+    fn place(&mut self, target: &str, echo: bool) {
         let person = match self.book.find(target) {
             Ok(person) => person,
             Err(sentence) => return self.fail(sentence),
@@ -607,6 +652,7 @@ impl Engine {
             Ok(call) if call == fresh => {
                 let mut slot = Slot::new(now, person.user, person.name.clone());
                 slot.person = Some(person);
+                slot.echo = echo;
                 self.insert_slot(call, slot);
             }
             Ok(_answered) => {}
@@ -661,11 +707,10 @@ impl Engine {
         self.slots.insert(call, slot);
         // Links for files are counted where they are made.
         while self.slots.len() > MAX_SLOTS + self.file_links.len() {
-            let current = self.calls.current().map(|info| info.call);
             let oldest = self
                 .slots
                 .iter()
-                .filter(|(call, _slot)| Some(**call) != current)
+                .filter(|(call, _slot)| self.calls.info(**call).is_none())
                 .filter(|(call, _slot)| !self.file_links.contains_key(call))
                 .min_by_key(|(_call, slot)| slot.started)
                 .map(|(call, _slot)| *call);
@@ -1072,9 +1117,12 @@ impl Engine {
             }
             Action::StartRinging { call, from, alert } => {
                 tracing::debug!(?call, from = ?from.user, ?alert, "ringing");
-                self.publish(Event::Incoming {
-                    call,
-                    from: from.user,
+                let from = from.user;
+                let waits = self.calls.aside().is_some_and(|info| info.call == call);
+                self.publish(if waits {
+                    Event::Waiting { call, from }
+                } else {
+                    Event::Incoming { call, from }
                 });
                 let answer = match self.config.answering {
                     Answering::Person => false,
@@ -1208,8 +1256,7 @@ impl Engine {
                 slot.video = video;
                 media.set_volume(slot.volume_percent);
                 // Whoever muted while it rang is not heard now.
-                let current = self.calls.current();
-                if let Some(info) = current {
+                if let Some(info) = self.calls.info(call) {
                     media.set_silent(info.muted, info.held);
                 }
                 slot.media = Some((participant, media));
@@ -1285,7 +1332,13 @@ impl Engine {
         device: VerifiedDevice,
         lent: Option<RelaySource>,
     ) -> LegContext {
-        let mut sources = self.relay_sources();
+        // Relays out there do not reach what is in this program.
+        let echo = self.slots.get(&call).is_some_and(|slot| slot.echo);
+        let mut sources = if echo {
+            Vec::new()
+        } else {
+            self.relay_sources()
+        };
         let now_millis = self.runtime.unix_millis();
         sources.sort_by_key(|source| (!source.is_up(), self.trust.rank(source.node(), now_millis)));
         sources.truncate(MAX_RELAYED);
@@ -1302,7 +1355,9 @@ impl Engine {
             device,
             contact: self.shares_files(device.user()),
             verified: self.book.is_verified(device.user()),
-            path: if self.book.relay_only(device.user()) {
+            path: if echo {
+                PathPolicy::Auto
+            } else if self.book.relay_only(device.user()) {
                 PathPolicy::Relay
             } else {
                 self.config.path
@@ -1337,6 +1392,8 @@ impl Slot {
             video: None,
             pictures: PictureWatch::default(),
             held_there: false,
+            ignored: false,
+            echo: false,
             report: ReportBuilder::default(),
             cost: None,
             path: None,

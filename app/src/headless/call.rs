@@ -9,6 +9,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::{
     control::serve,
+    echo::call_by,
     start::{Running, start},
 };
 use crate::{
@@ -42,18 +43,25 @@ pub async fn call(profile: &Profile, plan: CallPlan) -> Result<(), CliError> {
     let person = Answering::Person;
     let mut running = start(profile, &plan.media, false, person, limits, record, None).await?;
     let control = serve(&running, None)?;
-    if running.homes > 0 {
+    let echo = match &plan.to {
+        _whoever if plan.echo => true,
+        Target::Name(name) => name.eq_ignore_ascii_case("echo") && running.book.find(name).is_err(),
+        Target::Link(_) => false,
+    };
+    if echo {
+        tokio::spawn(call_by(running.engine.clone()));
+    } else if running.homes > 0 {
         // Registered, our own relay is ready; but the other side's serves as well.
         let ready = wait_ready(&mut running);
         if tokio::time::timeout(REGISTRATION, ready).await.is_err() {
             tracing::warn!("our own supernodes do not answer; calling through the other side's");
         }
     }
-    let target = match &plan.to {
-        Target::Link(link) => link.to_string(),
-        Target::Name(name) => name.clone(),
-    };
-    running.engine.send(Command::Call(target));
+    match &plan.to {
+        _in_this_program if echo => {}
+        Target::Link(link) => drop(running.engine.send(Command::Call(link.to_string()))),
+        Target::Name(name) => drop(running.engine.send(Command::Call(name.clone()))),
+    }
     let mut reached = false;
     let result = loop {
         let event = tokio::select! {
@@ -106,6 +114,7 @@ pub async fn call(profile: &Profile, plan: CallPlan) -> Result<(), CliError> {
             }
             Ok(
                 Event::Ready { .. }
+                | Event::Waiting { .. }
                 | Event::Request { .. }
                 | Event::Sound { .. }
                 | Event::Pictures { .. }
@@ -191,7 +200,10 @@ pub async fn answer(profile: &Profile, plan: AnswerPlan) -> Result<(), CliError>
         AutoAnswer::Contacts => Answering::Contacts,
         AutoAnswer::Everybody => Answering::Everybody,
     };
-    let limits = CallConfig::default();
+    let limits = CallConfig {
+        call_waiting: true,
+        ..CallConfig::default()
+    };
     let record = plan.record.as_deref();
     let (media, echo) = (&plan.media, plan.echo);
     let mut running = start(profile, media, echo, answering, limits, record, None).await?;
@@ -244,6 +256,9 @@ pub async fn answer(profile: &Profile, plan: AnswerPlan) -> Result<(), CliError>
                 tracing::warn!("{from} calls: ahoy ctl accept, or ahoy ctl decline");
             }
             Ok(Event::Incoming { from, .. }) => tracing::info!("{from} calls"),
+            Ok(Event::Waiting { from, .. }) => tracing::warn!(
+                "{from} calls, too: ahoy ctl accept, ahoy ctl decline, or ahoy ctl ignore"
+            ),
             Ok(Event::Connected { .. }) => tracing::info!("connected"),
             Ok(Event::File(file)) => tell_file(&file),
             Ok(Event::Failed { sentence }) => tracing::warn!("{sentence}"),

@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{broadcast, watch};
 
 use super::{
+    echo::call_by,
     files,
     message::{line, send, shown as shown_messages},
     pairing::{let_in_here, revoke_here},
@@ -21,12 +22,12 @@ use crate::{
     cli::{CliError, VideoContentFlag, VideoIn},
     control::{
         CallStatus, Command, ControlError, ControlEvent, ControlHandler, EVENT_BACKLOG, ErrorCode,
-        HomeStandingStatus, HomeStatus, LendingStatus, MessageStatus, Opened, PROTOCOL, Status,
-        Told,
+        HomeStandingStatus, HomeStatus, LendingStatus, MessageStatus, Opened, OtherCallStatus,
+        PROTOCOL, Status, Told,
     },
     engine::{
         book::AddressBook,
-        handle::{self, CallView, EngineHandle, Event, Phase, View},
+        handle::{self, CallView, EngineHandle, Event, OtherCall, OtherState, Phase, View},
         lending::LendingView,
         recording::RecordTo,
         video::{Showing, VideoIn as ShownIn, view::Received},
@@ -190,6 +191,8 @@ impl Handler {
             Command::Status
             | Command::Accept
             | Command::Decline
+            | Command::Ignore
+            | Command::Switch
             | Command::HangUp
             | Command::Mute
             | Command::Unmute
@@ -304,7 +307,18 @@ impl Handler {
                 is_refused || call(view, &|call| call.recording.is_some() == file.is_some())
             }
             Command::Camera { .. } | Command::Share { .. } => true,
-            Command::Accept => call(view, &|call| call.phase != Phase::Incoming),
+            Command::Accept => {
+                let waits = view.other.as_ref().is_some_and(|other| other.state.waits());
+                !waits && call(view, &|call| call.phase != Phase::Incoming)
+            }
+            Command::Ignore => {
+                let waits = |other: &OtherCall| other.state == OtherState::Waits;
+                !view.other.as_ref().is_some_and(waits)
+            }
+            Command::Switch => view.other != before.other,
+            Command::Decline | Command::HangUp if before.other.is_some() => {
+                view.other != before.other
+            }
             Command::Decline | Command::HangUp => call(view, &|_running| false),
             Command::Status
             | Command::Call { .. }
@@ -339,7 +353,8 @@ impl Handler {
             Command::Status => return Ok(Some(Told::Status(Box::new(status(&view))))),
             Command::Accept | Command::Decline => {
                 let call = call.ok_or_else(no_call)?;
-                if call.phase != Phase::Incoming {
+                let waits = view.other.as_ref().is_some_and(|other| other.state.waits());
+                if call.phase != Phase::Incoming && !waits {
                     return Err(ControlError::new(
                         ErrorCode::NotRinging,
                         "no call rings here",
@@ -349,6 +364,23 @@ impl Handler {
                     handle::Command::Accept
                 } else {
                     handle::Command::Decline
+                }
+            }
+            Command::Ignore | Command::Switch => {
+                let is_switch = command == Command::Switch;
+                let fits = |other: &&OtherCall| other.state.waits() != is_switch;
+                if view.other.as_ref().filter(fits).is_none() {
+                    let sentence = if is_switch {
+                        "no other call is on hold"
+                    } else {
+                        "no call waits"
+                    };
+                    return Err(ControlError::new(ErrorCode::NoCall, sentence));
+                }
+                if is_switch {
+                    handle::Command::Switch
+                } else {
+                    handle::Command::Ignore
                 }
             }
             Command::HangUp => call
@@ -416,6 +448,10 @@ impl Handler {
                         "there is a call already: ahoy ctl hangup",
                     ));
                 }
+                if to.eq_ignore_ascii_case("echo") && self.book.find(&to).is_err() {
+                    tokio::spawn(call_by(self.engine.clone()));
+                    return Ok(None);
+                }
                 handle::Command::Call(to)
             }
             // Answered by the socket itself, or above.
@@ -472,6 +508,7 @@ fn shown(source: &VideoIn, content: Option<&str>) -> Result<Option<Showing>, Con
 struct Before {
     muted: Option<bool>,
     notice: Option<String>,
+    other: Option<OtherCall>,
 }
 
 impl Before {
@@ -479,6 +516,7 @@ impl Before {
         Self {
             muted: muted(view),
             notice: view.notice.clone(),
+            other: view.other.clone(),
         }
     }
 }
@@ -562,6 +600,22 @@ fn status(view: &View) -> Status {
             .as_ref()
             .filter(|call| !is_over(call))
             .map(call_status),
+        other: view.other.as_ref().map(other_status),
+    }
+}
+
+fn other_status(other: &OtherCall) -> OtherCallStatus {
+    OtherCallStatus {
+        id: other.id.to_string(),
+        user: other.user.to_string(),
+        name: other.name.clone(),
+        state: match other.state {
+            OtherState::Waits => "waits",
+            OtherState::Ignored => "ignored",
+            OtherState::OnHold => "on_hold",
+            OtherState::Reconnecting => "reconnecting",
+        }
+        .into(),
     }
 }
 
@@ -684,6 +738,14 @@ async fn tell(
                 view.borrow().call.as_ref().map(|call| ControlEvent::Call {
                     call: call_status(call),
                 })
+            }
+            Event::Waiting { .. } => {
+                view.borrow()
+                    .other
+                    .as_ref()
+                    .map(|other| ControlEvent::Waiting {
+                        other: other_status(other),
+                    })
             }
             Event::Pictures { call, news } => Some(ControlEvent::Pictures {
                 id: call.to_string(),

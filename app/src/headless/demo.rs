@@ -112,6 +112,7 @@ fn tell(event: &Event) {
         | Event::HomeLost { .. }
         | Event::HomeBack { .. }
         | Event::Incoming { .. }
+        | Event::Waiting { .. }
         | Event::Request { .. }
         | Event::Sound { .. }
         | Event::Pictures { .. }

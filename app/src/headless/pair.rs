@@ -30,6 +30,7 @@ use crate::{
     engine::{
         self, Ending,
         config::{Answering, EngineConfig, Finding, Me, PathPolicy, Upkeep},
+        echo::SPEECH,
         files::FilesSettings,
         handle::{Command, EngineHandle, Event},
         media::{AudioIn, AudioOut, AudioSettings, Probe},
@@ -42,11 +43,8 @@ use crate::{
     supernode::{SupernodeConfig, SupernodeHandle},
 };
 
-/// What the two people say when nothing else is given: 48 kHz mono, 15 s.
-static SPEECH: &[u8] = include_bytes!("../../../assets/ahoy.wav");
-
 /// Registering takes a few round trips.
-const REGISTRATION: Duration = Duration::from_secs(20);
+pub(super) const REGISTRATION: Duration = Duration::from_secs(20);
 
 /// Where somebody's code runs.
 #[derive(Debug, Clone)]
@@ -220,6 +218,7 @@ impl Pair {
                     | Event::HomeLost { .. }
                     | Event::HomeBack { .. }
                     | Event::Incoming { .. }
+                    | Event::Waiting { .. }
                     | Event::Request { .. }
                     | Event::Ringing { .. }
                     | Event::Connected { .. }
@@ -419,6 +418,7 @@ async fn ready(
                     Event::HomeLost { .. }
                     | Event::HomeBack { .. }
                     | Event::Incoming { .. }
+                    | Event::Waiting { .. }
                     | Event::Request { .. }
                     | Event::Ringing { .. }
                     | Event::Connected { .. }

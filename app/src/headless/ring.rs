@@ -1,35 +1,76 @@
-//! What a call that waits to be answered sounds like.
+//! What a person hears of a call beside what is said: that one comes in, that another one waits, that the connection is gone.
 
-use ahoy_media::audio::device::{AudioSystem, DeviceEvent, Ringer};
+use ahoy_media::audio::{
+    device::{AudioSystem, DeviceEvent, Ringer},
+    ring_tone::RingTone,
+};
 use tokio::sync::watch;
 
 use crate::engine::{
-    handle::{CallView, Phase, View},
+    handle::{OtherState, Phase, View},
     media::device_choice,
 };
 
-/// Rings by the speaker chosen for it while `view` shows a call that waits. Ends with the engine.
+/// What is to be heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sound {
+    /// A call comes in: by the speaker that is chosen for that.
+    Ring,
+    /// Another call waits: by the speaker of the call, as what follows.
+    Waiting,
+    /// The connection of the call is gone.
+    Reconnecting,
+}
+
+/// Makes the sounds that `view` asks for. Ends with the engine.
 pub(crate) async fn ring(mut view: watch::Receiver<View>) {
     loop {
-        let Ok(speaker) = view
-            .wait_for(rings)
-            .await
-            .map(|view| view.sound.ring_speaker.clone())
+        let Ok(Some((sound, speaker))) =
+            view.wait_for(|view| sound_of(view).is_some())
+                .await
+                .map(|view| {
+                    let sound = sound_of(&view)?;
+                    let speaker = match sound {
+                        Sound::Ring => &view.sound.ring_speaker,
+                        Sound::Waiting | Sound::Reconnecting => &view.sound.speaker,
+                    };
+                    Some((sound, speaker.clone()))
+                })
         else {
             return;
         };
-        // Dropped as soon as it is answered, or nobody waits any more.
-        let _ringer = Ringer::start(AudioSystem::Best, device_choice(speaker.as_ref()), tell)
-            .inspect_err(|error| tracing::warn!("a call comes in without a sound: {error}"));
-        if view.wait_for(|view| !rings(view)).await.is_err() {
+        let (tone, tell): (_, fn(DeviceEvent)) = match sound {
+            Sound::Ring => (RingTone::ring(), tell),
+            Sound::Waiting => (RingTone::waiting(), tell_nothing),
+            Sound::Reconnecting => (RingTone::reconnecting(), tell_nothing),
+        };
+        // Dropped as soon as there is nothing more to tell.
+        let _ringer = Ringer::start(
+            AudioSystem::Best,
+            device_choice(speaker.as_ref()),
+            tone,
+            tell,
+        )
+        .inspect_err(|error| tracing::warn!("a call comes in without a sound: {error}"));
+        let over = view.wait_for(|view| sound_of(view) != Some(sound)).await;
+        if over.is_err() {
             return;
         }
     }
 }
 
-fn rings(view: &View) -> bool {
-    let waits = |call: &CallView| call.phase == Phase::Incoming;
-    view.call.as_ref().is_some_and(waits) && !view.do_not_disturb
+/// What is to be heard now.
+fn sound_of(view: &View) -> Option<Sound> {
+    let call = view.call.as_ref()?;
+    if call.phase == Phase::Incoming {
+        return (!view.do_not_disturb).then_some(Sound::Ring);
+    }
+    if call.phase == Phase::Reconnecting && view.sound.reconnect_tone {
+        return Some(Sound::Reconnecting);
+    }
+    let other = view.other.as_ref();
+    let waits = other.is_some_and(|other| other.state == OtherState::Waits);
+    (waits && !view.do_not_disturb).then_some(Sound::Waiting)
 }
 
 fn tell(event: DeviceEvent) {
@@ -43,4 +84,9 @@ fn tell(event: DeviceEvent) {
         ),
         DeviceEvent::Displaced { .. } | DeviceEvent::DefaultChanged { .. } => {}
     }
+}
+
+/// The call itself tells what is wrong with its speaker.
+fn tell_nothing(event: DeviceEvent) {
+    tracing::debug!(?event, "the speaker of a soft sound");
 }

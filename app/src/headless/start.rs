@@ -144,6 +144,11 @@ pub(crate) async fn start(
     let sound = sound(media.voice, settings.sound());
     let limits = CallConfig {
         begins_muted: sound.push_to_talk,
+        // Whoever answers by itself has one call, and a file holds the sound of one.
+        call_waiting: limits.call_waiting
+            && settings.call_waiting
+            && answering == Answering::Person
+            && !matches!(media.audio_out, CliAudioOut::File(_)),
         ..limits
     };
     let book = ProfileBook::new(

@@ -226,6 +226,7 @@ impl ReportBuilder {
             cost: self.cost,
             remote: self.remote,
             verdict: String::new(),
+            rating: None,
         };
         report.verdict = verdict(ended.ending, &report);
         report

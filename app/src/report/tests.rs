@@ -373,3 +373,37 @@ fn a_builder_stays_bounded_whatever_happens() {
     assert_eq!(report.network.unwrap().switches.len(), 256);
     assert_eq!(report.participants.len(), 64);
 }
+
+#[test]
+fn what_is_taken_along_names_nobody_and_no_place() {
+    let (report, _) = good();
+    let text = report.redacted().to_json();
+    let security = report.security.as_ref().unwrap();
+    let words = security.safety_words.iter().flatten();
+    let paths = report.paths.iter();
+    let secrets = paths
+        .flat_map(|path| [&path.local, &path.remote])
+        .chain(
+            report
+                .participants
+                .iter()
+                .map(|participant| &participant.id),
+        )
+        .chain([&security.peer])
+        .chain(words);
+    let secrets: Vec<&String> = secrets.filter(|secret| !secret.is_empty()).collect();
+    assert!(secrets.len() > 3, "{secrets:?}");
+    for secret in secrets {
+        assert!(!text.contains(secret.as_str()), "{secret} in {text}");
+        assert!(report.to_json().contains(secret.as_str()));
+    }
+    // And what was measured is all there.
+    let kept = |report: &Report| {
+        (
+            report.network.clone(),
+            report.setup.clone(),
+            report.duration_ms,
+        )
+    };
+    assert_eq!(kept(&report), kept(&report.redacted()));
+}

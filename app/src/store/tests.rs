@@ -76,6 +76,8 @@ fn call(n: u64) -> CallRecord {
         started_at_millis: n,
         duration_millis: 5,
         outcome: Outcome::NoAnswer,
+        elsewhere: false,
+        rating: None,
     }
 }
 

@@ -6,12 +6,13 @@ use ahoy_media::audio::volume::{MAX_PERCENT, NORMAL_PERCENT};
 use eframe::egui::{self, RichText};
 
 use super::{
+    after,
     history::History,
     model::{self, Act, Action, ActionKind},
     network, parts,
     theme::Tokens,
 };
-use crate::engine::handle::{CallView, Command, Phase};
+use crate::engine::handle::{CallView, Command, Phase, View};
 
 /// What the person did with the card.
 #[derive(Debug, Default)]
@@ -24,6 +25,7 @@ pub(super) struct Done {
 
 pub(super) fn show(
     ui: &mut egui::Ui,
+    view: &View,
     call: &CallView,
     history: &History,
     talks_by_key: bool,
@@ -46,6 +48,8 @@ pub(super) fn show(
         ui.add_space(size.gap);
         let actions = model::call_actions(call);
         if actions.is_empty() {
+            done.act = after::show(ui, view, call, tokens).or(done.act.take());
+            ui.add_space(size.gap);
             let area = egui::vec2(0.0, size.control_height);
             ui.horizontal(|ui| {
                 let again = ("Call again", None);
@@ -62,6 +66,19 @@ pub(super) fn show(
         done.act = buttons(ui, actions, tokens).or(done.act.take());
     });
     done
+}
+
+/// The call beside the one in hand: who, and what can be done.
+pub(super) fn other(ui: &mut egui::Ui, view: &View, tokens: &Tokens) -> Option<Act> {
+    let (call, other) = model::other_call(view)?;
+    let mut act = None;
+    parts::card(ui, tokens, |ui| {
+        let line = model::other_line(other, &call.name);
+        ui.add(egui::Label::new(RichText::new(line)).wrap());
+        act = buttons(ui, model::other_actions(other), tokens);
+    });
+    ui.add_space(tokens.size.gap);
+    act
 }
 
 /// Who, and how far.

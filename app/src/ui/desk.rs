@@ -177,6 +177,7 @@ mod devices {
             TrialNews, list, record_and_play,
         },
         level::Meter,
+        ring_tone::RingTone,
     };
     use tokio::{
         runtime::Handle,
@@ -416,6 +417,7 @@ mod devices {
             let ringer = Ringer::start(
                 AudioSystem::Best,
                 device_choice(speaker.as_ref()),
+                RingTone::ring(),
                 |event: DeviceEvent| tracing::debug!(?event, "the speaker of a test"),
             )?;
             let speaker = ringer.wait_until_open(OPEN_LIMIT)?;

@@ -16,10 +16,13 @@ use super::{
     testing::Reader,
 };
 use crate::{
+    call::CallId,
     chat::{Content, Line, Message, MessageId},
     engine::{
         files::TransferView,
-        handle::{CallView, ContactView, Phase, RequestView, StatsView, View},
+        handle::{
+            CallView, ContactView, OtherCall, OtherState, Phase, RequestView, StatsView, View,
+        },
         people::{ChatView, ConversationView, RecentView},
     },
     files::{
@@ -96,6 +99,8 @@ fn view(name: &str) -> View {
             at_millis: 1_700_000_000_000,
             talked_millis: 0,
             outcome: Outcome::NoAnswer,
+            elsewhere: false,
+            rating: None,
         }]),
         conversations: Arc::new(vec![ConversationView {
             user: USER,
@@ -189,10 +194,10 @@ fn draw_all(name: &str, width: f32, check: &mut dyn FnMut(&str, &Reader)) {
             ..call.clone()
         };
         each("call", &mut |ui| {
-            call::show(ui, &call, &history, false, &tokens, now);
+            call::show(ui, &View::default(), &call, &history, false, &tokens, now);
         });
     }
-    let in_call = View {
+    let mut in_call = View {
         call: Some(CallView { user: USER, ..call }),
         ..view.clone()
     };
@@ -202,6 +207,23 @@ fn draw_all(name: &str, width: f32, check: &mut dyn FnMut(&str, &Reader)) {
     each("person", &mut |ui| {
         entry.contact(ui, &in_call, USER, &lines, true, &tokens);
     });
+    for state in [
+        OtherState::Waits,
+        OtherState::Ignored,
+        OtherState::OnHold,
+        OtherState::Reconnecting,
+    ] {
+        in_call.other = Some(OtherCall {
+            id: CallId([3; 16]),
+            name: name.to_owned(),
+            user: USER,
+            state,
+            started: now,
+        });
+        each("the other call", &mut |ui| {
+            call::other(ui, &in_call, &tokens);
+        });
+    }
     each("statistics", &mut |ui| {
         network::call(ui, &in_call, &history, &tokens);
     });

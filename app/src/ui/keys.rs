@@ -37,6 +37,8 @@ pub(super) const SHEET: [(&str, &[(&str, &str)]); 3] = [
             ("R", "Records the call"),
             ("O", "Puts the other side on hold"),
             ("H", "Hangs up"),
+            ("A, D, I", "Answers, declines or ignores whoever else calls"),
+            ("W", "Goes on with the call that is on hold"),
             (
                 "Space",
                 "Lets you be heard while it is held, with push to talk",

@@ -5,7 +5,7 @@ use std::time::Instant;
 use eframe::egui::{self, RichText};
 
 use super::{
-    Window, call, files, model, network, parts,
+    Window, call, echo, files, model, network, parts,
     settings::{Known, Tab},
     shortcuts, sound,
 };
@@ -136,7 +136,12 @@ impl Window {
                 }))
                 .resizable(false)
                 .show_separator_line(false)
-                .show(ui, |ui| self.call_bar(ui, call, is_short, now));
+                .show(ui, |ui| {
+                    if let Some(act) = call::other(ui, view, &self.tokens) {
+                        self.act(act);
+                    }
+                    self.call_bar(ui, call, is_short, now);
+                });
             if is_open && !has_room {
                 return self.beside_pictures(ui, view, call);
             }
@@ -301,9 +306,12 @@ impl Window {
         let Some(call) = model::shown_call(view, self.put_away) else {
             return;
         };
+        if let Some(act) = call::other(ui, view, &self.tokens) {
+            self.act(act);
+        }
         let talks_by_key = sound::talks_by_key(view);
         let history = self.history.borrow().clone();
-        let done = call::show(ui, call, &history, talks_by_key, &self.tokens, now);
+        let done = call::show(ui, view, call, &history, talks_by_key, &self.tokens, now);
         if let Some(act) = done.act {
             self.act(act);
         }
@@ -318,11 +326,24 @@ impl Window {
         let tokens = self.tokens;
         let favourites = self.favourites();
         let done = self.home.show(ui, view, &favourites, &tokens);
+        self.echo_test(ui, view);
         if let Some(command) = done.command {
             self.send(command);
         }
         if let Some(user) = done.open {
             self.open_chat(user);
+        }
+    }
+
+    /// Offers the echo test while there is no call.
+    pub(super) fn echo_test(&self, ui: &mut egui::Ui, view: &View) {
+        if view.call.as_ref().is_some_and(|call| !model::is_over(call)) {
+            return;
+        }
+        ui.add_space(self.tokens.size.gap);
+        if echo::card(ui, &self.tokens) {
+            self.runtime
+                .spawn(crate::headless::echo::call_by(self.engine.clone()));
         }
     }
 

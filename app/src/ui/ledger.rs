@@ -119,7 +119,7 @@ pub(super) fn waits_for_start(change: &SettingsChange) -> bool {
         | SettingsChange::Theme(_)
         | SettingsChange::Scale(_)
         | SettingsChange::Favourite(..)
-        | SettingsChange::Switch(Switch::KeepRunning, _) => false,
+        | SettingsChange::Switch(Switch::KeepRunning | Switch::CallWaiting, _) => false,
     }
 }
 

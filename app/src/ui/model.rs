@@ -13,7 +13,7 @@ use crate::{
     chat::{Content, Line, MessageId},
     engine::{
         files::TransferView,
-        handle::{CallView, Command, ContactView, HomeView, Phase, View},
+        handle::{CallView, Command, ContactView, HomeView, OtherCall, OtherState, Phase, View},
         people::ConversationView,
         sentence::clock,
         video::{VideoIn, view::Received},
@@ -178,6 +178,50 @@ pub fn call_actions(call: &CallView) -> Vec<Action> {
     }
 }
 
+/// What there is to say of the call beside the one in hand, called `name`.
+#[must_use]
+pub fn other_line(other: &OtherCall, name: &str) -> String {
+    let them = &other.name;
+    match other.state {
+        OtherState::Waits => {
+            format!("{them} calls, too. Answering puts {name} on hold.")
+        }
+        OtherState::Ignored => format!("{them} still calls."),
+        OtherState::OnHold => format!("{them} is on hold."),
+        OtherState::Reconnecting => format!("{them} is on hold, and the connection is gone."),
+    }
+}
+
+/// What can be done about the call beside the one in hand.
+#[must_use]
+pub fn other_actions(other: &OtherCall) -> Vec<Action> {
+    let action = |label, key, command, kind| Action {
+        label,
+        act: Act::Tell(command),
+        key,
+        kind,
+    };
+    let answer = action("Answer", Key::A, Command::Accept, ActionKind::Primary);
+    let decline = action("Decline", Key::D, Command::Decline, ActionKind::Danger);
+    match other.state {
+        OtherState::Waits => {
+            let ignore = action("Ignore", Key::I, Command::Ignore, ActionKind::Plain);
+            vec![answer, decline, ignore]
+        }
+        OtherState::Ignored => vec![answer, decline],
+        OtherState::OnHold | OtherState::Reconnecting => {
+            vec![action("Switch", Key::W, Command::Switch, ActionKind::Plain)]
+        }
+    }
+}
+
+/// The call beside the one in hand, while there is one to be beside.
+#[must_use]
+pub fn other_call(view: &View) -> Option<(&CallView, &OtherCall)> {
+    let call = view.call.as_ref().filter(|call| !is_over(call))?;
+    Some((call, view.other.as_ref()?))
+}
+
 /// Something that is wrong in a call, and the one thing to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Banner {
@@ -276,11 +320,21 @@ pub fn shown_call(view: &View, put_away: Option<CallId>) -> Option<&CallView> {
         .filter(|call| !is_over(call) || put_away != Some(call.id))
 }
 
-/// The call that wants the person's attention: it rings, and they let calls disturb them.
+/// The call that wants the person's attention: it rings or waits, and they let calls disturb them.
 #[must_use]
 pub fn wants_attention(view: &View) -> Option<CallId> {
-    let call = view.call.as_ref()?;
-    (call.phase == Phase::Incoming && !view.do_not_disturb).then_some(call.id)
+    wanting(view).map(|(call, _name)| call)
+}
+
+/// The same, and who it is.
+#[must_use]
+pub fn wanting(view: &View) -> Option<(CallId, &str)> {
+    let call = view.call.as_ref().filter(|_| !view.do_not_disturb)?;
+    if call.phase == Phase::Incoming {
+        return Some((call.id, &call.name));
+    }
+    let (_call, other) = other_call(view)?;
+    (other.state == OtherState::Waits).then_some((other.id, &other.name))
 }
 
 /// What stands in the window's title, where a task bar shows it while another window has the focus.
@@ -608,7 +662,7 @@ const fn switch(
 }
 
 /// The switches of the page about sound, in groups.
-pub const SWITCHES: [(&str, &[SwitchLine]); 2] = [
+pub const SWITCHES: [(&str, &[SwitchLine]); 3] = [
     (
         "Your voice",
         &[
@@ -666,6 +720,15 @@ pub const SWITCHES: [(&str, &[SwitchLine]); 2] = [
                 false,
             ),
         ],
+    ),
+    (
+        "What you hear",
+        &[switch(
+            SoundSwitch::ReconnectTone,
+            "Sound while reconnecting",
+            "Two soft knocks now and then while the connection is gone.",
+            false,
+        )],
     ),
 ];
 

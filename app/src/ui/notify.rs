@@ -159,9 +159,11 @@ async fn tell(
         let rings = |view: &View| model::wants_attention(view).filter(|call| told != Some(*call));
         let name = match view.wait_for(|view| rings(view).is_some()).await {
             Ok(view) => {
-                let call = view.call.as_ref();
-                told = call.map(|call| call.id);
-                call.map(|call| call.name.clone()).unwrap_or_default()
+                let wanting = model::wanting(&view);
+                told = wanting.map(|(call, _name)| call);
+                wanting
+                    .map(|(_call, name)| name.to_owned())
+                    .unwrap_or_default()
             }
             Err(_gone) => return,
         };

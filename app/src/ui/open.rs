@@ -52,7 +52,10 @@ pub fn open(profile: &Profile, media: &MediaPlan, target: String) -> Result<(), 
         media,
         false,
         Answering::Person,
-        CallConfig::default(),
+        CallConfig {
+            call_waiting: true,
+            ..CallConfig::default()
+        },
         None,
         Some(&pictures),
     ))?;

@@ -54,6 +54,17 @@ where
             Outcome::Unreachable => "Not reached",
             Outcome::Failed => "Failed",
         }
+    } else if call.elsewhere {
+        match call.outcome {
+            Outcome::Declined => "Declined on another device",
+            Outcome::Completed
+            | Outcome::Busy
+            | Outcome::NoAnswer
+            | Outcome::Cancelled
+            | Outcome::Unreachable
+            | Outcome::Lost
+            | Outcome::Failed => "Answered on another device",
+        }
     } else if call.outcome == Outcome::Declined {
         "Declined"
     } else {
@@ -61,13 +72,15 @@ where
     };
     let day = model::day(at, now);
     let time = at.format("%H:%M");
-    match call.talked_millis {
-        0 => format!("{what} · {day} {time}"),
-        millis => {
-            let talked = clock(Duration::from_millis(millis));
-            format!("{what} · {day} {time} · {talked}")
-        }
+    let mut line = format!("{what} · {day} {time}");
+    if call.talked_millis > 0 {
+        let talked = clock(Duration::from_millis(call.talked_millis));
+        line.push_str(&format!(" · {talked}"));
     }
+    if let Some(rating) = call.rating {
+        line.push_str(&format!(" · {rating} of 5"));
+    }
+    line
 }
 
 impl Recents {
@@ -164,6 +177,8 @@ mod tests {
             at_millis: 0,
             talked_millis,
             outcome,
+            elsewhere: false,
+            rating: None,
         }
     }
 
@@ -175,6 +190,11 @@ mod tests {
                 .unwrap()
         };
         let told = |call: RecentView| line(&call, &at(19, 14), &at(20, 9));
+        let rated = RecentView {
+            rating: Some(4),
+            ..call(true, Outcome::Completed, 72_000)
+        };
+        assert_eq!(told(rated), "Outgoing · Yesterday 14:05 · 1:12 · 4 of 5");
         assert_eq!(
             told(call(true, Outcome::Completed, 72_000)),
             "Outgoing · Yesterday 14:05 · 1:12"
@@ -183,6 +203,17 @@ mod tests {
             told(call(false, Outcome::Cancelled, 0)),
             "Missed · Yesterday 14:05"
         );
+        for (outcome, what) in [
+            (Outcome::Declined, "Declined on another device"),
+            (Outcome::Completed, "Answered on another device"),
+        ] {
+            let elsewhere = RecentView {
+                elsewhere: true,
+                ..call(false, outcome, 0)
+            };
+            assert!(!elsewhere.is_missed());
+            assert_eq!(told(elsewhere), format!("{what} · Yesterday 14:05"));
+        }
         assert_eq!(
             told(call(false, Outcome::Declined, 0)),
             "Declined · Yesterday 14:05"

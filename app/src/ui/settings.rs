@@ -519,6 +519,12 @@ const FILES: [SwitchLine; 1] = [(
     "What contacts offer comes at once, into your folder for downloads.",
 )];
 
+const DURING_CALLS: [SwitchLine; 1] = [(
+    SettingsSwitch::CallWaiting,
+    "Let others wait",
+    "Who calls while you talk can be answered or declined; else they hear that you are busy.",
+)];
+
 const WINDOW: [SwitchLine; 1] = [(
     SettingsSwitch::KeepRunning,
     "Ring while the window is closed",
@@ -535,6 +541,9 @@ fn switches(
     for (which, label, sentence) in lines {
         let on = settings.is_on(*which);
         if parts::switch(ui, tokens, (label, sentence), on, true).clicked() {
+            if *which == SettingsSwitch::CallWaiting {
+                done.commands.push(Command::CallWaiting(!on));
+            }
             done.changes.push(SettingsChange::Switch(*which, !on));
         }
     }
@@ -591,6 +600,11 @@ fn privacy(ui: &mut egui::Ui, view: &View, settings: &Settings, tokens: &Tokens,
             done.changes.push(SettingsChange::Strangers(*which));
         }
         parts::caption(ui, tokens, STRANGERS[chosen].2);
+    });
+    ui.add_space(gap);
+    parts::card(ui, tokens, |ui| {
+        parts::title(ui, "While you talk");
+        switches(ui, settings, &DURING_CALLS, tokens, done);
     });
     ui.add_space(gap);
     parts::card(ui, tokens, |ui| {

@@ -59,6 +59,7 @@ impl Window {
             self.open_settings(Tab::Keys);
         }
         let Some(call) = &view.call else { return };
+        let other = model::other_call(view).map(|(_call, other)| model::other_actions(other));
         let pressed = |key| {
             ui.input(|input| {
                 input.events.iter().any(|event| {
@@ -68,7 +69,10 @@ impl Window {
                 })
             })
         };
-        for action in model::call_actions(call) {
+        for action in model::call_actions(call)
+            .into_iter()
+            .chain(other.into_iter().flatten())
+        {
             if pressed(action.key) {
                 self.act(action.act);
             }

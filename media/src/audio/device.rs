@@ -509,9 +509,9 @@ impl Ringer {
     pub fn start(
         system: AudioSystem,
         opening: impl Into<Opening>,
+        mut tone: RingTone,
         on_event: impl FnMut(DeviceEvent) + Send + 'static,
     ) -> Result<Self, DeviceError> {
-        let mut tone = RingTone::new();
         let pull = move |block: &mut Block| {
             // It has no end.
             let _state = tone.next_block(block);

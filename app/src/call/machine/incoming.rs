@@ -96,6 +96,11 @@ impl Calls {
                 self.remember_over(now, call);
                 self.current = Some((common, Phase::InCall(in_call)));
             }
+            phase @ Phase::InCall(_) if self.may_wait() => {
+                self.beside(now, (common, phase), |calls, now| {
+                    calls.ring(now, call, from, &media, alert.beside_a_call());
+                });
+            }
             phase @ (Phase::LookingUp(_)
             | Phase::Calling(_)
             | Phase::Ringing(_)
@@ -130,6 +135,11 @@ impl Calls {
                 Ending::Failed(Failure::Media),
             );
             return;
+        };
+        let alert = if self.aside.is_some() {
+            alert.beside_a_call()
+        } else {
+            alert
         };
         common.timeline.ringing = Some(now);
         let ringing = Ringing {

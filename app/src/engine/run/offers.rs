@@ -28,7 +28,7 @@ use crate::{
     call::{Alert, CallId, Event as CallEvent, Peer, Unreachable},
     engine::{
         book::Welcome,
-        config::Answering,
+        config::{Answering, Reaching},
         directory::{Directory, Findings, RegisteredAt, Rest, Seeking, look_up, search},
         handle::Event,
         leg::{By, Leg, LegEvent, Way},
@@ -88,6 +88,7 @@ impl Engine {
             }
             let directory = match self.home(address.node) {
                 Some(up) => Directory::Home(address.clone(), up.client.clone()),
+                None if slot.echo => Directory::Guest(address.clone(), Reaching::straight()),
                 None => Directory::Guest(address.clone(), self.config.reaching()),
             };
             directories.push((directory, route));
@@ -103,13 +104,14 @@ impl Engine {
             }
         }
         // The DHT's nodes see who asks, and some of them may be the person's.
-        let may_ask = self.config.path.allows_direct() && !self.book.relay_only(user);
+        let may_ask = self.config.path.allows_direct() && !self.book.relay_only(user) && !slot.echo;
         let table = self.config.finding.dht.clone().filter(|_| may_ask);
         // Whom the link names may know more.
         let named = slot.person.iter().flat_map(|person| person.homes.clone());
         let directory = self
             .rendezvous
             .as_ref()
+            .filter(|_| !slot.echo)
             .map(|rendezvous| Arc::new(rendezvous.with(named.collect())) as Arc<dyn Dht>);
         let tables: Vec<_> = directory
             .map(|directory| (directory, FoundBy::Directory))
@@ -136,7 +138,7 @@ impl Engine {
             self.inbox.clone(),
         );
         // Whoever shall not learn our address is not asked for it in this network, where that shows.
-        let lan = self.config.lan_discovery && !self.book.relay_only(user);
+        let lan = self.config.lan_discovery && !self.book.relay_only(user) && !slot.echo;
         self.runtime
             .spawn_task(async move {
                 let findings =
@@ -210,12 +212,14 @@ impl Engine {
             .flat_map(|target| &target.homes)
             .map(|home| home.node.clone())
             .collect();
-        if let Some(rendezvous) = &self.rendezvous {
+        if let Some(rendezvous) = self.rendezvous.as_ref().filter(|_| !slot.echo) {
             rendezvous.note(&good);
         }
         let user = slot.user;
         let homes = findings.targets.iter().filter(|target| !target.nearby);
+        let echo = slot.echo;
         let asked: Vec<_> = homes
+            .filter(|_| !echo)
             .filter_map(|target| target.homes.first().cloned())
             .collect();
         if let Some(rest) = findings.rest {

@@ -48,8 +48,13 @@ impl Engine {
     }
 
     fn begin_recording(&mut self, call: CallId, to: RecordTo) -> Result<(), String> {
-        if self.recording.is_some() {
-            return Err("this call is recorded already".into());
+        if let Some(recording) = &self.recording {
+            let sentence = if recording.call == call {
+                "this call is recorded already"
+            } else {
+                "the call that is on hold is recorded: switch to it and end that first"
+            };
+            return Err(sentence.into());
         }
         self.calls
             .may_record(call)

@@ -6,7 +6,9 @@ use super::{Engine, People, TICKS_PER_REPORT};
 use crate::{
     call::{CallId, CallState, Direction, EndedCall, Event as CallEvent},
     engine::{
-        handle::{CallView, Event, HomeView, Phase, StatsView, View},
+        handle::{
+            CallView, Event, HomeView, LastCall, OtherCall, OtherState, Phase, StatsView, View,
+        },
         leg::Leg,
         media::{MediaStats, SoundNewsKind},
         sentence,
@@ -19,16 +21,20 @@ use crate::{
 impl Engine {
     pub(super) fn handle_tick(&mut self) {
         self.look_at_ending_recordings();
-        let Some(call) = self.calls.current().map(|info| info.call) else {
+        let calls = [self.calls.current(), self.calls.aside()];
+        let calls: Vec<CallId> = calls.into_iter().flatten().map(|info| info.call).collect();
+        if calls.is_empty() {
             return;
-        };
+        }
         self.ticks = self.ticks.wrapping_add(1);
-        self.collect(call);
-        self.adapt(call);
-        self.look_at_recording(call);
-        if self.ticks.is_multiple_of(TICKS_PER_REPORT) {
-            self.measure_cost(call);
-            self.tell_report(call);
+        for call in calls {
+            self.collect(call);
+            self.adapt(call);
+            self.look_at_recording(call);
+            if self.ticks.is_multiple_of(TICKS_PER_REPORT) {
+                self.measure_cost(call);
+                self.tell_report(call);
+            }
         }
         self.show();
     }
@@ -60,7 +66,7 @@ impl Engine {
             None => Vec::new(),
         };
         let stats = media.stats();
-        let is_held = slot.held_there || self.calls.current().is_some_and(|info| info.held);
+        let is_held = slot.held_there || self.calls.info(call).is_some_and(|info| info.held);
         let mut blank = None;
         for news in &pictures {
             blank = slot.pictures.note(news).or(blank);
@@ -269,6 +275,7 @@ impl Engine {
                 level_out: stats.map_or(f32::NEG_INFINITY, |stats| stats.level_out),
             })
         });
+        let other = self.other();
         let lending = self.lending();
         let standings = self.home_standings();
         self.view.send_if_modified(|view| {
@@ -287,12 +294,36 @@ impl Engine {
                 sound: self.config.sound.clone(),
                 lending: lending.clone(),
                 call: call.or_else(|| view.call.take_if(is_over)),
+                other: other.clone(),
+                last: view.last.clone(),
                 notice: view.notice.clone(),
             };
             let changed = *view != shown;
             *view = shown;
             changed
         });
+    }
+
+    /// The call beside the one in hand.
+    fn other(&self) -> Option<OtherCall> {
+        let info = self.calls.aside()?;
+        let slot = self.slots.get(&info.call)?;
+        Some(OtherCall {
+            id: info.call,
+            name: slot.name.clone(),
+            user: info.user,
+            state: match info.state {
+                CallState::RingingHere if slot.ignored => OtherState::Ignored,
+                CallState::RingingHere => OtherState::Waits,
+                CallState::Reconnecting { .. } => OtherState::Reconnecting,
+                CallState::LookingUp
+                | CallState::Calling
+                | CallState::RingingThere
+                | CallState::Connecting
+                | CallState::Talking => OtherState::OnHold,
+            },
+            started: info.started,
+        })
     }
 
     pub(super) fn handle_ended(&mut self, ended: EndedCall) {
@@ -311,14 +342,24 @@ impl Engine {
         let name = slot.name.clone();
         let (user, path) = (slot.user, slot.path);
         let report = Box::new(std::mem::take(&mut slot.report).finish(&ended));
+        if ended.timeline.first_audio.is_some() {
+            let last = Arc::new(LastCall {
+                id: call,
+                report: report.redacted(),
+            });
+            self.view.send_modify(|view| view.last = Some(last));
+        }
         tracing::debug!(?call, ?outcome, reason = report.reason, "call ended");
         let legs = std::mem::take(&mut slot.legs);
         self.linger(legs);
         let person = slot.person.take();
-        self.leave_word(&ended, person.as_ref());
         self.tags.retain(|_tag, (of, _device)| *of != call);
-        self.book.record(&ended, self.runtime.unix_millis());
-        self.people = People::read(&*self.book);
+        // Nobody is there to be called back.
+        if !slot.echo {
+            self.leave_word(&ended, person.as_ref());
+            self.book.record(&ended, self.runtime.unix_millis());
+            self.people = People::read(&*self.book);
+        }
         let sentence = sentence::ended(&name, &ended);
         let told = sentence.clone();
         self.show();

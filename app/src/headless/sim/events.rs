@@ -133,6 +133,7 @@ impl Happening {
             // The end comes with its report, later. The rest does not happen to a caller.
             Event::Ready { .. }
             | Event::Incoming { .. }
+            | Event::Waiting { .. }
             | Event::Request { .. }
             | Event::Sound { .. }
             | Event::Pictures { .. }

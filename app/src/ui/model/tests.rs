@@ -430,3 +430,45 @@ fn what_is_wrong_has_one_thing_to_do_about_it() {
     assert_eq!(path_stations(Some("relay")), Some("a supernode"));
     assert_eq!(path_stations(Some("direct")), None);
 }
+
+#[test]
+fn a_second_call_is_told_and_can_be_answered_declined_ignored_or_switched_to() {
+    let other = |state| OtherCall {
+        id: CallId([3; 16]),
+        name: "Carol".into(),
+        user: UserId([4; 32]),
+        state,
+        started: now(),
+    };
+    let labels = |state| {
+        let actions = other_actions(&other(state)).into_iter();
+        actions.map(|action| action.label).collect::<Vec<_>>()
+    };
+    let mut view = View {
+        call: Some(call(Phase::Talking { since: now() })),
+        other: Some(other(OtherState::Waits)),
+        ..View::default()
+    };
+    assert_eq!(labels(OtherState::Waits), ["Answer", "Decline", "Ignore"]);
+    assert_eq!(labels(OtherState::Ignored), ["Answer", "Decline"]);
+    assert_eq!(labels(OtherState::OnHold), ["Switch"]);
+    assert_eq!(labels(OtherState::Reconnecting), ["Switch"]);
+    let (_call, shown) = other_call(&view).unwrap();
+    let line = other_line(shown, "Grace");
+    assert_eq!(line, "Carol calls, too. Answering puts Grace on hold.");
+    assert_eq!(wanting(&view), Some((CallId([3; 16]), "Carol")));
+    // Keys of the two calls are others.
+    let talking = call_actions(view.call.as_ref().unwrap());
+    for action in other_actions(&other(OtherState::Waits)) {
+        assert!(talking.iter().all(|of_call| of_call.key != action.key));
+    }
+    view.do_not_disturb = true;
+    assert_eq!(wanting(&view), None);
+    view.do_not_disturb = false;
+    view.other = Some(other(OtherState::Ignored));
+    assert_eq!(wanting(&view), None);
+    view.call = Some(call(Phase::Ended {
+        sentence: "Over.".into(),
+    }));
+    assert!(other_call(&view).is_none());
+}

@@ -74,6 +74,7 @@ fn every_switch_of_the_network_is_found_by_its_name_and_switched() {
     let tabs = [
         (Tab::Network, &GETTING_THROUGH[..]),
         (Tab::Privacy, &FINDING[..]),
+        (Tab::Privacy, &DURING_CALLS[..]),
         (Tab::Look, &WINDOW[..]),
     ];
     for (tab, lines) in tabs {
@@ -88,8 +89,8 @@ fn every_switch_of_the_network_is_found_by_its_name_and_switched() {
             );
         }
     }
-    let shown = [GETTING_THROUGH, FINDING].concat();
-    assert_eq!(shown.len() + WINDOW.len(), 7, "one line for each switch");
+    let shown = [&GETTING_THROUGH[..], &FINDING, &DURING_CALLS].concat();
+    assert_eq!(shown.len() + WINDOW.len(), 8, "one line for each switch");
     assert!(
         WINDOW
             .iter()
