@@ -83,6 +83,10 @@ pub struct Cli {
     /// A link to open: ahoy:… or ahoy-node:…
     #[arg(value_name = "LINK", value_parser = values::any_link)]
     pub link: Option<Link>,
+    /// Start without a window, which opens when somebody calls or starts ahoy again.
+    #[cfg(feature = "window")]
+    #[arg(long)]
+    pub hidden: bool,
     /// Media options of the window.
     #[cfg(feature = "window")]
     #[command(flatten)]
@@ -377,7 +381,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         None => {
             let (profile, media) = (profile(&cli.common)?, cli.media.plan()?);
             let target = cli.link.map(|link| link.to_string()).unwrap_or_default();
-            return crate::ui::open::open(&profile, &media, target);
+            return crate::ui::open::open(&profile, &media, target, cli.hidden);
         }
         #[cfg(not(feature = "window"))]
         None => {

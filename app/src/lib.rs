@@ -1,5 +1,6 @@
 //! The calling app.
 
+pub mod autostart;
 pub mod backup;
 pub mod call;
 pub mod chat;
@@ -13,6 +14,7 @@ pub mod files;
 #[cfg(feature = "voice")]
 pub mod headless;
 pub mod identity;
+pub mod keyring;
 pub mod link;
 pub mod network;
 pub mod pairing;

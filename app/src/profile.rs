@@ -9,6 +9,7 @@
 //! chat.keys         a key for each conversation, so that it can be forgotten
 //! people.sealed     a copy of what the database knows of people
 //! lock              held by the process that runs as this person
+//! keyring           says that the desktop's keyring has what opens the vault
 //! write.lock        held for the moment of writing identity or settings
 //! *.copy            the same again: of vault, key, identity, chat.keys
 //! *.damaged-DATE    what could not be read, and was replaced
@@ -36,6 +37,7 @@ use zeroize::Zeroizing;
 use self::sealing::{Access, SealedFile};
 use crate::{
     identity::{Identity, IdentityError},
+    keyring::KeyringError,
     settings::SettingsError,
     vault::{Vault, VaultError, checksum},
 };
@@ -103,6 +105,14 @@ pub enum ProfileError {
         "this profile is locked: name a file with its passphrase by --passphrase-file or AHOY_PASSPHRASE_FILE"
     )]
     Locked,
+    /// There is none that could be kept.
+    #[error(
+        "this profile has no passphrase: `ahoy lock on` sets one, which the keyring can then keep"
+    )]
+    NoPassphraseSet,
+    /// The desktop's keyring is of no use.
+    #[error("{0}; the passphrase opens this profile all the same")]
+    Keyring(#[from] KeyringError),
     /// Another one.
     #[error("that is not the passphrase of this profile; nothing was changed")]
     WrongPassphrase,

@@ -157,6 +157,10 @@ pub enum SettingsSwitch {
     AcceptFiles,
     /// See [`Settings::call_waiting`].
     CallWaiting,
+    /// See [`Settings::autostart`].
+    Autostart,
+    /// See [`Settings::keyring`].
+    Keyring,
 }
 
 /// Why settings cannot be used.
@@ -273,6 +277,13 @@ pub struct Settings {
     pub keep_running: bool,
     /// Who calls during a call waits to be answered, instead of hearing that the person is busy.
     pub call_waiting: bool,
+    /// Ahoy starts with the session, without a window. That is a file of the desktop's ([`crate::autostart`]), not one of
+    /// these settings: whoever shows them looks it up.
+    #[serde(skip)]
+    pub autostart: bool,
+    /// The desktop's keyring opens the profile. None of these settings either: see [`Profile::is_in_keyring`].
+    #[serde(skip)]
+    pub keyring: bool,
     /// Who stands on top of the list.
     #[serde(
         skip_serializing_if = "Vec::is_empty",
@@ -325,6 +336,8 @@ impl Default for Settings {
             scale_percent: NORMAL_SCALE,
             keep_running: true,
             call_waiting: true,
+            autostart: false,
+            keyring: false,
             favourites: vec![],
             proxy: None,
             network: None,
@@ -563,6 +576,8 @@ impl Settings {
             SettingsSwitch::LendMetered => &mut self.lend.metered,
             SettingsSwitch::AcceptFiles => &mut self.accept_files,
             SettingsSwitch::CallWaiting => &mut self.call_waiting,
+            SettingsSwitch::Autostart => &mut self.autostart,
+            SettingsSwitch::Keyring => &mut self.keyring,
         }
     }
 

@@ -192,11 +192,26 @@ impl Header {
     /// # Errors
     /// [`VaultError::Closed`] when it is another one's.
     pub fn open_by_passphrase(&self, passphrase: &str) -> Result<Vault, VaultError> {
+        self.unwrap(&*self.passphrase_key(passphrase)?)
+    }
+
+    /// What a passphrase comes to, which opens the vault like itself; it may be another one's.
+    pub(crate) fn passphrase_key(
+        &self,
+        passphrase: &str,
+    ) -> Result<Zeroizing<[u8; KEY_LEN]>, VaultError> {
         let Protection::Passphrase(cost) = self.protection else {
             return Err(VaultError::Closed);
         };
-        let key = passphrase::key(passphrase, &self.salt, cost)?;
-        self.unwrap(&key)
+        Ok(passphrase::key(passphrase, &self.salt, cost)?)
+    }
+
+    /// Opens it by what its passphrase came to.
+    pub(crate) fn open_by_passphrase_key(&self, key: &[u8; KEY_LEN]) -> Result<Vault, VaultError> {
+        match self.protection {
+            Protection::Passphrase(_) => self.unwrap(key),
+            Protection::KeyFile => Err(VaultError::Closed),
+        }
     }
 
     fn unwrap(&self, key: &[u8; KEY_LEN]) -> Result<Vault, VaultError> {

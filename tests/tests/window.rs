@@ -41,6 +41,9 @@ mod pictures;
 #[path = "window/home.rs"]
 mod home;
 
+#[path = "window/hidden.rs"]
+mod hidden;
+
 #[path = "window/pages.rs"]
 mod pages;
 

@@ -109,7 +109,7 @@ impl From<ProfileError> for CliError {
     fn from(error: ProfileError) -> Self {
         let exit = match error {
             ProfileError::WrongPassphrase | ProfileError::Locked => Exit::Authentication,
-            ProfileError::NoPassphrase(_) => Exit::Usage,
+            ProfileError::NoPassphrase(_) | ProfileError::NoPassphraseSet => Exit::Usage,
             ProfileError::NoHome
             | ProfileError::Io { .. }
             | ProfileError::Damaged(_)
@@ -117,6 +117,7 @@ impl From<ProfileError> for CliError {
             | ProfileError::NoVault(_)
             | ProfileError::NoKey(_)
             | ProfileError::Vault(..)
+            | ProfileError::Keyring(_)
             | ProfileError::Identity(_)
             | ProfileError::InUse(_) => Exit::Failed,
         };

@@ -5,7 +5,7 @@ use std::{io::IsTerminal as _, path::PathBuf};
 use clap::{Args, Subcommand};
 use zeroize::Zeroizing;
 
-use super::{CliError, Exit, env::Env, unlock};
+use super::{CliError, Exit, Switch, env::Env, unlock};
 use crate::{
     passphrase::{self, Cost},
     store::reseal,
@@ -41,6 +41,12 @@ pub enum LockCommand {
     },
     /// Remove it: from then on a key file beside it opens the profile.
     Off,
+    /// Let the desktop's keyring open the profile, so that nobody who has logged in types the passphrase; or no more.
+    Keyring {
+        /// Let it?
+        #[arg(value_enum)]
+        state: Switch,
+    },
 }
 
 /// Carries it out; gives back what to print.
@@ -50,6 +56,10 @@ pub(super) fn lock(env: &mut Env<'_>, arguments: LockArgs) -> Result<String, Cli
     let no_passphrase =
         || CliError::usage("this profile has no passphrase: `ahoy lock on` sets one");
     match arguments.command.unwrap_or(LockCommand::Status) {
+        LockCommand::Status if has_passphrase && env.profile.is_in_keyring() => Ok(format!(
+            "{}; the desktop's keyring opens it, too",
+            status(protection)
+        )),
         LockCommand::Status => Ok(status(protection)),
         LockCommand::On if has_passphrase => Err(CliError::usage(
             "this profile has a passphrase already: `ahoy lock change` sets another one",
@@ -65,17 +75,45 @@ pub(super) fn lock(env: &mut Env<'_>, arguments: LockArgs) -> Result<String, Cli
         } => {
             env.profile.load()?;
             let new = chosen(env, new_passphrase_file)?;
+            let kept = env.profile.is_in_keyring();
+            if kept {
+                forget(env);
+            }
             set(env, &new)?;
+            if kept {
+                env.profile.keep_this_in_keyring(&new)?;
+            }
             Ok("this profile opens by the new passphrase from now on".into())
         }
         LockCommand::Off => {
             env.profile.load()?;
+            if env.profile.is_in_keyring() {
+                forget(env);
+            }
             reseal(&env.profile.lock()?, NewProtection::KeyFile)?;
             Ok(
                 "this profile opens without a passphrase from now on: its key lies beside it"
                     .into(),
             )
         }
+        LockCommand::Keyring { state: Switch::On } => {
+            env.profile.keep_in_keyring()?;
+            Ok(
+                "the desktop's keyring opens this profile from now on; its passphrase does, too"
+                    .into(),
+            )
+        }
+        LockCommand::Keyring { state: Switch::Off } => {
+            env.profile.take_from_keyring()?;
+            Ok("the passphrase of this profile is asked for from now on".into())
+        }
+    }
+}
+
+/// What the keyring has opens nothing any more.
+fn forget(env: &Env<'_>) {
+    if let Err(error) = env.profile.take_from_keyring() {
+        tracing::warn!("an old key stays in the keyring, where it opens nothing: {error}");
     }
 }
 

@@ -18,12 +18,15 @@ use super::{
     DATABASE_FILE, IDENTITY_FILE, MAGIC, MAX_IDENTITY_FILE, Profile, ProfileError, Writing, decode,
     encode, failed, files, private,
 };
-use crate::vault::{
-    Header, NewProtection, NewVault, Protection, Vault, VaultError, VaultId, sealed_by,
+use crate::{
+    keyring::{self, KeyringError},
+    vault::{Header, NewProtection, NewVault, Protection, Vault, VaultError, VaultId, sealed_by},
 };
 
 const VAULT_FILE: &str = "vault";
 const KEY_FILE: &str = "vault.key";
+/// Says that the desktop's keyring has what the passphrase comes to.
+const KEYRING_FILE: &str = "keyring";
 /// Before the name of a vault, behind the name of a file that it seals and that does not count yet.
 const PENDING: &str = ".new-";
 /// Longest file that a vault needs.
@@ -92,6 +95,8 @@ pub(super) struct Access {
     pub(super) sealing: bool,
     pub(super) ask: Option<Arc<AskPassphrase>>,
     opened: Mutex<Option<Arc<Vault>>>,
+    /// The keyring was of no use for this vault.
+    in_vain: Mutex<Option<VaultId>>,
 }
 
 impl Access {
@@ -100,6 +105,7 @@ impl Access {
             sealing,
             ask,
             opened: Mutex::default(),
+            in_vain: Mutex::default(),
         }
     }
 }
@@ -135,7 +141,8 @@ impl Profile {
             return Ok(false);
         };
         Ok(matches!(header.protection(), Protection::Passphrase(_))
-            && self.opened(header.id()).is_none())
+            && self.opened(header.id()).is_none()
+            && self.open_by_keyring(&header).is_none())
     }
 
     /// Opens the profile by its passphrase, which takes its time. One that needs none is open.
@@ -169,12 +176,101 @@ impl Profile {
         match header.protection() {
             Protection::KeyFile => Ok(Some(self.keep_open(self.open_by_key_file(&header)?))),
             Protection::Passphrase(_) => {
+                if let Some(vault) = self.open_by_keyring(&header) {
+                    return Ok(Some(vault));
+                }
                 let ask = self.access.ask.as_ref().ok_or(ProfileError::Locked)?;
                 self.unlock(&ask()?)?;
                 // It may have become another one while somebody typed.
                 self.opened(header.id())
                     .map(Some)
                     .ok_or(ProfileError::Locked)
+            }
+        }
+    }
+
+    /// Whether the desktop's keyring has what opens this profile, as far as is known here.
+    #[must_use]
+    pub fn is_in_keyring(&self) -> bool {
+        self.dir.join(KEYRING_FILE).exists()
+    }
+
+    /// Has the desktop's keyring keep what the passphrase comes to, which is asked for. The passphrase opens the profile all
+    /// the same.
+    ///
+    /// # Errors
+    /// When there is no passphrase, a wrong one was told, or the keyring does not take it.
+    pub fn keep_in_keyring(&self) -> Result<(), ProfileError> {
+        let Some(header) = self.header()? else {
+            return Err(ProfileError::NoPassphraseSet);
+        };
+        if !matches!(header.protection(), Protection::Passphrase(_)) {
+            return Err(ProfileError::NoPassphraseSet);
+        }
+        let ask = self.access.ask.as_ref().ok_or(ProfileError::Locked)?;
+        self.keep_this_in_keyring(&ask()?)
+    }
+
+    /// The same with a passphrase that was told.
+    ///
+    /// # Errors
+    /// As [`Self::keep_in_keyring`].
+    pub(crate) fn keep_this_in_keyring(&self, passphrase: &str) -> Result<(), ProfileError> {
+        let Some(header) = self.header()? else {
+            return Err(ProfileError::NoPassphraseSet);
+        };
+        let wrong = |error| match error {
+            VaultError::Closed => ProfileError::WrongPassphrase,
+            VaultError::Damaged | VaultError::Newer | VaultError::Passphrase(_) => {
+                ProfileError::Vault(self.dir.join(VAULT_FILE), error)
+            }
+        };
+        let key = header.passphrase_key(passphrase).map_err(wrong)?;
+        self.keep_open(header.open_by_passphrase_key(&key).map_err(wrong)?);
+        let label = format!("ahoy: profile {}", self.dir.display());
+        keyring::keep(header.id(), &label, &key)?;
+        let _writing = self.begin_write()?;
+        let mark = b"the desktop's keyring has what opens this profile; so does its passphrase\n";
+        files::put(&self.dir, KEYRING_FILE, mark)
+            .map_err(failed("write", &self.dir.join(KEYRING_FILE)))
+    }
+
+    /// Has the keyring forget it. From then on the passphrase is asked for.
+    ///
+    /// # Errors
+    /// When the mark cannot be removed; or, after that, the keyring does not let go of it.
+    pub fn take_from_keyring(&self) -> Result<(), ProfileError> {
+        let mark = self.dir.join(KEYRING_FILE);
+        files::remove_if_there(&mark).map_err(failed("remove", &mark))?;
+        match self.header()?.map(|header| keyring::forget(header.id())) {
+            Some(Err(error)) => Err(error.into()),
+            Some(Ok(())) | None => Ok(()),
+        }
+    }
+
+    /// The vault, opened by what the keyring has; none where it is of no use, which is told once.
+    fn open_by_keyring(&self, header: &Header) -> Option<Arc<Vault>> {
+        if !self.is_in_keyring() {
+            return None;
+        }
+        let mut in_vain = self
+            .access
+            .in_vain
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if *in_vain == Some(header.id()) {
+            return None;
+        }
+        let found = keyring::find(header.id()).and_then(|key| {
+            let opened = header.open_by_passphrase_key(&key);
+            opened.map_err(|_another| KeyringError::Missing)
+        });
+        match found {
+            Ok(vault) => Some(self.keep_open(vault)),
+            Err(error) => {
+                *in_vain = Some(header.id());
+                tracing::warn!("{error}; the passphrase opens this profile");
+                None
             }
         }
     }

@@ -9,8 +9,9 @@ use tokio::{
 };
 
 use crate::{
+    autostart,
     profile::Profile,
-    settings::{Settings, SettingsChange, SettingsError},
+    settings::{Settings, SettingsChange, SettingsError, SettingsSwitch},
 };
 
 /// Choices that wait to be saved. A person makes one at a time; a slider is let go before it counts.
@@ -61,12 +62,11 @@ async fn keep(
     mut queue: mpsc::Receiver<SettingsChange>,
     view: watch::Sender<LedgerView>,
 ) {
-    let read = profile.clone();
-    note(&view, by_disk(move || Settings::load(&read)).await);
+    let read = |profile: &Profile| Settings::load(profile).map_err(|error| error.to_string());
+    note(&view, by_disk(profile.clone(), read).await);
     while let Some(change) = queue.recv().await {
         let waits = waits_for_start(&change);
-        let profile = profile.clone();
-        let saved = by_disk(move || Settings::change(&profile, &change)).await;
+        let saved = by_disk(profile.clone(), move |profile| save(profile, &change)).await;
         if saved.is_ok() && waits {
             view.send_modify(|view| view.waits_for_start = true);
         }
@@ -74,11 +74,44 @@ async fn keep(
     }
 }
 
+/// Saves a choice where it belongs, and says what stands there then.
+fn save(profile: &Profile, change: &SettingsChange) -> Result<Settings, String> {
+    let told = |error: SettingsError| error.to_string();
+    if let SettingsChange::Switch(SettingsSwitch::Autostart, on) = change {
+        let usual = Profile::locate(None, None).map(|usual| usual.dir().to_owned());
+        let home = std::path::absolute(profile.dir()).map_err(|error| error.to_string())?;
+        let is_usual = usual.is_ok_and(|usual| usual == home);
+        let home = (!is_usual).then_some(&*home);
+        autostart::set(*on, home).map_err(|error| error.to_string())?;
+        return Settings::load(profile).map_err(told);
+    }
+    if let SettingsChange::Switch(SettingsSwitch::Keyring, on) = change {
+        if *on {
+            return Err(
+                "the passphrase is needed for that: tick the box where ahoy asks for it, or say `ahoy lock keyring on`".into(),
+            );
+        }
+        profile
+            .take_from_keyring()
+            .map_err(|error| error.to_string())?;
+        return Settings::load(profile).map_err(told);
+    }
+    Settings::change(profile, change).map_err(told)
+}
+
 async fn by_disk(
-    work: impl FnOnce() -> Result<Settings, SettingsError> + Send + 'static,
+    profile: Profile,
+    work: impl FnOnce(&Profile) -> Result<Settings, String> + Send + 'static,
 ) -> Result<Settings, String> {
+    let work = move || {
+        work(&profile).map(|settings| Settings {
+            autostart: autostart::is_on(),
+            keyring: profile.is_in_keyring(),
+            ..settings
+        })
+    };
     match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done.map_err(|error| error.to_string()),
+        Ok(done) => done,
         Err(error) => Err(error.to_string()),
     }
 }
@@ -119,14 +152,17 @@ pub(super) fn waits_for_start(change: &SettingsChange) -> bool {
         | SettingsChange::Theme(_)
         | SettingsChange::Scale(_)
         | SettingsChange::Favourite(..)
-        | SettingsChange::Switch(Switch::KeepRunning | Switch::CallWaiting, _) => false,
+        | SettingsChange::Switch(
+            Switch::KeepRunning | Switch::CallWaiting | Switch::Autostart | Switch::Keyring,
+            _,
+        ) => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{SettingsSwitch, ThemeChoice};
+    use crate::settings::ThemeChoice;
 
     #[tokio::test]
     async fn what_is_chosen_is_saved_and_what_cannot_be_is_told() {
@@ -149,7 +185,11 @@ mod tests {
         assert_eq!(view.error, None);
         let saved = Settings::load(&profile).unwrap();
         assert_eq!(saved.theme, ThemeChoice::Dark);
-        assert_eq!(Some(saved), view.settings);
+        let told = view.settings.map(|settings| Settings {
+            autostart: false,
+            ..settings
+        });
+        assert_eq!(Some(saved), told);
 
         std::fs::write(profile.settings_path(), "colour = 3\n").unwrap();
         ledger.change(SettingsChange::Theme(ThemeChoice::Light));

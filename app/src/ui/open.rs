@@ -11,21 +11,31 @@ use tokio::sync::watch;
 use super::{
     Opening,
     comeback::{self, Door},
+    model,
 };
 use crate::{
     call::CallConfig,
     cli::{CliError, Exit, MediaPlan},
     control::Opened,
-    engine::{config::Answering, video::WindowPictures},
+    engine::{
+        config::Answering,
+        handle::{Command, View},
+        video::WindowPictures,
+    },
     headless::{control::serve, start::start},
     profile::Profile,
 };
 
-/// Opens the window and stays until it is closed.
+/// Opens the window and stays until it is closed; a `hidden` one is opened when there is something to see.
 ///
 /// # Errors
 /// When there is no display, or another process runs on the profile.
-pub fn open(profile: &Profile, media: &MediaPlan, target: String) -> Result<(), CliError> {
+pub fn open(
+    profile: &Profile,
+    media: &MediaPlan,
+    target: String,
+    hidden: bool,
+) -> Result<(), CliError> {
     if !has_display() {
         return Err(CliError::usage(
             "there is no display to open a window on: use `ahoy call` and `ahoy answer`, or set DISPLAY",
@@ -67,6 +77,13 @@ pub fn open(profile: &Profile, media: &MediaPlan, target: String) -> Result<(), 
     #[cfg(feature = "devices")]
     let ringing = (media.audio_out == crate::cli::AudioOut::Speaker)
         .then(|| runtime.spawn(crate::headless::ring::ring(running.engine.view())));
+    // Until then nothing is drawn, and no graphics are loaded.
+    if hidden && !runtime.block_on(is_wanted(running.engine.view(), opened.clone())) {
+        running.engine.send(Command::Quit);
+        runtime.block_on(control.close());
+        runtime.block_on(running.ending.wait());
+        return Ok(());
+    }
     let door = Door::default();
     let opening = Opening {
         engine: running.engine.clone(),
@@ -110,6 +127,34 @@ pub fn open(profile: &Profile, media: &MediaPlan, target: String) -> Result<(), 
             ),
         )
     })
+}
+
+/// Waits until somebody calls, starts ahoy again, or asks it to end: then nobody wants to see it any more.
+async fn is_wanted(mut view: watch::Receiver<View>, mut opened: watch::Receiver<Opened>) -> bool {
+    tokio::select! {
+        called = view.wait_for(|view| model::wants_attention(view).is_some()) => called.is_ok(),
+        again = opened.changed() => again.is_ok(),
+        interrupted = stopped() => {
+            tracing::debug!(?interrupted, "nobody saw it");
+            false
+        }
+    }
+}
+
+/// The session ends.
+async fn stopped() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+
+        let mut asked = signal(SignalKind::terminate())?;
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => interrupted,
+            _asked = asked.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
 }
 
 /// Starts ahoy again, as it was started: another person's engine has nothing of the one before.

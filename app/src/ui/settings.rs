@@ -525,11 +525,24 @@ const DURING_CALLS: [SwitchLine; 1] = [(
     "Who calls while you talk can be answered or declined; else they hear that you are busy.",
 )];
 
-const WINDOW: [SwitchLine; 1] = [(
-    SettingsSwitch::KeepRunning,
-    "Ring while the window is closed",
-    "Closing it only hides it: start ahoy again to see it, and Ctrl+Q ends it.",
+const OPENING: [SwitchLine; 1] = [(
+    SettingsSwitch::Keyring,
+    "The desktop's keyring opens this profile",
+    "Whoever has logged in is not asked for its passphrase, which opens it all the same.",
 )];
+
+const WINDOW: [SwitchLine; 2] = [
+    (
+        SettingsSwitch::KeepRunning,
+        "Ring while the window is closed",
+        "Closing it only hides it: start ahoy again to see it, and Ctrl+Q ends it.",
+    ),
+    (
+        SettingsSwitch::Autostart,
+        "Start with the session",
+        "Without a window, which opens when somebody calls.",
+    ),
+];
 
 fn switches(
     ui: &mut egui::Ui,
@@ -631,6 +644,11 @@ fn privacy(ui: &mut egui::Ui, view: &View, settings: &Settings, tokens: &Tokens,
     });
     ui.add_space(gap);
     parts::card(ui, tokens, |ui| blocked(ui, view, tokens, done));
+    ui.add_space(gap);
+    parts::card(ui, tokens, |ui| {
+        parts::title(ui, "What opens this profile");
+        switches(ui, settings, &OPENING, tokens, done);
+    });
     ui.add_space(gap);
     parts::card(ui, tokens, |ui| {
         parts::title(ui, "Messages and history");

@@ -20,8 +20,10 @@ use crate::{
 const TITLE: &str = "This profile is locked";
 const FIELD: &str = "Passphrase";
 const OPEN: &str = "Open";
+/// Stands on the box for the keyring.
+const KEEP: &str = "Let the desktop's keyring open it from now on";
 const TRYING: &str = "Opening…";
-const SIZE: [f32; 2] = [420.0, 260.0];
+const SIZE: [f32; 2] = [420.0, 300.0];
 
 /// How far it is.
 #[derive(Debug, Default)]
@@ -38,6 +40,8 @@ enum State {
 #[derive(Debug, Default)]
 struct Unlock {
     typed: String,
+    /// The desktop's keyring is to open it from now on.
+    keep: bool,
     state: State,
 }
 
@@ -118,7 +122,8 @@ fn show(ui: &mut egui::Ui, tokens: &Tokens, unlock: &mut Unlock) -> bool {
         egui::WidgetInfo::labeled(egui::accesskit::Role::PasswordInput, !trying, FIELD)
     });
     let entered = field.lost_focus() && ui.input(|input| input.key_pressed(egui::Key::Enter));
-    if !field.has_focus() && !trying && !entered {
+    let has_none = ui.memory(|memory| memory.focused().is_none());
+    if has_none && !trying && !entered {
         field.request_focus();
     }
     if let Some(wrong) = unlock.wrong() {
@@ -126,6 +131,10 @@ fn show(ui: &mut egui::Ui, tokens: &Tokens, unlock: &mut Unlock) -> bool {
         ui.add(egui::Label::new(RichText::new(wrong).color(danger)).wrap());
     }
     ui.add_space(tokens.size.gap);
+    if cfg!(all(feature = "keyring", target_os = "linux")) {
+        ui.add_enabled(!trying, egui::Checkbox::new(&mut unlock.keep, KEEP));
+        ui.add_space(tokens.size.gap);
+    }
     let label = if trying { TRYING } else { OPEN };
     let size = egui::vec2(ui.available_width(), tokens.size.control_height);
     let can_try = unlock.can_try();
@@ -158,7 +167,9 @@ impl eframe::App for Page {
             .show(ui, |ui| show(ui, &self.tokens, &mut self.unlock));
         if wants.inner {
             let (profile, ctx) = (self.profile.clone(), ui.ctx().clone());
-            self.unlock.submit(|typed| try_out(profile, typed, ctx));
+            let keep = self.unlock.keep;
+            self.unlock
+                .submit(|typed| try_out(profile, typed, keep, ctx));
         }
     }
 }
@@ -166,6 +177,7 @@ impl eframe::App for Page {
 fn try_out(
     profile: Profile,
     mut typed: String,
+    keep: bool,
     ctx: egui::Context,
 ) -> Receiver<Result<(), ProfileError>> {
     let (tell, outcome) = sync_channel(1);
@@ -173,6 +185,13 @@ fn try_out(
         .name("ahoy-unlock".into())
         .spawn(move || {
             let opened = profile.unlock(&typed);
+            // It is open all the same; the settings show whether it is kept.
+            if keep
+                && opened.is_ok()
+                && let Err(error) = profile.keep_this_in_keyring(&typed)
+            {
+                tracing::warn!("{error}");
+            }
             typed.zeroize();
             // The window may be closed by now.
             tell.send(opened).unwrap_or_default();

@@ -75,6 +75,7 @@ fn every_switch_of_the_network_is_found_by_its_name_and_switched() {
         (Tab::Network, &GETTING_THROUGH[..]),
         (Tab::Privacy, &FINDING[..]),
         (Tab::Privacy, &DURING_CALLS[..]),
+        (Tab::Privacy, &OPENING[..]),
         (Tab::Look, &WINDOW[..]),
     ];
     for (tab, lines) in tabs {
@@ -89,8 +90,8 @@ fn every_switch_of_the_network_is_found_by_its_name_and_switched() {
             );
         }
     }
-    let shown = [&GETTING_THROUGH[..], &FINDING, &DURING_CALLS].concat();
-    assert_eq!(shown.len() + WINDOW.len(), 8, "one line for each switch");
+    let shown = [&GETTING_THROUGH[..], &FINDING, &DURING_CALLS, &OPENING].concat();
+    assert_eq!(shown.len() + WINDOW.len(), 10, "one line for each switch");
     assert!(
         WINDOW
             .iter()
