@@ -14,7 +14,7 @@ HEADLESS := --no-default-features --features voice
 # The fuzz targets are checked by `make lint`; each would be linked with everything here.
 TESTED := --workspace --exclude ahoy-fuzz --features ahoy-tests/devices,ahoy-tests/lab,ahoy-tests/video
 
-.PHONY: run demo test test-threats lint unit matrix deps bench bench-relay bench-call bench-capacity bench-window bench-audio bench-loss bench-room soak-audio baselines network fuzz fuzz-long deb deb-test help
+.PHONY: run demo test test-threats lint unit matrix deps bench bench-relay bench-call bench-capacity bench-window bench-audio bench-loss bench-room soak-audio baselines network fuzz fuzz-long deb deb-test shots help
 
 run:
 	@.ci/setup window
@@ -130,7 +130,14 @@ bench-capacity:
 bench-window:
 	@.ci/setup test
 	@$(CARGO) build --profile demo -p ahoy
-	@AHOY_BIN=$(abspath $(TARGET))/demo/ahoy $(CARGO) test --locked $(TESTED) --test window -- --ignored --nocapture
+	@AHOY_BIN=$(abspath $(TARGET))/demo/ahoy $(CARGO) test --locked $(TESTED) --test window -- --ignored --nocapture --skip shots
+
+# Pictures of every screen in both themes, sharp and usual, small and large, for people to look at: window-shots in the
+# target directory. AHOY_SHOTS=dark/1x-900x600 for some of them.
+shots:
+	@.ci/setup test
+	@$(CARGO) build --locked --profile demo -p ahoy
+	@AHOY_BIN=$(abspath $(TARGET))/demo/ahoy $(CARGO) test --locked $(TESTED) --test window -- --ignored --nocapture shots
 
 # Perceptual scores, by the tools of others.
 bench-audio:
@@ -200,6 +207,7 @@ help:
 	@echo "make bench-loss        PESQ on lossy lines, with each way to repair loss"
 	@echo "make bench-room        echo and near speech in rooms, beside WebRTC's canceller"
 	@echo "make soak-audio        ten minutes through sound devices: drop-outs and delay"
+	@echo "make shots             pictures of every screen of the window"
 	@echo "make deb               packages for Debian and Ubuntu; make deb-test installs, uses and removes them"
 	@echo "make deps              licences, sources, bans and use of the dependencies"
 	@echo "make fuzz              each fuzz target for FUZZ_SECONDS (60)"

@@ -47,6 +47,10 @@ mod hidden;
 #[path = "window/pages.rs"]
 mod pages;
 
+#[cfg(all(feature = "video", target_os = "linux"))]
+#[path = "window/shots.rs"]
+mod shots;
+
 /// A busy machine without a graphics card takes its time to draw.
 const PATIENCE: Duration = Duration::from_secs(60);
 const SCREEN_WIDTH: usize = 1080;
