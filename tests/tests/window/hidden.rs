@@ -4,16 +4,10 @@ use super::*;
 
 #[test]
 fn a_hidden_start_rings_and_only_then_opens_a_window() {
-    if !has_tools(
-        "a_hidden_start_rings_and_only_then_opens_a_window",
-        &["Xvfb", "xdotool"],
-    ) {
+    let name = "a_hidden_start_rings_and_only_then_opens_a_window";
+    let Some((_held, dir, screen, node)) = scene(name, &["Xvfb", "xdotool"], WIDE) else {
         return;
-    }
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let dir = TempDir::new().unwrap();
-    let screen = Screen::start(&dir);
-    let (_supernode, node) = supernode(&dir.path().join("supernode"));
+    };
     let (ada, grace) = (Person::new(&dir, "ada"), Person::new(&dir, "grace"));
     grace.run(&["contact", "add", &ada.run(&["id", "show"]), "--name", "Ada"]);
     let quiet = ["--audio-in", "silence", "--audio-out", "null"];

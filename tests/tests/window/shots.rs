@@ -6,7 +6,9 @@ use super::*;
 /// Windows, in points.
 const SIZES: [(usize, usize); 2] = [(900, 600), (1400, 900)];
 /// The tabs of the settings, from the last to the second, as the keyboard comes to them from the first.
-const TABS: [&str; 6] = ["keys", "look", "call", "network", "privacy", "you"];
+const TABS: [&str; 7] = [
+    "keys", "look", "call", "network", "privacy", "devices", "you",
+];
 
 /// One of them.
 #[derive(Clone, Copy)]
@@ -53,7 +55,6 @@ impl Look {
 #[ignore = "minutes, for people to look at: make shots"]
 fn shots_of_every_screen() {
     assert!(has_tools("shots", &["Xvfb", "xdotool"]));
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let only = env::var("AHOY_SHOTS").unwrap_or_default();
     for theme in ["dark", "light"] {
         for scale in [1, 2] {
@@ -68,13 +69,13 @@ fn shots_of_every_screen() {
 }
 
 fn shoot_all(look: Look) {
-    let dir = TempDir::new().unwrap();
-    let (width, height) = (look.size.0 * look.scale, look.size.1 * look.scale);
-    let screen = Screen::sized(&dir, width, height);
+    let size = (look.size.0 * look.scale, look.size.1 * look.scale);
+    let Some((_held, dir, screen, node)) = scene("shots", &["Xvfb", "xdotool"], size) else {
+        return;
+    };
     let shots = env::current_exe().unwrap();
     let shots = shots.ancestors().nth(3).unwrap().join("window-shots");
     fs::create_dir_all(shots.join(look.theme)).unwrap();
-    let (_supernode, node) = supernode(&dir.path().join("supernode"));
     let people = ["ada", "grace", "carol"].map(|name| Person::new(&dir, name));
     let [ada, grace, carol] = &people;
     let speech = dir.path().join("speech.wav");
