@@ -55,13 +55,7 @@ pub enum IdentityError {
 
 impl From<WireError> for IdentityError {
     fn from(error: WireError) -> Self {
-        match error {
-            WireError::Version(version) => Self::UnknownVersion(version),
-            WireError::Truncated
-            | WireError::TrailingBytes
-            | WireError::TooLong
-            | WireError::Undefined => Self::Malformed(error),
-        }
+        error.by_version(Self::UnknownVersion, Self::Malformed)
     }
 }
 

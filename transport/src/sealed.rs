@@ -234,13 +234,7 @@ pub enum OpenError {
 
 impl From<WireError> for OpenError {
     fn from(error: WireError) -> Self {
-        match error {
-            WireError::Version(version) => Self::UnknownVersion(version),
-            WireError::Truncated
-            | WireError::TrailingBytes
-            | WireError::TooLong
-            | WireError::Undefined => Self::Malformed(error),
-        }
+        error.by_version(Self::UnknownVersion, Self::Malformed)
     }
 }
 

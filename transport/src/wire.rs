@@ -25,6 +25,22 @@ pub enum WireError {
     Version(u8),
 }
 
+impl WireError {
+    /// What it comes to for whoever reads something that has a version: made by a `newer` program, or `malformed`.
+    pub fn by_version<T>(
+        self,
+        newer: impl FnOnce(u8) -> T,
+        malformed: impl FnOnce(Self) -> T,
+    ) -> T {
+        match self {
+            Self::Version(version) => newer(version),
+            Self::Truncated | Self::TrailingBytes | Self::TooLong | Self::Undefined => {
+                malformed(self)
+            }
+        }
+    }
+}
+
 /// A cursor over received bytes.
 #[derive(Debug, Clone)]
 pub struct Reader<'a> {

@@ -119,13 +119,7 @@ pub enum CertificateError {
 
 impl From<WireError> for CertificateError {
     fn from(error: WireError) -> Self {
-        match error {
-            WireError::Version(version) => Self::UnknownVersion(version),
-            WireError::Truncated
-            | WireError::TrailingBytes
-            | WireError::TooLong
-            | WireError::Undefined => Self::Malformed(error),
-        }
+        error.by_version(Self::UnknownVersion, Self::Malformed)
     }
 }
 

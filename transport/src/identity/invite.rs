@@ -73,13 +73,7 @@ pub enum InviteError {
 
 impl From<WireError> for InviteError {
     fn from(error: WireError) -> Self {
-        match error {
-            WireError::Version(version) => Self::UnknownVersion(version),
-            WireError::Truncated
-            | WireError::TrailingBytes
-            | WireError::TooLong
-            | WireError::Undefined => Self::Malformed(error),
-        }
+        error.by_version(Self::UnknownVersion, Self::Malformed)
     }
 }
 

@@ -106,13 +106,7 @@ pub enum LogError {
 
 impl From<WireError> for LogError {
     fn from(error: WireError) -> Self {
-        match error {
-            WireError::Version(version) => Self::UnknownVersion(version),
-            WireError::Truncated
-            | WireError::TrailingBytes
-            | WireError::TooLong
-            | WireError::Undefined => Self::Malformed(error),
-        }
+        error.by_version(Self::UnknownVersion, Self::Malformed)
     }
 }
 
