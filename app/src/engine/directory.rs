@@ -62,6 +62,8 @@ const LAN_ALONE: Duration = Duration::from_secs(4);
 const DHT_AFTER: Duration = Duration::from_millis(300);
 /// How long the search for a record may take. A person waits no longer, and the nodes near it have answered.
 const DHT_LIMIT: Duration = Duration::from_secs(12);
+/// And how long whoever it leads to at its end may take to be asked.
+const DHT_PATIENCE: Duration = DHT_LIMIT.saturating_add(LOOKUP_TIMEOUT);
 /// Records of one person that are followed in one search: each may lead to three homes.
 const MAX_FOLLOWED: usize = 4;
 /// Lies of one look-up that are noted.
@@ -419,7 +421,7 @@ pub(super) async fn search(
         return by_homes.await;
     };
     let by_record = seek(Arc::clone(&runtime), endpoint, seeking, user, known);
-    first_of(&*runtime, start, DHT_LIMIT, by_homes, by_record).await
+    first_of(&*runtime, start, DHT_PATIENCE, by_homes, by_record).await
 }
 
 /// Looks for records of `user`, and for the person at the homes in them. The newest valid record comes along, whether it
