@@ -24,6 +24,7 @@ use ahoy_media::video::{
 };
 use ahoy_tests::{
     display::{Display, is_installed},
+    household::Household,
     process::{Running, start, start_in},
 };
 use serde_json::Value;
@@ -636,19 +637,11 @@ fn who_shows_no_pictures_is_sent_none_and_that_is_said() {
     }
     let _alone = alone();
     let display = Display::start(320, 192);
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    let node = start(
-        &path("node"),
-        ["supernode", "--listen", "127.0.0.1:0", "--print-link"],
-    );
-    let via = node.first_line();
-    let bob = start(&path("bob"), ["answer", "--auto", "--once", "--via", &via]);
-    let link = bob.first_line();
-    let told = path("report.json");
-    let report_path = told.display().to_string();
+    let house = Household::new();
+    let (bob, link) = house.answer("bob", &["--auto", "--once"]);
+    let report_path = house.text("report.json");
     let alice = start_in(
-        &path("alice"),
+        &house.path("alice"),
         [(OsStr::new("DISPLAY"), OsStr::new(display.name()))],
         [
             "call",
@@ -665,7 +658,7 @@ fn who_shows_no_pictures_is_sent_none_and_that_is_said() {
     assert!(said.contains("you are heard all the same"), "{said}");
     alice.finish().expect_code(0);
     bob.finish().expect_code(0);
-    let report = report(&told);
+    let report = house.report("report.json");
     assert!(report["participants"][0]["video"].is_null(), "{report:#}");
     assert_eq!(report["outcome"], "completed");
 }
@@ -674,36 +667,11 @@ fn who_shows_no_pictures_is_sent_none_and_that_is_said() {
 #[test]
 fn a_camera_that_is_not_there_is_said_and_the_call_goes_on() {
     let _alone = alone();
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    let node = start(
-        &path("node"),
-        ["supernode", "--listen", "127.0.0.1:0", "--print-link"],
-    );
-    let via = node.first_line();
-    let bob = [
-        "answer",
-        "--auto",
-        "--once",
-        "--via",
-        &via,
-        "--video-out",
-        "null",
-    ];
-    let bob = start(&path("bob"), bob);
-    let link = bob.first_line();
+    let house = Household::new();
+    let (bob, link) = house.answer("bob", &["--auto", "--once", "--video-out", "null"]);
     let camera = "camera:no camera is called so";
-    let alice = [
-        "call",
-        &link,
-        "--for",
-        "2",
-        "--video-in",
-        camera,
-        "--path",
-        "relay",
-    ];
-    let alice = start(&path("alice"), alice);
+    let options = ["--for", "2", "--video-in", camera, "--path", "relay"];
+    let alice = house.call("alice", &link, &options);
     let said = alice.wait_stderr("The camera no camera is called so is not plugged in");
     assert!(
         said.contains("so the other side does not see you"),

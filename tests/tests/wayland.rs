@@ -19,9 +19,9 @@ use ahoy_media::video::{
 };
 use ahoy_tests::{
     desktop::{Desktop, as_os, missing_tools},
-    process::{Finished, Running, start, start_in},
+    household::Household,
+    process::{Finished, Running, start_in},
 };
-use tempfile::TempDir;
 
 /// One desktop at a time: each works in real time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -44,39 +44,19 @@ fn has_desktop(test: &str) -> bool {
 
 /// Alice shows what she picks to Bob, who records it.
 struct Call {
-    folder: TempDir,
-    _node: Running,
+    house: Household,
     alice: Running,
     bob: Running,
 }
 
 impl Call {
     fn place(environment: &[(String, String)], seconds: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        let node = start(
-            &path("node"),
-            ["supernode", "--listen", "127.0.0.1:0", "--print-link"],
-        );
-        let via = node.first_line();
-        let got = path("got.y4m").display().to_string();
-        let bob = start(
-            &path("bob"),
-            [
-                "answer",
-                "--auto",
-                "--once",
-                "--via",
-                &via,
-                "--audio-in",
-                "tone",
-                "--video-out",
-                &got,
-            ],
-        );
-        let link = bob.first_line();
+        let house = Household::new();
+        let got = house.text("got.y4m");
+        let once = ["--auto", "--once", "--audio-in", "tone"];
+        let (bob, link) = house.answer("bob", &[&once[..], &["--video-out", &got]].concat());
         let alice = start_in(
-            &path("alice"),
+            &house.path("alice"),
             as_os(environment),
             [
                 "call",
@@ -93,25 +73,19 @@ impl Call {
                 seconds,
             ],
         );
-        Self {
-            folder,
-            _node: node,
-            alice,
-            bob,
-        }
+        Self { house, alice, bob }
     }
 
     /// What Alice's program is told by another.
     fn tell(&self, words: &[&str]) -> Finished {
-        let home = self.folder.path().join("alice");
-        start(&home, [&["ctl"], words].concat()).finish()
+        self.house.ctl("alice", words)
     }
 
     /// Waits for the end; what Alice was told, and the numbers of the pictures that Bob recorded.
     fn finish(self) -> (String, Vec<u16>) {
         let said = self.alice.finish().expect_code(0).stderr;
         self.bob.finish().expect_code(0);
-        (said, recorded(&self.folder.path().join("got.y4m")))
+        (said, recorded(&self.house.path("got.y4m")))
     }
 }
 
