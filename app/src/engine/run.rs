@@ -556,11 +556,9 @@ impl Engine {
     /// The call that rings here, or waits.
     fn ringing(&self) -> Option<CallId> {
         let calls = [self.calls.current(), self.calls.aside()];
-        let ringing = calls.into_iter().flatten();
-        ringing
-            .filter(|info| info.state == CallState::RingingHere)
-            .map(|info| info.call)
-            .next()
+        let mut calls = calls.into_iter().flatten();
+        let ringing = calls.find(|info| info.state == CallState::RingingHere);
+        ringing.map(|info| info.call)
     }
 
     /// The person wants to hear no more of who waits.

@@ -27,27 +27,19 @@ pub(super) struct Pace {
 impl Pace {
     /// Bytes per second, when so many bytes have left by `now`.
     fn note(pace: &mut Option<Self>, now: Instant, done: u64) -> u64 {
-        let before = pace.get_or_insert(Self {
+        let from_here = |rate| Self {
             at: now,
             done,
-            rate: 0,
-        });
+            rate,
+        };
+        let before = pace.get_or_insert(from_here(0));
         let took = now.saturating_duration_since(before.at);
         // It is sent anew from the start.
         if done < before.done || took >= STANDS_STILL {
-            *before = Self {
-                at: now,
-                done,
-                rate: 0,
-            };
+            *before = from_here(0);
         } else if took >= PACE_OVER {
             let bytes = (done - before.done) as f64;
-            let rate = (bytes / took.as_secs_f64()) as u64;
-            *before = Self {
-                at: now,
-                done,
-                rate,
-            };
+            *before = from_here((bytes / took.as_secs_f64()) as u64);
         }
         before.rate
     }
