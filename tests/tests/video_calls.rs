@@ -533,6 +533,34 @@ fn goodput(simulated: &Simulated) -> f64 {
 }
 
 /// Bursts take a frame with the parity that leaves with it; behind them it repairs.
+/// The direct way is cut for a while: pictures stand still until that is noticed, and not again when it is back and
+/// gets a connection anew.
+#[test]
+fn a_way_that_comes_back_does_not_freeze_pictures_again() {
+    let freezes = |without: &[&str]| {
+        let flags = [
+            "--seed",
+            "1",
+            "--for",
+            "8",
+            "--video-size",
+            "640x360",
+            "--delay",
+            "50",
+            "--loss",
+            "1",
+            "--fault",
+            "2 cut direct for 4s",
+        ];
+        let (simulated, _seconds) = sim_by_seconds(&[&flags, without].concat());
+        let switches = &simulated.report.network.as_ref().unwrap().switches;
+        assert_eq!(switches.len(), 3, "there, away and back: {switches:?}");
+        video(&simulated).freezes
+    };
+    assert_eq!(freezes(&[]), Some(1));
+    assert_eq!(freezes(&["--without", "handover"]), Some(2));
+}
+
 #[test]
 fn on_a_long_way_parity_of_bursts_leaves_later() {
     let frozen = |seed: &str, more: &[&str]| {

@@ -54,6 +54,10 @@ pub const fn wire_bytes(bytes: usize, joined: bool) -> usize {
 /// little, it doubles three times a second.
 pub const INITIAL_BPS: u64 = 300_000;
 
+/// What a new connection takes over of another's estimate, at most: the way to the same address may be another one by now,
+/// such as a telephone's. Pictures go on with it.
+pub const HEIR_MAX_BPS: u64 = 1_500_000;
+
 /// Never estimated below this, in bits per second: voice at its least, 6 kbit/s in frames of 60 ms, and the reports.
 pub const MIN_BPS: u64 = 24_000;
 
@@ -235,6 +239,22 @@ impl Bandwidth {
             round: LeastOf::new(10),
             reported: None,
             alarmed: false,
+        }
+    }
+
+    /// The estimator of a connection that takes this one's place on the same path at `now`: it begins where this one
+    /// stands, though no higher than [`HEIR_MAX_BPS`], and knows nothing else of what this one sent.
+    #[must_use]
+    pub fn heir(&self, now: Instant) -> Self {
+        let capacity = self.capacity.min(HEIR_MAX_BPS as f64);
+        Self {
+            capacity,
+            target: capacity,
+            proven: self.proven,
+            starting: self.starting || capacity < self.capacity,
+            full_at: self.full_at,
+            policed: self.policed,
+            ..Self::with(now, self.alert)
         }
     }
 

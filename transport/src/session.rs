@@ -73,6 +73,10 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 const REDIAL_AFTER: Duration = Duration::from_millis(250);
 const REDIAL_AFTER_MAX: Duration = Duration::from_secs(4);
 
+/// How long a connection is listened to whose path has another: three round trips, between these.
+const RETIRED_AT_LEAST: Duration = Duration::from_millis(500);
+const RETIRED_AT_MOST: Duration = Duration::from_secs(3);
+
 /// Exporters that are kept to name a root among.
 const MAX_EXPORTERS: usize = 64;
 
@@ -435,6 +439,8 @@ struct Link {
     path: PathId,
     frames: Arc<Notify>,
     datagrams: Arc<Notify>,
+    /// Another has taken its place.
+    retire: Arc<Notify>,
     _task: Task,
 }
 
@@ -548,8 +554,10 @@ impl Session {
     pub fn remove_path(&self, path: PathId) {
         let shared = &self.inner.shared;
         let mut state = shared.lock();
-        let link = state.paths.remove(&path).and_then(|path| path.link);
-        if let Some(number) = link {
+        state.paths.remove(&path);
+        // Also one that is only listened to any more.
+        let links = state.links.iter().filter(|(_, link)| link.path == path);
+        for number in links.map(|(number, _)| *number).collect::<Vec<_>>() {
             shared.drop_link(&mut state, number, ConnectionLost::ClosedHere);
         }
         shared.settle(&mut state);
@@ -1004,28 +1012,49 @@ impl Shared {
         }
         let frames = Arc::new(Notify::new());
         let datagrams = Arc::new(Notify::new());
+        let retire = Arc::new(Notify::new());
         let task = run_link(
             Arc::clone(self),
             number,
             connection.clone(),
             Arc::clone(&frames),
             Arc::clone(&datagrams),
+            Arc::clone(&retire),
         );
         let link = Link {
             connection,
             path,
             frames,
             datagrams,
+            retire,
             _task: self.runtime.spawn_task(task),
         };
         state.links.insert(number, link);
         if let Some(old) = old {
-            self.drop_link(&mut state, old, ConnectionLost::ClosedHere);
+            self.hand_over(&mut state, old, number);
         }
         if self.role == Role::Callee {
             self.expect(&mut state);
         }
         self.settle(&mut state);
+    }
+
+    /// Sends nothing by a connection any more whose path has `heir`, and listens for what is under way. Closed at once,
+    /// it would lose what the other side sent in the last half of a round trip: pictures stand still for it.
+    fn hand_over(&self, state: &mut State, number: u32, heir: u32) {
+        let now = self.runtime.now();
+        let still_heard = state.core.link_replaced(now, number, heir);
+        let Some(link) = state.links.get(&number).filter(|_| still_heard) else {
+            return self.drop_link(state, number, ConnectionLost::ClosedHere);
+        };
+        let path = link.path;
+        link.retire.notify_one();
+        // One before it has had its time.
+        let mut before = state.links.range(..number);
+        let before = before.find(|(_, link)| link.path == path);
+        if let Some(before) = before.map(|(before, _)| *before) {
+            self.drop_link(state, before, ConnectionLost::ClosedHere);
+        }
     }
 
     /// Forgets a connection, and closes it if it still lives.
@@ -1137,7 +1166,14 @@ async fn run_link(
     connection: Connection,
     frames: Arc<Notify>,
     datagrams: Arc<Notify>,
+    retire: Arc<Notify>,
 ) {
+    let retired = async {
+        retire.notified().await;
+        let wait = (3 * connection.rtt()).clamp(RETIRED_AT_LEAST, RETIRED_AT_MOST);
+        shared.runtime.sleep(wait).await;
+        LinkEnded::Lost(ConnectionLost::ClosedHere)
+    };
     let control = async {
         let opened = match shared.role {
             Role::Caller => connection.open_bi().await,
@@ -1158,6 +1194,7 @@ async fn run_link(
         ended = recv_datagrams(&shared, number, &connection) => ended,
         ended = send_datagrams(&shared, number, &connection, &datagrams) => ended,
         ended = control => ended,
+        ended = retired => ended,
     };
     let reason = match ended {
         LinkEnded::Lost(reason) => reason,

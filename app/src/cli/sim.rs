@@ -240,6 +240,8 @@ pub enum VideoPart {
     SingleLayer,
     /// Pictures wait while the other side's reports are late, which come more often where pictures do.
     Alert,
+    /// A connection that takes another's place begins with what that one carried, and what comes by that one counts.
+    Handover,
 }
 
 /// What makes packets of sound, and sound of packets.

@@ -240,6 +240,7 @@ fn script(plan: &SimPlan, scratch: &Scratch) -> Result<Script, CliError> {
         upkeep: Upkeep {
             session: SessionConfig {
                 alert: !plan.without.contains(&VideoPart::Alert),
+                handover: !plan.without.contains(&VideoPart::Handover),
                 ..SessionConfig::default()
             },
             ..Upkeep::default()

@@ -59,6 +59,10 @@ const SOUND_STEADY: Duration = Duration::from_millis(100);
 /// Interval of reports about a connection that is kept warm.
 pub const STANDBY_REPORT_INTERVAL: Duration = Duration::from_millis(200);
 
+/// A connection that was heard no longer ago tells its path's next one what the path carries: an interval of reports
+/// and half of it for jitter.
+const INHERITED_FROM: Duration = Duration::from_millis(300);
+
 /// A connection carried media if some came this recently.
 const CARRIES_MEDIA: Duration = Duration::from_millis(500);
 
@@ -102,6 +106,9 @@ pub struct SessionConfig {
     pub joined_reports: bool,
     /// Whether reports come sooner where much arrives, and what can wait does while one is late. Off only in tests.
     pub alert: bool,
+    /// Whether a connection is listened to for a while that another took the place of, and what it carried is handed
+    /// on. Off only in tests.
+    pub handover: bool,
     /// The session ends when nothing was heard for this long.
     pub lost_after: Duration,
 }
@@ -115,6 +122,7 @@ impl Default for SessionConfig {
             estimation: true,
             joined_reports: true,
             alert: true,
+            handover: true,
             lost_after: Duration::from_secs(30),
         }
     }
@@ -226,6 +234,8 @@ struct Link {
     hello_sent: bool,
     hello_received: bool,
     root_due: bool,
+    /// Another has taken its place: it only listens.
+    retired: bool,
 }
 
 /// The state of a session. See the [module](self) for how to drive it.
@@ -316,6 +326,7 @@ impl Core {
             hello_sent: false,
             hello_received: false,
             root_due: false,
+            retired: false,
         };
         self.links.insert(connection, link);
         self.path_stats(path, kind).connections += 1;
@@ -330,22 +341,35 @@ impl Core {
         self.select(now);
     }
 
+    /// `heir` has taken the place of `connection` on its path. No media of ours goes by that any more, but what the
+    /// other side sent before it knew still comes: [`Self::link_down`] is to follow when that is over. What the path
+    /// carries is known already, if the other side was heard there just now. False: it is to be closed at once.
+    pub fn link_replaced(&mut self, now: Instant, connection: u32, heir: u32) -> bool {
+        if !self.config.handover {
+            return false;
+        }
+        let old = self.links.get(&connection);
+        let alive = old.filter(|link| {
+            let silence = now.saturating_duration_since(link.arrivals.last_arrival());
+            silence <= INHERITED_FROM
+        });
+        let bandwidth = alive.and_then(|link| Some(link.bandwidth.as_ref()?.heir(now)));
+        if let (Some(bandwidth), Some(heir)) = (bandwidth, self.links.get_mut(&heir)) {
+            heir.bandwidth = Some(bandwidth);
+        }
+        self.leave(connection, ConnectionLost::ClosedHere);
+        self.select(now);
+        self.check_liveness(now);
+        true
+    }
+
     /// A connection is gone.
     pub fn link_down(&mut self, now: Instant, connection: u32, reason: ConnectionLost) {
-        let Some(link) = self.links.get(&connection) else {
+        if !self.links.contains_key(&connection) {
             return;
-        };
-        let path = link.path;
-        self.selection.down(connection);
-        self.outbox.connection_down(connection);
+        }
+        self.leave(connection, reason);
         self.loss.link_down(connection);
-        // What was acknowledged there may not have arrived.
-        self.inbox.acknowledge = true;
-        self.event(SessionEvent::PathDown {
-            path,
-            connection,
-            reason,
-        });
         // `Done` is what a caller leaves that dials anew just when its first dial was taken here: nothing was said
         // about the session.
         if let ConnectionLost::ClosedByPeer(code) = reason
@@ -364,10 +388,38 @@ impl Core {
         self.check_liveness(now);
     }
 
+    /// Chooses a connection no more.
+    fn leave(&mut self, connection: u32, reason: ConnectionLost) {
+        let Some(link) = self.links.get_mut(&connection) else {
+            return;
+        };
+        if std::mem::replace(&mut link.retired, true) {
+            return;
+        }
+        let path = link.path;
+        self.selection.down(connection);
+        self.outbox.connection_down(connection);
+        // What was acknowledged there may not have arrived.
+        self.inbox.acknowledge = true;
+        self.event(SessionEvent::PathDown {
+            path,
+            connection,
+            reason,
+        });
+    }
+
+    /// The connections that something may go by.
+    fn living(&self) -> impl Iterator<Item = u32> {
+        let links = self.links.iter().filter(|(_, link)| !link.retired);
+        links.map(|(connection, _)| *connection)
+    }
+
     /// Whether `connection` is one of the session's living ones.
     #[must_use]
     pub fn has_link(&self, connection: u32) -> bool {
-        self.links.contains_key(&connection)
+        self.links
+            .get(&connection)
+            .is_some_and(|link| !link.retired)
     }
 
     /// Lets media pass from now on, both ways.
@@ -662,7 +714,7 @@ impl Core {
     /// Whether a frame should go out on `connection`'s control stream.
     #[must_use]
     pub fn has_frame(&self, now: Instant, connection: u32) -> bool {
-        let Some(link) = self.links.get(&connection) else {
+        let Some(link) = self.links.get(&connection).filter(|link| !link.retired) else {
             return false;
         };
         let best = self.selection.best_for_control(now);
@@ -675,7 +727,10 @@ impl Core {
     /// The next frame for `connection`'s control stream.
     pub fn poll_frame(&mut self, now: Instant, connection: u32) -> Option<Bytes> {
         let best = self.selection.best_for_control(now);
-        let link = self.links.get_mut(&connection)?;
+        let link = self
+            .links
+            .get_mut(&connection)
+            .filter(|link| !link.retired)?;
         if !link.hello_sent {
             link.hello_sent = true;
             let frame = Frame::Hello {
@@ -831,7 +886,7 @@ impl Core {
             return None;
         }
         let report = self.links.values().map(|link| link.report_due(now)).min();
-        let living: BTreeSet<u32> = self.links.keys().copied().collect();
+        let living: BTreeSet<u32> = self.living().collect();
         let liveness = if self.reconnecting.is_none() && self.was_up {
             RECONNECTING_AFTER.min(self.config.lost_after)
         } else {
@@ -881,10 +936,7 @@ impl Core {
         let active = self.selection.active();
         let congested = self.is_congested();
         let doubtful = self.selection.is_doubtful(now) && !congested;
-        let second = active
-            .into_iter()
-            .chain(self.links.keys().copied())
-            .collect::<Vec<_>>();
+        let second = active.into_iter().chain(self.living()).collect::<Vec<_>>();
         let mut detours = Vec::new();
         for (connection, link) in &mut self.links {
             if doubtful {
@@ -912,7 +964,7 @@ impl Core {
                 };
             let silence = now.saturating_duration_since(link.arrivals.last_arrival());
             let body = Bytes::from(link.arrivals.report(*connection, now).encode());
-            if silence >= REPORT_BOTH_WAYS_AFTER && !congested {
+            if silence >= REPORT_BOTH_WAYS_AFTER && !congested && !link.retired {
                 detours.push((*connection, body.clone()));
             }
             push_report(link, body);
@@ -971,6 +1023,10 @@ impl Core {
     fn note_heard(&mut self, connection: u32, now: Instant) {
         self.selection.heard(connection, now);
         self.heard = now;
+        // What still comes by a connection that was replaced brings nothing back.
+        if self.living().next().is_none() {
+            return;
+        }
         if let Some(since) = self.reconnecting.take() {
             self.event(SessionEvent::Reconnected {
                 after: now.saturating_duration_since(since),
@@ -989,7 +1045,7 @@ impl Core {
             self.finish(end);
             return;
         }
-        let cut = self.links.is_empty() || silence >= RECONNECTING_AFTER;
+        let cut = self.living().next().is_none() || silence >= RECONNECTING_AFTER;
         if self.was_up && cut && self.reconnecting.is_none() && self.end.is_none() {
             self.reconnecting = Some(self.heard);
             self.event(SessionEvent::Reconnecting);
@@ -1043,7 +1099,7 @@ impl Core {
             let drops = link.queue.drops();
             stats.expired += drops.expired;
             stats.overflow += drops.overflow;
-            if let Some(path) = stats.paths.get_mut(&link.path) {
+            if let Some(path) = stats.paths.get_mut(&link.path).filter(|_| !link.retired) {
                 path.up = self.end.is_none();
                 path.estimate = link.bandwidth.as_ref().map(Bandwidth::estimate);
             }
