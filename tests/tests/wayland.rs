@@ -114,15 +114,20 @@ fn what_is_picked_in_the_dialog_is_seen_and_shown_again_without_asking() {
     let _alone = alone();
     let desktop = Desktop::start(size());
     desktop.pick(true);
-    let call = Call::place(&desktop.environment(), "8");
+    let call = Call::place(&desktop.environment(), "10");
     call.alice
         .wait_stderr("What you picked can be seen by the other side now (320x192)");
+    call.tell(&["share", "off"]).expect_code(0);
+    call.tell(&["share", "screen"]).expect_code(0);
+    call.alice
+        .wait_stderr_times("can be seen by the other side now", 2);
+    assert_eq!(desktop.dialogs(), 1, "asked again");
     call.tell(&["share", "off"]).expect_code(0);
     call.tell(&["share", "screen:pick"]).expect_code(0);
     let (said, numbers) = call.finish();
     eprintln!("{said}");
-    assert_eq!(said.matches("can be seen by the other side now").count(), 2);
-    assert_eq!(desktop.dialogs(), 1, "asked again");
+    assert_eq!(said.matches("can be seen by the other side now").count(), 3);
+    assert_eq!(desktop.dialogs(), 2, "who wants to pick is asked");
     assert!(numbers.len() > 20, "{numbers:?}");
     let is_on = |two: &&[u16]| two[0] <= two[1] || two[1] < 10;
     let on = numbers.windows(2).filter(is_on).count();

@@ -172,6 +172,8 @@ struct Opener {
     display: Option<String>,
     target: ScreenTarget,
     options: ScreenOptions,
+    /// It is to be picked, whatever was picked before.
+    asks: bool,
     /// Of the window that was found: a part of it may have been named.
     title: Option<String>,
 }
@@ -198,7 +200,8 @@ impl LiveOpener for Opener {
         };
         if is_picked {
             self.target = ScreenTarget::Picked;
-            return Ok(Box::new(portal::Portal::open(self.options)?));
+            let anew = std::mem::take(&mut self.asks);
+            return Ok(Box::new(portal::Portal::open(self.options, anew)?));
         }
         let opened = x11::X11::open(self.display.as_deref(), &self.target, self.options)?;
         self.title = opened.title().map(str::to_owned);
@@ -234,6 +237,7 @@ pub fn source_on(
         SourceKind::Screen,
         Box::new(Opener {
             display,
+            asks: target == ScreenTarget::Picked,
             target,
             options,
             title: None,

@@ -1,7 +1,9 @@
 //! What a person picks in the dialog of their own desktop: the way to show a screen or a window under Wayland.
 //!
 //! The portal (`org.freedesktop.portal.ScreenCast`) shows one dialog, and gives a stream of pictures of what was picked. It
-//! also gives a token, by which the same is shown again without a dialog while the program runs.
+//! also gives a token, by which the same is shown again without a dialog while the program runs: to whoever shares their
+//! screen again, not to whoever wants to pick. It is not kept longer, so that the first call after a start shows nothing
+//! that nobody picked.
 
 mod pipewire;
 mod pod;
@@ -117,8 +119,9 @@ fn failed() -> Trouble {
 }
 
 impl Portal {
-    /// Has the desktop ask, on a thread of its own: a person takes their time.
-    pub(super) fn open(options: ScreenOptions) -> Result<Self, Trouble> {
+    /// Has the desktop ask, on a thread of its own: a person takes their time. What was picked before is shown without
+    /// asking, unless it is to be picked `anew`.
+    pub(super) fn open(options: ScreenOptions, anew: bool) -> Result<Self, Trouble> {
         if !pipewire::is_there() {
             return Err(missing(&"no PipeWire"));
         }
@@ -127,7 +130,7 @@ impl Portal {
             let (until, ends) = sync_channel(1);
             let is_over = Arc::new(AtomicBool::new(false));
             let told = Arc::clone(&is_over);
-            match async_io::block_on(pick(options)) {
+            match async_io::block_on(pick(options, anew)) {
                 Ok((stream, session)) => {
                     let picked = Picked {
                         stream,
@@ -251,13 +254,16 @@ fn watch(session: &Session<Screencast>, ends: &Receiver<()>, is_over: &AtomicBoo
 }
 
 /// Shows the dialog, or what was picked before.
-async fn pick(options: ScreenOptions) -> Result<(Stream, Session<Screencast>), Trouble> {
+async fn pick(
+    options: ScreenOptions,
+    anew: bool,
+) -> Result<(Stream, Session<Screencast>), Trouble> {
     let portal = Screencast::new().await.map_err(|error| missing(&error))?;
     let session = portal
         .create_session(Default::default())
         .await
         .map_err(|error| missing(&error))?;
-    match ask(&portal, &session, options).await {
+    match ask(&portal, &session, options, anew).await {
         Ok(stream) => Ok((stream, session)),
         Err(trouble) => {
             if let Err(error) = session.close().await {
@@ -272,6 +278,7 @@ async fn ask(
     portal: &Screencast,
     session: &Session<Screencast>,
     options: ScreenOptions,
+    anew: bool,
 ) -> Result<Stream, Trouble> {
     let failed_to = |error: ashpd::Error| {
         let is_no = matches!(
@@ -286,6 +293,7 @@ async fn ask(
         .await
         .unwrap_or(SourceType::Monitor.into());
     let before = TOKEN.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let before = before.filter(|_| !anew);
     let mut wanted = SelectSourcesOptions::default()
         .set_multiple(false)
         .set_sources(sources & (SourceType::Monitor | SourceType::Window))
