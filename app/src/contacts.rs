@@ -19,6 +19,8 @@ use crate::{
 };
 
 const VERSION: u8 = 1;
+/// Contacts' own, since they say how they ring.
+const CONTACT_VERSION: u8 = 2;
 const MAX_NAME_BYTES: usize = 4 * MAX_NAME_CHARS;
 const MAX_HOME_BYTES: usize = ahoy_transport::identity::MAX_NODE_ADDRESS_LEN;
 const MAX_TOKEN_BYTES: usize = 256;
@@ -88,6 +90,46 @@ pub fn ring_policy(caller: CallerFacts, strangers: Strangers) -> RingPolicy {
     }
 }
 
+/// How a person's calls are told of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ring {
+    /// They ring, unless nothing may disturb.
+    #[default]
+    Usual,
+    /// They ring even then.
+    Always,
+    /// They are shown, and no more.
+    Never,
+}
+
+impl Ring {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Usual, Self::Always, Self::Never];
+
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Usual => 0,
+            Self::Always => 1,
+            Self::Never => 2,
+        }
+    }
+
+    pub(crate) fn of(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|ring| ring.code() == code)
+    }
+
+    /// Whether a call makes a sound.
+    #[must_use]
+    pub fn is_heard(self, do_not_disturb: bool) -> bool {
+        match self {
+            Self::Usual => !do_not_disturb,
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
+}
+
 /// Somebody we want to hear from.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Contact {
@@ -101,6 +143,8 @@ pub struct Contact {
     pub verified_at_millis: Option<u64>,
     /// Never show this person our address.
     pub relay_only: bool,
+    /// How the person's calls are told of.
+    pub ring: Ring,
     /// Where to look for the person first, from the link; at most [`MAX_HOMES`].
     pub homes: Vec<NodeAddress>,
     /// The invite the link held.
@@ -121,6 +165,7 @@ impl Contact {
             added_at_millis: now_millis,
             verified_at_millis: None,
             relay_only: false,
+            ring: Ring::Usual,
             homes: link.homes.clone(),
             invite: link.token.clone(),
         }
@@ -129,14 +174,17 @@ impl Contact {
     /// As it is stored, under the user id:
     ///
     /// ```text
-    /// | ver=1 | added u64 | verified u64, 0 for not | u8 relay only | name | u8 count, homes as text | invite, may be empty |
+    /// | ver=2 | added u64 | verified u64, 0 for not | u8 relay only | u8 ring | name | u8 count, homes as text | invite, may be empty |
     ///                                                                 each text: u16 length, bytes
     /// ```
+    ///
+    /// Version 1 says nothing of how they ring.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![VERSION];
+        let mut bytes = vec![CONTACT_VERSION];
         bytes.put_u64(self.added_at_millis);
         bytes.put_u64(self.verified_at_millis.unwrap_or(0));
         bytes.put_u8(u8::from(self.relay_only));
+        bytes.put_u8(self.ring.code());
         put_text(&mut bytes, self.name.as_bytes());
         let homes = self.homes.get(..MAX_HOMES).unwrap_or(&self.homes);
         bytes.put_u8(u8::try_from(homes.len()).expect("at most MAX_HOMES"));
@@ -149,10 +197,19 @@ impl Contact {
     }
 
     pub(crate) fn from_bytes(user: UserId, bytes: &[u8]) -> Result<Self, WireError> {
-        let mut reader = versioned(bytes)?;
+        let mut reader = Reader::new(bytes);
+        let version = reader.u8()?;
+        if !(VERSION..=CONTACT_VERSION).contains(&version) {
+            return Err(WireError::Version(version));
+        }
         let added_at_millis = reader.u64()?;
         let verified_at_millis = Some(reader.u64()?).filter(|at| *at != 0);
         let relay_only = flag(&mut reader)?;
+        let ring = if version == VERSION {
+            Ring::Usual
+        } else {
+            Ring::of(reader.u8()?).ok_or(WireError::Undefined)?
+        };
         let name = text(&mut reader, MAX_NAME_BYTES)?.to_owned();
         let count = usize::from(reader.u8()?);
         if count > MAX_HOMES {
@@ -179,6 +236,7 @@ impl Contact {
             added_at_millis,
             verified_at_millis,
             relay_only,
+            ring,
             homes,
             invite,
         })
@@ -460,6 +518,7 @@ pub(crate) mod tests {
             added_at_millis: 5,
             verified_at_millis: seed.is_multiple_of(2).then_some(6),
             relay_only: seed.is_multiple_of(3),
+            ring: Ring::ALL[seed as usize % 3],
             homes: vec![NodeAddress::new(node, "192.0.2.1:443".parse().unwrap())],
             invite: (seed % 2 == 1).then_some(invite),
         }
@@ -547,9 +606,9 @@ pub(crate) mod tests {
     fn the_bytes_stay_what_they_are() {
         let bytes = contact(2, "Bo").to_bytes();
         let home = contact(2, "").homes[0].to_string();
-        let mut expected = vec![1];
+        let mut expected = vec![2];
         expected.extend([
-            0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 2, b'B', b'o', 1, 0,
+            0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 2, 0, 2, b'B', b'o', 1, 0,
         ]);
         expected.push(u8::try_from(home.len()).unwrap());
         expected.extend(home.as_bytes());
@@ -585,6 +644,24 @@ pub(crate) mod tests {
         );
     }
 
+    #[test]
+    fn contacts_from_before_they_said_how_they_ring_are_read() {
+        let now = contact(5, "Ada").to_bytes();
+        let mut before = now.clone();
+        before[0] = 1;
+        assert_eq!(before.remove(18), Ring::Never.code());
+        let read = Contact::from_bytes(contact(5, "Ada").user, &before);
+        let expected = Contact {
+            ring: Ring::Usual,
+            ..contact(5, "Ada")
+        };
+        assert_eq!(read, Ok(expected));
+        assert_eq!(
+            Contact::from_bytes(contact(5, "Ada").user, &[&[3][..], &now[1..]].concat()),
+            Err(WireError::Version(3))
+        );
+    }
+
     proptest! {
         #[test]
         fn records_round_trip(seed: u8, name in "\\PC{1,64}", first: u64, attempts: u32, log: Vec<u8>, duration: u64, outcome in 0usize..8, call_id: [u8; 16]) {
@@ -607,10 +684,14 @@ pub(crate) mod tests {
 
         #[test]
         fn garbage_is_an_error_or_the_same_again(mut bytes: Vec<u8>, key: Vec<u8>) {
-            bytes.insert(0, 1);
             let user = UserId([1; 32]);
+            bytes.insert(0, 2);
             if let Ok(contact) = Contact::from_bytes(user, &bytes) {
                 prop_assert_eq!(contact.to_bytes(), bytes.clone());
+            }
+            bytes[0] = 1;
+            if let Ok(contact) = Contact::from_bytes(user, &bytes) {
+                prop_assert_eq!(contact.ring, Ring::Usual);
             }
             if let Ok(request) = Request::from_bytes(user, &bytes) {
                 prop_assert_eq!(request.to_bytes(), bytes.clone());

@@ -4,7 +4,7 @@ use ahoy_transport::identity::UserId;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    contacts::{Contact, find_by_name},
+    contacts::{Contact, Ring, find_by_name},
     link::{LinkError, PersonLink, display_name},
     store::{Store, StoreError},
 };
@@ -81,6 +81,13 @@ pub enum PeopleRequest {
         /// They were the same.
         verified: bool,
     },
+    /// How a contact's calls are told of.
+    Ring {
+        /// Whose.
+        who: String,
+        /// How.
+        ring: Ring,
+    },
     /// Never hear from somebody.
     Block {
         /// Whom.
@@ -106,6 +113,9 @@ pub struct Listed {
     pub added_at_millis: u64,
     /// The person never learns our address.
     pub relay_only: bool,
+    /// How the person's calls are told of.
+    #[serde(default)]
+    pub ring: Ring,
 }
 
 /// Who is known.
@@ -235,6 +245,17 @@ pub fn carry_out(
             };
             (contact.user, format!("{} is {state}", contact.name))
         }
+        PeopleRequest::Ring { who, ring } => {
+            let mut contact = known(store, who)?;
+            contact.ring = *ring;
+            store.put_contact(&contact, now_millis)?;
+            let how = match ring {
+                Ring::Usual => "ring, unless you set not to be disturbed",
+                Ring::Always => "ring even while you set not to be disturbed",
+                Ring::Never => "are shown without a sound",
+            };
+            (contact.user, format!("calls of {} {how}", contact.name))
+        }
         PeopleRequest::Block { who } => {
             let (user, name) = match Whom::parse(who).map_err(PeopleError::Meant)? {
                 // Blocking needs no acquaintance.
@@ -277,6 +298,7 @@ fn list(store: &Store) -> Result<List, StoreError> {
         verified: contact.verified_at_millis.is_some(),
         added_at_millis: contact.added_at_millis,
         relay_only: contact.relay_only,
+        ring: contact.ring,
         name: contact.name,
     });
     let blocked = store.blocked()?;
@@ -301,6 +323,7 @@ mod tests {
             verified: false,
             added_at_millis: 0,
             relay_only: false,
+            ring: Ring::Usual,
         });
         let all = List {
             contacts: contacts.collect(),

@@ -478,6 +478,7 @@ impl Store {
             contact.added_at_millis = known.added_at_millis;
             contact.verified_at_millis = known.verified_at_millis;
             contact.relay_only = known.relay_only;
+            contact.ring = known.ring;
             contact.invite = contact.invite.or(known.invite);
             if name.is_none() {
                 contact.name = known.name;

@@ -42,7 +42,7 @@ use crate::{
         put_homes, read_homes,
         shelf::{Change, Item, Shelf, ShelfError},
     },
-    contacts::Contact,
+    contacts::{Contact, Ring},
     link::display_name,
 };
 
@@ -72,6 +72,8 @@ pub enum Field {
     Verified,
     /// Our address is not the person's business.
     RelayOnly,
+    /// How the person's calls are told of.
+    Ring,
     /// Homes and invite.
     Reach,
     /// How contacts reach our boxes, and find us.
@@ -82,11 +84,12 @@ pub enum Field {
     Record,
 }
 
-const FIELDS: [Field; 8] = [
+const FIELDS: [Field; 9] = [
     Field::Standing,
     Field::Name,
     Field::Verified,
     Field::RelayOnly,
+    Field::Ring,
     Field::Reach,
     Field::Capability,
     Field::Device,
@@ -104,6 +107,7 @@ impl Field {
             Self::Capability => 5,
             Self::Device => 6,
             Self::Record => 7,
+            Self::Ring => 8,
         }
     }
 
@@ -212,6 +216,7 @@ impl Entry {
             Field::Name | Field::Device => text(&self.value).map(drop),
             Field::Verified => number(&self.value).map(drop),
             Field::RelayOnly => flag(&self.value).map(drop),
+            Field::Ring => ring(&self.value).map(drop),
             Field::Reach => read_reach(&self.value).map(drop),
             Field::Capability => capability(&self.value).map(drop),
             Field::Record => record(&self.value).map(drop),
@@ -235,6 +240,13 @@ fn flag(value: &[u8]) -> Result<bool, WireError> {
         [0] => Ok(false),
         [1] => Ok(true),
         _undefined => Err(WireError::Undefined),
+    }
+}
+
+fn ring(value: &[u8]) -> Result<Ring, WireError> {
+    match value {
+        [code] => Ring::of(*code).ok_or(WireError::Undefined),
+        _other => Err(WireError::Truncated),
     }
 }
 
@@ -274,6 +286,7 @@ fn fields(contact: &Contact) -> Vec<(Field, Vec<u8>)> {
         (Field::Name, contact.name.as_bytes().to_vec()),
         (Field::Verified, verified.to_be_bytes().to_vec()),
         (Field::RelayOnly, vec![u8::from(contact.relay_only)]),
+        (Field::Ring, vec![contact.ring.code()]),
         (Field::Reach, reach),
     ]
 }
@@ -389,7 +402,12 @@ impl SyncBook<'_> {
     /// # Errors
     /// When the shelf fails.
     pub fn contact_noted(&self, contact: &Contact, at: u64) -> Result<Vec<Change>, ShelfError> {
-        self.noted(contact.user, fields(contact), at)
+        let mut fields = fields(contact);
+        // As usual unless it was said otherwise: most never do.
+        if contact.ring == Ring::Usual && self.known(Field::Ring, contact.user)?.is_none() {
+            fields.retain(|(field, _)| *field != Field::Ring);
+        }
+        self.noted(contact.user, fields, at)
     }
 
     /// What changes when somebody is forgotten or blocked here, or no longer.
@@ -575,6 +593,7 @@ impl SyncBook<'_> {
                 | Field::Name
                 | Field::Verified
                 | Field::RelayOnly
+                | Field::Ring
                 | Field::Reach => {
                     if !merged.users.contains(&user) {
                         merged.users.push(user);
@@ -615,6 +634,7 @@ impl SyncBook<'_> {
                         added_at_millis: standing.stamp,
                         verified_at_millis: Some(verified).filter(|at| *at != 0),
                         relay_only: flag(&value(Field::RelayOnly)?).unwrap_or(false),
+                        ring: ring(&value(Field::Ring)?).unwrap_or_default(),
                         homes,
                         invite,
                     })
@@ -690,6 +710,7 @@ mod tests {
             added_at_millis: NOW,
             verified_at_millis: None,
             relay_only: false,
+            ring: Ring::Usual,
             homes: vec![],
             invite: None,
         }
@@ -747,8 +768,20 @@ mod tests {
         let (desk, phone) = (MemoryShelf::default(), MemoryShelf::default());
         let told = DeviceId([9; 32]);
         note(&desk, &contact(1, "Al"), NOW);
-        let (news, revision) = SyncBook(&desk).untold(told).unwrap();
-        assert_eq!(news.len(), 5);
+        let (news, _revision) = SyncBook(&desk).untold(told).unwrap();
+        assert_eq!(news.len(), 5, "that it rings as usual need not be said");
+        let silent = Contact {
+            ring: Ring::Never,
+            ..contact(2, "Bo")
+        };
+        note(&desk, &silent, NOW);
+        let (more, _revision) = SyncBook(&desk).untold(told).unwrap();
+        take(&phone, &more);
+        let bo = SyncBook(&phone).person(user(2)).unwrap();
+        assert!(matches!(bo, Some(Synced::Contact(bo)) if bo.ring == Ring::Never));
+        let changes = SyncBook(&desk).standing_noted(user(2), Standing::Nobody, NOW);
+        desk.change(changes.unwrap()).unwrap();
+        let (_news, revision) = SyncBook(&desk).untold(told).unwrap();
         desk.change(vec![SyncBook::told(told, revision)]).unwrap();
         assert_eq!(SyncBook(&desk).untold(told).unwrap().0, []);
         let changes = SyncBook(&desk).standing_noted(user(1), Standing::Blocked, NOW + 1);

@@ -36,6 +36,9 @@ fn story(world: &Household, people: &[String; 2]) -> Vec<(String, Value)> {
         (&["add", bob, "--name", "Bob"], 0),
         (&["add", "ahoy:nonsense"], 2),
         (&["verify", "ada"], 0),
+        (&["ring", "ada", "never"], 0),
+        (&["ring", "ada", "seldom"], 2),
+        (&["ring", "carol", "always"], 2),
         (&["rename", "Bob", "Robert"], 0),
         (&["rename", "Bob", "Rob"], 2),
         (&["rename", "Robert", "  "], 2),
@@ -64,8 +67,9 @@ fn contacts_are_changed_alike_with_and_without_the_app() {
     let people = ["ada", "bob"].map(|name| link(&world, name));
     let alone = story(&world, &people);
     assert_eq!(alone[0].0, "Ada");
-    assert_eq!(alone[4].0, "Bob is called Robert from now on");
-    let blocked = &alone[9].1["blocked"];
+    assert_eq!(alone[4].0, "calls of Ada are shown without a sound");
+    assert_eq!(alone[7].0, "Bob is called Robert from now on");
+    let blocked = &alone[12].1["blocked"];
     assert_eq!(blocked.as_array().map(Vec::len), Some(1), "{blocked}");
     let mine = world.path("me");
     let _was_blocked = run(&mine, ["contact", "remove", &people[0]]);

@@ -3,17 +3,18 @@
 #[cfg(unix)]
 use std::path::Path;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::{CliError, Target, env::Env, output::to_json, values};
+use crate::{
+    contacts::Ring,
+    link::PersonLink,
+    people::{List, PeopleAnswer, PeopleError, PeopleRequest, carry_out},
+};
 #[cfg(unix)]
 use crate::{
     control::{Command, ControlClient, ControlSocketError, Told},
     people::PAGE,
-};
-use crate::{
-    link::PersonLink,
-    people::{List, PeopleAnswer, PeopleError, PeopleRequest, carry_out},
 };
 
 /// People you know.
@@ -71,6 +72,14 @@ pub enum ContactCommand {
         #[arg(value_name = "LINK", value_parser = values::target)]
         who: Target,
     },
+    /// How calls of a contact are told of.
+    Ring {
+        /// Name or link.
+        #[arg(value_name = "NAME|LINK", value_parser = values::target)]
+        who: Target,
+        /// How.
+        how: RingChoice,
+    },
     /// Call a contact otherwise.
     Rename {
         /// Name or link.
@@ -79,6 +88,27 @@ pub enum ContactCommand {
         /// The new name.
         name: String,
     },
+}
+
+/// How calls of a contact are told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RingChoice {
+    /// They ring, unless you set not to be disturbed.
+    Usual,
+    /// They ring even then.
+    Always,
+    /// They are shown without a sound.
+    Never,
+}
+
+impl From<RingChoice> for Ring {
+    fn from(choice: RingChoice) -> Self {
+        match choice {
+            RingChoice::Usual => Self::Usual,
+            RingChoice::Always => Self::Always,
+            RingChoice::Never => Self::Never,
+        }
+    }
 }
 
 /// Carries it out, by the app if one runs on this profile; gives back what to print.
@@ -112,6 +142,10 @@ impl ContactCommand {
             Self::Rename { who, name } => PeopleRequest::Rename {
                 who: text(&who),
                 name,
+            },
+            Self::Ring { who, how } => PeopleRequest::Ring {
+                who: text(&who),
+                ring: how.into(),
             },
             Self::Verify { who, undo } => PeopleRequest::Verify {
                 who: text(&who),

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     call::{CallId, EndedCall},
     chat::{book::ChatBook, shelf::Shelf},
-    contacts::{CallRecord, Strangers},
+    contacts::{CallRecord, Ring, Strangers},
     people::{PeopleAnswer, PeopleError, PeopleRequest},
     sync::Entry,
 };
@@ -39,10 +39,8 @@ pub struct Person {
 /// What happens when somebody calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Welcome {
-    /// It rings.
+    /// It is shown, and rings as [`AddressBook::ring`] says.
     Ring,
-    /// It shows, without a sound.
-    Silent,
     /// It waits in the request inbox.
     Inbox,
     /// As if nobody were there.
@@ -79,6 +77,9 @@ pub trait AddressBook: Send + Sync + fmt::Debug + 'static {
 
     /// Whether our addresses are never this person's business.
     fn relay_only(&self, user: UserId) -> bool;
+
+    /// How this person's calls are told of.
+    fn ring(&self, user: UserId) -> Ring;
 
     /// Whether the person was verified by safety words.
     fn is_verified(&self, user: UserId) -> bool;

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     call::{CallId, Ending},
     chat::{Message, MessageId, MessageState},
-    contacts::Strangers,
+    contacts::{Ring, Strangers},
     files::TransferId,
     report::{Outcome, Report, Search},
     sound::{SoundChange, SoundChoices},
@@ -308,6 +308,16 @@ pub struct View {
     pub notice: Option<String>,
 }
 
+impl View {
+    /// Whether a call of this person makes a sound and asks for attention.
+    #[must_use]
+    pub fn is_heard(&self, user: UserId) -> bool {
+        let contact = self.contacts.iter().find(|contact| contact.user == user);
+        let ring = contact.map(|contact| contact.ring).unwrap_or_default();
+        ring.is_heard(self.do_not_disturb)
+    }
+}
+
 /// A call that is over.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LastCall {
@@ -358,6 +368,8 @@ pub struct ContactView {
     pub verified: bool,
     /// Never learns our address.
     pub relay_only: bool,
+    /// How their calls are told of.
+    pub ring: Ring,
     /// Two lists of their devices were seen that contradict each other.
     pub forked: bool,
 }

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     call::{CallId, EndedCall},
     chat::shelf::{MemoryShelf, Shelf},
-    contacts::{CallRecord, Contact},
+    contacts::{CallRecord, Contact, Ring},
     link::{self, PersonLink},
     sync::{self, Entry, Standing, SyncBook, Synced},
 };
@@ -62,6 +62,7 @@ struct State {
     forks: Vec<UserId>,
     own_capability: Option<[u8; 32]>,
     capabilities: BTreeMap<UserId, [u8; 32]>,
+    rings: BTreeMap<UserId, Ring>,
 }
 
 impl MemoryBook {
@@ -91,6 +92,7 @@ impl MemoryBook {
             added_at_millis: now_millis,
             verified_at_millis: None,
             relay_only: false,
+            ring: self.ring(user),
             homes: Vec::new(),
             invite: None,
         };
@@ -221,6 +223,10 @@ impl AddressBook for MemoryBook {
         false
     }
 
+    fn ring(&self, user: UserId) -> Ring {
+        self.lock().rings.get(&user).copied().unwrap_or_default()
+    }
+
     fn is_verified(&self, _user: UserId) -> bool {
         false
     }
@@ -348,6 +354,10 @@ impl AddressBook for MemoryBook {
                 *user
             }
             // Nobody is verified or kept away here.
+            PeopleChange::Ring { user, ring } => {
+                self.lock().rings.insert(*user, *ring);
+                *user
+            }
             PeopleChange::Verify { user, .. } | PeopleChange::RelayOnly { user, .. } => *user,
             PeopleChange::Block(user) => {
                 self.lock().requests.retain(|known| known.user != *user);
@@ -405,6 +415,7 @@ impl AddressBook for MemoryBook {
             user: *user,
             verified: false,
             relay_only: false,
+            ring: state.rings.get(user).copied().unwrap_or_default(),
             forked: false,
         });
         views.collect()

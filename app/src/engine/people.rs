@@ -5,7 +5,7 @@ use ahoy_transport::identity::UserId;
 use crate::{
     call::Direction,
     chat::{Line, Message, MessageState},
-    contacts::CallRecord,
+    contacts::{CallRecord, Ring},
     report::Outcome,
 };
 
@@ -46,6 +46,13 @@ pub enum PeopleChange {
         /// They may not.
         only: bool,
     },
+    /// How this person's calls are told of.
+    Ring {
+        /// Who.
+        user: UserId,
+        /// How.
+        ring: Ring,
+    },
     /// Never hear from this person, who is not told.
     Block(UserId),
     /// Hear from this person again, as from anybody.
@@ -64,7 +71,8 @@ impl PeopleChange {
             Self::Add { .. } => None,
             Self::Rename { user, .. }
             | Self::Verify { user, .. }
-            | Self::RelayOnly { user, .. } => Some(*user),
+            | Self::RelayOnly { user, .. }
+            | Self::Ring { user, .. } => Some(*user),
             Self::Block(user) | Self::Unblock(user) | Self::Remove(user) | Self::Dismiss(user) => {
                 Some(*user)
             }

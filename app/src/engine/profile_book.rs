@@ -26,7 +26,7 @@ use super::{
 use crate::{
     call::{CallId, EndedCall},
     chat::shelf::Shelf,
-    contacts::{CallRecord, Contact, RingPolicy, Strangers, find_by_name, ring_policy},
+    contacts::{CallRecord, Contact, Ring, RingPolicy, Strangers, find_by_name, ring_policy},
     link::{Link, LinkError, PersonLink, display_name},
     people::{PeopleAnswer, PeopleError, PeopleRequest, carry_out},
     store::{InboxOutcome, LogObservation, Store, StoreError},
@@ -203,6 +203,11 @@ impl AddressBook for ProfileBook {
         self.contact(user).is_some_and(|contact| contact.relay_only)
     }
 
+    fn ring(&self, user: UserId) -> Ring {
+        let contact = self.contact(user);
+        contact.map(|contact| contact.ring).unwrap_or_default()
+    }
+
     fn is_verified(&self, user: UserId) -> bool {
         self.contact(user)
             .is_some_and(|contact| contact.verified_at_millis.is_some())
@@ -333,6 +338,7 @@ impl AddressBook for ProfileBook {
                 user: contact.user,
                 verified: contact.verified_at_millis.is_some(),
                 relay_only: contact.relay_only,
+                ring: contact.ring,
                 forked: told(self.store.fork(contact.user)).flatten().is_some(),
             })
             .collect()
@@ -419,6 +425,7 @@ impl ProfileBook {
             PeopleChange::RelayOnly { user, only } => {
                 edit(*user, &|contact| contact.relay_only = *only)
             }
+            PeopleChange::Ring { user, ring } => edit(*user, &|contact| contact.ring = *ring),
             PeopleChange::Block(user) => {
                 self.store.block(*user, now_millis)?;
                 Ok(*user)

@@ -63,14 +63,14 @@ pub(crate) async fn ring(mut view: watch::Receiver<View>) {
 fn sound_of(view: &View) -> Option<Sound> {
     let call = view.call.as_ref()?;
     if call.phase == Phase::Incoming {
-        return (!view.do_not_disturb).then_some(Sound::Ring);
+        return view.is_heard(call.user).then_some(Sound::Ring);
     }
     if call.phase == Phase::Reconnecting && view.sound.reconnect_tone {
         return Some(Sound::Reconnecting);
     }
-    let other = view.other.as_ref();
-    let waits = other.is_some_and(|other| other.state == OtherState::Waits);
-    (waits && !view.do_not_disturb).then_some(Sound::Waiting)
+    let other = view.other.as_ref()?;
+    let waits = other.state == OtherState::Waits && view.is_heard(other.user);
+    waits.then_some(Sound::Waiting)
 }
 
 fn tell(event: DeviceEvent) {

@@ -86,6 +86,7 @@ fn view(name: &str) -> View {
             user: USER,
             verified: true,
             relay_only: false,
+            ring: crate::contacts::Ring::Usual,
             forked: false,
         }],
         requests: vec![RequestView {

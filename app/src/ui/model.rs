@@ -329,12 +329,14 @@ pub fn wants_attention(view: &View) -> Option<CallId> {
 /// The same, and who it is.
 #[must_use]
 pub fn wanting(view: &View) -> Option<(CallId, &str)> {
-    let call = view.call.as_ref().filter(|_| !view.do_not_disturb)?;
+    let call = view.call.as_ref()?;
     if call.phase == Phase::Incoming {
-        return Some((call.id, &call.name));
+        let wants = view.is_heard(call.user);
+        return wants.then_some((call.id, &call.name));
     }
     let (_call, other) = other_call(view)?;
-    (other.state == OtherState::Waits).then_some((other.id, &other.name))
+    let wants = other.state == OtherState::Waits && view.is_heard(other.user);
+    wants.then_some((other.id, &other.name))
 }
 
 /// What stands in the window's title, where a task bar shows it while another window has the focus.

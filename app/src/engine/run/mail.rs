@@ -409,7 +409,7 @@ impl Engine {
             return true;
         }
         let stranger = match self.book.welcome(&sender, &note.invite, now_millis) {
-            Welcome::Ring | Welcome::Silent => false,
+            Welcome::Ring => false,
             Welcome::Inbox => true,
             // As if nobody were here.
             Welcome::Drop => return true,

@@ -646,7 +646,7 @@ impl Engine {
         let welcome = match self.config.answering {
             Answering::Everybody => match self.book.welcome(&caller, &offer.invite, now_millis) {
                 Welcome::Inbox => Welcome::Ring,
-                decided @ (Welcome::Ring | Welcome::Silent | Welcome::Drop) => decided,
+                decided @ (Welcome::Ring | Welcome::Drop) => decided,
             },
             Answering::Person | Answering::Contacts => {
                 self.book.welcome(&caller, &offer.invite, now_millis)
@@ -655,7 +655,7 @@ impl Engine {
         self.trust.note_came(call, node, self.runtime.now());
         self.note_rung(call);
         let standing = match welcome {
-            Welcome::Ring | Welcome::Silent => Standing::Known,
+            Welcome::Ring => Standing::Known,
             Welcome::Inbox | Welcome::Drop => Standing::Stranger,
         };
         let secret = opened.offer.secret.clone();
@@ -701,9 +701,14 @@ impl Engine {
                 self.show();
                 return;
             }
-            Welcome::Ring if self.view.borrow().do_not_disturb => Alert::Silent,
-            Welcome::Ring => Alert::Audible,
-            Welcome::Silent => Alert::Silent,
+            Welcome::Ring => {
+                let undisturbed = self.view.borrow().do_not_disturb;
+                if self.book.ring(caller.user()).is_heard(undisturbed) {
+                    Alert::Audible
+                } else {
+                    Alert::Silent
+                }
+            }
         };
         let name = self.book.display_name(caller.user(), &offer.display_name);
         let way = Way {

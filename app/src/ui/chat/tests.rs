@@ -75,6 +75,7 @@ impl Scene {
                 user: GRACE,
                 verified: false,
                 relay_only: false,
+                ring: crate::contacts::Ring::Usual,
                 forked: false,
             });
         } else {

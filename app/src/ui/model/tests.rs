@@ -5,6 +5,7 @@ use ahoy_transport::identity::{NodeId, UserId};
 use super::*;
 use crate::{
     call::CallId,
+    contacts::Ring,
     engine::{recording::RecordingView, video::view::PicturesView},
     ui::desk::DeviceRow,
 };
@@ -81,6 +82,7 @@ fn only_links_of_people_who_are_no_contacts_can_be_added() {
         user,
         verified: false,
         relay_only: false,
+        ring: Ring::Usual,
         forked: false,
     });
     assert_eq!(addable(&view, &link_of(user)), None);
@@ -197,7 +199,16 @@ fn only_a_call_that_may_disturb_wants_attention() {
     assert_eq!(wants_attention(&view), Some(CallId([1; 16])));
     view.do_not_disturb = true;
     assert_eq!(wants_attention(&view), None);
+    view.contacts = vec![ContactView {
+        user: view.call.as_ref().unwrap().user,
+        ring: Ring::Always,
+        ..contact(1, "Grace")
+    }];
+    assert_eq!(wants_attention(&view), Some(CallId([1; 16])));
     view.do_not_disturb = false;
+    view.contacts[0].ring = Ring::Never;
+    assert_eq!(wants_attention(&view), None);
+    view.contacts.clear();
     view.call = Some(call(Phase::Ringing));
     assert_eq!(wants_attention(&view), None, "they ring, we do not");
 }
@@ -347,6 +358,7 @@ fn contact(n: u8, name: &str) -> ContactView {
         user: UserId([n; 32]),
         verified: false,
         relay_only: false,
+        ring: Ring::Usual,
         forked: false,
     }
 }
