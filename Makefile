@@ -14,7 +14,7 @@ HEADLESS := --no-default-features --features voice
 # The fuzz targets are checked by `make lint`; each would be linked with everything here.
 TESTED := --workspace --exclude ahoy-fuzz --features ahoy-tests/devices,ahoy-tests/lab,ahoy-tests/video
 
-.PHONY: run demo test test-threats lint unit matrix deps bench bench-relay bench-call bench-capacity bench-window bench-audio bench-loss bench-room soak-audio baselines network fuzz fuzz-long deb deb-test shots help
+.PHONY: run demo test test-threats lint unit matrix deps bench bench-relay bench-call bench-capacity bench-window bench-audio bench-calls bench-loss bench-room soak-audio baselines network fuzz fuzz-long deb deb-test shots help
 
 run:
 	@.ci/setup window
@@ -148,6 +148,14 @@ bench-audio:
 	@$(TARGET)/bench-audio/bin/python -m pip install --quiet 'visqol-python[lattice]' || echo 'without ViSQOL'
 	@$(TARGET)/bench-audio/bin/python tests/bench_audio.py $(TARGET)/demo/ahoy
 
+# Speech in whole calls on bad lines, in virtual time. SPEECH: more files of it, at 48 kHz.
+bench-calls:
+	@.ci/setup bench
+	@$(CARGO) build --profile demo -p ahoy $(HEADLESS)
+	@test -x $(TARGET)/bench-audio/bin/python || python3 -m venv $(TARGET)/bench-audio
+	@$(TARGET)/bench-audio/bin/python -m pip install --quiet pesq numpy scipy soundfile
+	@$(TARGET)/bench-audio/bin/python tests/bench_calls.py $(TARGET)/demo/ahoy $(or $(SPEECH),assets/ahoy.wav)
+
 # Speech on bad lines in virtual time: everything that can be done about loss, and what is chosen.
 bench-loss:
 	@.ci/setup bench
@@ -204,6 +212,7 @@ help:
 	@echo "make network           attacks on a thousand supernodes, and ten thousand of them"
 	@echo "make baselines         renew what simulated calls are compared with"
 	@echo "make bench-audio       PESQ of real calls"
+	@echo "make bench-calls       PESQ of whole simulated calls on lossy lines"
 	@echo "make bench-loss        PESQ on lossy lines, with each way to repair loss"
 	@echo "make bench-room        echo and near speech in rooms, beside WebRTC's canceller"
 	@echo "make soak-audio        ten minutes through sound devices: drop-outs and delay"

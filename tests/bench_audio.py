@@ -29,11 +29,16 @@ def load(path):
     return resample_poly(samples, RATE, rate)
 
 
-def align(said, heard):
-    """Both from where they say the same, as long as both last, and how much later that lies, in milliseconds."""
+def align(said, heard, limit=RATE):
+    """Both from where they say the same, as long as both last, and how much later that lies, in milliseconds.
+
+    It is looked for no further than `limit` samples to either side: speech may repeat itself.
+    """
     length = min(len(said), len(heard))
     said, heard = said[:length], heard[:length]
-    lag = int(np.argmax(correlate(heard, said, mode="full", method="fft"))) - (length - 1)
+    likeness = correlate(heard, said, mode="full", method="fft")
+    nearest = max(0, length - 1 - limit)
+    lag = int(np.argmax(likeness[nearest : length + limit])) + nearest - (length - 1)
     said, heard = (said, heard[lag:]) if lag >= 0 else (said[-lag:], heard)
     length = min(len(said), len(heard))
     return said[:length], heard[:length], lag * 1000 / RATE
