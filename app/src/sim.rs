@@ -75,7 +75,10 @@ use std::{
     future::Future,
     net::IpAddr,
     pin::pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -99,6 +102,9 @@ pub use network::{
 pub use runtime::{EPOCH_MILLIS, SimRuntime};
 pub use site::Site;
 
+/// What a core of a laptop does, in round numbers: see [`World::set_hash_rate`].
+const HASHES_PER_SECOND: u64 = 5_000_000;
+
 /// What is due at some time.
 enum Event {
     Wake(Waker),
@@ -114,6 +120,8 @@ struct Shared {
     seed: u64,
     executor: Executor,
     network: Mutex<Network>,
+    /// What a core does, see [`World::set_hash_rate`].
+    hashes_per_second: AtomicU64,
 }
 
 type Observer = Box<dyn FnMut(&PacketEvent) + Send>;
@@ -222,6 +230,7 @@ impl World {
                 seed,
                 executor: Executor::new(),
                 network: Mutex::new(Network::new(seed)),
+                hashes_per_second: AtomicU64::new(HASHES_PER_SECOND),
             }),
             limits: Mutex::default(),
             observers: Mutex::default(),
@@ -315,6 +324,14 @@ impl World {
     }
 
     // The network.
+
+    /// How many hashes of one block a core of each node does in a second, from now on: what
+    /// [`work`](ahoy_transport::runtime::Runtime::work) takes. At first some million, as a laptop does.
+    pub fn set_hash_rate(&self, per_second: u64) {
+        self.shared
+            .hashes_per_second
+            .store(per_second, Ordering::Relaxed);
+    }
 
     /// Sets the same conditions for both directions of a node's link. Each direction has the whole delay, so
     /// two nodes with 20 ms each see a round trip of 80 ms.

@@ -2,14 +2,14 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use ahoy_transport::{
     connection::{CloseCode, Connection, ConnectionLost},
     identity::{DeviceId, NodeAddress, UserId},
-    runtime::{Runtime, timeout},
+    runtime::{Runtime, RuntimeExt as _, timeout},
     tunnel::Tunnel,
 };
 
@@ -21,12 +21,18 @@ use crate::{
         closed::ClosedNews,
         mailbox::{MARK_LEN, MailKey, WaitingLetter},
         protocol::{MAX_MESSAGE, Push, Refusal, Registration, RelayGrant, Request, Response},
+        puzzle::{MOST_BITS, MOST_WORK, Proof, Puzzle, Search},
         witness::Testimony,
     },
 };
 
 /// A supernode that does not answer for this long is as good as gone: two retransmissions on a bad line.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Tries of one piece of work: a millisecond or two, after which is looked whether anybody still waits for it.
+const PIECE_OF_WORK: u64 = 1 << 14;
+/// Where work was done in vain since others were faster, it begins anew after this.
+const WORK_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why a request was not answered as hoped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +49,11 @@ pub enum RequestError {
     /// The answer cannot be read, or answers something else.
     #[error("the supernode's answer makes no sense")]
     Protocol,
+    /// Strangers flood the supernode, and it asks for more work than is done for one envelope.
+    #[error(
+        "strangers flood the supernode, and it asks for more work than this device does for one call"
+    )]
+    TooMuchWork,
 }
 
 /// What a registration brought.
@@ -153,6 +164,72 @@ impl NodeClient {
         }
     }
 
+    /// Asks, and does the work that is asked for where strangers flood the supernode, up to [`MOST_WORK`].
+    async fn request_working(
+        &self,
+        request: Request,
+        envelope: &[u8],
+    ) -> Result<Response, RequestError> {
+        let mut until = None;
+        let mut asking = request.clone();
+        loop {
+            let answer = self.request(&asking).await;
+            let puzzle = match answer {
+                Ok(Response::Puzzle(puzzle)) => Some(puzzle),
+                // Others were faster with theirs.
+                Err(RequestError::Refused(Refusal::Full)) if until.is_some() => None,
+                answer => return answer,
+            };
+            let now = self.runtime.now();
+            let until = *until.get_or_insert(now + MOST_WORK);
+            if now >= until {
+                return Err(RequestError::TooMuchWork);
+            }
+            asking = match puzzle {
+                Some(puzzle) => {
+                    let working = self.work(puzzle, envelope);
+                    let proof = timeout(&*self.runtime, until - now, working)
+                        .await
+                        .flatten();
+                    Request::Proven {
+                        proof: proof.ok_or(RequestError::TooMuchWork)?,
+                        request: Box::new(request.clone()),
+                    }
+                }
+                None => {
+                    self.runtime.sleep(WORK_PAUSE).await;
+                    request.clone()
+                }
+            };
+        }
+    }
+
+    /// Works apart from everything that must go on, until it is done or nobody waits for it any more.
+    async fn work(&self, puzzle: Puzzle, envelope: &[u8]) -> Option<Proof> {
+        if puzzle.bits > MOST_BITS {
+            return None;
+        }
+        tracing::info!(
+            bits = puzzle.bits,
+            "strangers flood a supernode: it wants some work done"
+        );
+        let search = Arc::new(Mutex::new((Search::new(puzzle, envelope), None)));
+        loop {
+            let shared = Arc::clone(&search);
+            let piece = move || {
+                let mut search = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                let (tries, found) = search.0.run(PIECE_OF_WORK);
+                search.1 = found;
+                tries
+            };
+            self.runtime.work(Box::new(piece)).await;
+            let found = search.lock().unwrap_or_else(PoisonError::into_inner).1;
+            if found.is_some() {
+                return found;
+            }
+        }
+    }
+
     /// Makes this device reachable at the supernode, or renews that.
     ///
     /// # Errors
@@ -201,7 +278,8 @@ impl NodeClient {
         self.deliver_marked(to, epoch, None, envelope).await
     }
 
-    /// As [`Self::deliver`], marked as a contact's or not.
+    /// As [`Self::deliver`], marked as a contact's or not. Where strangers flood the supernode this takes work, for at most
+    /// [`MOST_WORK`].
     ///
     /// # Errors
     /// See [`RequestError`].
@@ -216,9 +294,10 @@ impl NodeClient {
             to,
             epoch,
             mark,
-            envelope,
+            envelope: envelope.clone(),
         };
-        let Response::Delivered { delivery } = self.request(&request).await? else {
+        let answer = self.request_working(request, &envelope).await?;
+        let Response::Delivered { delivery } = answer else {
             return Err(RequestError::Protocol);
         };
         Ok(delivery)
@@ -296,9 +375,10 @@ impl NodeClient {
             user,
             to,
             mark,
-            envelope,
+            envelope: envelope.clone(),
         };
-        let Response::Left { contact } = self.request(&request).await? else {
+        let answer = self.request_working(request, &envelope).await?;
+        let Response::Left { contact } = answer else {
             return Err(RequestError::Protocol);
         };
         Ok(contact)

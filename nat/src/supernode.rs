@@ -5,6 +5,7 @@ pub mod closed;
 pub mod mailbox;
 pub mod promotion;
 pub mod protocol;
+pub mod puzzle;
 pub mod records;
 pub mod registry;
 pub mod relay;

@@ -14,8 +14,13 @@ use ahoy_nat::{
     discovery::announcement::Announcement,
     supernode::{
         protocol::{Push, Request, Response},
+        puzzle::{Proof, PuzzleLimits, Puzzles, Question, Verdict},
         witness::Cosigned,
     },
+};
+use ahoy_transport::{
+    identity::{DeviceId, UserId},
+    runtime::TokioRuntime,
 };
 
 mod identity;
@@ -157,9 +162,32 @@ pub fn call_signal(bytes: &[u8]) {
     }
 }
 
+/// Nothing that was not asked for counts.
+fn judge_proof(user: UserId, to: DeviceId, proof: &Proof, envelope: &[u8]) {
+    const CROWDED: u32 = 700;
+    let now = quinn::Runtime::now(&TokioRuntime);
+    let mut puzzles = Puzzles::new(PuzzleLimits::default());
+    puzzles.start(now, [1; 32]);
+    let question = Question {
+        connection: 1,
+        asker: None,
+        to: (user, to),
+    };
+    let verdict = puzzles.judge(now, question, CROWDED, envelope, Some(proof));
+    assert!(matches!(verdict, Verdict::Work(_)));
+    assert_eq!(puzzles.counters().refused, 1);
+}
+
 /// Requests, responses and pushes between a node and a supernode.
 pub fn supernode_protocol(bytes: &[u8]) {
     if let Ok(request) = Request::decode(bytes) {
+        if let Request::Proven { proof, request } = &request
+            && let Request::Leave {
+                user, to, envelope, ..
+            } = &**request
+        {
+            judge_proof(*user, *to, proof, envelope);
+        }
         assert_eq!(Request::decode(&request.encode()), Ok(request));
     }
     if let Ok(response) = Response::decode(bytes) {

@@ -118,6 +118,15 @@ pub trait Runtime: quinn::Runtime {
         Duration::ZERO
     }
 
+    /// Runs a job that takes the processor for a while where nothing that must go on waits for it, and ends when it is done. The
+    /// job says how many hashes of one block it took. A runtime without threads runs it at once; the simulator's lets the time
+    /// pass that it would have taken.
+    fn work(&self, job: Job) -> Working<'_> {
+        Box::pin(async move {
+            job();
+        })
+    }
+
     /// The addresses of `host`, an IP address or a DNS name, each with `port`; best first and never empty.
     ///
     /// A runtime without a name service, like the simulator's, knows IP addresses alone.
@@ -135,6 +144,12 @@ pub trait Runtime: quinn::Runtime {
         Box::pin(std::future::ready(resolved))
     }
 }
+
+/// What [`Runtime::work`] runs.
+pub type Job = Box<dyn FnOnce() -> u64 + Send>;
+
+/// Future of [`Runtime::work`].
+pub type Working<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// Future of [`Runtime::resolve`].
 pub type Resolving<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'a>>;

@@ -30,6 +30,8 @@ pub enum Unreachable {
     Offline,
     /// The person's home has no room for the call now.
     HomeBusy,
+    /// Strangers flood the person's home, and it asks for more work than is done for one call.
+    Flooded,
     /// No path to the home, or none between the two devices.
     NoRoute,
     /// The homes' answers about the person were not genuine.
@@ -127,6 +129,7 @@ impl Ending {
             Self::Unreachable(
                 Unreachable::NoRoute
                 | Unreachable::HomeBusy
+                | Unreachable::Flooded
                 | Unreachable::Untrusted
                 | Unreachable::Private,
             ) => 2,
@@ -158,6 +161,7 @@ impl fmt::Display for Ending {
             Self::Unreachable(Unreachable::Unknown) => "no such person found",
             Self::Unreachable(Unreachable::Offline) => "not online",
             Self::Unreachable(Unreachable::HomeBusy) => "the other side's supernode is full",
+            Self::Unreachable(Unreachable::Flooded) => "strangers flood the other side's supernode",
             Self::Unreachable(Unreachable::NoRoute) => "no route to the other side",
             Self::Unreachable(Unreachable::Untrusted) => {
                 "a supernode answered falsely about the other side"

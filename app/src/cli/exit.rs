@@ -47,6 +47,7 @@ impl From<Ending> for Exit {
                 Unreachable::Unknown
                 | Unreachable::Offline
                 | Unreachable::HomeBusy
+                | Unreachable::Flooded
                 | Unreachable::NoRoute,
             ) => Self::NoRoute,
             Ending::NoAnswer | Ending::Failed(Failure::TimeLimit) => Self::TimeLimit,

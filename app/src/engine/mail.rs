@@ -140,7 +140,9 @@ pub(super) async fn post(runtime: Arc<dyn Runtime>, endpoint: Endpoint, post: Po
             }
             Err(error) => {
                 tracing::info!(?node, %error, "not left");
-                if let RequestError::Refused(Refusal::BoxFull | Refusal::TooFast) = error {
+                if let RequestError::Refused(Refusal::BoxFull | Refusal::TooFast)
+                | RequestError::TooMuchWork = error
+                {
                     obstacle = worse(obstacle, Obstacle::Full);
                 }
             }

@@ -36,6 +36,9 @@ pub fn ended(name: &str, ended: &EndedCall) -> String {
         Ending::Unreachable(Unreachable::HomeBusy) => {
             format!("The supernode of {name} is overloaded. Try again in a minute.")
         }
+        Ending::Unreachable(Unreachable::Flooded) => format!(
+            "Strangers flood the supernode of {name}, and it asked this device for more work than a call is worth. Try again in a while; whom {name} has as a contact gets through."
+        ),
         Ending::Unreachable(Unreachable::NoRoute) => format!(
             "No supernode of {name} answers. Check your own connection (ahoy doctor), then ask for a new link."
         ),

@@ -11,6 +11,7 @@ use ahoy_nat::{
     client::NodeClient,
     dial::dial,
     discovery::reputation::{Probes, Reputation, Score, Verdict},
+    supernode::protocol::{Request, Response},
 };
 use ahoy_transport::{
     endpoint::NodeAuth,
@@ -187,10 +188,17 @@ impl Engine {
                 let dialled = dial(&endpoint, node, &place, auth, ways).await.ok()?;
                 let client = NodeClient::dialled(Arc::clone(&runtime), dialled);
                 let at = runtime.now();
-                let taken = client.deliver(me, epoch, envelope).await;
+                // No work is done for it: what took long because strangers flood the home says nothing of the home.
+                let request = Request::Deliver {
+                    to: me,
+                    epoch,
+                    mark: None,
+                    envelope,
+                };
+                let taken = client.request(&request).await;
                 let rtt = runtime.now().saturating_duration_since(at);
                 client.close();
-                taken.ok().map(|_delivery| rtt)
+                matches!(taken, Ok(Response::Delivered { .. })).then_some(rtt)
             };
             let rtt = timeout(&*runtime, PROBING, asking).await.flatten();
             // The engine is gone: so is the question.

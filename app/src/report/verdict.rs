@@ -48,6 +48,8 @@ pub fn verdict(ending: Ending, report: &Report) -> String {
                     "be in one network with them, or ask for a link that names a supernode",
                 Unreachable::Offline => "ask whether this app is open there, or call later",
                 Unreachable::HomeBusy => "try again in a minute",
+                Unreachable::Flooded =>
+                    "try again in a while, or have the person make you a contact",
                 Unreachable::NoRoute =>
                     "run `ahoy doctor`, or name a supernode that both sides can reach with --via",
                 Unreachable::Private =>

@@ -6,12 +6,12 @@ use std::{
     io::{self, IoSliceMut},
     net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use ahoy_transport::runtime::{NetworkChanges, Networks, Runtime};
+use ahoy_transport::runtime::{Job, NetworkChanges, Networks, Runtime, RuntimeExt, Working};
 use quinn::{
     AsyncTimer, AsyncUdpSocket, UdpPoller,
     udp::{RecvMeta, Transmit},
@@ -148,6 +148,15 @@ impl Runtime for SimRuntime {
 
     fn network_changes(&self) -> NetworkChanges {
         lock(&self.shared.network).network_changes(self.node)
+    }
+
+    fn work(&self, job: Job) -> Working<'_> {
+        Box::pin(async move {
+            let hashes = job();
+            let rate = self.shared.hashes_per_second.load(Ordering::Relaxed).max(1);
+            let micros = hashes.saturating_mul(1_000_000) / rate;
+            self.sleep(Duration::from_micros(micros)).await;
+        })
     }
 
     fn suspended(&self) -> Duration {

@@ -63,6 +63,7 @@ fn limits() -> Limits {
         requests_per_second: 5,
         sent_bytes_per_second: 8 << 10,
         received_bytes_per_second: 64 << 10,
+        ..Limits::default()
     }
 }
 

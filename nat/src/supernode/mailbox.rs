@@ -447,6 +447,32 @@ impl Mailbox {
         kept.is_some_and(|kept| kept.key.is_marked(owner, envelope, mark))
     }
 
+    /// How much of the room that strangers have with this device is in use, or of that which all of them have here, in
+    /// thousandths. Nothing for a letter that is here already, or for which no work makes room.
+    pub fn strangers_load(
+        &mut self,
+        now: Instant,
+        owner: (UserId, DeviceId),
+        envelope: &[u8],
+    ) -> u32 {
+        let limits = &self.limits;
+        let share = |used: usize, of: usize| {
+            u32::try_from(used.saturating_mul(1000) / of.max(1)).unwrap_or(1000)
+        };
+        let Some(kept) = self.boxes.get_mut(&owner) else {
+            return 0;
+        };
+        let hash = hash_of(envelope);
+        if kept.letters().any(|letter| letter.hash == hash) {
+            return 0;
+        }
+        let (rate, burst) = box_rate(limits);
+        let load = share(kept.strangers.letters.len(), limits.stranger_letters)
+            .max(share(self.stranger_bytes, limits.stranger_bytes))
+            .max(kept.pace.used(now, rate, burst));
+        if load < 1000 { load } else { 0 }
+    }
+
     fn put(
         &mut self,
         now: Instant,

@@ -29,6 +29,7 @@ use zeroize::Zeroizing;
 use super::{
     closed::{ClosedNews, InviteUse, MAX_NEWS},
     mailbox::{MARK_LEN, MailKey, WaitingLetter},
+    puzzle::{Proof, Puzzle},
     witness::{COSIGNED_LEN, Testimony},
 };
 
@@ -155,6 +156,13 @@ pub enum Request {
         /// A list of revoked invites for this supernode, as it was signed.
         revoked: Option<Vec<u8>>,
     },
+    /// A request that was answered with a [`Response::Puzzle`], with the work done.
+    Proven {
+        /// The work.
+        proof: Proof,
+        /// [`Self::Deliver`] or [`Self::Leave`], nothing else.
+        request: Box<Self>,
+    },
 }
 
 /// How a device is to be found.
@@ -220,6 +228,9 @@ pub enum Response {
     Testimony(Testimony),
     /// What this supernode knows of the invites of its private network.
     News(ClosedNews),
+    /// Strangers flood this supernode, or the device that is written to: the request is done when it comes again with this
+    /// work ([`Request::Proven`]).
+    Puzzle(Puzzle),
     /// The request is not done, and why.
     Refused(Refusal),
 }
@@ -433,6 +444,7 @@ const BOXES: u8 = 0x08;
 const LEAVE: u8 = 0x09;
 const FETCH: u8 = 0x0a;
 const ACKNOWLEDGE: u8 = 0x0b;
+const PROVEN: u8 = 0x0c;
 const PUBLISH: u8 = 0x20;
 const FIND: u8 = 0x21;
 const SUPERNODES: u8 = 0x22;
@@ -450,6 +462,7 @@ const BOX_KEPT: u8 = 0x47;
 const LEFT: u8 = 0x48;
 const LETTERS: u8 = 0x49;
 const ACKNOWLEDGED: u8 = 0x4a;
+const PUZZLE: u8 = 0x4b;
 const REFUSED: u8 = 0x4f;
 const RECORD: u8 = 0x60;
 const SUPERNODES_KNOWN: u8 = 0x61;
@@ -647,6 +660,12 @@ impl Request {
                 put_optional(&mut out, revoked.as_deref());
                 out
             }
+            Self::Proven { proof, request } => {
+                let mut out = start(PROVEN);
+                proof.write(&mut out);
+                out.put_bytes(&request.encode());
+                out
+            }
             Self::Supernodes { after, most, own } => {
                 let mut out = start(SUPERNODES);
                 put_network(&mut out, after.as_ref());
@@ -667,6 +686,19 @@ impl Request {
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         let (kind, mut reader) = open(bytes)?;
         let request = match kind {
+            PROVEN => {
+                let proof = Proof::read(&mut reader)?;
+                let inner = reader.bytes(reader.remaining())?;
+                // Looked at before it is read, so that none lies in another.
+                let request = match open(inner)?.0 {
+                    DELIVER | LEAVE => Self::decode(inner)?,
+                    _other => return Err(WireError::Undefined),
+                };
+                Self::Proven {
+                    proof,
+                    request: Box::new(request),
+                }
+            }
             REGISTER => Self::Register(Registration::decode_from(&mut reader)?),
             LOOKUP => Self::Lookup {
                 user: UserId(reader.array()?),
@@ -859,6 +891,11 @@ impl Response {
                 out.put_u64(news.next);
                 out
             }
+            Self::Puzzle(puzzle) => {
+                let mut out = start(PUZZLE);
+                puzzle.write(&mut out);
+                out
+            }
             Self::Refused(refusal) => {
                 let mut out = start(REFUSED);
                 out.put_u8(refusal.code());
@@ -957,6 +994,7 @@ impl Response {
                     .collect::<Result<_, _>>()?,
                 next: reader.u64()?,
             }),
+            PUZZLE => Self::Puzzle(Puzzle::read(&mut reader)?),
             REFUSED => Self::Refused(Refusal::from_code(reader.u8()?)?),
             _ => return Err(WireError::Undefined),
         };
@@ -1178,6 +1216,12 @@ mod tests {
             })
     }
 
+    fn proof(nonce: u64) -> Proof {
+        let mut bytes = vec![7; 37];
+        bytes.put_u64(nonce);
+        Proof::read(&mut Reader::new(&bytes)).unwrap()
+    }
+
     fn relay(ip: IpAddr, port: u16) -> NodeAddress {
         let node = NodeKeys::from_seed(&[7; 32]).id();
         NodeAddress::new(node, SocketAddr::new(ip, port))
@@ -1215,6 +1259,10 @@ mod tests {
                 Request::Witnessed { user: UserId(user) },
                 Request::News { seq: None, after: 0, revoked: None },
                 Request::News { seq: Some(1), after: 2, revoked: Some(vec![3]) },
+                Request::Proven {
+                    proof: proof(epoch),
+                    request: Box::new(Request::Leave { user: UserId(user), to: DeviceId(user), mark: None, envelope: user.to_vec() }),
+                },
                 Request::Supernodes { after: None, most: 0, own: None },
                 Request::Supernodes { after: Some(Network::V4([1, 2])), most: 9, own: Some(user.to_vec()) },
                 Request::Supernodes { after: Some(Network::of_ip(addr)), most: 255, own: None },
@@ -1255,6 +1303,7 @@ mod tests {
                 }),
                 Response::Record(Some(grant.username.clone().into_bytes())),
                 Response::Replied,
+                Response::Puzzle(proof(now_millis).puzzle),
                 Response::RelayAllowed { lifetime_secs: grant.lifetime_secs },
                 Response::Relay(grant),
                 Response::BoxKept { waiting: 9 },
@@ -1292,6 +1341,25 @@ mod tests {
             if let Ok(push) = Push::decode(&bytes) {
                 prop_assert_eq!(Push::decode(&push.encode()), Ok(push));
             }
+        }
+    }
+
+    #[test]
+    fn only_what_strangers_send_comes_with_a_proof_and_no_proof_lies_in_another() {
+        let prove = |request| Request::Proven {
+            proof: proof(1),
+            request: Box::new(request),
+        };
+        let leave = Request::Leave {
+            user: UserId([1; 32]),
+            to: DeviceId([2; 32]),
+            mark: None,
+            envelope: vec![3],
+        };
+        let proven = prove(leave);
+        assert!(Request::decode(&proven.encode()).is_ok());
+        for other in [prove(proven), prove(Request::Fetch)] {
+            assert_eq!(Request::decode(&other.encode()), Err(WireError::Undefined));
         }
     }
 

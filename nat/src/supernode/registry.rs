@@ -16,10 +16,11 @@ use ahoy_transport::identity::{DeviceId, NodeAddress, UserId};
 
 use super::{
     admission::Revoked,
-    mailbox::{MailCounters, MailLimits, Mailbox},
+    mailbox::{MARK_LEN, MailCounters, MailLimits, Mailbox},
     protocol::{
         MAX_DEVICES, Push, Refusal, Registration, Request, Response, devices_that_fit, is_signed,
     },
+    puzzle::{Proof, Puzzle, PuzzleCounters, PuzzleLimits, Puzzles, Question, Verdict},
     records::MAX_HELD,
     relay::limits::TokenBucket,
 };
@@ -66,6 +67,8 @@ pub struct Limits {
     /// device must not fill its line. As many again by contacts and in answers to what it sent itself, and as many it may
     /// fetch from its box.
     pub received_bytes_per_second: u64,
+    /// The work that strangers do once half of their room is in use: of that towards one device, or of all together.
+    pub puzzles: PuzzleLimits,
     /// What may wait for devices that are off.
     pub mail: MailLimits,
 }
@@ -82,6 +85,7 @@ impl Default for Limits {
             requests_per_second: 10,
             sent_bytes_per_second: 16 << 10,
             received_bytes_per_second: 128 << 10,
+            puzzles: PuzzleLimits::default(),
             mail: MailLimits::default(),
         }
     }
@@ -178,6 +182,7 @@ pub struct Registry {
     sources: HashMap<IpAddr, usize>,
     anonymous: usize,
     deliveries: Deliveries,
+    puzzles: Puzzles,
     mailbox: Mailbox,
     /// The first bytes of their keys, which are as good as random.
     helped: HashSet<[u8; 8]>,
@@ -200,6 +205,7 @@ impl Registry {
     pub fn new(limits: Limits, first_delivery: u64) -> Self {
         Self {
             mailbox: Mailbox::new(limits.mail.clone(), first_delivery),
+            puzzles: Puzzles::new(limits.puzzles.clone()),
             limits,
             clients: HashMap::new(),
             devices: BTreeMap::new(),
@@ -313,6 +319,17 @@ impl Registry {
         self.mailbox.counters()
     }
 
+    /// Has strangers work from now on when they take more than half of their room. `secret` is fresh, and nobody else's.
+    pub fn start_puzzles(&mut self, now: Instant, secret: [u8; 32]) {
+        self.puzzles.start(now, secret);
+    }
+
+    /// What has been counted of strangers' work.
+    #[must_use]
+    pub fn puzzles(&self) -> PuzzleCounters {
+        self.puzzles.counters()
+    }
+
     /// The boxes, for whoever keeps them.
     pub fn mailbox(&mut self) -> &mut Mailbox {
         &mut self.mailbox
@@ -410,34 +427,35 @@ impl Registry {
                 epoch,
                 mark,
                 envelope,
-            } => {
-                let Some(user) = self.by_epoch.get(&(to, epoch)) else {
-                    let others = (to, 0)..=(to, u64::MAX);
-                    return Err(match self.by_epoch.range(others).next() {
-                        Some(_another_epoch) => Refusal::WrongEpoch,
-                        None => Refusal::UnknownDevice,
-                    });
-                };
-                let owner = (*user, to);
-                let entry = self.devices.get(&owner).ok_or(Refusal::UnknownDevice)?;
-                let to = entry.connection;
-                let marked = |mark| self.mailbox.is_contacts(owner, mark, &envelope);
-                let lane = if mark.as_ref().is_some_and(marked) {
-                    Lane::Contacts
-                } else {
-                    Lane::Strangers
-                };
-                self.meter_bytes(now, key, to, envelope.len(), lane)?;
-                let delivery = self.deliveries.remember(now, key, to, lane);
-                self.counters.delivered += 1;
-                Ok((
-                    Answer::Respond(Response::Delivered { delivery }),
-                    Some(Routed {
-                        to,
-                        push: Push::Incoming { delivery, envelope },
-                    }),
-                ))
-            }
+            } => self.deliver(now, key, (to, epoch), mark, envelope, None),
+            Request::Proven { proof, request } => match *request {
+                Request::Deliver {
+                    to,
+                    epoch,
+                    mark,
+                    envelope,
+                } => self.deliver(now, key, (to, epoch), mark, envelope, Some(&proof)),
+                leave @ Request::Leave { .. } => {
+                    let (response, routed) = self.answer_mail(now, key, leave, Some(&proof))?;
+                    Ok((Answer::Respond(response), routed))
+                }
+                Request::Register(_)
+                | Request::Lookup { .. }
+                | Request::Reply { .. }
+                | Request::RelayGrant
+                | Request::AllowRelay { .. }
+                | Request::KeepBox { .. }
+                | Request::Boxes { .. }
+                | Request::Fetch
+                | Request::Acknowledge { .. }
+                | Request::Publish { .. }
+                | Request::Find { .. }
+                | Request::Supernodes { .. }
+                | Request::Witness
+                | Request::Witnessed { .. }
+                | Request::News { .. }
+                | Request::Proven { .. } => Err(Refusal::Malformed),
+            },
             Request::Reply { delivery, payload } => {
                 let known = self.deliveries.get(now, delivery);
                 let known = known.filter(|known| known.to == key);
@@ -459,7 +477,7 @@ impl Registry {
             | Request::Leave { .. }
             | Request::Fetch
             | Request::Acknowledge { .. }) => {
-                let (response, routed) = self.answer_mail(now, key, request)?;
+                let (response, routed) = self.answer_mail(now, key, request, None)?;
                 Ok((Answer::Respond(response), routed))
             }
             Request::Publish { record } => {
@@ -495,11 +513,89 @@ impl Registry {
         }
     }
 
+    /// Hands an envelope to a device that is registered under this epoch.
+    fn deliver(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        (to, epoch): (DeviceId, u64),
+        mark: Option<[u8; MARK_LEN]>,
+        envelope: Vec<u8>,
+        proof: Option<&Proof>,
+    ) -> Result<(Answer, Option<Routed>), Refusal> {
+        let Some(user) = self.by_epoch.get(&(to, epoch)) else {
+            let others = (to, 0)..=(to, u64::MAX);
+            return Err(match self.by_epoch.range(others).next() {
+                Some(_another_epoch) => Refusal::WrongEpoch,
+                None => Refusal::UnknownDevice,
+            });
+        };
+        let owner = (*user, to);
+        let to = self
+            .devices
+            .get(&owner)
+            .ok_or(Refusal::UnknownDevice)?
+            .connection;
+        let marked = |mark| self.mailbox.is_contacts(owner, mark, &envelope);
+        let lane = if mark.as_ref().is_some_and(marked) {
+            Lane::Contacts
+        } else {
+            Lane::Strangers
+        };
+        if lane == Lane::Strangers {
+            let rate = self.limits.received_bytes_per_second;
+            let target = self.clients.get_mut(&to).ok_or(Refusal::UnknownDevice)?;
+            let received = &mut target.received_bytes;
+            let load = received.used(now, rate, rate * BURST_SECONDS);
+            let load = load.max(self.deliveries.strangers_load(now));
+            if let Some(puzzle) = self.work(now, key, owner, load, &envelope, proof)? {
+                return Ok((Answer::Respond(Response::Puzzle(puzzle)), None));
+            }
+        }
+        self.meter_bytes(now, key, to, envelope.len(), lane)?;
+        let delivery = self.deliveries.remember(now, key, to, lane);
+        self.counters.delivered += 1;
+        Ok((
+            Answer::Respond(Response::Delivered { delivery }),
+            Some(Routed {
+                to,
+                push: Push::Incoming { delivery, envelope },
+            }),
+        ))
+    }
+
+    /// What a stranger has to do before this envelope is handed on. What comes in vain takes of the sender's share, too.
+    fn work(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        to: (UserId, DeviceId),
+        load: u32,
+        envelope: &[u8],
+        proof: Option<&Proof>,
+    ) -> Result<Option<Puzzle>, Refusal> {
+        let client = self.clients.get_mut(&key).ok_or(Refusal::NotYours)?;
+        let question = Question {
+            connection: key.0,
+            asker: client.newcomer.device.map(|(_user, device)| device),
+            to,
+        };
+        match self.puzzles.judge(now, question, load, envelope, proof) {
+            Verdict::Pass => Ok(None),
+            Verdict::Work(puzzle) => {
+                client.meter_sent(now, &self.limits, envelope.len())?;
+                Ok(Some(puzzle))
+            }
+            Verdict::Full => Err(Refusal::Full),
+        }
+    }
+
     fn answer_mail(
         &mut self,
         now: Instant,
         key: ConnectionKey,
         request: Request,
+        proof: Option<&Proof>,
     ) -> Result<(Response, Option<Routed>), Refusal> {
         match request {
             Request::KeepBox { key: mail_key } => {
@@ -523,6 +619,13 @@ impl Registry {
                 envelope,
             } => {
                 let owner = (user, to);
+                let marked = |mark| self.mailbox.is_contacts(owner, mark, &envelope);
+                if !mark.as_ref().is_some_and(marked) {
+                    let load = self.mailbox.strangers_load(now, owner, &envelope);
+                    if let Some(puzzle) = self.work(now, key, owner, load, &envelope, proof)? {
+                        return Ok((Response::Puzzle(puzzle), None));
+                    }
+                }
                 let client = self.clients.get_mut(&key).ok_or(Refusal::NotYours)?;
                 client.meter_sent(now, &self.limits, envelope.len())?;
                 let from = client.newcomer.source;
@@ -569,7 +672,8 @@ impl Registry {
             | Request::Supernodes { .. }
             | Request::Witness
             | Request::Witnessed { .. }
-            | Request::News { .. } => Err(Refusal::Malformed),
+            | Request::News { .. }
+            | Request::Proven { .. } => Err(Refusal::Malformed),
         }
     }
 

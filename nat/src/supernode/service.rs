@@ -39,6 +39,7 @@ use super::{
         disk::{BoxChange, KeptBox},
     },
     protocol::{MAX_MESSAGE, Push, Refusal, RelayGrant, Request, Response},
+    puzzle::PuzzleCounters,
     records::{HeldRecords, MAX_HELD_PER_SOURCE},
     registry::{
         Answer, Asked, ConnectionKey, Limits, Newcomer, NoRoom, Registry, RegistryCounters,
@@ -107,6 +108,8 @@ pub struct SupernodeStatus {
     pub records: usize,
     /// Counted by the registry.
     pub registry: RegistryCounters,
+    /// Counted of the work that strangers did while there were too many of them.
+    pub puzzles: PuzzleCounters,
     /// Counted by the boxes of devices that may be off.
     pub mail: MailCounters,
     /// Pushes that were dropped because the connection did not take them in time.
@@ -354,11 +357,13 @@ impl Supernode {
     #[must_use]
     pub fn new(runtime: Arc<dyn Runtime>, limits: Limits) -> Self {
         let first_delivery = u64::from_be_bytes(runtime.random_array());
+        let mut registry = Registry::new(limits.clone(), first_delivery);
+        registry.start_puzzles(runtime.now(), runtime.random_array());
         Self {
             shared: Arc::new(Shared {
                 state: Mutex::new(State {
                     records: HeldRecords::new(limits.records, MAX_HELD_PER_SOURCE),
-                    registry: Registry::new(limits, first_delivery),
+                    registry,
                     vouching: Vouching::new(runtime.now()),
                     clients: HashMap::new(),
                     relays: Vec::new(),
@@ -499,6 +504,7 @@ impl Supernode {
             registered: state.registry.registered(),
             records: state.records.len(),
             registry: state.registry.counters(),
+            puzzles: state.registry.puzzles(),
             mail: state.registry.mail(),
             pushes_dropped: self.shared.pushes_dropped.load(Ordering::Relaxed),
             stalled: self.shared.stalled.load(Ordering::Relaxed),

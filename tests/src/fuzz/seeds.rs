@@ -49,6 +49,7 @@ use ahoy_nat::{
     supernode::{
         mailbox::{MailCapability, WaitingLetter},
         protocol::{Registration, Request, Response},
+        puzzle::Proof,
     },
 };
 use ahoy_transport::{
@@ -62,6 +63,7 @@ use ahoy_transport::{
     runtime::{Runtime, TokioRuntime},
     sealed::{CallEnvelopes, Role},
     tunnel::frame::Framing,
+    wire::Reader,
 };
 use bytes::Bytes;
 
@@ -274,6 +276,12 @@ fn identity() -> Vec<Sample> {
             "supernode_protocol",
             "acknowledge",
             Request::Acknowledge { ids: vec![1, 2] }.encode(),
+        ("supernode_protocol", "proven", proven(&leave).encode()),
+        (
+            "supernode_protocol",
+            "puzzle",
+            Response::Puzzle(work_done().puzzle).encode(),
+        ),
         ),
         (
             "supernode_protocol",
@@ -293,6 +301,20 @@ fn streams() -> Vec<Sample> {
         .answer(now, streams::NOW_MILLIS, from, &question, NONCE)
         .expect("it is asked for");
     let mut tunnel = Vec::new();
+/// As bytes say it; no supernode asked for it.
+fn work_done() -> Proof {
+    let mut bytes = vec![8; 37];
+    bytes.extend(3_u64.to_be_bytes());
+    Proof::read(&mut Reader::new(&bytes)).expect("it is long enough")
+}
+
+fn proven(request: &Request) -> Request {
+    Request::Proven {
+        proof: work_done(),
+        request: Box::new(request.clone()),
+    }
+}
+
     for datagram in [&b"\xc0one"[..], b"", b"two"] {
         assert!(Framing::Tunnel.encode(datagram, &mut tunnel));
     }

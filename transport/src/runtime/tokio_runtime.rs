@@ -18,7 +18,7 @@ use super::elsewhere as system;
 #[cfg(target_os = "linux")]
 use super::linux as system;
 use super::{
-    Connecting, NetworkChanges, Networks, Resolving, Route, Runtime, TcpListener,
+    Connecting, Job, NetworkChanges, Networks, Resolving, Route, Runtime, TcpListener, Working,
     beat::{BeatTimer, last_beat},
     tokio_tcp,
 };
@@ -136,6 +136,16 @@ impl Runtime for TokioRuntime {
 
     fn network_changes(&self) -> NetworkChanges {
         system::network_changes()
+    }
+
+    fn work(&self, job: Job) -> Working<'_> {
+        let working = tokio::task::spawn_blocking(job);
+        Box::pin(async move {
+            if let Err(error) = working.await {
+                // The runtime ends, and nobody waits any more.
+                tracing::debug!(%error, "a job was not done");
+            }
+        })
     }
 
     fn suspended(&self) -> Duration {

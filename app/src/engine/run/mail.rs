@@ -134,7 +134,10 @@ impl Engine {
             Ending::NoAnswer
             | Ending::Cancelled { by: Side::Local }
             | Ending::Unreachable(
-                Unreachable::Offline | Unreachable::HomeBusy | Unreachable::NoRoute,
+                Unreachable::Offline
+                | Unreachable::HomeBusy
+                | Unreachable::Flooded
+                | Unreachable::NoRoute,
             ) => true,
             Ending::Unreachable(
                 Unreachable::Unknown | Unreachable::Untrusted | Unreachable::Private,

@@ -15,7 +15,7 @@ use ahoy_transport::{
         CertificateError, DeviceCertificate, DeviceId, LogPosition, NodeId, UserId, VerifiedDevice,
         log::HeadCheck,
     },
-    runtime::RuntimeExt,
+    runtime::{RuntimeExt, Task},
     sealed::{
         self, Admission, CallEnvelopes, CallTag, EnvelopeKind, Role, SessionSecret, Standing,
         open_offer, seal_offer,
@@ -51,6 +51,8 @@ pub(super) struct Offered {
     taken_by: Vec<NodeId>,
     /// Why one of them did not.
     failed: Option<(NodeId, RequestError)>,
+    /// Delivering ends with the call: the home may have asked for work first.
+    tasks: Vec<Task>,
 }
 
 impl Offered {
@@ -61,6 +63,7 @@ impl Offered {
             taken: false,
             taken_by: Vec::new(),
             failed: None,
+            tasks: Vec::new(),
         }
     }
 }
@@ -412,20 +415,19 @@ impl Engine {
         offered.under_way += 1;
         let mark = key.map(|key| key.mark((user, to), &envelope));
         let inbox = self.inbox.clone();
-        self.runtime
-            .spawn_task(async move {
-                let client = home.client;
-                let result = client.deliver_marked(to, home.epoch, mark, envelope).await;
-                let delivered = Internal::Delivered {
-                    call,
-                    device: to,
-                    node,
-                    result: result.map(|_delivery| ()),
-                };
-                // The engine is gone: so is the call.
-                inbox.send(delivered).await.unwrap_or_default();
-            })
-            .detach();
+        let delivering = self.runtime.spawn_task(async move {
+            let client = home.client;
+            let result = client.deliver_marked(to, home.epoch, mark, envelope).await;
+            let delivered = Internal::Delivered {
+                call,
+                device: to,
+                node,
+                result: result.map(|_delivery| ()),
+            };
+            // The engine is gone: so is the call.
+            inbox.send(delivered).await.unwrap_or_default();
+        });
+        offered.tasks.push(delivering);
     }
 
     /// A home took an offer, or did not.
@@ -510,6 +512,7 @@ impl Engine {
             RequestError::Refused(
                 Refusal::NotYours
                 | Refusal::UnknownDelivery
+            RequestError::TooMuchWork => Unreachable::Flooded,
                 | Refusal::NoRelay
                 | Refusal::UnprovenRelay
                 | Refusal::NoMail

@@ -177,6 +177,17 @@ fn rendezvous(list: &mut List, status: &Status) {
         counted.delivered,
     );
     list.counter("ahoy_replies_total", "Replies handed on", counted.replied);
+    let puzzles = &node.puzzles;
+    list.counters(
+        "ahoy_puzzles_total",
+        "Work that strangers did while there were too many of them: asked for, done, not done as it should be",
+        "what",
+        [
+            ("asked", puzzles.asked),
+            ("proved", puzzles.proved),
+            ("refused", puzzles.refused),
+        ],
+    );
     list.counters(
         "ahoy_refused_total",
         "Requests refused",

@@ -2,6 +2,7 @@ use ahoy_nat::discovery::gossip::GossipCounters;
 use ahoy_nat::supernode::{
     RefusalCounters, SupernodeStatus,
     mailbox::MailCounters,
+    puzzle::PuzzleCounters,
     registry::RegistryCounters,
     relay::counters::{RelayCounters, Traffic},
     witness::WitnessCounters,
@@ -70,6 +71,11 @@ fn all_different() -> (Status, u64) {
             sent_away: next(),
             people: next(),
             ..RegistryCounters::default()
+        },
+        puzzles: PuzzleCounters {
+            asked: next(),
+            proved: next(),
+            refused: next(),
         },
         mail: MailCounters {
             boxes: next(),

@@ -59,17 +59,20 @@ impl Deliveries {
             Lane::Strangers => (&mut self.strangers, &mut self.next_by_stranger),
             Lane::Contacts => (&mut self.contacts, &mut self.next_by_contact),
         };
-        while queue.len() >= MAX_DELIVERIES
-            || queue
-                .front()
-                .is_some_and(|oldest| is_over(now, oldest.made))
-        {
+        drop_over(queue, now);
+        while queue.len() >= MAX_DELIVERIES {
             queue.pop_front();
         }
         let (id, made) = (*next, now);
         *next = next.wrapping_add(2);
         queue.push_back(Delivery { id, from, to, made });
         id
+    }
+
+    /// How much of the strangers' room is in use, in thousandths.
+    pub(super) fn strangers_load(&mut self, now: Instant) -> u32 {
+        drop_over(&mut self.strangers, now);
+        u32::try_from(self.strangers.len() * 1000 / MAX_DELIVERIES).unwrap_or(1000)
     }
 
     /// The delivery of that number, if it can be answered still.
@@ -83,6 +86,16 @@ impl Deliveries {
         let age = id.wrapping_sub(queue.front()?.id) / 2;
         let known = queue.get(usize::try_from(age).ok()?)?;
         (!is_over(now, known.made)).then_some(*known)
+    }
+}
+
+/// Lets go of those that nobody can answer any more.
+fn drop_over(queue: &mut VecDeque<Delivery>, now: Instant) {
+    while queue
+        .front()
+        .is_some_and(|oldest| is_over(now, oldest.made))
+    {
+        queue.pop_front();
     }
 }
 
@@ -119,8 +132,10 @@ mod tests {
                 assert_eq!(from(ids[n]), Some(ConnectionKey(n as u64)));
             }
             assert_eq!(from(early.wrapping_add(2)), None, "not made yet");
+            assert_eq!(deliveries.strangers_load(now), 1000);
             let later = now + DELIVERY_LIFETIME;
             assert!(deliveries.get(later, early).is_none());
+            assert_eq!(deliveries.strangers_load(later), 0);
         }
     }
 }

@@ -85,6 +85,15 @@ impl TokenBucket {
         }
     }
 
+    /// How much of the burst is used up, in thousandths.
+    pub(crate) fn used(&mut self, now: Instant, rate: u64, burst: u64) -> u32 {
+        // Counts up to now.
+        self.take(now, 0, rate, burst);
+        let left = self.micro_tokens / MICRO;
+        let used = burst.saturating_sub(left).saturating_mul(1000);
+        u32::try_from(used / burst.max(1)).unwrap_or(1000)
+    }
+
     /// Takes `amount`, or nothing and returns false.
     pub(crate) fn take(&mut self, now: Instant, amount: u64, rate: u64, burst: u64) -> bool {
         let passed = now
@@ -124,5 +133,10 @@ mod tests {
         assert!(!bucket.take(start + Duration::from_millis(399), 1, 5, 10));
         assert!(bucket.take(start + Duration::from_millis(400), 1, 5, 10));
         assert!(!bucket.take(start + Duration::from_secs(3600), 11, 5, 10));
+        let later = start + Duration::from_secs(7200);
+        assert_eq!(bucket.used(later, 5, 10), 0);
+        assert!(bucket.take(later, 7, 5, 10));
+        assert_eq!(bucket.used(later, 5, 10), 700);
+        assert_eq!(bucket.used(later + Duration::from_secs(1), 5, 10), 200);
     }
 }
