@@ -167,6 +167,7 @@ fn publish(
         book: Arc::clone(book),
         hand_on: config.finding.hand_on,
     });
+        witnesses: config.finding.witnesses,
     let tables = directory.into_iter().chain(dht);
     let publishers = tables.map(|table| {
         let who = Arc::clone(&who) as Arc<dyn Publishable>;

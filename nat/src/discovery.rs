@@ -4,6 +4,7 @@ pub mod announcement;
 pub mod dht;
 pub mod door;
 pub mod gossip;
+pub mod heads;
 pub mod homes;
 pub mod lan;
 pub mod record;

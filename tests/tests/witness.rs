@@ -8,15 +8,21 @@
 
 use std::time::Duration;
 
-use ahoy::engine::{
-    handle::{Anomaly, Command, Event},
-    witness::read_witnesses,
+use ahoy::{
+    engine::{
+        book::AddressBook,
+        config::EngineConfig,
+        handle::{Anomaly, Command, Event},
+        witness::read_witnesses,
+    },
+    sim::Conditions,
 };
 use ahoy_tests::{
     pair::secs,
     people::{Home, Phone, Stage},
     threat,
 };
+use ahoy_transport::identity::NodeAddress;
 
 const SEED: u64 = 0x0007_0001;
 const HOMES: [[u8; 4]; 3] = [[203, 0, 113, 1], [192, 0, 2, 2], [11, 22, 0, 3]];
@@ -101,4 +107,112 @@ fn a_second_list_is_refused_and_both_who_own_and_who_call_are_told() {
 fn without_witnesses_neither_hears_of_it() {
     let (alice, bob, signed) = forked(SEED, false);
     assert_eq!((alice, bob, signed), (false, false, 0));
+}
+
+/// Where the thief's own supernode is.
+const THIEFS_HOME: [u8; 4] = [45, 9, 0, 1];
+const BOBS_HOME: [u8; 4] = [62, 9, 0, 1];
+
+/// What Bob met who calls Alice by her name alone and never did before, while a thief of her key shows another device list, a
+/// supernode of the thief's own and a newer record that leads there.
+#[derive(Debug)]
+struct Split {
+    /// How many supernodes signed the end of the list that Alice's record speaks of.
+    countersigned: usize,
+    /// Whether the newest record of all is the thief's.
+    thiefs_is_newest: bool,
+    /// Bob's call went to the thief's device. It does so all the same: Bob has nothing else to go by, and is warned.
+    reached_the_thief: bool,
+    doubted: bool,
+}
+
+fn split_view(seed: u64, witnesses: bool) -> Split {
+    let folder = tempfile::tempdir().unwrap();
+    let stage = Stage::new(seed, folder.path());
+    let director = stage.director;
+    let play = async {
+        let mut homes: Vec<Home> = Vec::new();
+        for (n, ip) in HOMES.into_iter().enumerate() {
+            homes.push(stage.home(&format!("home {n}"), ip).await);
+        }
+        let homes: Vec<&Home> = homes.iter().collect();
+        let thiefs_home = stage.home("thief's home", THIEFS_HOME).await;
+        let finding = |config: &mut EngineConfig| {
+            config.finding.supernodes = true;
+            config.finding.witnesses = witnesses;
+        };
+        let mut alice = stage.identity();
+        let mut stolen = alice.clone();
+        let _tablet = stage.second_device(&mut alice);
+        let thief = stage.second_device(&mut stolen);
+        let alice = stage.phone("Alice", ALICE, &alice, &homes, finding);
+        alice.ready().await;
+        stage.pass(secs(60)).await;
+        // The thief leaves the record where the own supernode is, and no other keeps it from those who look there.
+        let thief = stage.phone("Thief", THIEF, &thief, &[&thiefs_home], finding);
+        thief.ready().await;
+        stage.pass(secs(60)).await;
+        let record = |phone: &Phone| phone.book.known_record(phone.user).unwrap();
+        let (honest, theirs) = (record(&alice), record(&thief));
+        // The thief's supernode is the first to answer.
+        for home in &homes {
+            let far = Conditions::with_delay(Duration::from_millis(300));
+            stage.world.set_link(home.node, far);
+        }
+
+        let bob = stage.identity();
+        // Neither of them is at his home.
+        let bobs_home = stage.home("Bob's home", BOBS_HOME).await;
+        let bob = stage.phone("Bob", BOB, &bob, &[&bobs_home], finding);
+        let known = homes.iter().copied().chain([&thiefs_home]);
+        let known: Vec<NodeAddress> = known.map(|home| home.address.clone()).collect();
+        bob.book.keep_nodes(&known, stage.now_millis());
+        bob.ready().await;
+        bob.tell(Command::Call(format!("ahoy:{}", alice.user)));
+        stage.pass(secs(20)).await;
+        let rang = |phone: &Phone| {
+            let events = phone.events().into_iter();
+            let requests = events.filter(|(_at, event)| matches!(event, Event::Request { .. }));
+            requests.count() > 0
+        };
+        let events = bob.events();
+        let doubted = events.iter().any(|(_at, event)| {
+            matches!(event, Event::Anomaly { kind, .. } if *kind == Anomaly::DoubtfulList)
+        });
+        Split {
+            countersigned: honest.witnesses().len(),
+            thiefs_is_newest: theirs.fields().seq > honest.fields().seq,
+            reached_the_thief: rang(&thief),
+            doubted,
+        }
+    };
+    stage.world.block_on(director, play).unwrap()
+}
+
+#[test]
+fn two_device_lists_of_one_person_are_told_by_what_supernodes_signed() {
+    let split = split_view(SEED + 1, true);
+    println!("{split:?}");
+    assert_eq!(split.countersigned, 3);
+    assert!(
+        split.thiefs_is_newest && split.reached_the_thief,
+        "{split:?}"
+    );
+    assert!(split.doubted, "{split:?}");
+    threat(
+        7,
+        "a first caller who is shown a thief's newer record is told: 3 networks of witnesses signed the other list",
+    );
+}
+
+#[test]
+fn without_countersigned_records_nobody_notices() {
+    let split = split_view(SEED + 1, false);
+    println!("{split:?}");
+    assert_eq!(split.countersigned, 0);
+    assert!(
+        split.thiefs_is_newest && split.reached_the_thief,
+        "{split:?}"
+    );
+    assert!(!split.doubted, "{split:?}");
 }

@@ -121,6 +121,11 @@ pub trait AddressBook: Send + Sync + fmt::Debug + 'static {
     /// Keeps what [`Self::reputation`] gives back.
     fn keep_reputation(&self, _reputation: &[u8]) {}
 
+    /// What [`Self::keep_witnesses`] kept.
+    fn witnesses(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
     /// Keeps what witnesses signed of our list, one after another.
     fn keep_witnesses(&self, _witnesses: &[u8]) {}
 

@@ -198,6 +198,9 @@ pub struct Finding {
     /// A device whose list ends before the one that the person's record speaks of is not called: whoever stole it may
     /// show the list from before. Off only for tests.
     pub heads: bool,
+    /// Supernodes that signed the end of a device list stand in the person's record, and what they signed is compared: see
+    /// [`ahoy_nat::discovery::heads`]. Off only for tests.
+    pub witnesses: bool,
     /// Devices of one person keep a record where it is looked for that another of them signed, since not all hold the key for
     /// that.
     pub hand_on: bool,
@@ -215,6 +218,7 @@ impl Default for Finding {
             publish: PublishPolicy::default(),
             rules: RecordRules::default(),
             heads: true,
+            witnesses: true,
             hand_on: true,
             access: None,
         }

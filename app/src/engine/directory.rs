@@ -38,7 +38,7 @@ use ahoy_transport::{
 use futures_util::{
     FutureExt as _, StreamExt as _,
     future::BoxFuture,
-    stream::{self, FuturesUnordered},
+    stream::{self, BoxStream, FuturesUnordered},
 };
 
 use super::config::Reaching;
@@ -66,6 +66,8 @@ const DHT_LIMIT: Duration = Duration::from_secs(12);
 const DHT_PATIENCE: Duration = DHT_LIMIT.saturating_add(LOOKUP_TIMEOUT);
 /// Records of one person that are followed in one search: each may lead to three homes.
 const MAX_FOLLOWED: usize = 4;
+/// Records of one person that are compared with each other.
+const MAX_SEEN: usize = 16;
 /// Lies of one look-up that are noted.
 const MAX_LIES: usize = 4;
 /// Supernodes by which one device is called.
@@ -161,6 +163,8 @@ pub(super) struct Findings {
     pub(super) found_by: Option<FoundBy>,
     /// The newest valid record that was met.
     pub(super) record: Option<Record>,
+    /// Every record that the person signed and that was met or known, the newest one or not.
+    pub(super) seen: Seen,
     /// Supernodes that have not answered yet, once somebody has been found.
     pub(super) rest: Option<Rest>,
     asked: usize,
@@ -170,6 +174,49 @@ pub(super) struct Findings {
     distrusted: Option<Distrust>,
     /// Supernodes that showed what nobody signed, with that.
     pub(super) lies: Vec<(NodeId, Vec<u8>)>,
+}
+
+/// Records that a person signed, and where more may come from.
+#[derive(Default)]
+pub(super) struct Seen {
+    user: Option<UserId>,
+    records: Vec<Record>,
+    more: Option<BoxStream<'static, (Record, FoundBy)>>,
+}
+
+impl std::fmt::Debug for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Seen")
+            .field("records", &self.records.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Seen {
+    fn note(&mut self, record: &Record) {
+        let is_theirs = self.user.is_some_and(|user| record.authentic(user).is_ok());
+        if is_theirs && self.records.len() < MAX_SEEN && !self.records.contains(record) {
+            self.records.push(record.clone());
+        }
+    }
+
+    /// Whether anything is to be compared.
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// All of them, when whoever was asked has answered, or had time to.
+    pub(super) async fn all(mut self, runtime: &dyn Runtime) -> Vec<Record> {
+        if let Some(mut more) = self.more.take() {
+            let reading = async {
+                while let Some((record, _route)) = more.next().await {
+                    self.note(&record);
+                }
+            };
+            timeout(runtime, DHT_LIMIT, reading).await;
+        }
+        self.records
+    }
 }
 
 /// The answers still to come: a supernode that is gone keeps nobody waiting, and one that lies is not the only one by
@@ -455,6 +502,11 @@ async fn seek(
     });
     let mut records = stream::select_all(searches.collect::<Vec<_>>());
     let mut over = pin!(runtime.sleep(DHT_LIMIT));
+    let mut seen = Seen {
+        user: Some(user),
+        ..Seen::default()
+    };
+    known.iter().for_each(|known| seen.note(known));
     let (mut newest, mut news) = (known, None);
     let (mut ended, mut followed) = (false, 0);
     let mut asking = FuturesUnordered::new();
@@ -477,6 +529,7 @@ async fn seek(
             ended = true;
             continue;
         };
+        seen.note(&record);
         match rules.judge(newest.as_ref(), &record, user, runtime.unix_millis()) {
             Ok(()) if newest.as_ref() == Some(&record) => continue,
             Ok(()) => {}
@@ -516,6 +569,8 @@ async fn seek(
         }
     }
     findings.record = news;
+    seen.more = (!ended).then(|| records.boxed());
+    findings.seen = seen;
     findings
 }
 

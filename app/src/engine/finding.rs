@@ -9,7 +9,7 @@ use ahoy_nat::discovery::{
 use ahoy_transport::identity::{NodeAddress, RootKey};
 use tokio::sync::watch;
 
-use super::{book::AddressBook, config::Me};
+use super::{book::AddressBook, config::Me, witness::read_witnesses};
 use crate::sync::SyncBook;
 
 /// Signs our records.
@@ -20,6 +20,8 @@ pub(super) struct OwnRecord {
     pub(super) book: Arc<dyn AddressBook>,
     /// Our other devices get it, too, and keep it where it is looked for while this one is off.
     pub(super) hand_on: bool,
+    /// What supernodes signed of our device list stands in them.
+    pub(super) witnesses: bool,
 }
 
 impl Publishable for OwnRecord {
@@ -40,7 +42,12 @@ impl Publishable for OwnRecord {
             homes: homes.to_vec(),
             sealed: Vec::new(),
         };
-        let record = Record::issue(fields, &root);
+        let witnesses = if self.witnesses {
+            read_witnesses(&self.book.witnesses())
+        } else {
+            Vec::new()
+        };
+        let record = Record::issue_witnessed(fields, &witnesses, &root);
         self.book.keep_record(&record, now_millis);
         if self.hand_on && me.log.devices().len() > 1 {
             let noted = SyncBook(self.book.shelf()).note_record(&record, now_millis);

@@ -254,6 +254,8 @@ pub enum Event {
 pub enum Anomaly {
     /// Two lists of one person's devices contradict each other.
     ForkedList,
+    /// Supernodes signed another device list of a person than the newest record speaks of, or nobody signed that one.
+    DoubtfulList,
     /// A supernode showed what nobody signed, or throws away what it says it handed on.
     DishonestSupernode,
 }
@@ -264,6 +266,7 @@ impl Anomaly {
     pub fn word(self) -> &'static str {
         match self {
             Self::ForkedList => "forked_list",
+            Self::DoubtfulList => "doubtful_list",
             Self::DishonestSupernode => "dishonest_supernode",
         }
     }

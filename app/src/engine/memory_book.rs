@@ -281,6 +281,10 @@ impl AddressBook for MemoryBook {
         self.lock().node_table = Some(table.to_vec());
     }
 
+    fn witnesses(&self) -> Vec<u8> {
+        Self::witnesses(self)
+    }
+
     fn keep_witnesses(&self, witnesses: &[u8]) {
         self.lock().witnesses = witnesses.to_vec();
     }

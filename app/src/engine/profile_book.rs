@@ -300,6 +300,10 @@ impl AddressBook for ProfileBook {
         told(self.store.keep_reputation(reputation)).unwrap_or_default();
     }
 
+    fn witnesses(&self) -> Vec<u8> {
+        told(self.store.witnesses()).flatten().unwrap_or_default()
+    }
+
     fn keep_witnesses(&self, witnesses: &[u8]) {
         told(self.store.keep_witnesses(witnesses)).unwrap_or_default();
     }

@@ -17,7 +17,7 @@ use ahoy_nat::{
             shell::{Courier, Gossiper, TableKeeper, Told, learn},
         },
         record::Record,
-        rendezvous::{DAY_MILLIS, MAX_TRIED, Visit, ranked},
+        rendezvous::{DAY_MILLIS, MAX_TRIED, Network, Visit, ranked},
         table::{Known, NodeTable},
     },
 };
@@ -201,6 +201,12 @@ impl Rendezvous {
             under_way: FuturesUnordered::new(),
         };
         stream::unfold(round, Round::next).boxed()
+    }
+
+    /// In which network each of them is.
+    pub(super) fn networks(&self) -> BTreeMap<NodeId, Network> {
+        let known = self.known().into_iter();
+        known.map(|node| (node.node, Network::of(&node))).collect()
     }
 
     /// The places of `user` on these days among those that are known now.

@@ -103,6 +103,11 @@ pub(super) enum Internal {
         user: UserId,
         said: Testimony,
     },
+    /// Records of a person that were met in a look-up.
+    Records {
+        user: UserId,
+        records: Vec<ahoy_nat::discovery::record::Record>,
+    },
     /// A home took an envelope for ourselves after so long, or did not.
     Probed {
         node: NodeId,
@@ -732,6 +737,7 @@ impl Engine {
             Internal::Published(event) => self.publish(Event::Record(event)),
             Internal::Testimony { node, user, said } => self.handle_testimony(node, user, &said),
             Internal::Probed { node, mark, rtt } => self.handle_probed(node, mark, rtt),
+            Internal::Records { user, records } => self.weigh_records(user, &records),
             Internal::NetworkChanged(state) => self.handle_network(&state),
             Internal::Found { call, findings } => self.handle_found(call, findings),
             Internal::FoundMore { call, findings } => self.handle_found_more(call, findings),

@@ -1,9 +1,16 @@
 //! Witnesses of device lists: our homes sign the end of ours, and those of whom we call tell what they have seen of theirs.
-//! What contradicts what we know is a proof. [`ahoy_nat::supernode::witness`] is the other side.
+//! What contradicts what we know is a proof. What they signed stands in people's records, too, where it is compared:
+//! [`ahoy_nat::discovery::heads`]. [`ahoy_nat::supernode::witness`] is the other side.
+
+use std::{collections::BTreeSet, sync::Arc};
 
 use ahoy_nat::{
     client::NodeClient,
-    discovery::rendezvous::Network,
+    discovery::{
+        heads::{Doubt, doubt},
+        record::Record,
+        rendezvous::Network,
+    },
     supernode::witness::{COSIGNED_LEN, Cosigned, Testimony, WITNESSES},
 };
 use ahoy_transport::{
@@ -14,7 +21,11 @@ use ahoy_transport::{
     runtime::RuntimeExt as _,
 };
 
-use super::run::{Engine, Internal};
+use super::{
+    directory::Seen,
+    handle::{Anomaly, Event},
+    run::{Engine, Internal},
+};
 
 /// Witnesses as they are kept.
 #[must_use]
@@ -30,7 +41,12 @@ pub(super) struct Witnesses {
     held: Vec<(Network, Cosigned)>,
     /// Another list of ours was told.
     told: bool,
+    /// Whose records are doubtful, and that was said.
+    doubted: BTreeSet<UserId>,
 }
+
+/// People whose doubtful records are remembered as told; more are told again.
+const MAX_DOUBTED: usize = 256;
 
 impl Engine {
     /// Asks a home to sign the end of our list.
@@ -108,6 +124,63 @@ impl Engine {
             let bytes: Vec<u8> = bytes.copied().collect();
             self.book.keep_witnesses(&bytes);
         }
+    }
+
+    /// Compares the records of somebody with each other, once all that come have come. No call waits for it.
+    pub(super) fn gather_records(&self, user: UserId, seen: Seen) {
+        if seen.is_empty() || !self.config.finding.witnesses {
+            return;
+        }
+        let (runtime, inbox) = (Arc::clone(&self.runtime), self.inbox.clone());
+        let gathering = async move {
+            let records = seen.all(&*runtime).await;
+            // As above.
+            inbox
+                .send(Internal::Records { user, records })
+                .await
+                .unwrap_or_default();
+        };
+        self.runtime.spawn_task(gathering).detach();
+    }
+
+    /// Says what does not go together. The call goes on: only the person can find out which is right.
+    pub(super) fn weigh_records(&mut self, user: UserId, records: &[Record]) {
+        let newest = records.iter().max_by_key(|record| record.fields().seq);
+        let Some((newest, rendezvous)) = newest.zip(self.rendezvous.as_ref()) else {
+            return;
+        };
+        let networks = rendezvous.networks();
+        let network_of = |node| networks.get(&node).cloned();
+        let log = self.known_log(user);
+        let now_millis = self.runtime.unix_millis();
+        let Some(found) = doubt(newest, records, log.as_ref(), network_of, now_millis) else {
+            return;
+        };
+        let doubted = &mut self.witnesses.doubted;
+        if doubted.len() >= MAX_DOUBTED {
+            doubted.clear();
+        }
+        if !doubted.insert(user) {
+            return;
+        }
+        let name = self.book.display_name(user, "");
+        let sentence = match found {
+            Doubt::Contradicted(witnesses) => format!(
+                "There are two device lists of {name}, and supernodes in {witnesses} networks have signed the one that {name}'s newest record does not speak of: somebody may be posing as {name}. Compare the safety words in the call, or ask them by another way."
+            ),
+            Doubt::Behind(witnesses) => format!(
+                "Supernodes in {witnesses} networks have signed a longer device list of {name} than the newest record speaks of: it may lead to a device that {name} has taken out. Ask them by another way."
+            ),
+            Doubt::Unwitnessed => format!(
+                "No supernode has signed the device list of {name}, although it is hours old. That is so where their supernodes are of an older version, or where somebody shows it to you alone. Compare the safety words in the call."
+            ),
+        };
+        let kind = Anomaly::DoubtfulList;
+        self.publish(Event::Anomaly {
+            kind,
+            sentence: sentence.clone(),
+        });
+        self.tell_person(sentence);
     }
 
     fn compare_lists(&mut self, user: UserId, known: &DeviceLog, shown: &DeviceLog) {

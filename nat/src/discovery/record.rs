@@ -4,6 +4,11 @@
 //! | ver=1 | user (32) | u64 seq | u64 not after, Unix ms | log head: u64 n, hash (32) | u8 homes | homes | sealed | signature (64) |
 //!                                                                    each home, sealed: varint length, bytes
 //! ```
+//! Where supernodes signed the end of that log ([`Cosigned`]), the version is 2, and what they signed stands before the signature:
+//!
+//! ```text
+//! | … sealed | u8 witnesses, 1 to 3 | each: witness (32) | u64 seen, Unix ms | signature (64) | … signature (64) |
+//! ```
 //! The signature (domain `ahoy/1 record`) is over everything before it. A record is at most [`MAX_RECORD_LEN`] bytes,
 //! so that it fits into an item of the Mainline DHT (BEP 44: 1000 bytes) and into every other route. It names no address
 //! of the person and no device: homes, and the head of the device log, so that whoever is shown an old log there
@@ -26,13 +31,16 @@ use std::collections::BTreeMap;
 
 use ahoy_transport::{
     identity::{
-        Domain, LogPosition, NodeAddress, RootKey, SIGNATURE_LEN, UserId, verify_signature,
+        Domain, LogPosition, NodeAddress, NodeId, RootKey, SIGNATURE_LEN, UserId, verify_signature,
     },
     wire::{Reader, WireError, Writer},
 };
 use ring::{aead, hmac};
 
-use crate::supernode::protocol::{put_node_address, read_node_address};
+use crate::supernode::{
+    protocol::{put_node_address, read_node_address},
+    witness::{Cosigned, WITNESSES},
+};
 
 /// Longest record, in bytes.
 pub const MAX_RECORD_LEN: usize = 800;
@@ -46,6 +54,8 @@ pub const RECORD_LIFETIME_MILLIS: u64 = 24 * 3_600_000;
 const CLOCK_ERROR_MILLIS: u64 = 12 * 3_600_000;
 
 const VERSION: u8 = 1;
+/// With witnesses.
+const WITNESSED: u8 = 2;
 const DOMAIN: Domain = Domain::new("ahoy/1 record");
 
 /// What stands in a record.
@@ -69,6 +79,7 @@ pub struct RecordFields {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     fields: RecordFields,
+    witnesses: Vec<Cosigned>,
     bytes: Vec<u8>,
 }
 
@@ -99,24 +110,51 @@ impl Record {
     /// Signs a record of the root's person. Homes that do not fit any more are left out, the last ones first, and a sealed
     /// part that is too long is left out whole.
     #[must_use]
-    pub fn issue(mut fields: RecordFields, root: &RootKey) -> Self {
+    pub fn issue(fields: RecordFields, root: &RootKey) -> Self {
+        Self::issue_witnessed(fields, &[], root)
+    }
+
+    /// The same, with what supernodes signed of the end of the log: as many as there is room for, the first ones first. What is
+    /// about another end is left out. Homes are more important than witnesses.
+    #[must_use]
+    pub fn issue_witnessed(
+        mut fields: RecordFields,
+        witnesses: &[Cosigned],
+        root: &RootKey,
+    ) -> Self {
+        let user = root.user();
+        let fitting = witnesses
+            .iter()
+            .filter(|signed| (signed.user(), signed.head()) == (user, fields.log_head));
+        let mut witnesses: Vec<Cosigned> = Vec::new();
+        for signed in fitting {
+            let known = witnesses.iter().any(|it| it.witness() == signed.witness());
+            if !known && witnesses.len() < WITNESSES {
+                witnesses.push(signed.clone());
+            }
+        }
         fields.user = root.user();
         fields.homes.truncate(MAX_RECORD_HOMES);
         if fields.sealed.len() > MAX_SEALED_LEN {
             fields.sealed.clear();
         }
-        let mut bytes = fields.unsigned();
+        let mut bytes = fields.unsigned(&witnesses);
         while bytes.len() + SIGNATURE_LEN > MAX_RECORD_LEN {
             // Where to call is more important than what is said beside it.
-            if fields.sealed.is_empty() {
+            if witnesses.pop().is_some() {
+            } else if fields.sealed.is_empty() {
                 fields.homes.pop();
             } else {
                 fields.sealed.clear();
             }
-            bytes = fields.unsigned();
+            bytes = fields.unsigned(&witnesses);
         }
         bytes.put_bytes(&root.sign(DOMAIN, &bytes));
-        Self { fields, bytes }
+        Self {
+            fields,
+            witnesses,
+            bytes,
+        }
     }
 
     /// Reads a record without judging it.
@@ -128,10 +166,10 @@ impl Record {
             return Err(WireError::TooLong);
         }
         let mut reader = Reader::new(bytes);
-        match reader.u8()? {
-            VERSION => {}
+        let version = match reader.u8()? {
+            known @ (VERSION | WITNESSED) => known,
             other => return Err(WireError::Version(other)),
-        }
+        };
         let user = UserId(reader.array()?);
         let (seq, not_after_millis) = (reader.u64()?, reader.u64()?);
         let log_head = LogPosition {
@@ -147,6 +185,24 @@ impl Record {
             homes.push(read_node_address(&mut reader)?);
         }
         let sealed = reader.var_bytes(MAX_SEALED_LEN)?.to_vec();
+        let mut witnesses = Vec::new();
+        if version == WITNESSED {
+            let count = usize::from(reader.u8()?);
+            if count == 0 || count > WITNESSES {
+                return Err(WireError::Undefined);
+            }
+            for _ in 0..count {
+                let (witness, seen_millis) = (NodeId(reader.array()?), reader.u64()?);
+                let signature = reader.array()?;
+                witnesses.push(Cosigned::from_parts(
+                    witness,
+                    user,
+                    log_head,
+                    seen_millis,
+                    &signature,
+                ));
+            }
+        }
         let _signature: [u8; SIGNATURE_LEN] = reader.array()?;
         reader.finish()?;
         let fields = RecordFields {
@@ -159,6 +215,7 @@ impl Record {
         };
         Ok(Self {
             fields,
+            witnesses,
             bytes: bytes.to_vec(),
         })
     }
@@ -173,6 +230,12 @@ impl Record {
     #[must_use]
     pub fn fields(&self) -> &RecordFields {
         &self.fields
+    }
+
+    /// What supernodes signed of the end of the log; none of it is judged: see [`super::heads`].
+    #[must_use]
+    pub fn witnesses(&self) -> &[Cosigned] {
+        &self.witnesses
     }
 
     /// Whether `user` signed it, whenever that was.
@@ -218,9 +281,13 @@ impl Record {
 }
 
 impl RecordFields {
-    fn unsigned(&self) -> Vec<u8> {
+    fn unsigned(&self, witnesses: &[Cosigned]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(MAX_RECORD_LEN);
-        bytes.put_u8(VERSION);
+        bytes.put_u8(if witnesses.is_empty() {
+            VERSION
+        } else {
+            WITNESSED
+        });
         bytes.put_bytes(self.user.as_bytes());
         bytes.put_u64(self.seq);
         bytes.put_u64(self.not_after_millis);
@@ -231,6 +298,14 @@ impl RecordFields {
             put_node_address(&mut bytes, home);
         }
         bytes.put_var_bytes(&self.sealed);
+        if !witnesses.is_empty() {
+            bytes.put_u8(u8::try_from(witnesses.len()).expect("at most WITNESSES"));
+            for signed in witnesses {
+                bytes.put_bytes(signed.witness().as_bytes());
+                bytes.put_u64(signed.seen_millis());
+                bytes.put_bytes(&signed.signature());
+            }
+        }
         bytes
     }
 }

@@ -58,21 +58,40 @@ impl Cosigned {
     /// The supernode of `keys` has seen a list of `user` that ends at `head`.
     #[must_use]
     pub fn issue(keys: &NodeKeys, user: UserId, head: LogPosition, seen_millis: u64) -> Self {
-        let mut bytes = Vec::with_capacity(COSIGNED_LEN);
-        bytes.put_u8(VERSION);
-        bytes.put_bytes(keys.id().as_bytes());
-        bytes.put_bytes(user.as_bytes());
-        bytes.put_u64(head.n);
-        bytes.put_bytes(&head.hash);
-        bytes.put_u64(seen_millis);
-        bytes.put_bytes(&keys.sign(DOMAIN, &bytes));
+        let witness = keys.id();
+        let signature = keys.sign(DOMAIN, &Self::unsigned(witness, user, head, seen_millis));
+        Self::from_parts(witness, user, head, seen_millis, &signature)
+    }
+
+    /// The one with these parts, not judged.
+    #[must_use]
+    pub fn from_parts(
+        witness: NodeId,
+        user: UserId,
+        head: LogPosition,
+        seen_millis: u64,
+        signature: &[u8; SIGNATURE_LEN],
+    ) -> Self {
+        let mut bytes = Self::unsigned(witness, user, head, seen_millis);
+        bytes.put_bytes(signature);
         Self {
-            witness: keys.id(),
+            witness,
             user,
             head,
             seen_millis,
             bytes: bytes.into_boxed_slice(),
         }
+    }
+
+    fn unsigned(witness: NodeId, user: UserId, head: LogPosition, seen_millis: u64) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(COSIGNED_LEN);
+        bytes.put_u8(VERSION);
+        bytes.put_bytes(witness.as_bytes());
+        bytes.put_bytes(user.as_bytes());
+        bytes.put_u64(head.n);
+        bytes.put_bytes(&head.hash);
+        bytes.put_u64(seen_millis);
+        bytes
     }
 
     /// Reads one without judging it.
@@ -131,6 +150,13 @@ impl Cosigned {
     #[must_use]
     pub fn seen_millis(&self) -> u64 {
         self.seen_millis
+    }
+
+    /// The witness's signature, not judged.
+    #[must_use]
+    pub fn signature(&self) -> [u8; SIGNATURE_LEN] {
+        let signature = self.bytes.last_chunk().copied();
+        signature.unwrap_or([0; SIGNATURE_LEN])
     }
 
     /// Whether the witness signed it.

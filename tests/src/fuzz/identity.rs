@@ -6,7 +6,11 @@ use ahoy::chat::{
     clean_text,
     note::{Note, Says},
 };
-use ahoy_nat::discovery::record::{self, Record, RecordCache};
+use ahoy_nat::discovery::{
+    heads,
+    record::{self, Record, RecordCache},
+    rendezvous::Network,
+};
 use ahoy_transport::{
     identity::{
         CertificateFields, DeviceCertificate, DeviceKeys, DeviceSet, Invite, InviteProof, RootKey,
@@ -155,6 +159,9 @@ pub fn seal_key_record(bytes: &[u8]) {
 pub fn person_record(bytes: &[u8]) {
     if let Ok(record) = Record::from_bytes(bytes) {
         assert_eq!(record.as_bytes(), bytes);
+        let nobody = heads::support(&record, |_node| None);
+        assert_eq!(nobody, 0);
+        let _signed = heads::support(&record, |_node| Some(Network::V4([1, 2])));
         let user = record.fields().user;
         if record.verify(user, NOW_MILLIS).is_ok() {
             let mut cache = RecordCache::new(1);

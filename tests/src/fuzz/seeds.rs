@@ -50,6 +50,7 @@ use ahoy_nat::{
         mailbox::{MailCapability, WaitingLetter},
         protocol::{Registration, Request, Response},
         puzzle::Proof,
+        witness::Cosigned,
     },
 };
 use ahoy_transport::{
@@ -167,6 +168,15 @@ fn identity() -> Vec<Sample> {
         },
         &fixture.root,
     );
+    let fields = RecordFields {
+        sealed: vec![],
+        ..record.fields().clone()
+    };
+    let signed = [1, 2].map(|n| {
+        let witness = NodeKeys::from_seed(&[n; 32]);
+        Cosigned::issue(&witness, fixture.user(), fixture.log.head(), NOW_MILLIS)
+    });
+    let witnessed = Record::issue_witnessed(fields, &signed, &fixture.root);
     let registration = |epoch, certificate: &DeviceCertificate| Registration {
         epoch,
         certificate: certificate.as_bytes().to_vec(),
@@ -222,6 +232,7 @@ fn identity() -> Vec<Sample> {
         ("device_log", "fork", fixture.fork.to_bytes()),
         ("fork_proof", "second_entry", fork.as_bytes().to_vec()),
         ("person_record", "two_homes", record.as_bytes().to_vec()),
+        ("person_record", "witnessed", witnessed.as_bytes().to_vec()),
         ("seal_key_record", "first", seal_key.clone()),
         ("sealed_offer", "offer", offer),
         ("sealed_offer", "parts", b"what is offered".to_vec()),
@@ -266,6 +277,12 @@ fn identity() -> Vec<Sample> {
         ("pairing", "grant", grant.encode(usize::MAX).to_vec()),
         ("pairing", "link", pair_link.to_string().into_bytes()),
         ("supernode_protocol", "leave", leave.encode()),
+        ("supernode_protocol", "proven", proven(&leave).encode()),
+        (
+            "supernode_protocol",
+            "puzzle",
+            Response::Puzzle(work_done().puzzle).encode(),
+        ),
         ("supernode_protocol", "letters", letters.encode()),
         (
             "supernode_protocol",
@@ -276,12 +293,6 @@ fn identity() -> Vec<Sample> {
             "supernode_protocol",
             "acknowledge",
             Request::Acknowledge { ids: vec![1, 2] }.encode(),
-        ("supernode_protocol", "proven", proven(&leave).encode()),
-        (
-            "supernode_protocol",
-            "puzzle",
-            Response::Puzzle(work_done().puzzle).encode(),
-        ),
         ),
         (
             "supernode_protocol",
@@ -291,16 +302,6 @@ fn identity() -> Vec<Sample> {
     ]
 }
 
-fn streams() -> Vec<Sample> {
-    let search = Search::new(USER, streams::NOW_MILLIS, NONCE);
-    let question = search.query().expect("a question");
-    let mut responder = Responder::new(USER, place());
-    let now = quinn::Runtime::now(&TokioRuntime);
-    let from = IpAddr::V4(Ipv4Addr::new(192, 168, 1, 2));
-    let answer = responder
-        .answer(now, streams::NOW_MILLIS, from, &question, NONCE)
-        .expect("it is asked for");
-    let mut tunnel = Vec::new();
 /// As bytes say it; no supernode asked for it.
 fn work_done() -> Proof {
     let mut bytes = vec![8; 37];
@@ -315,6 +316,16 @@ fn proven(request: &Request) -> Request {
     }
 }
 
+fn streams() -> Vec<Sample> {
+    let search = Search::new(USER, streams::NOW_MILLIS, NONCE);
+    let question = search.query().expect("a question");
+    let mut responder = Responder::new(USER, place());
+    let now = quinn::Runtime::now(&TokioRuntime);
+    let from = IpAddr::V4(Ipv4Addr::new(192, 168, 1, 2));
+    let answer = responder
+        .answer(now, streams::NOW_MILLIS, from, &question, NONCE)
+        .expect("it is asked for");
+    let mut tunnel = Vec::new();
     for datagram in [&b"\xc0one"[..], b"", b"two"] {
         assert!(Framing::Tunnel.encode(datagram, &mut tunnel));
     }

@@ -417,6 +417,12 @@ impl DeviceLog {
         }
     }
 
+    /// When the newest entry was signed, Unix milliseconds by its signer's clock.
+    #[must_use]
+    pub fn changed_at_millis(&self) -> u64 {
+        self.state.time_millis
+    }
+
     /// The devices at the head, in the order in which they joined.
     #[must_use]
     pub fn devices(&self) -> &[LogDevice] {

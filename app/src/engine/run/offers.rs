@@ -155,8 +155,12 @@ impl Engine {
             .detach();
     }
 
-    pub(super) fn handle_found(&mut self, call: CallId, findings: Findings) {
+    pub(super) fn handle_found(&mut self, call: CallId, mut findings: Findings) {
         let now = self.runtime.now();
+        let seen = std::mem::take(&mut findings.seen);
+        if let Some(slot) = self.slots.get(&call) {
+            self.gather_records(slot.user, seen);
+        }
         let why = findings.why_nobody();
         self.note_lies(findings.lies.clone());
         if let Some(proof) = findings.fork() {
@@ -508,11 +512,11 @@ impl Engine {
                 Unreachable::Offline
             }
             RequestError::Refused(Refusal::Full | Refusal::TooFast) => Unreachable::HomeBusy,
+            RequestError::TooMuchWork => Unreachable::Flooded,
             RequestError::Refused(refusal) if refusal.is_about_a_pass() => Unreachable::Private,
             RequestError::Refused(
                 Refusal::NotYours
                 | Refusal::UnknownDelivery
-            RequestError::TooMuchWork => Unreachable::Flooded,
                 | Refusal::NoRelay
                 | Refusal::UnprovenRelay
                 | Refusal::NoMail

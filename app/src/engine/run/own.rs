@@ -184,7 +184,7 @@ impl Engine {
     }
 
     /// Something that nobody asked for and everybody has to know: no command failed by it.
-    fn tell_person(&self, sentence: String) {
+    pub(in crate::engine) fn tell_person(&self, sentence: String) {
         tracing::warn!("{sentence}");
         self.view.send_modify(|view| view.notice = Some(sentence));
     }

@@ -87,7 +87,7 @@ fn forged_records_are_refused_each_for_its_reason() {
     let eternal = Record::issue(eternal, &root(1));
     assert_eq!(eternal.verify(user, NOW), Err(RecordError::TooLong));
     // A signature for something else with the same bytes.
-    let mut bytes = fields(5).unsigned();
+    let mut bytes = fields(5).unsigned(&[]);
     let signature = root(1).sign(Domain::new("ahoy/1 log entry"), &bytes);
     bytes.put_bytes(&signature);
     let other = Record::from_bytes(&bytes).unwrap();
@@ -281,4 +281,57 @@ proptest! {
             prop_assert_eq!(record.as_bytes(), bytes);
         }
     }
+}
+
+fn signed(n: u8, head: LogPosition) -> Cosigned {
+    Cosigned::issue(&NodeKeys::from_seed(&[n; 32]), root(1).user(), head, NOW)
+}
+
+#[test]
+fn witnesses_of_its_own_head_stand_in_a_record_as_far_as_there_is_room() {
+    let head = fields(1).log_head;
+    let other = LogPosition { n: 3, ..head };
+    let witnesses = [
+        signed(1, head),
+        signed(2, other),
+        signed(1, head),
+        signed(3, head),
+        signed(4, head),
+        signed(5, head),
+    ];
+    let record = Record::issue_witnessed(fields(1), &witnesses, &root(1));
+    let kept = [&witnesses[0], &witnesses[3], &witnesses[4]];
+    assert_eq!(record.witnesses().iter().collect::<Vec<_>>(), kept);
+    assert_eq!(record.as_bytes().first(), Some(&2));
+    assert_eq!(record.verify(root(1).user(), NOW), Ok(()));
+    let read = Record::from_bytes(record.as_bytes()).unwrap();
+    assert_eq!(read, record);
+    assert!(read.witnesses().iter().all(Cosigned::is_authentic));
+    // Without any it has the bytes that it always had.
+    let without = Record::issue_witnessed(fields(1), &[signed(2, other)], &root(1));
+    assert_eq!(without, Record::issue(fields(1), &root(1)));
+    // None is no number of witnesses.
+    let mut none = fields(1).unsigned(&[]);
+    none[0] = 2;
+    none.put_u8(0);
+    none.put_bytes(&[0; SIGNATURE_LEN]);
+    assert_eq!(Record::from_bytes(&none), Err(WireError::Undefined));
+    // Homes are more important, and all of it fits.
+    let full = RecordFields {
+        homes: vec![home(1), home(2), home(3)],
+        sealed: vec![1; MAX_SEALED_LEN],
+        ..fields(1)
+    };
+    let record = Record::issue_witnessed(full, &witnesses, &root(1));
+    assert_eq!(record.fields().homes.len(), 3);
+    assert!(record.as_bytes().len() <= MAX_RECORD_LEN);
+    let bare = RecordFields {
+        sealed: vec![],
+        ..record.fields().clone()
+    };
+    let record = Record::issue_witnessed(bare, &witnesses, &root(1));
+    assert_eq!(
+        (record.fields().homes.len(), record.witnesses().len()),
+        (3, 3)
+    );
 }
