@@ -49,6 +49,7 @@ mod mail;
 pub mod media;
 pub mod memory_book;
 pub mod nat;
+mod pass;
 pub mod people;
 pub mod profile_book;
 pub mod reach;
@@ -166,8 +167,8 @@ fn publish(
         me: me.clone(),
         book: Arc::clone(book),
         hand_on: config.finding.hand_on,
-    });
         witnesses: config.finding.witnesses,
+    });
     let tables = directory.into_iter().chain(dht);
     let publishers = tables.map(|table| {
         let who = Arc::clone(&who) as Arc<dyn Publishable>;

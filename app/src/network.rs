@@ -38,7 +38,9 @@ pub const MAX_NETWORK_NODES: usize = 8;
 pub const MAX_ISSUED: usize = 1000;
 
 /// A day, in milliseconds.
-const DAY_MILLIS: u64 = 86_400_000;
+pub(crate) const DAY_MILLIS: u64 = 86_400_000;
+/// A pass with fewer days left is said to end soon: time to ask for another one, also over a holiday.
+pub(crate) const ENDING_DAYS: u64 = 14;
 const SCHEME: &str = "ahoy-net:";
 const VERSION: u8 = 1;
 const MAX_NAME_BYTES: usize = 4 * MAX_NAME_CHARS;
@@ -171,6 +173,20 @@ impl FromStr for NetworkLink {
             Err(NetworkLinkError::NoLink)
         }
     }
+}
+
+/// So many days, in words.
+pub(crate) fn days(days: u64) -> String {
+    match days {
+        1 => String::from("1 day"),
+        days => format!("{days} days"),
+    }
+}
+
+/// Whether a pass that counts until then ends soon, and has not ended.
+pub(crate) fn ends_soon(not_after_millis: u64, now_millis: u64) -> bool {
+    let left = not_after_millis.saturating_sub(now_millis);
+    left > 0 && left <= ENDING_DAYS * DAY_MILLIS
 }
 
 /// An invite that was given away.

@@ -111,6 +111,34 @@ fn a_family_calls_each_other_by_its_own_supernodes_and_nobody_else_does() {
     assert!(line("bob").is_some_and(|line| line.ends_with("taken back")));
     assert!(line("alice").is_some_and(|line| line.ends_with("365 days left")));
 
+    // Somebody comes for a few days.
+    let [one, _two] = &family.nodes;
+    let short = ["network", "invite", "guest", "--node", one, "--for", "3"];
+    let link = one_line(run(&family.path("owner"), short));
+    run(&family.path("guest"), ["network", "join", &link]).expect_code(0);
+    let shown = |name: &str| run(&family.path(name), ["network"]).expect_code(0).stdout;
+    let owners = shown("owner");
+    let ends: Vec<&str> = owners
+        .lines()
+        .filter(|line| line.ends_with("ends soon"))
+        .collect();
+    assert!(ends.len() == 1 && ends[0].contains("guest"), "{owners}");
+    let guests = shown("guest");
+    assert!(
+        guests
+            .lines()
+            .any(|line| line.contains("3 days left: ends soon")),
+        "{guests}"
+    );
+    let listed_json = ["network", "list", "--json"];
+    let json = run(&family.path("guest"), listed_json)
+        .expect_code(0)
+        .json();
+    assert_eq!(json["ends_soon"], true);
+    let guest = start(&family.path("guest"), ["answer", "--auto"]);
+    guest.wait_stderr("Your invite to the private network ends in 3 days");
+    drop(guest);
+
     // After a restart they know it still, although the owner is not asked.
     let Family {
         folder,

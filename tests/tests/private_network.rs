@@ -11,7 +11,7 @@ use ahoy::{
     call::{Ending, Unreachable},
     engine::{
         config::{EngineConfig, PathPolicy},
-        handle::{Command, Event},
+        handle::{Anomaly, Command, Event},
     },
     network::PrivateNetwork,
     report::{Outcome, PathKind},
@@ -20,6 +20,7 @@ use ahoy_nat::{client::RequestError, supernode::protocol::Refusal};
 use ahoy_tests::{
     device::Device,
     people::{Home, Phone, Stage},
+    threat,
 };
 use ahoy_transport::{
     endpoint::{NetworkAccess, NodeAuth},
@@ -35,7 +36,9 @@ const ALICE: [u8; 4] = [198, 51, 100, 1];
 const BOB: [u8; 4] = [198, 51, 100, 2];
 const EVE: [u8; 4] = [198, 51, 100, 66];
 const OWNER: [u8; 4] = [198, 51, 100, 9];
-const HOUR: u64 = 3_600_000;
+const DAY: u64 = 24 * 3_600_000;
+/// So long that nobody says that it ends soon.
+const MONTH: u64 = 30 * DAY;
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -75,7 +78,7 @@ impl<'a> Net<'a> {
     async fn new(stage: &'a Stage, check: bool, path: PathPolicy) -> Self {
         let mut rng = ChaCha20Rng::from_seed([7; 32]);
         let key = NetworkKey::generate(&mut rng);
-        let until = stage.now_millis() + HOUR;
+        let until = stage.now_millis() + MONTH;
         let mut node = || {
             let invite = key.invite(NetworkRole::Supernode, until, &mut rng);
             invite.redeem(&mut rng)
@@ -232,41 +235,48 @@ fn members_call_each_other_and_touch_nobody_elses_supernode() {
     }
 }
 
+/// What those show who shall not come in, and what they are told. The owner has taken one of them back, where somebody listens.
+async fn outsiders(net: &mut Net<'_>, check: bool) -> [(Option<NetworkMember>, Refusal); 5] {
+    let now = net.stage.now_millis();
+    let other = NetworkKey::generate(&mut net.rng);
+    let foreign = other
+        .invite(NetworkRole::Device, now + MONTH, &mut net.rng)
+        .redeem(&mut net.rng);
+    let expired = net.member(now + 1000);
+    let revoked = net.member(now + MONTH);
+    let copied = net.alices.clone().redeem(&mut net.rng);
+    // The owner's word reaches one supernode, and the other by that.
+    let list = net
+        .key
+        .revoke(1, &BTreeSet::from([revoked.certificate().invite]));
+    let owner = net.owner();
+    let shown = net.member(now + MONTH);
+    owner
+        .endpoint
+        .set_access(access(shown, &[&net.second], false));
+    let second = &net.second;
+    let client = owner
+        .dial(second.address.node, second.addr, NodeAuth::Anonymous)
+        .await
+        .unwrap();
+    let told = client.news(None, 0, Some(list.to_bytes())).await;
+    assert_eq!(told.is_ok(), check);
+    net.stage.pass(secs(10)).await;
+    [
+        (None, Refusal::NoPass),
+        (Some(foreign), Refusal::PassForeign),
+        (Some(expired), Refusal::PassExpired),
+        (Some(revoked), Refusal::PassRevoked),
+        (Some(copied), Refusal::PassTaken),
+    ]
+}
+
 /// Why nobody but a member comes in.
 #[test]
 fn whoever_has_no_pass_of_their_own_is_refused_with_a_sentence() {
     play(SEED + 1, true, PathPolicy::Auto, async |mut net| {
-        let now = net.stage.now_millis();
-        let other = NetworkKey::generate(&mut net.rng);
-        let foreign = other
-            .invite(NetworkRole::Device, now + HOUR, &mut net.rng)
-            .redeem(&mut net.rng);
-        let expired = net.member(now + 1000);
-        let revoked = net.member(now + HOUR);
-        let copied = net.alices.clone().redeem(&mut net.rng);
-        // The owner's word reaches one supernode, and the other by that.
-        let list = net
-            .key
-            .revoke(1, &BTreeSet::from([revoked.certificate().invite]));
-        let owner = net.owner();
-        let shown = net.member(now + HOUR);
-        owner
-            .endpoint
-            .set_access(access(shown, &[&net.second], false));
-        let second = &net.second;
-        let client = owner
-            .dial(second.address.node, second.addr, NodeAuth::Anonymous)
-            .await
-            .unwrap();
-        client.news(None, 0, Some(list.to_bytes())).await.unwrap();
-        net.stage.pass(secs(10)).await;
-        let cases = [
-            (None, Refusal::NoPass),
-            (Some(foreign), Refusal::PassForeign),
-            (Some(expired), Refusal::PassExpired),
-            (Some(revoked), Refusal::PassRevoked),
-            (Some(copied), Refusal::PassTaken),
-        ];
+        let mut refused = Vec::new();
+        let cases = outsiders(&mut net, true).await;
         for (show, why) in cases {
             let (ending, sentence, notice) = net.eve(show).await;
             let private = Ending::Unreachable(Unreachable::Private);
@@ -274,22 +284,67 @@ fn whoever_has_no_pass_of_their_own_is_refused_with_a_sentence() {
             assert!(sentence.contains("private network"), "{sentence}");
             let told = RequestError::Refused(why).to_string();
             assert_eq!(notice, Some(told), "{why:?}");
+            refused.push(why.as_str());
             net.stage.pass(secs(7)).await;
         }
         // A member who was not seen yet comes in.
-        let honest = net.member(now + HOUR);
+        let honest = net.member(net.stage.now_millis() + MONTH);
         let (ending, sentence, notice) = net.eve(Some(honest)).await;
         assert!(matches!(ending, Ending::Completed { .. }), "{sentence}");
         assert_eq!(notice, None);
+        threat(
+            13,
+            format_args!(
+                "private network: 0 of {} outsiders get in ({}), a member does",
+                refused.len(),
+                refused.join(", ")
+            ),
+        );
     });
 }
 
 #[test]
-fn without_the_check_a_strangers_call_goes_through() {
-    play(SEED + 2, false, PathPolicy::Auto, async |net| {
-        let (ending, sentence, notice) = net.eve(None).await;
-        assert!(matches!(ending, Ending::Completed { .. }), "{sentence}");
-        assert_eq!(notice, None);
+fn without_the_check_every_outsiders_call_goes_through() {
+    play(SEED + 2, false, PathPolicy::Auto, async |mut net| {
+        for (show, why) in outsiders(&mut net, false).await {
+            let (ending, sentence, _notice) = net.eve(show).await;
+            let came_in = matches!(ending, Ending::Completed { .. });
+            assert!(came_in, "{why:?}: {sentence}");
+            // Bob may not have heard that she hung up.
+            net.stage.pass(secs(60)).await;
+        }
+    });
+}
+
+#[test]
+fn a_pass_that_is_about_to_end_is_said() {
+    play(SEED + 4, true, PathPolicy::Auto, async |mut net| {
+        let told = |phone: &Phone| {
+            let events = phone.events().into_iter();
+            let mut ends = events.filter_map(|(_at, event)| {
+                let Event::Anomaly { kind, sentence } = event else {
+                    return None;
+                };
+                (kind == Anomaly::PassEnds).then_some(sentence)
+            });
+            ends.next()
+        };
+        assert_eq!(told(&net.alice), None, "there is time");
+        let now = net.stage.now_millis();
+        let with_pass = |net: &mut Net<'_>, until| {
+            let pass = access(net.member(until), &[&net.first, &net.second], false);
+            net.phone_of_eve(&net.first, |config| config.finding.access = Some(pass))
+        };
+        let soon = with_pass(&mut net, now + 3 * DAY);
+        net.stage.pass(secs(1)).await;
+        let later = with_pass(&mut net, now + 14 * DAY + 600_000);
+        net.stage.pass(secs(300)).await;
+        let sentence = told(&soon).unwrap();
+        assert!(sentence.contains("ends in 3 days"), "{sentence}");
+        assert_eq!(soon.engine.view().borrow().notice, Some(sentence));
+        assert_eq!(told(&later), None, "not yet");
+        net.stage.pass(secs(400)).await;
+        assert!(told(&later).unwrap().contains("ends in 14 days"));
     });
 }
 
@@ -307,7 +362,7 @@ fn whoever_is_revoked_is_sent_away_and_the_others_stay() {
         let revoked = BTreeSet::from([net.alices.certificate().invite]);
         let list = net.key.revoke(1, &revoked).to_bytes();
         let owner = net.owner();
-        let shown = net.member(net.stage.now_millis() + HOUR);
+        let shown = net.member(net.stage.now_millis() + MONTH);
         owner
             .endpoint
             .set_access(access(shown, &[&net.second], false));
@@ -323,5 +378,9 @@ fn whoever_is_revoked_is_sent_away_and_the_others_stay() {
         net.bob.call(&net.alice);
         let ended = net.bob.ends(secs(40)).await;
         assert_eq!(ended.ending, Ending::Unreachable(Unreachable::Offline));
+        threat(
+            13,
+            "private network: whoever is taken out is sent away by both supernodes, told so, and reached by nobody",
+        );
     });
 }

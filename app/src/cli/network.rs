@@ -20,15 +20,13 @@ use serde::Serialize;
 use super::{CliError, Exit, env::Env, output::to_json, print_line};
 use crate::{
     link::{NodeLink, display_name},
-    network::{Issued, Membership, NetworkLink, OwnerError},
+    network::{DAY_MILLIS, Issued, Membership, NetworkLink, OwnerError, days, ends_soon},
     settings::Settings,
     store::Store,
 };
 
 /// Days in a year: how long invites count unless something else is said.
 const YEAR: u32 = 365;
-/// A day, in milliseconds.
-const DAY_MILLIS: u64 = 86_400_000;
 
 /// A private network: supernodes of your own that serve nobody else.
 #[derive(Debug, Clone, Args)]
@@ -100,6 +98,7 @@ struct Shown {
     owner: bool,
     role: &'static str,
     not_after_millis: u64,
+    ends_soon: bool,
     also_public: bool,
     nodes: Vec<String>,
     invites: Vec<ShownInvite>,
@@ -111,6 +110,7 @@ struct ShownInvite {
     who: String,
     role: &'static str,
     not_after_millis: u64,
+    ends_soon: bool,
     revoked: bool,
 }
 
@@ -187,7 +187,7 @@ pub(super) async fn network(env: &mut Env<'_>, arguments: NetworkArgs) -> Result
         NetworkCommand::List { json } => {
             let here = membership(env)?;
             if json {
-                to_json(&shown(&here))?
+                to_json(&shown(&here, env.now_millis))?
             } else {
                 listed(&here, env.now_millis)
             }
@@ -235,11 +235,11 @@ fn join(env: &mut Env<'_>, link: NetworkLink, also_public: bool) -> Result<Strin
         ));
     }
     let what = role(certificate.role);
-    let days = (certificate.not_after_millis - env.now_millis).div_ceil(DAY_MILLIS);
+    let left = days((certificate.not_after_millis - env.now_millis).div_ceil(DAY_MILLIS));
     let lock = env.profile.lock()?;
     let here = Membership::join(link, also_public, &mut *env.rng);
     let said = format!(
-        "this profile is a {what} of {} for {days} days from now",
+        "this profile is a {what} of {} for {left} from now",
         here.name
     );
     if !also_public {
@@ -256,13 +256,14 @@ fn settle(env: &mut Env<'_>, here: Membership) -> Result<(), CliError> {
     Ok(Settings::change_network(&env.profile, Some(here))?)
 }
 
-fn shown(here: &Membership) -> Shown {
+fn shown(here: &Membership, now_millis: u64) -> Shown {
     let certificate = here.member().certificate();
     let invites = here.issued().iter().map(|issued| ShownInvite {
         number: issued.short(),
         who: issued.label.clone(),
         role: role(issued.role),
         not_after_millis: issued.not_after_millis,
+        ends_soon: !issued.revoked && ends_soon(issued.not_after_millis, now_millis),
         revoked: issued.revoked,
     });
     let nodes = here.nodes.iter().cloned();
@@ -272,6 +273,7 @@ fn shown(here: &Membership) -> Shown {
         owner: here.is_owner(),
         role: role(certificate.role),
         not_after_millis: certificate.not_after_millis,
+        ends_soon: ends_soon(certificate.not_after_millis, now_millis),
         also_public: here.may_leave,
         nodes: nodes.map(|node| NodeLink(node).to_string()).collect(),
         invites: invites.collect(),
@@ -281,7 +283,14 @@ fn shown(here: &Membership) -> Shown {
 fn listed(here: &Membership, now_millis: u64) -> String {
     let left = |not_after_millis: u64| match not_after_millis.saturating_sub(now_millis) {
         0 => String::from("expired"),
-        left => format!("{} days left", left.div_ceil(DAY_MILLIS)),
+        left => {
+            let soon = if ends_soon(not_after_millis, now_millis) {
+                ": ends soon"
+            } else {
+                ""
+            };
+            format!("{} left{soon}", days(left.div_ceil(DAY_MILLIS)))
+        }
     };
     let certificate = here.member().certificate();
     let (role_here, until) = (role(certificate.role), left(certificate.not_after_millis));

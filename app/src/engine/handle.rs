@@ -256,6 +256,8 @@ pub enum Anomaly {
     ForkedList,
     /// Supernodes signed another device list of a person than the newest record speaks of, or nobody signed that one.
     DoubtfulList,
+    /// Our pass to a private network is about to end, or has ended.
+    PassEnds,
     /// A supernode showed what nobody signed, or throws away what it says it handed on.
     DishonestSupernode,
 }
@@ -267,6 +269,7 @@ impl Anomaly {
         match self {
             Self::ForkedList => "forked_list",
             Self::DoubtfulList => "doubtful_list",
+            Self::PassEnds => "pass_ends",
             Self::DishonestSupernode => "dishonest_supernode",
         }
     }

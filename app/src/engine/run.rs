@@ -108,6 +108,8 @@ pub(super) enum Internal {
         user: UserId,
         records: Vec<ahoy_nat::discovery::record::Record>,
     },
+    /// Our pass to a private network counts for so many milliseconds still, which is not long.
+    PassEnds(u64),
     /// A home took an envelope for ourselves after so long, or did not.
     Probed {
         node: NodeId,
@@ -364,6 +366,7 @@ impl Engine {
         self.open_conversations();
         self.show();
         self.tell_own_devices();
+        self.watch_pass();
         self.post_due();
         let mut tick = self.runtime.sleep(TICK);
         loop {
@@ -736,8 +739,9 @@ impl Engine {
             Internal::GuestPush(push) => self.handle_push(None, push),
             Internal::Published(event) => self.publish(Event::Record(event)),
             Internal::Testimony { node, user, said } => self.handle_testimony(node, user, &said),
-            Internal::Probed { node, mark, rtt } => self.handle_probed(node, mark, rtt),
             Internal::Records { user, records } => self.weigh_records(user, &records),
+            Internal::PassEnds(left) => self.tell_pass_ends(left),
+            Internal::Probed { node, mark, rtt } => self.handle_probed(node, mark, rtt),
             Internal::NetworkChanged(state) => self.handle_network(&state),
             Internal::Found { call, findings } => self.handle_found(call, findings),
             Internal::FoundMore { call, findings } => self.handle_found_more(call, findings),

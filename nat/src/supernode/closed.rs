@@ -487,6 +487,10 @@ mod tests {
         for cut in 0..kept.len() {
             assert!(Closed::new(key.id()).resume(&kept[..cut]).is_err());
         }
+        // For the table of the threat model.
+        eprintln!(
+            "threat 13: private network: of two who use one invite at two supernodes, one stays"
+        );
     }
 
     #[test]

@@ -64,6 +64,12 @@ impl NetworkAccess {
         self.member.certificate().network
     }
 
+    /// Until when the pass counts, Unix milliseconds.
+    #[must_use]
+    pub fn not_after_millis(&self) -> u64 {
+        self.member.certificate().not_after_millis
+    }
+
     /// A supernode of the network told of this one.
     pub fn learn(&self, node: NodeId) {
         let mut known = self.known();
