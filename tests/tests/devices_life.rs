@@ -3,7 +3,7 @@
 
 #![cfg(unix)]
 
-use std::{io::Write as _, path::Path};
+use std::{fs, io::Write as _, path::Path};
 
 use ahoy::identity::Identity;
 use ahoy::profile::Profile;
@@ -326,10 +326,10 @@ fn a_forked_list_is_proved_told_and_verified_offline() {
     world.says("alice", &["device", "check", &proof, "--of", "Bob"]);
     let checked = world.says("carol", &["device", "check", &proof]);
     assert!(checked.starts_with("proved: "), "{checked}");
-    let mut bytes = std::fs::read(&proof).expect("it was written");
+    let mut bytes = fs::read(&proof).expect("it was written");
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
-    std::fs::write(&proof, &bytes).expect("it can be changed");
+    fs::write(&proof, &bytes).expect("it can be changed");
     world
         .run("carol", &["device", "check", &proof])
         .expect_code(4)
@@ -376,6 +376,92 @@ fn a_rolled_back_list_does_not_bring_a_device_back() {
     );
 }
 
+/// Everything in a folder, and what is in that.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder can be made");
+    for entry in fs::read_dir(from).expect("it can be read") {
+        let entry = entry.expect("it can be read");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("it has one").is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("it can be copied");
+        }
+    }
+}
+
+#[test]
+fn a_home_that_goes_back_to_before_gives_a_stolen_device_nothing() {
+    let mut world = Household::new();
+    let (desk, alices_link) = world.answer("desk", &[]);
+    let (bob, bobs_link) = world.answer("bob", &[]);
+    end(desk);
+    end(bob);
+    world.says("bob", &["contact", "add", &alices_link, "--name", "Alice"]);
+    world.says("desk", &["contact", "add", &bobs_link, "--name", "Bob"]);
+    join(&world, "desk", "phone");
+    let there = |world: &Household, name: &str| world.answer(name, &["--auto", "--no-lan"]).0;
+    for name in ["desk", "phone"] {
+        end(there(&world, name));
+    }
+    // Before: what Bob writes waits for both.
+    let write = |world: &Household, text: &str| {
+        let arguments = ["message", "--via", &world.node, "Alice", text];
+        let sent = world.run("bob", &arguments).expect_code(0);
+        assert_eq!(sent.stdout, "waits at 1 home until Alice comes online\n");
+    };
+    write(&world, "come at eight");
+    for name in ["phone", "desk"] {
+        let running = there(&world, name);
+        running.wait_stderr("Bob: come at eight");
+        end(running);
+    }
+    let (node, state, before) = (world.node.clone(), world.path("node"), world.path("before"));
+    let at = node.rsplit_once('@').expect("a link").1.to_owned();
+    let stop = |world: &mut Household| end(world.take_supernode());
+    stop(&mut world);
+    copy(&state, &before);
+    world.serve(&at, &[]);
+
+    // The phone is stolen, and Bob talks with Alice afterwards.
+    let revoke = ["device", "revoke", "phone", "--via", &node];
+    world.run("desk", &revoke).expect_code(0);
+    let desk = there(&world, "desk");
+    world
+        .run("bob", &call_to(&world, "Alice", "8"))
+        .expect_code(0);
+    end(desk);
+
+    // The home forgets all of that, and the thief is let in there.
+    stop(&mut world);
+    fs::remove_dir_all(&state).expect("it can be removed");
+    copy(&before, &state);
+    world.serve(&at, &[]);
+    assert_eq!(world.node, node);
+    let stolen = there(&world, "phone");
+    write(&world, "the key is under the mat");
+    let refused = world.run("bob", &call_to(&world, "Alice", "5"));
+    assert_ne!(refused.code, Some(0), "{}", refused.stderr);
+    end(stolen);
+    let texts = |name: &str| {
+        let read = world
+            .run(name, &["messages", "--json"])
+            .expect_code(0)
+            .json();
+        let read = read.as_array().expect("a list").iter();
+        let texts = read.filter_map(|line| line["text"].as_str().map(str::to_owned));
+        texts.collect::<Vec<String>>()
+    };
+    assert_eq!(texts("phone"), ["come at eight"]);
+    let desk = there(&world, "desk");
+    desk.wait_stderr("Bob: the key is under the mat");
+    end(desk);
+    threat(
+        21,
+        "by commands: by a home that was put back to before, 0 of 1 calls and 0 of 1 letters reach a device that was taken out",
+    );
+}
+
 /// Runs `ahoy` with something typed.
 fn typed(home: &Path, arguments: &[&str], input: &str) -> std::process::Output {
     let mut command = std::process::Command::new(binary());
@@ -412,7 +498,7 @@ fn whoever_takes_new_keys_or_comes_back_from_a_backup_is_called_as_before() {
     let passphrase = "five words that nobody knows\n";
     let kept = typed(&world.path("desk"), &["backup", &file], passphrase);
     assert!(kept.status.success(), "{kept:?}");
-    std::fs::remove_dir_all(world.path("desk")).expect("it burns");
+    fs::remove_dir_all(world.path("desk")).expect("it burns");
     let wrong = typed(&world.path("new"), &["restore", &file], "five words\n");
     assert_eq!(wrong.status.code(), Some(4));
     let said = String::from_utf8_lossy(&wrong.stderr);
