@@ -8,7 +8,7 @@ use ahoy_transport::{
 };
 
 use super::{CallId, Ending, types::Peer};
-use crate::signal::{MediaCapabilities, MediaChoice};
+use crate::signal::{MediaCapabilities, MediaChoice, Signal};
 
 /// Proof that a person wants to be heard in this call: whoever rang accepted, or whoever called was
 /// answered. Not clonable, and made only by consuming a phase below.
@@ -70,6 +70,8 @@ pub(super) struct Calling {
     pub(super) legs: BTreeMap<DeviceId, Leg>,
     pub(super) deadline: Instant,
     pub(super) crossed: Option<Crossed>,
+    /// What devices say of their media and came before their answer, which goes by another way; the newest of each.
+    pub(super) early_media: BTreeMap<DeviceId, Signal>,
     /// The most telling ending among the devices that are out.
     pub(super) verdict: Option<Ending>,
 }

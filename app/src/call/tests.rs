@@ -493,6 +493,31 @@ fn an_older_mute_state_does_not_undo_a_newer_one() {
 }
 
 #[test]
+fn what_overtakes_the_answer_counts_from_the_answer_on() {
+    let mut bench = Bench::calling(&[PHONE]);
+    bench.signal(CALL, PHONE, Signal::Ringing);
+    let state = |revision, muted| Signal::MediaState {
+        revision,
+        muted,
+        held: false,
+        blank: false,
+        recording: false,
+    };
+    for (revision, muted) in [(1, false), (3, true), (2, false)] {
+        assert_eq!(bench.signal(CALL, PHONE, state(revision, muted)), []);
+    }
+    let heard = bench.signal(CALL, PHONE, accept());
+    let muted = heard.iter().filter_map(|action| {
+        let Action::RemoteMedia { muted, .. } = action else {
+            return None;
+        };
+        Some(*muted)
+    });
+    assert_eq!(muted.collect::<Vec<_>>(), [true]);
+    assert_eq!(bench.signal(CALL, PHONE, state(3, false)), [], "no news");
+}
+
+#[test]
 fn that_a_picture_is_taken_away_is_told_once_and_heard() {
     let mut bench = Bench::talking();
     let told = |actions: &[Action]| -> Vec<(u32, bool)> {

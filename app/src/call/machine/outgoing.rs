@@ -1,6 +1,9 @@
 //! Calls we place, until somebody answers.
 
-use std::{collections::btree_map, time::Instant};
+use std::{
+    collections::{BTreeMap, btree_map},
+    time::Instant,
+};
 
 use ahoy_transport::identity::DeviceId;
 
@@ -59,6 +62,7 @@ impl Calls {
                 .collect(),
             deadline: common.timeline.started + limit,
             crossed: looking.crossed,
+            early_media: BTreeMap::new(),
             verdict: None,
         };
         self.current = Some((common, Phase::Calling(calling)));

@@ -142,7 +142,11 @@ impl Calls {
         leg.delivered = true;
         let out = match signal {
             Signal::Accept(media) => {
+                let early = calling.early_media.remove(&from);
                 self.answered(now, common, calling, from, &media);
+                if let Some(early) = early {
+                    self.handle_signal(now, call, from, early);
+                }
                 return;
             }
             Signal::Decline(DeclineReason::Person) => {
@@ -161,8 +165,21 @@ impl Calls {
             Signal::Decline(DeclineReason::Incompatible) => Some(Ending::Failed(Failure::Media)),
             Signal::Busy => Some(Ending::Busy),
             Signal::HangUp(reason) => Some(reason.ending(false)),
+            // Each way keeps its own order only.
+            state @ Signal::MediaState { .. } => {
+                let revision = |signal: &Signal| {
+                    let Signal::MediaState { revision, .. } = signal else {
+                        return None;
+                    };
+                    Some(*revision)
+                };
+                let known = calling.early_media.get(&from);
+                if known.is_none_or(|known| revision(known) < revision(&state)) {
+                    calling.early_media.insert(from, state);
+                }
+                None
+            }
             Signal::Cancel(_)
-            | Signal::MediaState { .. }
             | Signal::Candidates(_)
             | Signal::Report(_)
             | Signal::MailPass { .. }
