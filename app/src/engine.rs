@@ -21,10 +21,7 @@ use ahoy_nat::{
     netmon::NetMonitor,
     port::{PortHub, SharedPort},
     portmap::{PortMapper, library::LibraryRouter, manager::Policy},
-    supernode::{
-        mailbox::{MailCapability, MailKey},
-        protocol::Registration,
-    },
+    supernode::{mailbox::MailKey, protocol::Registration},
 };
 use ahoy_transport::{
     endpoint::{Endpoint, EndpointConfig, NodeAuth},
@@ -88,8 +85,9 @@ struct Device {
     /// Our homes, and how they are found.
     homes: Vec<NodeAddress>,
     reaching: Reaching,
-    /// With what contacts mark their letters; none where conversations cannot be kept.
-    mail: Option<MailCapability>,
+    /// Knows with what contacts mark their letters, which changes when a device is lost; none where conversations cannot be
+    /// kept.
+    mail: Option<Arc<dyn AddressBook>>,
 }
 
 impl Device {
@@ -132,7 +130,9 @@ impl Registrant for Device {
     }
 
     fn mail_key(&self, node: NodeId) -> Option<MailKey> {
-        Some(self.mail.as_ref()?.at(node))
+        let own = ChatBook(self.mail.as_ref()?.shelf()).drawn_capability();
+        let own = own.inspect_err(|error| tracing::error!(%error, "no mailbox"));
+        Some(own.ok()??.at(node))
     }
 }
 
@@ -226,7 +226,8 @@ pub fn start(
             .own_capability(&mut ChaCha20Rng::from_seed(runtime.random_array()))
             .inspect_err(|error| tracing::error!(%error, "no mailbox"))
             .ok()
-            .filter(|_| config.mailbox),
+            .filter(|_| config.mailbox)
+            .map(|_drawn| Arc::clone(&book)),
     });
     let opener = HomeOpener {
         runtime: Arc::clone(runtime),

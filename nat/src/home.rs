@@ -485,6 +485,8 @@ impl Keeper {
                         None => return Ok(Loss::Networks),
                     }
                     renewal.set(self.renewal());
+                    // With what contacts mark their letters may be new, too.
+                    mail = self.look_for_mail(&client);
                     // Perhaps UDP works in the new network.
                     upgrade.set(self.upgrade(client.tunnel().is_some(), Duration::ZERO));
                     continue;

@@ -10,6 +10,7 @@ use std::convert::Infallible;
 
 use ahoy::{
     call::{Ending, Unreachable},
+    chat::book::ChatBook,
     engine::{
         book::AddressBook,
         handle::{Command, Event},
@@ -18,13 +19,20 @@ use ahoy::{
     report::Outcome,
     sim::Limits,
 };
-use ahoy_nat::discovery::record::{RECORD_LIFETIME_MILLIS, Record, RecordFields};
+use ahoy_nat::{
+    discovery::record::{RECORD_LIFETIME_MILLIS, Record, RecordFields},
+    supernode::mailbox::MailCapability,
+};
 use ahoy_tests::{
+    device::Device,
     pair::{ALICE, BOB, CAROL, HOME, SOON, secs},
     people::{Phone, Stage},
     threat,
 };
-use ahoy_transport::identity::{DeviceSet as _, UserId, log::LogOp};
+use ahoy_transport::{
+    endpoint::NodeAuth,
+    identity::{DeviceSet as _, UserId, log::LogOp},
+};
 
 const SEED: u64 = 0x6f77_6e64;
 /// The engine looks every five seconds, and a letter takes less than one.
@@ -138,7 +146,7 @@ fn nobody_but_an_own_device_is_believed_about_contacts() {
             shared.encode(),
             vec![home.address.clone()],
         );
-        let book = ahoy::chat::book::ChatBook(mallory.book.shelf());
+        let book = ChatBook(mallory.book.shelf());
         book.put_outgoing(&entry).unwrap();
         stage.switch_off(&mallory);
         stage.pass(secs(1)).await;
@@ -197,6 +205,50 @@ fn a_call_that_another_device_took_or_turned_away_is_shown_as_such() {
         turn_away(7, true),
         (Ending::AnsweredElsewhere, Outcome::Completed, true)
     );
+}
+
+/// Whether a letter counts as a contact's that is marked with what a lost device knows: before that was taken out, and after; and
+/// one that is marked with what its person tells contacts since.
+fn marks_of_a_lost_device(seed: u64) -> [bool; 3] {
+    let mut told = None;
+    play(seed, async |stage| {
+        let home = stage.home("home", HOME).await;
+        let mut first = stage.identity();
+        let second = stage.second_device(&mut first);
+        let desk = stage.phone("desk", BOB, &first, &[&home], |_| {});
+        keep(&desk, &first);
+        desk.ready().await;
+        stage.pass(secs(2)).await;
+        let node = stage.world.add_node("thief", &[CAROL.into()]);
+        let thief = Device::new(stage.world.runtime(node));
+        let dialled = thief.dial(home.address.node, home.addr, NodeAuth::Anonymous);
+        let client = dialled.await.unwrap();
+        let owner = (desk.user, first.device().id());
+        let leave = async |capability: &MailCapability, n: u8| {
+            let envelope = vec![n; 600];
+            let mark = capability.at(home.address.node).mark(owner, &envelope);
+            client.leave(owner, Some(mark), envelope).await.unwrap()
+        };
+        let known = ChatBook(desk.book.shelf()).drawn_capability();
+        let known = known.unwrap().unwrap();
+        let before = leave(&known, 1).await;
+        let changed = MailCapability::from_bytes([9; 32]);
+        let change = ChatBook::capability_set(&changed);
+        desk.book.shelf().change(vec![change]).unwrap();
+        let now_millis = stage.now_millis();
+        let op = LogOp::RevokeDevice(second.device().id());
+        let renewer = desk.engine.renewer();
+        let revoked = renewer.change(|identity| identity.append(op, now_millis));
+        revoked.unwrap();
+        stage.pass(secs(5)).await;
+        told = Some([before, leave(&known, 2).await, leave(&changed, 3).await]);
+    });
+    told.unwrap()
+}
+
+#[test]
+fn a_lost_device_counts_as_no_contact_from_its_revocation_on() {
+    assert_eq!(marks_of_a_lost_device(20), [true, false, true]);
 }
 
 /// Bob's pocket is stolen. His desk takes it out of the log, or does not; how do the thief's calls end?

@@ -154,7 +154,11 @@ impl Engine {
             }
         };
         let now_millis = self.runtime.unix_millis();
+        let before = self.book.own_capability();
         if self.book.take_synced(&entries, now_millis) {
+            if self.book.own_capability() != before {
+                self.homes.iter().for_each(Home::kick);
+            }
             self.people = super::People::read(&*self.book);
             self.show();
         }
