@@ -24,6 +24,8 @@ const HANDSHAKE_FLOOD: u64 = 200;
 const REQUEST_FLOOD: u64 = 100;
 /// Connections in one look for which there was no room.
 const ROOM_FLOOD: u64 = 20;
+/// Envelopes of strangers in one look for which work was asked first: none at a home that has room.
+const STRANGER_FLOOD: u64 = 20;
 /// Packets in one look that are nothing anybody asked for.
 const PACKET_FLOOD: u64 = 5000;
 /// Of the relayed packets of one look, the part that is lost here from which on calls suffer: a twentieth.
@@ -41,6 +43,8 @@ pub enum Anomaly {
     RequestFlood,
     /// No room for those who come.
     NoRoom,
+    /// Strangers who write and call so much that they have to work for it.
+    StrangerFlood,
     /// Packets that nobody asked for.
     PacketFlood,
     /// The relay loses what it should carry.
@@ -49,10 +53,11 @@ pub enum Anomaly {
 
 impl Anomaly {
     /// Every kind, in the order of declaration.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::HandshakeFlood,
         Self::RequestFlood,
         Self::NoRoom,
+        Self::StrangerFlood,
         Self::PacketFlood,
         Self::RelayLoss,
     ];
@@ -64,6 +69,7 @@ impl Anomaly {
             Self::HandshakeFlood => "handshake_flood",
             Self::RequestFlood => "request_flood",
             Self::NoRoom => "no_room",
+            Self::StrangerFlood => "stranger_flood",
             Self::PacketFlood => "packet_flood",
             Self::RelayLoss => "relay_loss",
         }
@@ -77,6 +83,11 @@ impl Anomaly {
             }
             Self::RequestFlood => format!("{much} requests came faster than they may"),
             Self::NoRoom => format!("no room for {much} connections"),
+            Self::StrangerFlood => {
+                format!(
+                    "{much} envelopes of strangers came while they take more than half of their room"
+                )
+            }
             Self::PacketFlood => format!("{much} packets came that nobody asked for"),
             Self::RelayLoss => format!("the relay lost {much} packets of calls"),
         }
@@ -100,6 +111,7 @@ struct Counted {
     handshakes: u64,
     too_fast: u64,
     sent_away: u64,
+    strangers: u64,
     unwanted: u64,
     relayed: u64,
     relay_lost: u64,
@@ -112,6 +124,7 @@ impl Counted {
         let mut counted = Self {
             too_fast: node.refusals.of(Refusal::TooFast),
             sent_away: node.registry.sent_away,
+            strangers: node.puzzles.asked,
             ..Self::default()
         };
         for port in &status.ports {
@@ -143,6 +156,7 @@ impl Counted {
             Anomaly::HandshakeFlood => above(more(|c| c.handshakes), HANDSHAKE_FLOOD),
             Anomaly::RequestFlood => above(more(|c| c.too_fast), REQUEST_FLOOD),
             Anomaly::NoRoom => above(more(|c| c.sent_away), ROOM_FLOOD),
+            Anomaly::StrangerFlood => above(more(|c| c.strangers), STRANGER_FLOOD),
             Anomaly::PacketFlood => above(more(|c| c.unwanted), PACKET_FLOOD),
             Anomaly::RelayLoss => {
                 let (lost, carried) = (more(|c| c.relay_lost), more(|c| c.relayed));

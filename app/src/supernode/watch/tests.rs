@@ -208,6 +208,7 @@ fn each_anomaly_is_told_when_it_begins_and_once() {
         status.ports[0].endpoint.retries_sent += by;
         status.ports[0].mux.dropped.foreign_version += 100 * by;
         status.rendezvous.registry.sent_away += by;
+        status.rendezvous.puzzles.asked += by;
     };
     rush(&mut status, 10);
     assert_eq!(watcher.look(2, &status), [], "that is usual");
@@ -222,6 +223,7 @@ fn each_anomaly_is_told_when_it_begins_and_once() {
             &[
                 Anomaly::HandshakeFlood,
                 Anomaly::NoRoom,
+                Anomaly::StrangerFlood,
                 Anomaly::PacketFlood,
             ]
         } else {
@@ -234,15 +236,15 @@ fn each_anomaly_is_told_when_it_begins_and_once() {
         assert_eq!(watcher.look(200, &status), []);
     }
     rush(&mut status, 300);
-    assert_eq!(watcher.look(300, &status).len(), 3);
-    assert_eq!(watcher.told().map(|(_kind, told)| told).sum::<u64>(), 6);
+    assert_eq!(watcher.look(300, &status).len(), 4);
+    assert_eq!(watcher.told().map(|(_kind, told)| told).sum::<u64>(), 8);
     // What is kept is bounded, the newest first.
     for n in 0..1000 {
         for _ in 0..CALM {
             assert_eq!(watcher.look(400, &status), []);
         }
         rush(&mut status, 300);
-        assert_eq!(watcher.look(1000 + n, &status).len(), 3);
+        assert_eq!(watcher.look(1000 + n, &status).len(), 4);
     }
     assert_eq!(watcher.happenings().count(), MAX_KEPT);
     assert_eq!(watcher.happenings().next().unwrap().at_millis, 1999);
