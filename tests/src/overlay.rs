@@ -337,16 +337,17 @@ impl Overlay {
 
     /// All supernodes know each other from before: each has met every other one.
     pub fn acquaint(&mut self) {
-        self.acquaint_by(TableRules::default());
+        self.acquaint_by(TableRules::default(), Duration::ZERO);
     }
 
-    /// The same, under these rules, but that supernodes believe in what they met alone.
-    pub fn acquaint_by(&mut self, rules: TableRules) {
+    /// The same, for so long, under these rules, but that supernodes believe in what they met alone.
+    pub fn acquaint_by(&mut self, rules: TableRules, known_for: Duration) {
         let rules = TableRules {
             meet_all: true,
             ..rules
         };
         let now_millis = self.millis();
+        let met_millis = now_millis.saturating_sub(known_for.as_millis() as u64);
         let said: Vec<Arc<Announcement>> = self
             .nodes
             .iter_mut()
@@ -364,6 +365,7 @@ impl Overlay {
             let source = Network::V4([100, 0]);
             for said in &said {
                 if table.hear(said, &source, now_millis) {
+                    table.met(said.node(), None, met_millis);
                     table.met(said.node(), None, now_millis);
                 }
             }

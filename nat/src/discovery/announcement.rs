@@ -13,7 +13,7 @@
     warn(clippy::indexing_slicing, clippy::cast_possible_truncation)
 )]
 
-use std::{net::SocketAddr, sync::OnceLock};
+use std::{fmt, net::SocketAddr, sync::OnceLock};
 
 use ahoy_transport::{
     identity::{Domain, NodeAddress, NodeId, NodeKeys, SIGNATURE_LEN, verify_signature},
@@ -61,21 +61,60 @@ impl Capabilities {
 }
 
 /// Where a supernode says that it is. Read, and judged by [`Self::is_authentic`] and [`Self::is_current`].
-#[derive(Debug, Clone)]
+///
+/// It is held once, as the bytes that are sent, and read again where something of it is asked for: a node knows thousands.
+#[derive(Clone)]
 pub struct Announcement {
-    node: NodeId,
-    issued_millis: u64,
-    capabilities: Capabilities,
-    addr: SocketAddr,
-    tcp: Option<u16>,
-    bytes: Box<[u8]>,
+    bytes: [u8; MAX_ANNOUNCEMENT_LEN],
+    len: u8,
     /// Looked at once.
     authentic: OnceLock<bool>,
 }
 
+/// What stands in the bytes.
+struct Fields {
+    node: NodeId,
+    capabilities: Capabilities,
+    addr: SocketAddr,
+    tcp: Option<u16>,
+}
+
+impl Fields {
+    fn read(bytes: &[u8]) -> Result<Self, WireError> {
+        let mut reader = Reader::new(bytes);
+        match reader.u8()? {
+            VERSION => {}
+            other => return Err(WireError::Version(other)),
+        }
+        let node = NodeId(reader.array()?);
+        let _issued_millis = reader.u64()?;
+        let capabilities = Capabilities(reader.u8()?);
+        let addr = read_addr(&mut reader)?;
+        let tcp = reader.u16()?;
+        let _signature: [u8; SIGNATURE_LEN] = reader.array()?;
+        reader.finish()?;
+        Ok(Self {
+            node,
+            capabilities,
+            addr,
+            tcp: Some(tcp).filter(|port| *port != 0),
+        })
+    }
+}
+
+impl fmt::Debug for Announcement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Announcement")
+            .field("node", &self.node())
+            .field("addr", &self.addr())
+            .field("issued_millis", &self.issued_millis())
+            .finish_non_exhaustive()
+    }
+}
+
 impl PartialEq for Announcement {
     fn eq(&self, other: &Self) -> bool {
-        self.bytes == other.bytes
+        self.as_bytes() == other.as_bytes()
     }
 }
 
@@ -100,14 +139,19 @@ impl Announcement {
         put_addr(&mut bytes, addr);
         bytes.put_u16(tcp.unwrap_or(0));
         bytes.put_bytes(&keys.sign(DOMAIN, &bytes));
+        Self::holding(&bytes, OnceLock::from(true))
+    }
+
+    /// `bytes`: not more than fit.
+    fn holding(bytes: &[u8], authentic: OnceLock<bool>) -> Self {
+        let mut held = [0; MAX_ANNOUNCEMENT_LEN];
+        held.iter_mut()
+            .zip(bytes)
+            .for_each(|(to, from)| *to = *from);
         Self {
-            node: keys.id(),
-            issued_millis: now_millis,
-            capabilities,
-            addr,
-            tcp: tcp.filter(|port| *port != 0),
-            bytes: bytes.into_boxed_slice(),
-            authentic: OnceLock::from(true),
+            bytes: held,
+            len: u8::try_from(bytes.len()).unwrap_or(u8::MAX),
+            authentic,
         }
     }
 
@@ -119,68 +163,65 @@ impl Announcement {
         if bytes.len() > MAX_ANNOUNCEMENT_LEN {
             return Err(WireError::TooLong);
         }
-        let mut reader = Reader::new(bytes);
-        match reader.u8()? {
-            VERSION => {}
-            other => return Err(WireError::Version(other)),
-        }
-        let node = NodeId(reader.array()?);
-        let issued_millis = reader.u64()?;
-        let capabilities = Capabilities(reader.u8()?);
-        let addr = read_addr(&mut reader)?;
-        let tcp = reader.u16()?;
-        let _signature: [u8; SIGNATURE_LEN] = reader.array()?;
-        reader.finish()?;
+        let Fields { addr, .. } = Fields::read(bytes)?;
         if addr.port() == 0 || addr.ip() != addr.ip().to_canonical() {
             return Err(WireError::Undefined);
         }
-        Ok(Self {
-            node,
-            issued_millis,
-            capabilities,
-            addr,
-            tcp: Some(tcp).filter(|port| *port != 0),
-            bytes: bytes.into(),
-            authentic: OnceLock::new(),
-        })
+        Ok(Self::holding(bytes, OnceLock::new()))
+    }
+
+    fn fields(&self) -> Fields {
+        Fields::read(self.as_bytes()).expect("they were read, or written, when it was made")
     }
 
     /// As it is sent and kept.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.get(..self.len.into()).unwrap_or_default()
     }
 
     /// Who says it.
     #[must_use]
     pub fn node(&self) -> NodeId {
-        self.node
+        NodeId(*self.name())
+    }
+
+    /// The same, where it stands: what a table looks for all the time.
+    pub(super) fn name(&self) -> &[u8; 32] {
+        self.bytes
+            .split_first()
+            .and_then(|(_version, rest)| rest.first_chunk())
+            .expect("longer than that")
     }
 
     /// When it was signed, Unix milliseconds.
     #[must_use]
     pub fn issued_millis(&self) -> u64 {
-        self.issued_millis
+        let after = self.bytes.get(33..).and_then(<[u8]>::first_chunk);
+        u64::from_be_bytes(*after.expect("longer than that"))
     }
 
     /// What the node does.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
-        self.capabilities
+        self.fields().capabilities
     }
 
     /// Where it is by UDP.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        self.fields().addr
     }
 
     /// The same as links write it.
     #[must_use]
     pub fn address(&self) -> NodeAddress {
+        let Fields {
+            node, addr, tcp, ..
+        } = self.fields();
         NodeAddress {
-            tcp: self.tcp,
-            ..NodeAddress::new(self.node, self.addr)
+            tcp,
+            ..NodeAddress::new(node, addr)
         }
     }
 
@@ -188,10 +229,10 @@ impl Announcement {
     #[must_use]
     pub fn is_authentic(&self) -> bool {
         *self.authentic.get_or_init(|| {
-            self.bytes
+            self.as_bytes()
                 .split_last_chunk::<SIGNATURE_LEN>()
                 .is_some_and(|(message, signature)| {
-                    verify_signature(self.node.as_bytes(), DOMAIN, message, signature)
+                    verify_signature(self.node().as_bytes(), DOMAIN, message, signature)
                 })
         })
     }
@@ -199,11 +240,9 @@ impl Announcement {
     /// Whether it is neither over nor from a time to come, by a clock that says `now_millis` (Unix).
     #[must_use]
     pub fn is_current(&self, now_millis: u64) -> bool {
-        self.issued_millis <= now_millis.saturating_add(CLOCK_ERROR_MILLIS)
-            && self
-                .issued_millis
-                .saturating_add(ANNOUNCEMENT_LIFETIME_MILLIS)
-                > now_millis
+        let issued = self.issued_millis();
+        issued <= now_millis.saturating_add(CLOCK_ERROR_MILLIS)
+            && issued.saturating_add(ANNOUNCEMENT_LIFETIME_MILLIS) > now_millis
     }
 }
 

@@ -25,7 +25,7 @@ use rand_core::{RngCore, SeedableRng};
 use super::{
     announcement::{ANNOUNCEMENT_RENEWAL_MILLIS, Announcement, Capabilities},
     rendezvous::Network,
-    table::{NodeTable, TableRules},
+    table::{DIRECTORY_NETWORKS, MAX_HEARD, NodeTable, OWN_NETWORKS, SEATS, TableRules},
 };
 use crate::supernode::{registry::Asked, relay::policy::is_reachable, vouch::is_node_port};
 
@@ -41,12 +41,19 @@ const DEVICE_SPACING: Duration = Duration::from_secs(1);
 pub const MAX_IN_FLIGHT: usize = 8;
 /// A supernode meets each that it knows again after this, more or less a quarter.
 const RECHECK: Duration = Duration::from_secs(4 * 3600);
+/// One that it has known for long, after a quarter of that time, and this at most: whoever was there for days will be there
+/// tomorrow (Guha, Daswani and Jain, "An Experimental Study of the Skype Peer-to-Peer VoIP System", 2006). With the quarter
+/// that it may be late it stays below the time for which others are told of it.
+const MAX_RECHECK: Duration = Duration::from_secs(8 * 3600);
 /// After a first failure; doubled with each.
 const RETRY: Duration = Duration::from_secs(5 * 60);
 /// A supernode of the settings that does not answer is asked again after this, doubled up to [`RECHECK`].
 const PEER_RETRY: Duration = Duration::from_secs(15);
 /// A supernode asks one at random for all that knows after this, more or less a quarter.
 const REFRESH: Duration = Duration::from_secs(10 * 60);
+/// The same where nothing new was heard for long: doubled each time up to this, and from the start with the first news
+/// (the Trickle algorithm, RFC 6206 section 4.2).
+const MAX_REFRESH: Duration = Duration::from_secs(80 * 60);
 /// A device meets one that it was only told of after this, more or less a quarter: those met are there when homes die.
 const FEELER: Duration = Duration::from_secs(15 * 60);
 /// A device asks its homes for all they know again after this, then after twice as long each time, up to [`WALK`].
@@ -59,6 +66,8 @@ const FIRST_LOOK: Duration = Duration::from_secs(15);
 const FIRST_WALKS: usize = 6;
 /// Errands that wait.
 const MAX_URGENT: usize = 64;
+/// Meetings that wait: twice what a table holds at most, since whoever is forgotten, and told of again, may wait twice.
+const MAX_DUE: usize = 2 * ((DIRECTORY_NETWORKS + OWN_NETWORKS) * SEATS + MAX_HEARD);
 
 /// How a node gossips. The switches are there to show what they are good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +76,8 @@ pub struct GossipPolicy {
     pub rules: TableRules,
     /// Devices meet those they were told of, one by one; without it they know only their homes to be good.
     pub feelers: bool,
+    /// A supernode asks less often where nothing is new, and meets less often whom it has known for long.
+    pub patient: bool,
     /// Private and loopback addresses count where somebody at such an address tells them: for labs, and networks without a way
     /// out. Nobody outside has this node dial into its own network.
     pub allow_private: bool,
@@ -79,6 +90,7 @@ impl GossipPolicy {
         Self {
             rules: TableRules::default(),
             feelers: true,
+            patient: true,
             allow_private: true,
         }
     }
@@ -184,9 +196,10 @@ impl Gossip {
         seed: [u8; 32],
     ) -> Self {
         let mut rng = ChaCha20Rng::from_seed(seed);
-        let me = own.as_ref().map(|own| own.keys.id());
-        let table =
-            table.unwrap_or_else(|| NodeTable::new(policy.rules, me, rng.next_u64().to_be_bytes()));
+        let own_id = own.as_ref().map(|own| own.keys.id());
+        let table = table
+            .unwrap_or_else(|| NodeTable::new(policy.rules, own_id, rng.next_u64().to_be_bytes()));
+        let me = own_id.or(table.me());
         let peers = peers.into_iter().filter(|peer| Some(peer.node) != me);
         let peers = peers.map(|address| Peer {
             address,
@@ -248,7 +261,43 @@ impl Gossip {
     }
 
     fn look_every(&self) -> Duration {
-        if self.is_supernode() { REFRESH } else { FEELER }
+        match self.is_supernode() {
+            true if self.policy.patient => MAX_REFRESH,
+            true => REFRESH,
+            false => FEELER,
+        }
+    }
+
+    /// Something is new: there may be more where it came from.
+    fn look_soon(&mut self, now: Instant) {
+        if self.is_supernode() && self.look_wait > REFRESH {
+            self.look_wait = REFRESH;
+            self.next_look = self.next_look.min(now + self.about(REFRESH));
+        }
+    }
+
+    /// When a supernode that was met now is met again.
+    fn recheck(&mut self, now: Instant, now_millis: u64, node: NodeId) {
+        let Some(known) = self.table.get(node).filter(|_| self.is_supernode()) else {
+            return;
+        };
+        let known_for = Duration::from_millis(now_millis.saturating_sub(known.first_met_millis));
+        let wait = if self.policy.patient {
+            (known_for / 4).clamp(RECHECK, MAX_RECHECK)
+        } else {
+            RECHECK
+        };
+        let at = now + self.about(wait);
+        self.meet_at(at, node);
+    }
+
+    fn meet_at(&mut self, at: Instant, node: NodeId) {
+        if self.due.len() >= MAX_DUE {
+            let (table, mut waiting) = (&self.table, BTreeSet::new());
+            self.due
+                .retain(|(_at, node)| table.get(*node).is_some() && waiting.insert(*node));
+        }
+        self.due.insert((at, node));
     }
 
     /// From nothing to one.
@@ -267,6 +316,12 @@ impl Gossip {
         &self.table
     }
 
+    /// Memory of all that it knows, in bytes: the table's, and that of when it meets whom. What the allocator adds is left out.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.table.memory_bytes() + self.due.len() * size_of::<(Instant, NodeId)>()
+    }
+
     /// Counters.
     #[must_use]
     pub fn counters(&self) -> GossipCounters {
@@ -275,6 +330,9 @@ impl Gossip {
 
     /// The supernode is reached elsewhere now.
     pub fn set_own(&mut self, own: Own) {
+        let me = own.keys.id();
+        self.table.set_me(me);
+        self.peers.retain(|peer| peer.address.node != me);
         self.own = Some(own);
         self.announced = None;
     }
@@ -374,6 +432,7 @@ impl Gossip {
             return;
         }
         self.counters.heard += 1;
+        self.look_soon(now);
         if self.policy.rules.meet_all {
             let wait = if at_once {
                 Duration::ZERO
@@ -382,7 +441,7 @@ impl Gossip {
                 SPACING * 64
             };
             let at = now + wait.mul_f64(self.fraction());
-            self.due.insert((at, told.node()));
+            self.meet_at(at, told.node());
         }
     }
 
@@ -497,7 +556,7 @@ impl Gossip {
                 let wait = RETRY * 2u32.pow(u32::from(failures.clamp(1, 6)) - 1);
                 let at = now + self.about(wait);
                 if self.is_supernode() {
-                    self.due.insert((at, to.node));
+                    self.meet_at(at, to.node);
                 }
             }
             return;
@@ -517,10 +576,7 @@ impl Gossip {
         let known_there = known.is_some_and(|known| Some(known.announcement.addr()) == reached);
         if newest.is_some() || known_there {
             self.table.met(to.node, newest, now_millis);
-            let at = now + self.about(RECHECK);
-            if self.is_supernode() {
-                self.due.insert((at, to.node));
-            }
+            self.recheck(now, now_millis, to.node);
         }
         for peer in &mut self.peers {
             if peer.address.node == to.node {

@@ -9,10 +9,15 @@
 //!   each other, told it ([`NodeTable::need`]). What is heard has room of its own, each teller a part of that.
 //! - *Test before evict.* Whoever sits stays until it fails; nobody is pushed out by being told of others.
 //! - *Anchors.* Those in use are never evicted and outlive restarts.
+//! - *What fits.* Nobody is remembered, nor met, whose network is not among those that are kept: where there are many more
+//!   networks than fit, each would be met only to be forgotten, and told again.
 //!
 //! **Which networks are kept**, where there are more than fit: those that hash lowest, for everybody alike, so that the tables
 //! of publisher and reader hold the same ([`DIRECTORY_NETWORKS`]); and some that hash lowest under a secret of this node, so
 //! that not all the world has its homes at the same supernodes ([`OWN_NETWORKS`]).
+//!
+//! **Memory.** An announcement is held once, as its bytes; all else speaks of it by the number of its slot, and of a network by
+//! eight bytes: about 250 bytes for each supernode, and the bounds above whatever strangers tell.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,7 +31,10 @@ use ahoy_transport::{
 };
 use rand_chacha::ChaCha20Rng;
 use rand_core::RngCore;
-use ring::digest;
+
+mod slots;
+
+use slots::{Bucket, Seats, Slot, Slots, tag};
 
 use super::{
     announcement::{Announcement, MAX_ANNOUNCEMENT_LEN},
@@ -69,6 +77,8 @@ pub struct TableRules {
     /// Believe in what was met, and in nothing that was told, by however many: for whoever tells others. Without it a supernode
     /// hands on whatever it heard.
     pub meet_all: bool,
+    /// Hear only of those that would be kept once met; without it a node meets all that there are, again and again.
+    pub fitting: bool,
 }
 
 impl Default for TableRules {
@@ -79,6 +89,7 @@ impl Default for TableRules {
             witnesses: true,
             anchors: true,
             meet_all: false,
+            fitting: true,
         }
     }
 }
@@ -130,7 +141,7 @@ pub struct Known<'a> {
 }
 
 /// Each network by a rank; see the module.
-type Ranked = BTreeSet<(u64, Network)>;
+type Ranked = BTreeSet<(u64, Bucket)>;
 
 /// The table.
 #[derive(Debug, Clone)]
@@ -139,8 +150,8 @@ pub struct NodeTable {
     /// Of this node's ranking.
     secret: [u8; 8],
     me: Option<NodeId>,
-    nodes: BTreeMap<NodeId, Entry>,
-    networks: BTreeMap<Network, Vec<NodeId>>,
+    nodes: Slots,
+    networks: BTreeMap<Bucket, Seats>,
     /// All networks in an order that nobody else knows, to draw from.
     order: Ranked,
     directory: Ranked,
@@ -149,27 +160,12 @@ pub struct NodeTable {
     heard: BTreeMap<u32, usize>,
     heard_count: usize,
     sources: BTreeSet<u32>,
+    /// Those that we use, in the table or not.
+    in_use: Vec<NodeId>,
 }
 
-fn hash(parts: &[&[u8]]) -> u64 {
-    let mut context = digest::Context::new(&digest::SHA256);
-    parts.iter().for_each(|part| context.update(part));
-    let digest = context.finish();
-    let first = digest.as_ref().first_chunk().copied().unwrap_or_default();
-    u64::from_be_bytes(first)
-}
-
-/// A network in four bytes. No /32 of IPv6 that is given out begins with zeros.
-fn tag(network: &Network) -> u32 {
-    match network {
-        Network::V4([a, b]) => u32::from_be_bytes([0, 0, *a, *b]),
-        Network::V6(bytes) => u32::from_be_bytes(*bytes),
-        Network::Domain(name) => hash(&[name.as_bytes()]) as u32,
-    }
-}
-
-fn public_rank(network: &Network) -> u64 {
-    hash(&[b"ahoy directory 1\0", &network.bytes()])
+fn public_rank(network: Bucket) -> u64 {
+    network.rank(b"ahoy directory 1\0", &[])
 }
 
 impl NodeTable {
@@ -180,7 +176,7 @@ impl NodeTable {
             rules,
             secret,
             me,
-            nodes: BTreeMap::new(),
+            nodes: Slots::default(),
             networks: BTreeMap::new(),
             order: Ranked::new(),
             directory: Ranked::new(),
@@ -188,19 +184,42 @@ impl NodeTable {
             heard: BTreeMap::new(),
             heard_count: 0,
             sources: BTreeSet::new(),
+            in_use: Vec::new(),
         }
     }
 
-    fn own_rank(&self, network: &Network) -> u64 {
-        hash(&[b"ahoy own networks 1\0", &self.secret, &network.bytes()])
+    /// Whose table it is, where that is a supernode.
+    #[must_use]
+    pub fn me(&self) -> Option<NodeId> {
+        self.me
     }
 
-    fn bucket(&self, announcement: &Announcement) -> Network {
+    /// It is the table of `me` from now on, who does not know itself.
+    pub fn set_me(&mut self, me: NodeId) {
+        self.me = Some(me);
+        self.remove(me);
+    }
+
+    fn own_rank(&self, network: Bucket) -> u64 {
+        network.rank(b"ahoy own networks 1\0", &self.secret)
+    }
+
+    fn bucket(&self, announcement: &Announcement) -> Bucket {
         if self.rules.bucketed {
-            Network::of_ip(announcement.addr().ip())
+            Bucket::of(&Network::of_ip(announcement.addr().ip()))
         } else {
-            Network::Domain(announcement.node().to_string())
+            Bucket::of_one(announcement.node())
         }
+    }
+
+    /// Whether a network is kept when somebody in it counts, as far as is known now.
+    fn fits(&self, network: Bucket) -> bool {
+        let may = |kept: &Ranked, most: usize, rank: u64| {
+            let last = kept.last();
+            kept.len() < most || last.is_some_and(|last| (rank, network) <= *last)
+        };
+        may(&self.directory, DIRECTORY_NETWORKS, public_rank(network))
+            || may(&self.own, OWN_NETWORKS, self.own_rank(network))
     }
 
     /// Networks that must have told of a supernode before it counts without having been met: one where hardly anybody tells
@@ -237,9 +256,10 @@ impl NodeTable {
             return false;
         }
         let source = tag(source);
-        match self.nodes.get(&node) {
+        let known = self.nodes.find(node);
+        match known.and_then(|slot| Some((slot, self.nodes.get(slot)?))) {
             None => self.hear_new(announcement, source),
-            Some(known) => {
+            Some((slot, known)) => {
                 let older = known.announcement.issued_millis() >= announcement.issued_millis();
                 if !older && known.announcement.addr() != announcement.addr() {
                     // It moved. Nobody has met it there.
@@ -252,13 +272,13 @@ impl NodeTable {
                     return false;
                 }
                 let was_firm = self.is_firm(known);
-                if let Some(known) = self.nodes.get_mut(&node) {
+                if let Some(known) = self.nodes.get_mut(slot) {
                     if !older {
                         known.announcement = Arc::clone(announcement);
                     }
                     known.add_witness(source);
                 }
-                self.settle(node, was_firm);
+                self.settle(slot, was_firm);
                 false
             }
         }
@@ -280,11 +300,18 @@ impl NodeTable {
         if told >= MAX_HEARD_PER_SOURCE {
             return false;
         }
-        let network = self.bucket(announcement);
+        let (node, network) = (announcement.node(), self.bucket(announcement));
+        if self.rules.fitting && !self.fits(network) && !self.in_use.contains(&node) {
+            return false;
+        }
         if let Some(seats) = self.networks.get(&network)
-            && seats.len() >= SEATS
+            && seats.is_full()
         {
-            let leaving = seats.iter().find(|node| self.may_leave(node)).copied();
+            let leaving = seats
+                .iter()
+                .filter_map(|slot| self.nodes.get(slot))
+                .find(|entry| self.may_leave(entry))
+                .map(|entry| entry.announcement.node());
             let Some(leaving) = leaving else {
                 return false;
             };
@@ -304,39 +331,41 @@ impl NodeTable {
             witnesses: [source, 0, 0],
             witness_count: 1,
             failures: 0,
-            anchor: false,
+            anchor: self.in_use.contains(&node),
             last_met_millis: 0,
             first_met_millis: 0,
         };
-        let node = announcement.node();
-        self.insert(node, entry);
-        self.nodes.contains_key(&node)
+        self.insert(entry);
+        self.nodes.find(node).is_some()
     }
 
     /// Whether a newcomer to a full network may have this one's seat.
-    fn may_leave(&self, node: &NodeId) -> bool {
-        let Some(entry) = self.nodes.get(node) else {
-            return true;
-        };
+    fn may_leave(&self, entry: &Entry) -> bool {
         !entry.anchor && (entry.failures > 0 || !self.rules.test_before_evict)
     }
 
     /// Puts a supernode in that is not there.
-    fn insert(&mut self, node: NodeId, entry: Entry) {
+    fn insert(&mut self, entry: Entry) {
         let network = self.bucket(&entry.announcement);
         let source = entry.witnesses.first().copied().unwrap_or(0);
-        let rank = self.own_rank(&network);
-        self.nodes.insert(node, entry);
-        self.networks.entry(network.clone()).or_default().push(node);
+        let rank = self.own_rank(network);
+        let seats = self.networks.get(&network);
+        if seats.is_some_and(|seats| seats.is_full()) {
+            return;
+        }
+        let Some(slot) = self.nodes.insert(entry) else {
+            return;
+        };
+        self.networks.entry(network).or_default().take(slot);
         self.order.insert((rank, network));
         *self.heard.entry(source).or_insert(0) += 1;
         self.heard_count += 1;
-        self.settle(node, false);
+        self.settle(slot, false);
     }
 
     /// A supernode may have become firm: its network is then one of those that are kept, or not.
-    fn settle(&mut self, node: NodeId, was_firm: bool) {
-        let Some(entry) = self.nodes.get(&node) else {
+    fn settle(&mut self, slot: Slot, was_firm: bool) {
+        let Some(entry) = self.nodes.get(slot) else {
             return;
         };
         if was_firm || !self.is_firm(entry) {
@@ -358,38 +387,33 @@ impl NodeTable {
         }
     }
 
-    fn keep_network(&mut self, network: Network) {
-        let mut ranked = (public_rank(&network), network);
+    fn keep_network(&mut self, network: Bucket) {
+        let ranked = (public_rank(network), network);
         if self.directory.contains(&ranked) {
             return;
         }
-        self.directory.insert(ranked.clone());
+        self.directory.insert(ranked);
         if self.directory.len() > DIRECTORY_NETWORKS {
-            let Some(last) = self.directory.pop_last() else {
+            let Some((_rank, last)) = self.directory.pop_last() else {
                 return;
             };
-            ranked = last;
-            let network = ranked.1;
-            self.own.insert((self.own_rank(&network), network));
+            self.own.insert((self.own_rank(last), last));
             if self.own.len() > OWN_NETWORKS
                 && let Some((_rank, network)) = self.own.pop_last()
             {
-                self.forget_network(&network);
+                self.forget_network(network);
             }
         } else {
             // It was one of the others until there was room.
-            let own = (self.own_rank(&ranked.1), ranked.1);
-            self.own.remove(&own);
+            self.own.remove(&(self.own_rank(network), network));
         }
     }
 
-    fn forget_network(&mut self, network: &Network) {
-        let seats = self.networks.get(network).cloned().unwrap_or_default();
-        for node in seats {
-            if !self.nodes.get(&node).is_some_and(|entry| entry.anchor) {
-                self.remove(node);
-            }
-        }
+    fn forget_network(&mut self, network: Bucket) {
+        let entries: Vec<&Entry> = self.sitting(network).collect();
+        let leaving = entries.iter().filter(|entry| !entry.anchor);
+        let leaving: Vec<NodeId> = leaving.map(|entry| entry.announcement.node()).collect();
+        leaving.into_iter().for_each(|node| self.remove(node));
     }
 
     /// Whoever told most makes room.
@@ -398,44 +422,35 @@ impl NodeTable {
         let Some(loudest) = loudest.map(|(source, _told)| *source) else {
             return;
         };
-        let one = self.nodes.iter().find(|(_node, entry)| {
-            !self.is_firm(entry) && entry.witnesses.first() == Some(&loudest)
-        });
-        if let Some(node) = one.map(|(node, _entry)| *node) {
+        let one = self
+            .nodes
+            .iter()
+            .find(|entry| !self.is_firm(entry) && entry.witnesses.first() == Some(&loudest))
+            .map(|entry| entry.announcement.node());
+        if let Some(node) = one {
             self.remove(node);
         }
     }
 
     /// Forgets a supernode.
     fn remove(&mut self, node: NodeId) {
-        let Some(entry) = self.nodes.remove(&node) else {
+        let Some((slot, entry)) = self.nodes.remove(node) else {
             return;
         };
         if !self.is_firm(&entry) {
             self.count_out(entry.witnesses.first().copied().unwrap_or(0));
         }
         let network = self.bucket(&entry.announcement);
-        let mut firm = false;
         if let Some(seats) = self.networks.get_mut(&network) {
-            seats.retain(|other| *other != node);
-            if seats.is_empty() {
-                self.networks.remove(&network);
-            } else {
-                let seats = self.networks.get(&network);
-                let mut entries = seats
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|node| self.nodes.get(node));
-                firm = entries.any(|entry| self.is_firm(entry));
-            }
+            seats.leave(slot);
         }
-        if !firm {
-            self.directory
-                .remove(&(public_rank(&network), network.clone()));
-            self.own.remove(&(self.own_rank(&network), network.clone()));
+        if !self.sitting(network).any(|entry| self.is_firm(entry)) {
+            self.directory.remove(&(public_rank(network), network));
+            self.own.remove(&(self.own_rank(network), network));
         }
-        if !self.networks.contains_key(&network) {
-            self.order.remove(&(self.own_rank(&network), network));
+        if self.sitting(network).next().is_none() {
+            self.networks.remove(&network);
+            self.order.remove(&(self.own_rank(network), network));
         }
     }
 
@@ -444,27 +459,27 @@ impl NodeTable {
         let nodes = std::mem::take(&mut self.nodes);
         let (rules, me, secret) = (self.rules, self.me, self.secret);
         let sources = std::mem::take(&mut self.sources);
+        let in_use = std::mem::take(&mut self.in_use);
         *self = Self::new(rules, me, secret);
         self.sources = sources;
-        for (node, entry) in nodes {
-            self.insert(node, entry);
-        }
+        self.in_use = in_use;
+        nodes.iter().for_each(|entry| self.insert(entry.clone()));
     }
 
     /// A supernode proved its key at the address of the announcement that is held of it, or of `newest`, which it sent itself.
     pub fn met(&mut self, node: NodeId, newest: Option<&Arc<Announcement>>, now_millis: u64) {
         let newest = newest.filter(|newest| newest.node() == node && newest.is_authentic());
-        if !self.nodes.contains_key(&node)
+        if self.nodes.find(node).is_none()
             && let Some(newest) = newest
         {
             let source = Network::of_ip(newest.addr().ip());
             self.hear(newest, &source, now_millis);
         }
-        let Some(known) = self.nodes.get(&node) else {
+        let Some((slot, known)) = self.entry(node) else {
             return;
         };
         let was_firm = self.is_firm(known);
-        if let Some(known) = self.nodes.get_mut(&node) {
+        if let Some(known) = self.nodes.get_mut(slot) {
             if let Some(newest) = newest
                 && newest.addr() == known.announcement.addr()
                 && newest.issued_millis() > known.announcement.issued_millis()
@@ -477,12 +492,18 @@ impl NodeTable {
                 known.first_met_millis = now_millis.max(1);
             }
         }
-        self.settle(node, was_firm);
+        self.settle(slot, was_firm);
+    }
+
+    fn entry(&self, node: NodeId) -> Option<(Slot, &Entry)> {
+        let slot = self.nodes.find(node)?;
+        Some((slot, self.nodes.get(slot)?))
     }
 
     /// A supernode did not answer, or did not prove its key. Returns how often in a row; `None` when it is not there any more.
     pub fn missed(&mut self, node: NodeId) -> Option<u8> {
-        let entry = self.nodes.get_mut(&node)?;
+        let slot = self.nodes.find(node)?;
+        let entry = self.nodes.get_mut(slot)?;
         entry.failures = entry.failures.saturating_add(1);
         let patience = if entry.is_tried() {
             FAILURES_UNTIL_FORGOTTEN
@@ -499,8 +520,9 @@ impl NodeTable {
     /// These are in use, and no others.
     pub fn set_anchors(&mut self, in_use: &[NodeId]) {
         if self.rules.anchors {
-            for (node, entry) in &mut self.nodes {
-                entry.anchor = in_use.contains(node);
+            self.in_use = in_use.to_vec();
+            for entry in self.nodes.entries.iter_mut().flatten() {
+                entry.anchor = in_use.contains(&entry.announcement.node());
             }
         }
     }
@@ -508,33 +530,30 @@ impl NodeTable {
     /// Those in use, also before a restart; the longest known first.
     #[must_use]
     pub fn anchors(&self) -> Vec<NodeAddress> {
-        let mut anchors: Vec<&Entry> = self.nodes.values().filter(|entry| entry.anchor).collect();
+        let mut anchors: Vec<&Entry> = self.nodes.iter().filter(|entry| entry.anchor).collect();
         anchors.sort_by_key(|entry| entry.first_met_millis);
         let addresses = anchors.iter().map(|entry| entry.announcement.address());
         addresses.collect()
     }
 
-    fn seats<'a>(
-        &'a self,
-        network: &Network,
-    ) -> impl Iterator<Item = (&'a NodeId, &'a Entry)> + use<'a> {
-        let seats = self.networks.get(network);
-        let seats = seats.into_iter().flatten();
-        seats.filter_map(|node| self.nodes.get_key_value(node))
+    /// Those in a network.
+    fn sitting(&self, network: Bucket) -> impl Iterator<Item = &Entry> {
+        let seats = self.networks.get(&network).copied().unwrap_or_default();
+        seats.iter().filter_map(|slot| self.nodes.get(slot))
     }
 
     /// Where records are: of the networks that everybody keeps, those supernodes that count and do not fail.
     pub fn directory(&self) -> impl Iterator<Item = NodeAddress> + '_ {
         let networks = self.directory.iter();
         networks
-            .flat_map(|(_rank, network)| self.seats(network))
-            .filter(|(_node, entry)| self.is_live(entry))
-            .map(|(_node, entry)| entry.announcement.address())
+            .flat_map(|(_rank, network)| self.sitting(*network))
+            .filter(|entry| self.is_live(entry))
+            .map(|entry| entry.announcement.address())
     }
 
     /// All that count and do not fail.
     pub fn live(&self) -> impl Iterator<Item = Known<'_>> {
-        let entries = self.nodes.values().filter(|entry| self.is_live(entry));
+        let entries = self.nodes.iter().filter(|entry| self.is_live(entry));
         entries.map(Self::show)
     }
 
@@ -550,7 +569,7 @@ impl NodeTable {
     /// What is known of a supernode.
     #[must_use]
     pub fn get(&self, node: NodeId) -> Option<Known<'_>> {
-        self.nodes.get(&node).map(Self::show)
+        self.entry(node).map(|(_slot, entry)| Self::show(entry))
     }
 
     /// What others are told: of each network after `after` one supernode that was met lately, `most` at most.
@@ -562,10 +581,11 @@ impl NodeTable {
         now_millis: u64,
     ) -> Vec<Arc<Announcement>> {
         use std::ops::Bound;
+        let after = after.map(Bucket::of);
         let first = after.map_or(Bound::Unbounded, Bound::Excluded);
         let networks = self.networks.range((first, Bound::Unbounded));
         let told = networks.filter_map(|(_network, seats)| {
-            let mut seats = seats.iter().filter_map(|node| self.nodes.get(node));
+            let mut seats = seats.iter().filter_map(|slot| self.nodes.get(slot));
             let good = seats.find(|entry| {
                 let met = entry.is_tried()
                     && entry.last_met_millis.saturating_add(FRESH_MILLIS) > now_millis;
@@ -586,12 +606,11 @@ impl NodeTable {
     ) -> Option<NodeAddress> {
         /// Networks looked at before giving up.
         const TRIES: usize = 256;
-        let start = (rng.next_u64(), Network::V4([0, 0]));
+        let start = (rng.next_u64(), Bucket(0));
         let ahead = self.order.range(start..).chain(&self.order);
         ahead
             .take(self.order.len().min(TRIES))
-            .flat_map(|(_rank, network)| self.seats(network))
-            .map(|(_node, entry)| entry)
+            .flat_map(|(_rank, network)| self.sitting(*network))
             .find(|entry| wanted(&Self::show(entry)))
             .map(|entry| entry.announcement.address())
     }
@@ -605,29 +624,26 @@ impl NodeTable {
     /// Whether it is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
+        self.len() == 0
     }
 
     /// All supernodes in it.
     pub fn nodes(&self) -> impl Iterator<Item = Known<'_>> {
-        self.nodes.values().map(Self::show)
+        self.nodes.iter().map(Self::show)
     }
 
     /// Memory that it takes, in bytes, as far as its own types tell: what the allocator adds is left out.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         const OF_ARC: usize = 2 * size_of::<usize>();
-        let node = size_of::<NodeId>() + size_of::<Entry>() + size_of::<NodeId>();
-        let held: usize = self
-            .nodes
-            .values()
-            .map(|entry| OF_ARC + size_of::<Announcement>() + entry.announcement.as_bytes().len())
-            .sum();
-        let network = size_of::<Network>() + size_of::<Vec<NodeId>>();
+        let node = size_of::<Option<Entry>>() + size_of::<Slot>();
+        let held = OF_ARC + size_of::<Announcement>();
+        let network = size_of::<Bucket>() + size_of::<Seats>();
         let ranks = self.order.len() + self.directory.len() + self.own.len();
-        held + self.nodes.len() * node
+        self.nodes.entries.len() * node
+            + self.nodes.len() * held
             + self.networks.len() * network
-            + ranks * size_of::<(u64, Network)>()
+            + ranks * size_of::<(u64, Bucket)>()
     }
 
     /// For the profile: what counts, and who told it.
@@ -644,7 +660,7 @@ impl NodeTable {
         self.sources.iter().for_each(|source| out.put_u32(*source));
         let kept: Vec<&Entry> = self
             .nodes
-            .values()
+            .iter()
             .filter(|entry| self.is_firm(entry))
             .collect();
         out.put_varint(kept.len() as u64);
@@ -698,8 +714,11 @@ impl NodeTable {
                 last_met_millis,
                 first_met_millis,
             };
-            if me != Some(node) && !table.nodes.contains_key(&node) {
-                table.insert(node, entry);
+            if me != Some(node) && table.nodes.find(node).is_none() {
+                if anchor {
+                    table.in_use.push(node);
+                }
+                table.insert(entry);
             }
         }
         reader.finish()?;

@@ -44,25 +44,29 @@ fn live(table: &NodeTable) -> usize {
 
 /// What is counted beside the entries says what the entries say.
 fn is_sound(table: &NodeTable) {
-    let firm = table.nodes.values().filter(|entry| table.is_firm(entry));
+    let firm = table.nodes.iter().filter(|entry| table.is_firm(entry));
     assert_eq!(table.nodes.len() - firm.count(), table.heard_count);
     assert_eq!(table.heard.values().sum::<usize>(), table.heard_count);
     assert_eq!(table.order.len(), table.networks.len());
-    let seats: usize = table.networks.values().map(Vec::len).sum();
-    assert_eq!(seats, table.nodes.len());
+    let seats = table.networks.values().map(|seats| seats.iter().count());
+    assert_eq!(seats.sum::<usize>(), table.nodes.len());
+    let held = table.nodes.entries.iter().flatten().count();
+    assert_eq!(held, table.nodes.len());
+    let names: Vec<NodeId> = table
+        .nodes()
+        .map(|known| known.announcement.node())
+        .collect();
+    assert!(names.is_sorted());
     assert!(table.directory.len() <= DIRECTORY_NETWORKS);
     assert!(table.own.len() <= OWN_NETWORKS);
     assert!(table.heard_count <= MAX_HEARD);
     for (network, seats) in &table.networks {
-        assert!(seats.len() <= SEATS);
-        let firm = seats.iter().any(|node| table.is_firm(&table.nodes[node]));
-        let kept = table
-            .directory
-            .contains(&(public_rank(network), network.clone()))
-            || table
-                .own
-                .contains(&(table.own_rank(network), network.clone()));
-        let anchor = seats.iter().any(|node| table.nodes[node].anchor);
+        let network = *network;
+        assert!(seats.iter().next().is_some());
+        let firm = table.sitting(network).any(|entry| table.is_firm(entry));
+        let kept = table.directory.contains(&(public_rank(network), network))
+            || table.own.contains(&(table.own_rank(network), network));
+        let anchor = table.sitting(network).any(|entry| entry.anchor);
         assert!(firm == kept || anchor, "{network:?}");
     }
 }
@@ -237,8 +241,8 @@ fn of_more_networks_than_fit_everybody_keeps_the_same_and_some_of_their_own() {
         assert_eq!(table.len(), DIRECTORY_NETWORKS + OWN_NETWORKS);
     }
     let others = |table: &NodeTable| -> BTreeSet<NodeId> {
-        let own = table.nodes.keys().filter(|node| !one.contains(node));
-        own.copied().collect()
+        let all = table.nodes().map(|known| known.announcement.node());
+        all.filter(|node| !one.contains(node)).collect()
     };
     assert!(others(&tables[0]) != others(&tables[1]));
     // When one of them is gone the next takes its place.
@@ -366,4 +370,76 @@ fn what_is_over_is_not_taken() {
     let old = says(1, [20, 1], NOW - ANNOUNCEMENT_LIFETIME_MILLIS);
     assert!(!table.hear(&old, &teller(1), NOW));
     assert!(table.is_empty());
+}
+
+/// A network far behind in both rankings, once the table is full.
+fn behind(table: &NodeTable) -> [u8; 2] {
+    let mut networks = (0..u16::MAX).map(u16::to_be_bytes);
+    let far = |network: &[u8; 2]| !table.fits(Bucket::of(&Network::V4(*network)));
+    networks.find(|network| far(network)).unwrap()
+}
+
+fn full(rules: TableRules) -> NodeTable {
+    let mut table = NodeTable::new(rules, None, [7; 8]);
+    for n in 0..2_000u32 {
+        let [.., a, b] = n.to_be_bytes();
+        let said = says(n + 1, [20 + a, b], NOW);
+        table.hear(&said, &teller(1), NOW);
+        table.met(said.node(), None, NOW);
+    }
+    table
+}
+
+#[test]
+fn who_would_not_be_kept_is_not_heard_of_and_a_home_is_kept_wherever_it_is() {
+    for fitting in [true, false] {
+        let rules = TableRules {
+            meet_all: true,
+            fitting,
+            ..TableRules::default()
+        };
+        let mut table = full(rules);
+        is_sound(&table);
+        let far = says(50_000, behind(&table), NOW);
+        // Without the rule it is heard of as something new, as often as it is met and forgotten.
+        for _time in 0..3 {
+            assert_eq!(table.hear(&far, &teller(2), NOW), !fitting);
+            table.met(far.node(), None, NOW);
+            assert!(table.get(far.node()).is_none());
+        }
+        table.set_anchors(&[far.node()]);
+        assert!(table.hear(&far, &teller(2), NOW));
+        table.met(far.node(), None, NOW);
+        assert!(table.get(far.node()).is_some_and(|known| known.anchor));
+        is_sound(&table);
+        let again = NodeTable::from_bytes(rules, None, &table.to_bytes()).unwrap();
+        assert_eq!(again.anchors().len(), 1);
+    }
+}
+
+/// Those that count take two thirds of what they took as strings and lists of their own, and no flood makes it more than the
+/// bounds say.
+#[test]
+fn a_table_stays_small_whatever_is_told() {
+    let mut table = full(TableRules::default());
+    let each = table.memory_bytes() / table.len();
+    println!("{each} bytes for each");
+    assert!(each <= 260, "{each}");
+    for n in 0..60_000u32 {
+        let [_, a, b, c] = n.wrapping_mul(40_503).to_be_bytes();
+        table.hear(&says(n + 100_000, [a | 1, b], NOW), &teller(c % 64), NOW);
+    }
+    is_sound(&table);
+    let most = (DIRECTORY_NETWORKS + OWN_NETWORKS) * SEATS + MAX_HEARD;
+    assert!(table.len() <= most && table.memory_bytes() <= most * each);
+}
+
+#[test]
+fn nobody_knows_itself() {
+    let mut table = supernode();
+    let one = says(1, [20, 1], NOW);
+    table.hear(&one, &teller(1), NOW);
+    table.set_me(one.node());
+    assert!(table.is_empty() && !table.hear(&one, &teller(1), NOW));
+    is_sound(&table);
 }
