@@ -252,7 +252,11 @@ impl SupernodeHandle {
                 .inspect_err(|error| tracing::warn!(%error, "known supernodes cannot be read"))
                 .ok()
         });
-        if let (Some(access), Some(table)) = (&access, &table) {
+        // Where it is may turn out later, or never; who it is, it knows.
+        let table = table.unwrap_or_else(|| {
+            NodeTable::new(policy.rules, Some(keys.id()), runtime.random_array())
+        });
+        if let Some(access) = &access {
             table
                 .nodes()
                 .for_each(|known| access.learn(known.announcement.node()));
@@ -260,7 +264,7 @@ impl SupernodeHandle {
         let gossip = Gossip::new(
             policy,
             None,
-            table,
+            Some(table),
             peers.clone(),
             runtime.now(),
             runtime.random_array(),

@@ -23,8 +23,9 @@ use ahoy::{
     sim::{Conditions, LinkId, PacketEvent, SimNode, SimRuntime, World},
     supernode::{SupernodeConfig, SupernodeHandle},
 };
+use ahoy_nat::supernode::MailKeeper;
 use ahoy_transport::{
-    identity::{NodeAddress, NodeKeys, UserId},
+    identity::{NodeAddress, NodeId, NodeKeys, UserId},
     runtime::{Runtime, RuntimeExt, Task, timeout},
 };
 use quinn::Runtime as _;
@@ -363,6 +364,20 @@ impl Stage {
     /// # Panics
     /// When its engine does not start.
     pub fn switch_on(&self, phone: &Phone, identity: &Identity, homes: &[&Home]) -> Phone {
+        self.switch_on_with(phone, identity, homes, |_config| {})
+    }
+
+    /// The same with other settings than the usual ones.
+    ///
+    /// # Panics
+    /// As [`Self::switch_on`].
+    pub fn switch_on_with(
+        &self,
+        phone: &Phone,
+        identity: &Identity,
+        homes: &[&Home],
+        adjust: impl FnOnce(&mut EngineConfig),
+    ) -> Phone {
         self.world.restart(phone.node);
         self.phone_of(
             Arc::clone(&phone.book),
@@ -371,7 +386,7 @@ impl Stage {
             phone.addr.ip(),
             identity,
             homes,
-            |_config| {},
+            adjust,
         )
     }
 
@@ -494,6 +509,36 @@ impl Home {
         #[expect(clippy::expect_used, reason = "a test asks only a running supernode")]
         let status = lock(&self.handle).as_ref().expect("it runs").status();
         status
+    }
+
+    /// Has `keeper` keep its boxes.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn keep_mail(&self, keeper: Arc<dyn MailKeeper>) {
+        #[expect(clippy::expect_used, reason = "a test asks only a running supernode")]
+        lock(&self.handle)
+            .as_ref()
+            .expect("it runs")
+            .keep_mail(keeper);
+    }
+
+    /// The supernodes that it knows.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn known(&self) -> Vec<NodeId> {
+        #[expect(clippy::expect_used, reason = "a test asks only a running supernode")]
+        let gossiper = lock(&self.handle)
+            .as_ref()
+            .expect("it runs")
+            .gossiper()
+            .clone();
+        gossiper.with(|gossip| {
+            let known = gossip.table().nodes();
+            known.map(|known| known.announcement.node()).collect()
+        })
     }
 }
 
