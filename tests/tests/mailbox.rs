@@ -6,7 +6,12 @@
     reason = "a test may panic, and so may its helpers"
 )]
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use ahoy::{
     call::{Ending, Unreachable},
@@ -25,7 +30,11 @@ use ahoy::{
 use ahoy_nat::{
     client::{NodeClient, RequestError},
     supernode::{
-        mailbox::MailCapability,
+        MailKeeper,
+        mailbox::{
+            MailCapability, MailLimits, Mailbox,
+            disk::{BoxChange, KeptBox},
+        },
         protocol::{Push, Refusal, Response},
     },
 };
@@ -40,6 +49,8 @@ use ahoy_transport::{
     runtime::Runtime,
     sealed::{Letter, MAX_LETTER_AGE_MILLIS, seal_letter},
 };
+use futures_util::{FutureExt as _, future::BoxFuture};
+use quinn::Runtime as _;
 
 const SEED: u64 = 0x6d61_696c;
 const HOMES: [[u8; 4]; 3] = [HOME, [192, 0, 2, 2], [203, 0, 113, 3]];
@@ -590,4 +601,77 @@ fn without_lanes_a_flood_of_strangers_shuts_contacts_out() {
     let (state, left) = flood(10, false);
     assert_eq!(state, MessageState::Queued(Some(Obstacle::Full)));
     assert!(left > 200, "{left}");
+}
+
+/// A disk on which the first writes fail.
+#[derive(Debug)]
+struct Disk {
+    fails: Mutex<usize>,
+    boxes: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
+}
+
+impl MailKeeper for Disk {
+    fn boxes(&self) -> Vec<KeptBox> {
+        self.boxes.lock().unwrap().clone().into_iter().collect()
+    }
+
+    fn keep(&self, changes: Vec<BoxChange>) -> bool {
+        let mut fails = self.fails.lock().unwrap();
+        if let Some(left) = fails.checked_sub(1) {
+            *fails = left;
+            return false;
+        }
+        let mut boxes = self.boxes.lock().unwrap();
+        for (key, kept) in changes {
+            match kept {
+                Some(kept) => boxes.insert(key, kept),
+                None => boxes.remove(&key),
+            };
+        }
+        true
+    }
+
+    fn keep_soon(self: Arc<Self>, changes: Vec<BoxChange>) -> BoxFuture<'static, bool> {
+        async move { self.keep(changes) }.boxed()
+    }
+}
+
+#[test]
+fn a_letter_whose_write_failed_is_written_again_though_nothing_changes() {
+    for fails in [0, 1, 3] {
+        let folder = tempfile::tempdir().unwrap();
+        let stage = Stage::new(SEED + 11, folder.path());
+        let playing = async {
+            // Nobody is kept waiting, so nobody is told either.
+            let rash = |config: &mut ahoy::supernode::SupernodeConfig| config.wait_for_disk = false;
+            let homes = [
+                stage.home_with("one", HOMES[0], rash).await,
+                stage.home("two", HOMES[1]).await,
+                stage.home("three", HOMES[2]).await,
+            ];
+            let homes = homes.each_ref();
+            let Friends { alice, bob, .. } = friends(&stage, homes, &homes[..1]).await;
+            stage.switch_off(&bob);
+            stage.pass(secs(60)).await;
+            let disk = Arc::new(Disk {
+                fails: Mutex::new(fails),
+                boxes: Mutex::default(),
+            });
+            homes[0].keep_mail(disk.clone());
+            write(&alice, &bob, 1, "come at eight");
+            hears(&alice, 1, secs(20), "waiting").await;
+            // She cannot leave it again.
+            stage.switch_off(&alice);
+            stage.pass(secs(30)).await;
+            let now = stage.world.runtime(stage.director).now();
+            let now_millis = stage.now_millis();
+            let mut read = Mailbox::new(MailLimits::default(), 1);
+            for (key, kept) in disk.boxes() {
+                read.restore(now, now_millis, &key, &kept).unwrap();
+            }
+            assert_eq!(*disk.fails.lock().unwrap(), 0);
+            assert_eq!(read.counters().waiting, 1, "after {fails}");
+        };
+        stage.world.block_on(stage.director, playing).unwrap();
+    }
 }

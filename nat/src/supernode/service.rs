@@ -58,6 +58,8 @@ const STREAM_TIMEOUT: Duration = Duration::from_secs(10);
 const PROOF_TIMEOUT: Duration = Duration::from_secs(3);
 /// What changed in boxes is written so often at the least, and as soon as somebody waits to be told that a letter is kept.
 const KEEP_MAIL: Duration = Duration::from_secs(1);
+/// What could not be written is written again after [`KEEP_MAIL`], then after twice as long each time, up to this.
+const MAX_KEEP_MAIL: Duration = Duration::from_secs(64);
 /// Pushes that wait for one connection. A device gets a handful per call.
 const PUSH_QUEUE: usize = 32;
 /// Bytes of all pushes that wait, over all connections. Devices that stopped reading must not fill the memory.
@@ -672,18 +674,29 @@ impl Shared {
         let Some(keeping) = self.keeping.get() else {
             return;
         };
+        let mut wait = KEEP_MAIL;
         loop {
             tokio::select! {
                 biased;
                 () = keeping.more.notified() => {}
-                () = self.runtime.sleep(KEEP_MAIL) => {}
+                () = self.runtime.sleep(wait) => {}
             }
             // Whoever asked before this line has changed its box before it.
             let asked = keeping.asked.load(Ordering::Acquire);
-            let mut written = true;
+            let mut again: Vec<Vec<u8>> = Vec::new();
             while let Some(changes) = self.changed_boxes() {
-                written &= Arc::clone(&keeping.keeper).keep_soon(changes).await;
+                let keys: Vec<Vec<u8>> = changes.iter().map(|(key, _box)| key.clone()).collect();
+                if !Arc::clone(&keeping.keeper).keep_soon(changes).await {
+                    again.extend(keys);
+                }
             }
+            let written = again.is_empty();
+            wait = if written {
+                KEEP_MAIL
+            } else {
+                (wait * 2).min(MAX_KEEP_MAIL)
+            };
+            self.lock().registry.mailbox().put_back(&again);
             keeping.done.send_modify(|(up_to, failed)| {
                 *(if written { up_to } else { failed }) = asked;
             });

@@ -114,6 +114,21 @@ impl Mailbox {
         changes
     }
 
+    /// What was taken of these boxes was not written: it is taken again. Of boxes that are gone only so many are remembered as
+    /// could be there; the others' time is over by itself.
+    pub fn put_back(&mut self, keys: &[Vec<u8>]) {
+        for key in keys {
+            let owner = key
+                .split_first_chunk()
+                .and_then(|(user, device)| Some((UserId(*user), DeviceId(*device.first_chunk()?))));
+            if let Some(owner) = owner
+                && (self.boxes.contains_key(&owner) || self.changed.len() < self.limits.boxes)
+            {
+                self.note_change(owner);
+            }
+        }
+    }
+
     /// Takes in a box that was kept, as far as there is room for it.
     ///
     /// # Errors
