@@ -10,6 +10,7 @@ pub mod device;
 pub mod display;
 pub mod fuzz;
 pub mod household;
+pub mod keyspace;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 pub mod lab;
 pub mod nosy;
