@@ -7,6 +7,7 @@ pub mod gossip;
 pub mod heads;
 pub mod homes;
 pub mod lan;
+pub mod quality;
 pub mod record;
 pub mod rendezvous;
 pub mod reputation;

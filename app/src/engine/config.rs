@@ -245,6 +245,9 @@ pub struct Upkeep {
     pub every_home: bool,
     /// Look whether homes hand on what they take, and leave those that do not; without it one that throws calls away is kept.
     pub watch_homes: bool,
+    /// Leave homes for better ones whose lines lose packets or are long, as measured; without it one that is up is good enough.
+    /// Measured by what [`Self::watch_homes`] leaves there.
+    pub better_homes: bool,
 }
 
 impl Default for Upkeep {
@@ -258,6 +261,7 @@ impl Default for Upkeep {
             pace_checks: true,
             every_home: true,
             watch_homes: true,
+            better_homes: true,
         }
     }
 }

@@ -78,6 +78,11 @@ impl HomeChooser {
         self.choice.handle_misdeed(node, now);
         self.not_before = now;
     }
+
+    /// See [`Homes::handle_poor`].
+    pub(super) fn handle_poor(&mut self, node: NodeId, poor: bool) {
+        self.choice.handle_poor(node, poor);
+    }
 }
 
 impl Engine {

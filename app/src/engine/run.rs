@@ -57,7 +57,7 @@ use super::{
     relays::{RelaySource, Relays},
     rendezvous::Rendezvous,
     renewal::Renewer,
-    trust::Trust,
+    trust::{Exchange, Trust},
     video::{PICTURE_QUEUE, Showing, Video, view::PictureWatch},
     witness::Witnesses,
 };
@@ -114,7 +114,7 @@ pub(super) enum Internal {
     Probed {
         node: NodeId,
         mark: [u8; 16],
-        rtt: Option<Duration>,
+        taken: Option<Exchange>,
     },
     /// Interfaces, addresses or the way out changed, or the machine woke up.
     NetworkChanged(NetworkState),
@@ -741,7 +741,7 @@ impl Engine {
             Internal::Testimony { node, user, said } => self.handle_testimony(node, user, &said),
             Internal::Records { user, records } => self.weigh_records(user, &records),
             Internal::PassEnds(left) => self.tell_pass_ends(left),
-            Internal::Probed { node, mark, rtt } => self.handle_probed(node, mark, rtt),
+            Internal::Probed { node, mark, taken } => self.handle_probed(node, mark, taken),
             Internal::NetworkChanged(state) => self.handle_network(&state),
             Internal::Found { call, findings } => self.handle_found(call, findings),
             Internal::FoundMore { call, findings } => self.handle_found_more(call, findings),

@@ -10,10 +10,14 @@ use std::{
 use ahoy_nat::{
     client::NodeClient,
     dial::dial,
-    discovery::reputation::{Probes, Reputation, Score, Verdict},
+    discovery::{
+        quality::{Line, Lines},
+        reputation::{Probes, Reputation, Score, Verdict},
+    },
     supernode::protocol::{Request, Response},
 };
 use ahoy_transport::{
+    connection::Connection,
     endpoint::NodeAuth,
     identity::NodeId,
     runtime::{RuntimeExt, timeout},
@@ -43,6 +47,17 @@ const MAX_CALLS: usize = 16;
 /// What is known is kept after this at the latest.
 const KEEPING: Duration = Duration::from_secs(5 * 60);
 
+/// What it took to leave an envelope for ourselves at a home.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Exchange {
+    /// Until it was taken.
+    rtt: Duration,
+    /// Packets that we sent for it, the handshake's among them.
+    sent: u64,
+    /// Of those, lost.
+    lost: u64,
+}
+
 /// By which homes a call came, and by which the caller says that it was sent.
 #[derive(Debug)]
 struct Arrival {
@@ -57,6 +72,7 @@ struct Arrival {
 pub(super) struct Trust {
     reputation: Reputation,
     probes: Probes,
+    lines: Lines,
     up_since: BTreeMap<NodeId, Instant>,
     calls: BTreeMap<CallId, Arrival>,
     /// Found to be bad, and told.
@@ -82,12 +98,13 @@ impl Trust {
         self.reputation.score(node, now_millis)
     }
 
-    /// For those that are alike otherwise: bad ones last, near ones first. In steps of ten milliseconds, since a round trip is
-    /// never the same twice.
+    /// For those that are alike otherwise: bad ones last, then by their lines, those that are near and lose nothing first. In
+    /// steps of ten milliseconds, since a round trip is never the same twice.
     pub(super) fn rank(&self, node: NodeId, now_millis: u64) -> (bool, u128) {
         let score = self.score(node, now_millis);
         let rtt = score.rtt.map_or(500, |rtt| rtt.as_millis());
-        (score.is_bad(), rtt / 10)
+        let line = self.lines.line(node).map(Line::rank);
+        (score.is_bad(), line.unwrap_or(rtt / 10))
     }
 
     /// An offer came by this home.
@@ -139,6 +156,9 @@ impl Engine {
         let homes = self.homes.iter().filter(|home| home.up().is_some());
         let up: Vec<NodeId> = homes.map(ahoy_nat::home::Home::node).collect();
         self.trust.probes.set_homes(&up, now);
+        // One that is away for a moment keeps what was measured of it.
+        let kept: Vec<NodeId> = self.homes.iter().map(ahoy_nat::home::Home::node).collect();
+        self.trust.lines.set_homes(&kept);
         for verdict in self.trust.probes.handle_timeout(now) {
             self.take_verdict(verdict);
         }
@@ -197,24 +217,53 @@ impl Engine {
                 };
                 let taken = client.request(&request).await;
                 let rtt = runtime.now().saturating_duration_since(at);
+                let stats = client.connection().map(Connection::stats);
                 client.close();
-                matches!(taken, Ok(Response::Delivered { .. })).then_some(rtt)
+                matches!(taken, Ok(Response::Delivered { .. })).then(|| Exchange {
+                    rtt,
+                    sent: stats.map_or(0, |stats| stats.sent_packets),
+                    lost: stats.map_or(0, |stats| stats.lost_packets),
+                })
             };
-            let rtt = timeout(&*runtime, PROBING, asking).await.flatten();
+            let taken = timeout(&*runtime, PROBING, asking).await.flatten();
             // The engine is gone: so is the question.
-            let probed = Internal::Probed { node, mark, rtt };
+            let probed = Internal::Probed { node, mark, taken };
             inbox.send(probed).await.unwrap_or_default();
         };
         self.runtime.spawn_task(probing).detach();
     }
 
-    /// A home took an envelope for ourselves after so long, or did not.
-    pub(super) fn handle_probed(&mut self, node: NodeId, mark: [u8; 16], rtt: Option<Duration>) {
+    /// A home took an envelope for ourselves, or did not.
+    pub(super) fn handle_probed(&mut self, node: NodeId, mark: [u8; 16], taken: Option<Exchange>) {
         let now = self.runtime.now();
-        self.trust.probes.handle_taken(mark, rtt.is_some(), now);
-        if let Some(rtt) = rtt {
-            let now_millis = self.runtime.unix_millis();
-            self.trust.reputation.note_rtt(node, rtt, now_millis);
+        self.trust.probes.handle_taken(mark, taken.is_some(), now);
+        let Some(Exchange { rtt, sent, lost }) = taken else {
+            return;
+        };
+        let now_millis = self.runtime.unix_millis();
+        self.trust.reputation.note_rtt(node, rtt, now_millis);
+        if self.config.upkeep.better_homes {
+            self.trust.lines.note(node, rtt, sent, lost);
+            if lost > 0 {
+                self.trust.probes.handle_loss(node, now);
+            }
+            self.compare_lines(node, now);
+        }
+    }
+
+    /// Leaves the home with the worst line for a better one, if it is clearly worse than others; one that was, and that `node`
+    /// is no more, counts again.
+    fn compare_lines(&mut self, node: NodeId, now: Instant) {
+        let Some(choice) = &mut self.choice else {
+            return;
+        };
+        if self.trust.lines.is_mended(node) {
+            choice.handle_poor(node, false);
+        }
+        if let Some(worst) = self.trust.lines.worst(now) {
+            let line = self.trust.lines.line(worst);
+            tracing::info!(?worst, ?line, "another home is better than this one");
+            choice.handle_poor(worst, true);
         }
     }
 

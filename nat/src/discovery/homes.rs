@@ -52,6 +52,8 @@ struct Kept {
     was_up: bool,
     /// It is kept because the settings name it, and not counted.
     bad: bool,
+    /// Its line is much worse than others': it counts no more, and is left when enough others are up.
+    poor: bool,
     /// It said that it stops soon, then.
     draining: Option<Instant>,
     /// Since when it is up, or down.
@@ -83,6 +85,7 @@ impl Homes {
             up: false,
             was_up: false,
             bad: false,
+            poor: false,
             draining: None,
             since: now,
         });
@@ -107,6 +110,7 @@ impl Homes {
             up: false,
             was_up: false,
             bad: false,
+            poor: false,
             draining: None,
             since: now,
         });
@@ -165,6 +169,14 @@ impl Homes {
         }
     }
 
+    /// The line to a home is much worse than others': another one is taken, then it is left. One of the settings stays.
+    pub fn handle_poor(&mut self, node: NodeId, poor: bool) {
+        let mut kept = self.kept.iter_mut();
+        if let Some(kept) = kept.find(|kept| kept.address.node == node) {
+            kept.poor = poor;
+        }
+    }
+
     /// A home of the settings counts again.
     pub fn handle_mended(&mut self, node: NodeId) {
         let mut kept = self.kept.iter_mut();
@@ -193,13 +205,14 @@ impl Homes {
         now: Instant,
         draw: impl FnOnce(&Self) -> Option<NodeAddress>,
     ) -> Option<HomeChange> {
-        let stay = |kept: &&Kept| kept.up && !kept.bad && kept.draining.is_none();
+        let stay = |kept: &&Kept| kept.up && !kept.bad && !kept.poor && kept.draining.is_none();
         let up = self.kept.iter().filter(stay).count();
         let over = |kept: &Kept| {
             let patience = if kept.was_up { GIVE_UP } else { NEVER_UP };
             let dead = !kept.up && now >= kept.since + patience;
             let leaves = |since: Instant| up >= WANTED || now >= since + LEAVING;
-            kept.chosen && (dead || kept.bad || kept.draining.is_some_and(leaves))
+            let outdone = kept.poor && up >= WANTED;
+            kept.chosen && (dead || outdone || kept.bad || kept.draining.is_some_and(leaves))
         };
         if let Some(gone) = self.kept.iter().position(over) {
             let node = self.kept.remove(gone).address.node;
@@ -207,7 +220,7 @@ impl Homes {
             return Some(HomeChange::Leave(node));
         }
         let hoped = |kept: &&Kept| {
-            let stays = !kept.bad && kept.draining.is_none();
+            let stays = !kept.bad && !kept.poor && kept.draining.is_none();
             stays && (kept.up || now < kept.since + PATIENCE)
         };
         let hoped = self.kept.iter().filter(hoped).count();
@@ -234,6 +247,7 @@ impl Homes {
             up: false,
             was_up: false,
             bad: false,
+            poor: false,
             draining: None,
             since: now,
         });
@@ -438,5 +452,39 @@ mod tests {
             assert!(homes.homes().count() <= MAX_CHOSEN);
         }
         assert!((150..=240).contains(&taken), "{taken} in ten minutes");
+    }
+
+    #[test]
+    fn a_poor_home_is_left_when_another_is_up_and_not_before() {
+        let mut now = start();
+        let all: Vec<_> = (1..=12).map(|n| says(n, n)).collect();
+        let own = says(100, 100).address();
+        let mut homes = Homes::new(std::slice::from_ref(&own), now);
+        assert_eq!(changes(&mut homes, &all, now).len(), 2);
+        homes.handle(own.node, true, now);
+        for one in &all[..2] {
+            homes.handle(one.node(), true, now);
+        }
+        now += secs(3600);
+        assert!(changes(&mut homes, &all, now).is_empty());
+        homes.handle_poor(all[0].node(), true);
+        let taken = HomeChange::Take(all[2].address());
+        assert_eq!(changes(&mut homes, &all, now), [taken]);
+        now += secs(60);
+        assert_eq!(homes.up().count(), WANTED, "it serves meanwhile");
+        homes.handle(all[2].node(), true, now);
+        let left = HomeChange::Leave(all[0].node());
+        assert_eq!(changes(&mut homes, &all, now), [left]);
+        // One of the settings stays, and counts again when its line is better.
+        homes.handle_poor(own.node, true);
+        assert_eq!(changes(&mut homes, &all, now).len(), 1);
+        homes.handle(all[3].node(), true, now);
+        assert!(changes(&mut homes, &all, now).is_empty());
+        homes.handle_poor(own.node, false);
+        now += SETTLED;
+        assert!(changes(&mut homes, &all, now).is_empty());
+        now += SETTLED;
+        assert_eq!(changes(&mut homes, &all, now).len(), 1, "one is spare");
+        assert!(homes.homes().any(|home| *home == own));
     }
 }
