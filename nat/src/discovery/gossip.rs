@@ -640,3 +640,6 @@ impl Gossip {
         self.table.draw(&mut self.rng, wanted)
     }
 }
+
+#[cfg(test)]
+mod tests;
