@@ -128,21 +128,23 @@ impl FileOffer {
 /// A size as people read it.
 #[must_use]
 pub fn readable(bytes: u64) -> String {
-    let units = ["kB", "MB", "GB"];
-    let mut value = bytes as f64;
-    let mut unit = "bytes";
-    for next in units {
-        if value < 1000.0 {
-            break;
-        }
+    match in_unit(bytes) {
+        (_, 0) => format!("{bytes} bytes"),
+        (value, 1) => format!("{value:.1} kB"),
+        (value, 2) => format!("{value:.1} MB"),
+        (value, _) => format!("{value:.1} GB"),
+    }
+}
+
+/// So many bytes in the unit that fits them, and which power of a thousand that is, up to the third.
+pub(crate) fn in_unit(bytes: u64) -> (f64, u8) {
+    const MOST: u8 = 3;
+    let (mut value, mut power) = (bytes as f64, 0);
+    while value >= 1000.0 && power < MOST {
         value /= 1000.0;
-        unit = next;
+        power += 1;
     }
-    if unit == "bytes" {
-        format!("{bytes} {unit}")
-    } else {
-        format!("{value:.1} {unit}")
-    }
+    (value, power)
 }
 
 #[cfg(test)]

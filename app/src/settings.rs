@@ -98,6 +98,21 @@ pub enum ThemeChoice {
     Light,
 }
 
+/// Which language the window speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LanguageChoice {
+    /// As the system says, where that is one of the others; else English.
+    #[default]
+    System,
+    /// English.
+    En,
+    /// German.
+    De,
+    /// Spanish.
+    Es,
+}
+
 /// How large the window may draw things, in percent.
 pub const SCALES: std::ops::RangeInclusive<u16> = 75..=200;
 /// The usual.
@@ -124,6 +139,8 @@ pub enum SettingsChange {
     Proxy(Option<ProxyChoice>),
     /// Which colours the window has.
     Theme(ThemeChoice),
+    /// Which language the window speaks.
+    Language(LanguageChoice),
     /// How large things are drawn, in percent; see [`SCALES`].
     Scale(u16),
     /// Somebody stands on top of the list, or no more.
@@ -270,6 +287,9 @@ pub struct Settings {
     /// Which colours the window has.
     #[serde(skip_serializing_if = "is_usual")]
     pub theme: ThemeChoice,
+    /// Which language the window speaks; the command line stays as it is.
+    #[serde(skip_serializing_if = "is_of_system")]
+    pub language: LanguageChoice,
     /// How large the window draws things, in percent of the usual.
     #[serde(skip_serializing_if = "is_normal", deserialize_with = "scale")]
     pub scale_percent: u16,
@@ -333,6 +353,7 @@ impl Default for Settings {
             largest_file_mb: 4_000,
             homes: vec![],
             theme: ThemeChoice::default(),
+            language: LanguageChoice::default(),
             scale_percent: NORMAL_SCALE,
             keep_running: true,
             call_waiting: true,
@@ -406,6 +427,20 @@ impl Settings {
         }
         let settings = all.try_into();
         settings.map_err(|error| SettingsError::Sealed(Box::new(error)))
+    }
+
+    /// The language that the window speaks, of which nothing is sealed: for whoever is asked for the passphrase. The
+    /// system's where nothing else can be read.
+    #[must_use]
+    pub fn language_of(profile: &Profile) -> LanguageChoice {
+        #[derive(Deserialize)]
+        struct LanguageOnly {
+            #[serde(default)]
+            language: LanguageChoice,
+        }
+        let text = read(&profile.settings_path()).ok().flatten();
+        let read = text.and_then(|text| toml::from_str::<LanguageOnly>(&text).ok());
+        read.map_or_else(LanguageChoice::default, |only| only.language)
     }
 
     fn parse(text: &str, path: PathBuf) -> Result<Self, SettingsError> {
@@ -550,6 +585,7 @@ impl Settings {
             SettingsChange::RemoveHome(link) => self.homes.retain(|home| home != link),
             SettingsChange::Proxy(proxy) => self.proxy.clone_from(proxy),
             SettingsChange::Theme(theme) => self.theme = *theme,
+            SettingsChange::Language(language) => self.language = *language,
             SettingsChange::Scale(percent) => {
                 self.scale_percent = (*percent).clamp(*SCALES.start(), *SCALES.end());
             }
@@ -777,6 +813,11 @@ fn is_same(one: &Item, other: &Item) -> bool {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
 fn is_usual(theme: &ThemeChoice) -> bool {
     *theme == ThemeChoice::default()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_of_system(language: &LanguageChoice) -> bool {
+    *language == LanguageChoice::default()
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]

@@ -41,8 +41,10 @@ mod stage;
 #[cfg(test)]
 mod testing;
 pub mod theme;
+mod told;
 mod unlock;
 mod welcome;
+mod words;
 
 use std::{
     sync::{
@@ -67,7 +69,7 @@ use crate::{
     },
     headless::pairing::Inside,
     profile::Profile,
-    settings::{Settings, SettingsChange},
+    settings::{LanguageChoice, Settings, SettingsChange},
 };
 use chooser::Chooser;
 use comeback::Door;
@@ -82,6 +84,7 @@ use settings::Tab;
 use shelf::{Shelf, ShelfView};
 use stage::Stage;
 use theme::Tokens;
+use words::Language;
 
 /// Asks for a theme: `dark` or `light`. Without it the system decides, where it says anything.
 const THEME_VARIABLE: &str = "AHOY_THEME";
@@ -133,6 +136,9 @@ pub struct Window {
     hidden: bool,
     /// What is in force of the settings about looks.
     look: Option<(egui::ThemePreference, u16)>,
+    language: Option<LanguageChoice>,
+    /// The language, for those who speak on other threads.
+    spoken: watch::Sender<Language>,
     /// The theme that was asked for by `AHOY_THEME`, whatever the settings say.
     forced_theme: Option<egui::ThemePreference>,
     chat: chat::Page,
@@ -175,11 +181,14 @@ impl Window {
         };
         let own = Devices::start(runtime, profile.clone(), inside);
         let comeback = comeback::Page::new(door, profile.clone(), runtime);
-        let ledger = Ledger::start(runtime, profile);
+        let ledger = Ledger::start(runtime, profile.clone());
         let mut welcome = welcome::Page::default();
         if is_first && target.is_empty() {
             welcome.begin(true);
         }
+        // Not a frame in another one.
+        let language = Language::of(Settings::language_of(&profile));
+        words::speak(language);
         let desk = Desk::start(runtime);
         let shelf = Shelf::start(runtime);
         let pace = Pace::default();
@@ -200,6 +209,8 @@ impl Window {
             quits: Arc::default(),
             hidden: false,
             look: None,
+            language: None,
+            spoken: watch::Sender::new(language),
             forced_theme: model::forced_theme(std::env::var(THEME_VARIABLE).ok().as_deref()),
             chat: chat::Page::default(),
             chooser: Chooser::new(runtime),
@@ -372,13 +383,20 @@ impl Window {
 
     /// Follows the settings about looks.
     fn dress(&mut self, ctx: &egui::Context) {
-        let look = match &self.saved.borrow().settings {
+        let (look, choice) = match &self.saved.borrow().settings {
             Some(settings) => {
                 let theme = settings::theme_of(settings.theme);
-                (self.forced_theme.unwrap_or(theme), settings.scale_percent)
+                let theme = self.forced_theme.unwrap_or(theme);
+                ((theme, settings.scale_percent), settings.language)
             }
             None => return,
         };
+        if self.language != Some(choice) {
+            self.language = Some(choice);
+            let language = Language::of(choice);
+            words::speak(language);
+            self.spoken.send_replace(language);
+        }
         if self.look != Some(look) {
             self.look = Some(look);
             ctx.set_theme(look.0);
@@ -478,9 +496,9 @@ const LEAST_SIZE: [f32; 2] = [300.0, 240.0];
 
 impl eframe::App for Window {
     fn logic(&mut self, ctx: &egui::Context, _frame: &mut eframe::Frame) {
+        self.dress(ctx);
         self.tell_system(ctx);
         self.look_outside(ctx);
-        self.dress(ctx);
     }
 
     #[expect(
@@ -553,7 +571,8 @@ pub fn run(opening: Opening, runtime: &tokio::runtime::Handle) -> eframe::Result
             repaint_with(&runtime, ctx, window.own.shown());
             repaint_with(&runtime, ctx, window.opened.clone());
             repaint_with(&runtime, ctx, window.nat.clone());
-            notify::start(&runtime, window.engine.clone(), ctx);
+            let spoken = window.spoken.subscribe();
+            notify::start(&runtime, window.engine.clone(), spoken, ctx);
             Ok(Box::new(window))
         }),
     )

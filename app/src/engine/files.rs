@@ -46,6 +46,8 @@ use crate::{
 
 /// The flow that files travel in.
 pub(super) const FILE_FLOW: u64 = 5;
+/// What stands at a file that its sender took back: it is kept with it.
+pub(crate) const TAKEN_BACK: &str = "you took it back";
 /// What waits for the task: most of it datagrams, which are asked for again when they are lost.
 const QUEUE: usize = 2048;
 /// Places of that which datagrams leave to what a person wants.

@@ -24,7 +24,7 @@ use super::{
     video::{PictureNews, Showing, view::PicturesView},
 };
 use crate::{
-    call::{CallId, Ending},
+    call::{CallId, Direction, Ending},
     chat::{Message, MessageId, MessageState},
     contacts::{Ring, Strangers},
     files::TransferId,
@@ -359,6 +359,8 @@ pub struct HomeStanding {
     pub rtt: Option<Duration>,
     /// It is not to be used.
     pub bad: bool,
+    /// It showed something that nobody signed, not long ago.
+    pub lied: bool,
     /// Why, for a person.
     pub why: String,
 }
@@ -539,10 +541,12 @@ pub enum Phase {
     },
     /// No path works for the moment.
     Reconnecting,
-    /// Over.
+    /// Over: see [`sentence::ended`](super::sentence::ended).
     Ended {
-        /// One sentence for a person.
-        sentence: String,
+        /// Who had called whom.
+        direction: Direction,
+        /// How.
+        ending: Ending,
     },
 }
 

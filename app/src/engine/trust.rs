@@ -372,6 +372,7 @@ impl Engine {
                 least: round(score.least, 100.0),
                 rtt: score.rtt,
                 bad: score.is_bad(),
+                lied: score.banned_until_millis.is_some(),
                 why: score.why(),
             }
         });

@@ -32,7 +32,7 @@ mod supernodes;
 
 use findings::{Finding, Group};
 #[cfg(feature = "window")]
-pub(crate) use network::nat_lines;
+pub(crate) use network::{FilteringKind, MappingKind};
 use network::{NatFamily, PortMapping};
 use supernodes::{Examined, SupernodeReport};
 

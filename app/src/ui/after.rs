@@ -6,13 +6,20 @@ use super::{
     model::{Act, ActionKind},
     parts,
     theme::Tokens,
+    words,
 };
 use crate::{
     contacts::MAX_RATING,
     engine::handle::{CallView, Command, View},
 };
 
-const WORDS: [&str; MAX_RATING as usize] = ["Bad", "Poor", "Fair", "Good", "Excellent"];
+const RATINGS: [fn() -> &'static str; MAX_RATING as usize] = [
+    words::rating_bad,
+    words::rating_poor,
+    words::rating_fair,
+    words::rating_good,
+    words::rating_excellent,
+];
 
 /// Draws it under a call that is over, if anything was said in it.
 pub(super) fn show(
@@ -25,9 +32,10 @@ pub(super) fn show(
     let mut act = None;
     let area = egui::vec2(0.0, tokens.size.control_height);
     ui.add_space(tokens.size.gap);
-    parts::caption(ui, tokens, "How was it? What you say stays on this device.");
+    parts::caption(ui, tokens, words::how_was_it());
     ui.horizontal_wrapped(|ui| {
-        for (rating, word) in (1..=MAX_RATING).zip(WORDS) {
+        for (rating, word) in (1..=MAX_RATING).zip(RATINGS) {
+            let word = word();
             let is_chosen = last.report.rating == Some(rating);
             let kind = if is_chosen {
                 ActionKind::Primary
@@ -36,7 +44,7 @@ pub(super) fn show(
             };
             let button = parts::button(ui, tokens, (word, None), kind, area, true);
             button.widget_info(|| {
-                let name = format!("{word}: {rating} of {MAX_RATING}");
+                let name = words::rating_of(word, rating, MAX_RATING);
                 egui::WidgetInfo::selected(Role::Button, true, is_chosen, name)
             });
             if button.clicked() {
@@ -46,15 +54,11 @@ pub(super) fn show(
         }
     });
     ui.add_space(tokens.size.gap);
-    let copy = ("Copy the report", None);
+    let copy = (words::copy_report(), None);
     if parts::button(ui, tokens, copy, ActionKind::Plain, area, true).clicked() {
         ui.ctx().copy_text(last.report.to_json());
     }
-    parts::caption(
-        ui,
-        tokens,
-        "What was measured, for whoever helps you: without names, addresses and keys.",
-    );
+    parts::caption(ui, tokens, words::report_is());
     act
 }
 
@@ -65,15 +69,17 @@ mod tests {
     use super::*;
     use crate::{
         call::{Direction, EndedCall, Ending, Side, Timeline},
-        engine::handle::{LastCall, Phase},
+        engine::handle::LastCall,
         report::ReportBuilder,
-        ui::{model::tests::call, testing::Reader},
+        ui::{
+            model::tests::{call, over as ended},
+            testing::Reader,
+        },
     };
 
     /// A call that is over, rated so.
     fn over(rating: Option<u8>) -> (View, CallView) {
-        let sentence = "Grace hung up.".into();
-        let call = call(Phase::Ended { sentence });
+        let call = call(ended());
         let ended = EndedCall {
             call: call.id,
             direction: Direction::Outgoing,

@@ -11,6 +11,7 @@ use super::{
     model::{self, Act, Action, ActionKind},
     network, parts,
     theme::Tokens,
+    words,
 };
 use crate::engine::handle::{CallView, Command, Phase, View};
 
@@ -52,12 +53,12 @@ pub(super) fn show(
             ui.add_space(size.gap);
             let area = egui::vec2(0.0, size.control_height);
             ui.horizontal(|ui| {
-                let again = ("Call again", None);
+                let again = (words::call_again(), None);
                 if parts::button(ui, tokens, again, ActionKind::Primary, area, true).clicked() {
                     let command = Command::Call(model::link_of(call.user));
                     done.act = Some(Act::Tell(command));
                 }
-                let close = ("Close", None);
+                let close = (words::close(), None);
                 done.put_away =
                     parts::button(ui, tokens, close, ActionKind::Plain, area, true).clicked();
             });
@@ -137,38 +138,47 @@ pub(super) fn details(
     } else {
         model::meter(call.level_in)
     };
-    let label = if call.muted { "You (muted)" } else { "You" };
-    parts::meter(ui, (label, "Microphone level"), own, tokens);
+    let label = if call.muted {
+        words::you_muted()
+    } else {
+        words::you_meter()
+    };
+    parts::meter(ui, (label, words::microphone_level()), own, tokens);
     let theirs = model::meter(call.level_out);
-    parts::meter(ui, ("Them", "Speaker level"), theirs, tokens);
+    parts::meter(
+        ui,
+        (words::them_meter(), words::speaker_level()),
+        theirs,
+        tokens,
+    );
     let volume = volume(ui, call, tokens);
     if talks_by_key {
         ui.add_space(size.gap);
-        parts::caption(ui, tokens, "Hold the space bar to talk.");
+        parts::caption(ui, tokens, words::hold_space_to_talk());
     }
     if !call.safety_words.is_empty() {
         ui.add_space(size.gap);
-        parts::caption(
-            ui,
-            tokens,
-            "Read these words to each other. The same on both sides: nobody is in between.",
-        );
+        parts::caption(ui, tokens, words::read_words());
         ui.add(egui::Label::new(call.safety_words.join(" · ")).wrap());
         if !call.words_committed {
-            parts::caption(ui, tokens, OLD_WORDS);
+            // They were made without commit and reveal.
+            parts::caption(ui, tokens, words::old_words());
         }
     }
     volume.map(|percent| Act::Tell(Command::Volume(percent)))
 }
 
-/// Said of words that were made without commit and reveal.
-pub(super) const OLD_WORDS: &str =
-    "Their ahoy is older and makes these words in a weaker way: update it, then compare.";
+/// What the widest of these buttons needs for its word and its key.
+pub(super) fn widest(ui: &egui::Ui, actions: &[Action]) -> f32 {
+    const LEAST_WIDTH: f32 = 104.0;
+    let width = |action: &Action| {
+        parts::button_width(ui, action.label, Some(action.key.name()), LEAST_WIDTH)
+    };
+    actions.iter().map(width).fold(LEAST_WIDTH, f32::max)
+}
 
 /// A row of equal buttons, or as many rows as they need.
 pub(super) fn buttons(ui: &mut egui::Ui, actions: Vec<Action>, tokens: &Tokens) -> Option<Act> {
-    /// A word and its key.
-    const LEAST_WIDTH: f32 = 104.0;
     let size = tokens.size;
     // A key that would only be typed into a field is no promise to make.
     let keys_work = !ui.ctx().text_edit_focused();
@@ -176,10 +186,10 @@ pub(super) fn buttons(ui: &mut egui::Ui, actions: Vec<Action>, tokens: &Tokens) 
         let gaps = size.gap * (columns as f32 - 1.0);
         (ui.available_width() - gaps) / columns as f32
     };
-    let count = actions.len();
+    let (count, least) = (actions.len(), widest(ui, &actions));
     let fit = (1..=count)
         .rev()
-        .find(|columns| width_of(*columns) >= LEAST_WIDTH);
+        .find(|columns| width_of(*columns) >= least);
     // As many in each row, as far as that is possible.
     let rows = count.div_ceil(fit.unwrap_or(1)).max(1);
     let columns = count.div_ceil(rows);
@@ -216,7 +226,7 @@ fn volume(ui: &mut egui::Ui, call: &CallView, tokens: &Tokens) -> Option<u16> {
                     egui::Layout::left_to_right(egui::Align::Center),
                     |ui| {
                         ui.set_min_width(parts::LABEL_WIDTH);
-                        parts::caption(ui, tokens, "Volume");
+                        parts::caption(ui, tokens, words::volume());
                     },
                 );
                 ui.spacing_mut().slider_width = ui.available_width() - VALUE_WIDTH - gap;
@@ -226,14 +236,14 @@ fn volume(ui: &mut egui::Ui, call: &CallView, tokens: &Tokens) -> Option<u16> {
                     .handle_shape(egui::style::HandleShape::Circle)
                     .show_value(false);
                 let response = ui.add(slider);
-                parts::caption(ui, tokens, &format!("{percent} %"));
+                parts::caption(ui, tokens, &words::percent(percent));
                 response
             })
             .inner
         })
         .inner;
     response.widget_info(|| {
-        let name = format!("Volume of {}", call.name);
+        let name = words::volume_of(&call.name);
         egui::WidgetInfo::slider(true, percent.into(), name)
     });
     if response.double_clicked() {

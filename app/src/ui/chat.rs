@@ -15,6 +15,7 @@ use super::{
     parts,
     person::{self, Entry},
     theme::{self, Tokens},
+    told, words,
 };
 use crate::{
     chat::{Content, Line, MAX_TEXT_BYTES, Message, MessageId},
@@ -139,10 +140,17 @@ impl Page {
             return done;
         }
         if !lines.is_contact {
+            /// Part of the page that may go to what is known of a stranger: what they wrote, and the answer, need the rest.
+            const MOST: f32 = 0.45;
             let mut told = person::Done::default();
-            parts::card(ui, tokens, |ui| {
-                told = self.entry.stranger(ui, user, &lines, tokens);
-            });
+            egui::ScrollArea::vertical()
+                .id_salt("stranger")
+                .max_height(ui.available_height() * MOST)
+                .show(ui, |ui| {
+                    parts::card(ui, tokens, |ui| {
+                        told = self.entry.stranger(ui, user, &lines, tokens);
+                    });
+                });
             self.take(user, told, &mut done);
             ui.add_space(tokens.size.gap);
         }
@@ -210,19 +218,23 @@ impl Page {
         let area = egui::vec2(0.0, tokens.size.control_height);
         ui.horizontal(|ui| {
             let plain = ActionKind::Plain;
-            let back = parts::button(ui, tokens, ("Back", None), plain, area, true);
+            let back = parts::button(ui, tokens, (words::back(), None), plain, area, true);
             done.close |= back.clicked();
             let rest = egui::Layout::right_to_left(egui::Align::Center);
             ui.with_layout(rest, |ui| {
                 let can_call = model::can_call(view, &lines.target);
-                let call = ("Call", None);
+                let call = (words::call_them(), None);
                 let kind = ActionKind::Primary;
                 if parts::button(ui, tokens, call, kind, area, can_call).clicked() {
                     let target = lines.target.clone();
                     done.commands.push(Command::Call(target));
                 }
                 if lines.is_contact {
-                    let label = if self.details { "Done" } else { "Details" };
+                    let label = if self.details {
+                        words::done()
+                    } else {
+                        words::details()
+                    };
                     let button = parts::button(ui, tokens, (label, None), plain, area, true);
                     if button.clicked() {
                         self.details = !self.details;
@@ -230,9 +242,9 @@ impl Page {
                     }
                 }
                 if lines.verified {
-                    ui.colored_label(colors.ok, "verified");
+                    ui.colored_label(colors.ok, words::verified());
                 } else if lines.forked {
-                    ui.colored_label(colors.danger_text, "careful");
+                    ui.colored_label(colors.danger_text, words::careful());
                 }
                 let name = egui::Layout::left_to_right(egui::Align::Center);
                 ui.with_layout(name, |ui| {
@@ -251,10 +263,10 @@ impl Page {
         tokens: &Tokens,
         done: &mut Done,
     ) {
-        const BUTTON_WIDTH: f32 = 104.0;
+        const LEAST_WIDTH: f32 = 104.0;
         /// Where there is little room.
-        const NARROW_BUTTON: f32 = 64.0;
-        const FILE_WIDTH: f32 = 52.0;
+        const LEAST_NARROW: f32 = 64.0;
+        const LEAST_FILE: f32 = 52.0;
         const NARROW: f32 = 340.0;
         const MOST_ROWS: usize = 5;
         let size = tokens.size;
@@ -267,19 +279,25 @@ impl Page {
             self.drafts.retain(|_user, draft| !draft.is_empty());
         }
         let draft = self.drafts.entry(user).or_default();
-        let hint = format!("Write to {}", lines.name);
+        let hint = words::write_to(&lines.name);
         ui.horizontal(|ui| {
             let is_narrow = ui.available_width() < NARROW;
-            let send_width = if is_narrow { NARROW_BUTTON } else { BUTTON_WIDTH };
+            let (key, least) = if is_narrow {
+                (None, LEAST_NARROW)
+            } else {
+                (Some(words::key_enter()), LEAST_WIDTH)
+            };
+            let send_width = parts::button_width(ui, words::send(), key, least);
+            let file_width = parts::button_width(ui, words::file(), None, LEAST_FILE);
             let mut width = ui.available_width() - send_width - size.gap;
             if lines.is_contact {
-                width -= FILE_WIDTH + size.gap;
-                let area = egui::vec2(FILE_WIDTH, size.control_height);
-                let file = ("File", None);
+                width -= file_width + size.gap;
+                let area = egui::vec2(file_width, size.control_height);
+                let file = (words::file(), None);
                 let button = parts::button(ui, tokens, file, ActionKind::Plain, area, true);
                 button.widget_info(|| {
                     let role = egui::accesskit::Role::Button;
-                    egui::WidgetInfo::labeled(role, true, "Send a file")
+                    egui::WidgetInfo::labeled(role, true, words::send_a_file())
                 });
                 if button.clicked() {
                     self.attach.toggle();
@@ -298,7 +316,7 @@ impl Page {
             );
             field.widget_info(|| {
                 let role = egui::accesskit::Role::MultilineTextInput;
-                egui::WidgetInfo::labeled(role, true, "Message")
+                egui::WidgetInfo::labeled(role, true, words::message())
             });
             if std::mem::take(&mut self.focus) {
                 field.request_focus();
@@ -312,9 +330,9 @@ impl Page {
                 });
             let possible = !draft.trim().is_empty() || !self.attach.is_empty();
             let area = egui::vec2(send_width, size.control_height);
-            let key = field.has_focus().then_some("Enter");
+            let key = field.has_focus().then_some(words::key_enter());
             let key = key.filter(|_| !is_narrow);
-            let send = ("Send", key);
+            let send = (words::send(), key);
             let pressed =
                 parts::button(ui, tokens, send, ActionKind::Primary, area, possible).clicked();
             if (entered || pressed) && possible {
@@ -355,9 +373,7 @@ fn conversation(
         .show(ui, |ui| {
             let rows = files::rows(chat, &view.files, user);
             if rows.is_empty() && chat.is_some() {
-                let sentence = format!(
-                    "Nothing written yet. What you write is sealed for {name}'s devices, and waits for up to 14 days if they are off."
-                );
+                let sentence = words::nothing_written(name);
                 parts::caption(ui, tokens, &sentence);
             }
             let now = Local::now();
@@ -373,15 +389,14 @@ fn conversation(
                 match row {
                     Row::Message(index, message) => {
                         let state = chat.and_then(|chat| chat.tells_state(index));
-                        let state = state.map(|state| state.sentence(name));
+                        let state = state.map(|state| told::delivery(state, name));
                         bubble(ui, message, &at, state.as_deref(), tokens);
                     }
                     Row::File(file) => {
-                        let time = at.format("%H:%M").to_string();
+                        let time = words::time_of(&at);
                         let widest = ui.available_width() * WIDEST;
-                        let pressed = ui.push_id(file.id, |ui| {
-                            files::show(ui, file, &time, widest, tokens)
-                        });
+                        let pressed =
+                            ui.push_id(file.id, |ui| files::show(ui, file, &time, widest, tokens));
                         match pressed.inner {
                             Some(FileAct::Change(change)) => {
                                 done.commands.push(Command::File(file.id, change));
@@ -414,9 +429,9 @@ fn bubble(
     } else {
         egui::Align::Min
     };
-    let time = at.format("%H:%M").to_string();
+    let time = words::time_of(at);
     let below = match state {
-        Some(state) => format!("{time} · {state}"),
+        Some(state) => words::time_and_state(time, state),
         None => time,
     };
     ui.with_layout(egui::Layout::top_down(side), |ui| {
@@ -428,8 +443,8 @@ fn bubble(
         };
         let text = match (&message.content, is_own) {
             (Content::Text(text), _) => text.as_str(),
-            (Content::MissedCall, true) => "You called, and nobody answered",
-            (Content::MissedCall, false) => "Missed call",
+            (Content::MissedCall, true) => words::you_called_nobody_answered(),
+            (Content::MissedCall, false) => words::missed_call(),
         };
         let font = egui::TextStyle::Body.resolve(ui.style());
         let room = widest - 2.0 * f32::from(BUBBLE_MARGIN.left);

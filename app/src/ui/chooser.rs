@@ -11,6 +11,8 @@ use std::{
 use eframe::egui;
 use tokio::runtime::Handle;
 
+use super::words;
+
 /// What came of asking.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Chosen {
@@ -48,9 +50,11 @@ impl Chooser {
             return;
         }
         let (answer, ctx) = (self.answer.clone(), ctx.clone());
+        let language = words::language();
         self.runtime.spawn_blocking(move || {
             // Nobody may want it any more.
-            answer.send(system::choose()).unwrap_or_default();
+            let chosen = words::with(language, system::choose);
+            answer.send(chosen).unwrap_or_default();
             ctx.request_repaint();
         });
     }
@@ -98,13 +102,13 @@ fn path_of_uri(uri: &str) -> Option<PathBuf> {
 mod system {
     use ashpd::desktop::{ResponseError, file_chooser::SelectedFiles};
 
-    use super::{Chosen, path_of_uri};
+    use super::{Chosen, path_of_uri, words};
 
     pub(super) fn choose() -> Chosen {
         let asked = async_io::block_on(async {
             let asked = SelectedFiles::open_file()
-                .title("Send files")
-                .accept_label("Send")
+                .title(words::send_files())
+                .accept_label(words::send())
                 .multiple(true);
             asked.send().await?.response()
         });

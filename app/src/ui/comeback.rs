@@ -19,7 +19,7 @@ use rand_core::OsRng;
 use tokio::{runtime::Handle, sync::watch};
 use zeroize::Zeroizing;
 
-use super::{devices::digits, model::ActionKind, parts, theme::Tokens};
+use super::{devices::digits, model::ActionKind, parts, theme::Tokens, words};
 use crate::{
     backup::{Content, Key, MAX_BACKUP, is_by_words, open},
     cli::{CliError, Exit},
@@ -156,7 +156,7 @@ impl Page {
         let mut done = Done::default();
         let (colors, size) = (tokens.colors(ui.ctx()), tokens.size);
         let state = self.state.borrow().clone();
-        ui.add(egui::Label::new(RichText::new("Welcome back").heading()).wrap());
+        ui.add(egui::Label::new(RichText::new(words::welcome_back()).heading()).wrap());
         ui.add_space(size.gap);
         parts::card(ui, tokens, |ui| self.device(ui, &state, tokens));
         if matches!(state, State::Joining | State::Comparing(_)) {
@@ -164,12 +164,8 @@ impl Page {
         }
         ui.add_space(size.gap);
         parts::card(ui, tokens, |ui| {
-            parts::title(ui, "A backup file");
-            parts::caption(
-                ui,
-                tokens,
-                "Brings contacts, messages and settings, too. Drop the file on this window, or write where it is.",
-            );
+            parts::title(ui, words::a_backup_file());
+            parts::caption(ui, tokens, words::backup_brings());
             let dropped = ui.input(|input| {
                 let file = input.raw.dropped_files.first();
                 file.map(|file| file.path().to_owned())
@@ -178,12 +174,12 @@ impl Page {
                 self.file = path.to_string_lossy().into_owned();
             }
             let width = ui.available_width();
-            let words = ("/path/to/backup", "Backup file");
+            let words = (words::path_to_backup(), words::backup_file());
             parts::field(ui, tokens, &mut self.file, words, width);
             ui.add_space(size.gap);
             let field = egui::TextEdit::singleline(&mut *self.passphrase)
                 .password(true)
-                .hint_text("Its passphrase")
+                .hint_text(words::its_passphrase())
                 .margin(egui::Margin::symmetric(10, 4))
                 .align(egui::Align2::LEFT_CENTER);
             let field = ui.add_sized([width, size.control_height], field);
@@ -191,27 +187,23 @@ impl Page {
                 egui::WidgetInfo::labeled(
                     egui::accesskit::Role::PasswordInput,
                     true,
-                    "Its passphrase",
+                    words::its_passphrase(),
                 )
             });
         });
         ui.add_space(size.gap);
         parts::card(ui, tokens, |ui| {
-            parts::title(ui, "24 words");
-            parts::caption(
-                ui,
-                tokens,
-                "They bring back who you are, or open a backup that was made for them. Alone, they make contacts see that you began anew.",
-            );
+            parts::title(ui, words::words_24());
+            parts::caption(ui, tokens, words::words_bring());
             let field = egui::TextEdit::multiline(&mut *self.words)
-                .hint_text("the words, with spaces between them")
+                .hint_text(words::words_hint())
                 .desired_rows(3)
                 .desired_width(ui.available_width())
                 .margin(egui::Margin::symmetric(10, 8));
             let field = ui.add(field);
             field.widget_info(|| {
                 let role = egui::accesskit::Role::MultilineTextInput;
-                egui::WidgetInfo::labeled(role, true, "The 24 words")
+                egui::WidgetInfo::labeled(role, true, words::the_24_words())
             });
         });
         ui.add_space(size.gap);
@@ -222,13 +214,17 @@ impl Page {
         ui.horizontal(|ui| {
             let is_free = is_free(&state);
             let possible = !self.file.trim().is_empty() || !self.words.trim().is_empty();
-            let label = if is_free { "Come back" } else { "Opening…" };
+            let label = if is_free {
+                words::come_back()
+            } else {
+                words::opening()
+            };
             let go = (label, None);
             let kind = ActionKind::Primary;
             if parts::button(ui, tokens, go, kind, area, is_free && possible).clicked() {
                 self.open_it(ui.ctx());
             }
-            let back = ("I am new here", None);
+            let back = (words::i_am_new(), None);
             if parts::button(ui, tokens, back, ActionKind::Plain, area, is_free).clicked() {
                 self.close();
                 done.back = true;
@@ -242,28 +238,20 @@ impl Page {
     fn device(&mut self, ui: &mut egui::Ui, state: &State, tokens: &Tokens) {
         let size = tokens.size;
         let area = egui::vec2(0.0, size.control_height);
-        parts::title(ui, "Another device of yours");
+        parts::title(ui, words::another_device_of_yours());
         match state {
             State::Joining => {
-                parts::caption(ui, tokens, "Your other device is being looked for…");
+                parts::caption(ui, tokens, words::looking_for_device());
             }
             State::Comparing(code) => {
-                ui.add(egui::Label::new("Does your other device show the same digits?").wrap());
+                ui.add(egui::Label::new(words::same_digits_there()).wrap());
                 digits(ui, code, tokens);
-                parts::caption(
-                    ui,
-                    tokens,
-                    "Say so there, and this device becomes one of yours. If they differ, say that there, too: somebody else has the link.",
-                );
+                parts::caption(ui, tokens, words::say_so_there());
             }
             State::Typing | State::Opening | State::Wrong(_) | State::Ready => {
-                parts::caption(
-                    ui,
-                    tokens,
-                    "There, in the settings under Devices, press Add a device, and bring its link here. Nothing has to be remembered, and both go on together.",
-                );
+                parts::caption(ui, tokens, words::device_brings());
                 let width = ui.available_width();
-                let words = ("ahoy-pair:…", "Link of your other device");
+                let words = (words::pair_link(), words::link_of_other_device());
                 let field = parts::field(ui, tokens, &mut self.link, words, width);
                 if std::mem::take(&mut self.focus) {
                     field.request_focus();
@@ -271,7 +259,7 @@ impl Page {
                 let entered =
                     field.lost_focus() && ui.input(|input| input.key_pressed(egui::Key::Enter));
                 let possible = is_free(state) && !self.link.trim().is_empty();
-                let join = ("Join", None);
+                let join = (words::join(), None);
                 let primary = ActionKind::Primary;
                 let pressed = parts::button(ui, tokens, join, primary, area, possible).clicked();
                 if possible && (pressed || entered) {
@@ -280,7 +268,7 @@ impl Page {
                 return;
             }
         }
-        let cancel = ("Cancel", None);
+        let cancel = (words::cancel(), None);
         if parts::button(ui, tokens, cancel, ActionKind::Plain, area, true).clicked() {
             self.going = None;
             self.state.send_replace(State::Typing);
@@ -292,21 +280,21 @@ impl Page {
         let link = match self.link.trim().parse::<PairLink>() {
             Ok(link) => link,
             Err(_no_link) => {
-                let wrong = "That is no link of another device: it begins with ahoy-pair:";
+                let wrong = words::no_pair_link();
                 self.state.send_replace(State::Wrong(wrong.into()));
                 return;
             }
         };
         self.state.send_replace(State::Joining);
         let (profile, door) = (self.profile.clone(), self.door.clone());
-        let (state, ctx) = (self.state.clone(), ctx.clone());
+        let (state, ctx, language) = (self.state.clone(), ctx.clone(), words::language());
         self.going = Some(Going(self.runtime.spawn(async move {
             let told = match joined(profile, link, &state, &ctx).await {
                 Ok(joined) => {
                     door.leave(Brought::Device(Box::new(joined)));
                     State::Ready
                 }
-                Err(error) => State::Wrong(why_not(&error)),
+                Err(error) => State::Wrong(words::with(language, || why_not(&error))),
             };
             state.send_replace(told);
             ctx.request_repaint();
@@ -319,8 +307,10 @@ impl Page {
         let (file, words) = (self.file.trim().to_owned(), self.words.clone());
         let passphrase = self.passphrase.clone();
         let (door, state, ctx) = (self.door.clone(), self.state.clone(), ctx.clone());
+        let language = words::language();
         self.runtime.spawn_blocking(move || {
-            let told = match brought(&file, &words, &passphrase) {
+            let brought = words::with(language, || brought(&file, &words, &passphrase));
+            let told = match brought {
                 Ok(brought) => {
                     door.leave(brought);
                     State::Ready
@@ -359,9 +349,9 @@ async fn joined(
 /// Nothing of the command line, which says the same for those who type.
 fn why_not(error: &CliError) -> String {
     match error.exit {
-        Exit::NoRoute => "Nobody waits behind that link: it was used, it has expired, the other device has stopped, or its supernode is not reached from here. Let it make another.".into(),
-        Exit::Authentication => "The other device did not let this one in. Let it make another link, and compare the digits.".into(),
-        Exit::TimeLimit => "Nobody said yes on the other device in time.".into(),
+        Exit::NoRoute => words::pair_no_route().into(),
+        Exit::Authentication => words::pair_not_let_in().into(),
+        Exit::TimeLimit => words::pair_too_late().into(),
         Exit::Done | Exit::Failed | Exit::Usage | Exit::Media => sentence::of(&error.message),
     }
 }
@@ -372,8 +362,7 @@ fn brought(file: &str, words: &str, passphrase: &str) -> Result<Brought, String>
     if file.is_empty() {
         return Ok(Brought::Words(root()?));
     }
-    let sealed =
-        read(Path::new(file)).map_err(|error| format!("{file} cannot be read: {error}"))?;
+    let sealed = read(Path::new(file)).map_err(|error| words::cannot_be_read(file, error))?;
     let content = if is_by_words(&sealed).map_err(|error| error.to_string())? {
         let root = root()?;
         open(&sealed, &Key::Words(&root))

@@ -15,6 +15,8 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
+use super::words;
+
 /// Trials that wait. A person presses one button.
 const ASK_QUEUE: usize = 4;
 
@@ -57,19 +59,64 @@ pub(super) enum TrialView {
     /// What was said, or a ring, is being played.
     Playing,
     /// It is over, and this is what came of it.
-    Over {
-        /// For a person.
-        sentence: String,
-        /// Something is wrong.
-        failed: bool,
+    Over(Outcome),
+}
+
+/// What came of a trial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The microphone heard somebody.
+    Heard {
+        /// Its name.
+        microphone: String,
+        /// How far the loudest was below full scale, in whole decibels.
+        decibels: i32,
     },
+    /// It heard next to nothing.
+    Faint {
+        /// Its name.
+        microphone: String,
+    },
+    /// The speaker played a sound.
+    Played {
+        /// Its name.
+        speaker: String,
+    },
+    /// A device does not work: what is said of it, in English.
+    Failed(String),
+    /// The trial itself did not work.
+    Broken(String),
+}
+
+impl Outcome {
+    /// Something is wrong.
+    pub(super) fn is_bad(&self) -> bool {
+        match self {
+            Self::Heard { .. } | Self::Played { .. } => false,
+            Self::Faint { .. } | Self::Failed(_) | Self::Broken(_) => true,
+        }
+    }
+
+    /// For a person.
+    pub(super) fn sentence(&self) -> String {
+        match self {
+            Self::Heard {
+                microphone,
+                decibels,
+            } => words::heard_you(microphone, decibels),
+            Self::Faint { microphone } => words::heard_nothing(microphone),
+            Self::Played { speaker } => words::played_sound(speaker),
+            Self::Failed(sentence) => sentence.clone(),
+            Self::Broken(error) => words::test_failed(error),
+        }
+    }
 }
 
 impl TrialView {
     /// Devices are in use by it.
     pub(super) fn is_running(&self) -> bool {
         match self {
-            Self::None | Self::Over { .. } => false,
+            Self::None | Self::Over(_) => false,
             Self::Opening | Self::Recording | Self::Playing => true,
         }
     }
@@ -84,7 +131,7 @@ pub(super) struct DeskView {
     pub(super) devices: Vec<DeviceRow>,
     /// Names of devices that were there since the window was opened.
     pub(super) names: BTreeMap<String, String>,
-    /// Why there is no list, for a person.
+    /// Why there is no list, in English.
     pub(super) error: Option<String>,
     /// Level of the microphone, or of what is played in a trial, in dBFS.
     pub(super) level: Option<f32>,
@@ -131,10 +178,7 @@ impl Desk {
         devices::start(runtime, &wanted, queue, view);
         #[cfg(not(feature = "devices"))]
         {
-            drop((runtime, queue));
-            view.send_modify(|view| {
-                view.error = Some("This ahoy was built without sound devices.".into());
-            });
+            drop((runtime, queue, view));
         }
         Self {
             wanted,
@@ -185,7 +229,7 @@ mod devices {
         task::spawn_blocking,
     };
 
-    use super::{Ask, DeskView, DeviceRow, TrialView, Wanted};
+    use super::{Ask, DeskView, DeviceRow, Outcome, TrialView, Wanted};
     use crate::engine::media::device_choice;
 
     /// How old the list may be.
@@ -343,10 +387,8 @@ mod devices {
                 Ask::Ring { speaker } => ring(speaker, &told).await,
             };
             drop(used);
-            let trial = done.unwrap_or_else(|error| TrialView::Over {
-                sentence: format!("The test failed: {error}."),
-                failed: true,
-            });
+            let trial =
+                done.unwrap_or_else(|error| TrialView::Over(Outcome::Broken(error.to_string())));
             view.send_modify(|view| {
                 view.trial = trial;
                 view.level = None;
@@ -358,10 +400,7 @@ mod devices {
     }
 
     fn failed(error: &DeviceError) -> TrialView {
-        TrialView::Over {
-            sentence: sentence(error),
-            failed: true,
-        }
+        TrialView::Over(Outcome::Failed(sentence(error)))
     }
 
     fn record(
@@ -391,20 +430,13 @@ mod devices {
             },
         );
         match trial {
-            Ok(trial) if trial.is_faint() => TrialView::Over {
-                sentence: format!(
-                    "{} heard next to nothing: is it muted, or another one meant?",
-                    trial.microphone.name
-                ),
-                failed: true,
-            },
-            Ok(trial) => TrialView::Over {
-                sentence: format!(
-                    "{} heard you, {:.0} dB below full scale at the loudest.",
-                    trial.microphone.name, -trial.level.peak_dbfs
-                ),
-                failed: false,
-            },
+            Ok(trial) if trial.is_faint() => TrialView::Over(Outcome::Faint {
+                microphone: trial.microphone.name,
+            }),
+            Ok(trial) => TrialView::Over(Outcome::Heard {
+                microphone: trial.microphone.name,
+                decibels: -trial.level.peak_dbfs.round() as i32,
+            }),
             Err(error) => failed(&error),
         }
     }
@@ -430,9 +462,6 @@ mod devices {
         view.send_modify(|view| view.trial = TrialView::Playing);
         tokio::time::sleep(RING).await;
         spawn_blocking(move || drop(ringer)).await?;
-        Ok(TrialView::Over {
-            sentence: format!("{name} played a sound."),
-            failed: false,
-        })
+        Ok(TrialView::Over(Outcome::Played { speaker: name }))
     }
 }

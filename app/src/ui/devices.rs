@@ -15,6 +15,7 @@ use super::{
     model::{self, ActionKind},
     parts::{self, Qr},
     theme::Tokens,
+    words,
 };
 use crate::{
     cli::{CliError, Exit},
@@ -38,8 +39,8 @@ const QUEUE: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DeviceRow {
     pub(super) id: DeviceId,
-    /// What it is called, or the start of its key.
-    pub(super) name: String,
+    /// What it is called, if that is known.
+    pub(super) name: Option<String>,
     /// It is the one that shows this.
     pub(super) this: bool,
     /// When it was let in, Unix milliseconds.
@@ -67,8 +68,19 @@ pub(super) enum Pairing {
     Giving(String),
     /// It has everything.
     Done(String),
-    /// Why not, for a person.
-    Failed(String),
+    /// Why not.
+    Failed(WhyNobody),
+}
+
+/// Why nobody was let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum WhyNobody {
+    /// Nobody came in time.
+    Expired,
+    /// Whoever came did not keep to the rules.
+    Untrue,
+    /// Something else, in English.
+    Other(String),
 }
 
 /// What is known now.
@@ -76,8 +88,8 @@ pub(super) enum Pairing {
 pub(super) struct DevicesView {
     pub(super) rows: Vec<DeviceRow>,
     pub(super) pairing: Pairing,
-    /// What became of what was asked last, for a person.
-    pub(super) word: Option<String>,
+    /// Whether the last device that was to be taken out is; else why not, in English.
+    pub(super) taken_out: Option<Result<(), String>>,
 }
 
 /// What the person wants.
@@ -196,7 +208,7 @@ async fn serve(
                 }
                 view.send_modify(|view| {
                     view.pairing = Pairing::Preparing;
-                    view.word = None;
+                    view.taken_out = None;
                 });
                 let face = Face {
                     view: view.clone(),
@@ -239,10 +251,7 @@ async fn serve(
                 let rows = by_disk(move || rows(&now)).await.unwrap_or_default();
                 view.send_modify(|view| {
                     view.rows = rows;
-                    view.word = told.map(|told| match told {
-                        Ok(_sentence) => "It speaks for you no more. Supernodes hear of it now, contacts with the next call or message.".into(),
-                        Err(sentence) => format!("It is still one of your devices: {sentence}"),
-                    });
+                    view.taken_out = told.map(|told| told.map(drop));
                 });
             }
         }
@@ -273,15 +282,22 @@ async fn wait(
 }
 
 /// Nothing of the command line, which says the same for those who type.
-fn why_nobody(error: &CliError) -> String {
+fn why_nobody(error: &CliError) -> WhyNobody {
     match error.exit {
-        Exit::TimeLimit => "The link has expired, and nobody was let in.".into(),
-        Exit::Authentication => {
-            "Whoever came did not keep to the rules. Nobody was let in, and the link is spent."
-                .into()
-        }
+        Exit::TimeLimit => WhyNobody::Expired,
+        Exit::Authentication => WhyNobody::Untrue,
         Exit::Done | Exit::Failed | Exit::Usage | Exit::NoRoute | Exit::Media => {
-            sentence::of(&error.message)
+            WhyNobody::Other(sentence::of(&error.message))
+        }
+    }
+}
+
+impl WhyNobody {
+    fn sentence(&self) -> &str {
+        match self {
+            Self::Expired => words::link_expired(),
+            Self::Untrue => words::did_not_keep_rules(),
+            Self::Other(sentence) => sentence,
         }
     }
 }
@@ -300,13 +316,7 @@ fn rows(inside: &Inside) -> Vec<DeviceRow> {
     let rows = devices.into_iter().map(|(id, added_at_millis)| {
         let name = sync.device_name(id).ok().flatten();
         let this = id == own;
-        let name = name.unwrap_or_else(|| {
-            if this {
-                host_name()
-            } else {
-                format!("a device ({}…)", short(id))
-            }
-        });
+        let name = name.or_else(|| this.then(host_name));
         DeviceRow {
             id,
             name,
@@ -331,6 +341,14 @@ async fn by_disk<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
 
 // --- the page ------------------------------------------------------------------------------------
 
+impl DeviceRow {
+    /// What it is called, or the start of its key.
+    fn shown_name(&self) -> String {
+        let named = self.name.clone();
+        named.unwrap_or_else(|| words::a_device(short(self.id)))
+    }
+}
+
 /// What the page remembers by itself.
 #[derive(Debug, Default)]
 pub(super) struct Page {
@@ -351,33 +369,30 @@ impl Page {
     ) -> Option<Wish> {
         let mut wish = None;
         parts::card(ui, tokens, |ui| {
-            parts::title(ui, "My devices");
-            parts::caption(
-                ui,
-                tokens,
-                "Each of them speaks for you: calls ring on all, and contacts and what you write are on all.",
-            );
+            parts::title(ui, words::my_devices());
+            parts::caption(ui, tokens, words::devices_are());
             for row in &known.rows {
                 let told = ui.push_id(row.id, |ui| self.row(ui, row, tokens)).inner;
                 wish = told.or(wish.take());
             }
-            if let Some(word) = &known.word {
-                ui.add(egui::Label::new(word).wrap());
+            let taken_out = known.taken_out.as_ref();
+            let told = taken_out.map(|taken_out| match taken_out {
+                Ok(()) => words::speaks_no_more().to_owned(),
+                Err(why) => words::still_a_device(why),
+            });
+            if let Some(told) = told {
+                ui.add(egui::Label::new(told).wrap());
             }
         });
         ui.add_space(tokens.size.gap);
         parts::card(ui, tokens, |ui| {
-            parts::title(ui, "One more device");
+            parts::title(ui, words::one_more_device());
             wish = self.pair(ui, view, known, tokens).or(wish.take());
         });
         ui.add_space(tokens.size.gap);
         parts::card(ui, tokens, |ui| {
-            parts::title(ui, "A device is lost or stolen");
-            parts::caption(
-                ui,
-                tokens,
-                "Take it out above, from any device that you still have: calls and messages then go past it, and nobody takes it for you. What is on it already stays on it, behind its passphrase if it has one. If it was your last one, your 24 words begin anew on another.",
-            );
+            parts::title(ui, words::device_lost());
+            parts::caption(ui, tokens, words::device_lost_what());
         });
         wish
     }
@@ -386,15 +401,12 @@ impl Page {
         let size = tokens.size;
         let mut wish = None;
         let added = model::local(row.added_at_millis);
-        let since = format!(
-            "{} · since {}",
-            if row.this {
-                "this device"
-            } else {
-                "another device"
-            },
-            added.format("%-d %B %Y")
-        );
+        let day = words::day_of(&added);
+        let since = if row.this {
+            words::this_device_since(day)
+        } else {
+            words::another_device_since(day)
+        };
         let asked = self.asked == Some(row.id);
         let area = egui::vec2(0.0, size.control_height);
         let line = egui::Layout::right_to_left(egui::Align::Center);
@@ -404,9 +416,10 @@ impl Page {
         ui.allocate_ui_with_layout(egui::vec2(ui.available_width(), height), line, |ui| {
             if !row.this && !asked {
                 let plain = ActionKind::Plain;
-                let button = parts::button(ui, tokens, ("Take out", None), plain, area, true);
+                let button =
+                    parts::button(ui, tokens, (words::take_out(), None), plain, area, true);
                 button.widget_info(|| {
-                    let name = format!("Take out {}", row.name);
+                    let name = words::take_out_whom(row.shown_name());
                     egui::WidgetInfo::labeled(Role::Button, true, name)
                 });
                 if button.clicked() {
@@ -415,25 +428,21 @@ impl Page {
             }
             ui.with_layout(egui::Layout::top_down(egui::Align::Min), |ui| {
                 ui.spacing_mut().item_spacing.y = 0.0;
-                ui.add(egui::Label::new(&row.name).truncate());
+                ui.add(egui::Label::new(row.shown_name()).truncate());
                 let soft = tokens.colors(ui.ctx()).text_soft;
                 let since = RichText::new(since).small().color(soft);
                 ui.add(egui::Label::new(since).truncate());
             });
         });
         if asked {
-            parts::caption(
-                ui,
-                tokens,
-                "It will speak for you no more, and cannot be let in again by itself. What is on it stays on it.",
-            );
+            parts::caption(ui, tokens, words::take_out_means());
             ui.horizontal_wrapped(|ui| {
-                let out = ("Take it out", None);
+                let out = (words::take_it_out(), None);
                 if parts::button(ui, tokens, out, ActionKind::Danger, area, true).clicked() {
                     self.asked = None;
                     wish = Some(Wish::Remove(row.id));
                 }
-                let keep = ("Keep it", None);
+                let keep = (words::keep_it(), None);
                 if parts::button(ui, tokens, keep, ActionKind::Plain, area, true).clicked() {
                     self.asked = None;
                 }
@@ -462,29 +471,16 @@ impl Page {
         let again = || Wish::Pair(places(view));
         match &known.pairing {
             Pairing::Idle => {
-                parts::caption(
-                    ui,
-                    tokens,
-                    "This device shows a link, the other one takes it, and both show six digits to compare.",
-                );
-                press(ui, "Add a device", primary, again());
+                parts::caption(ui, tokens, words::pair_how());
+                press(ui, words::add_a_device(), primary, again());
             }
             Pairing::Preparing => {
-                parts::caption(ui, tokens, "A place to meet is being looked for…");
-                press(ui, "Cancel", plain, Wish::Stop);
+                parts::caption(ui, tokens, words::looking_for_place());
+                press(ui, words::cancel(), plain, Wish::Stop);
             }
             Pairing::Waiting(link) => {
-                parts::caption(
-                    ui,
-                    tokens,
-                    "On the other device start ahoy, press I have ahoy already, and paste this link there. It holds for ten minutes and one device: show it to nobody else.",
-                );
-                self.qr.show(
-                    ui,
-                    link,
-                    "The link for your other device as a QR code",
-                    QR_SIDE,
-                );
+                parts::caption(ui, tokens, words::pair_waiting());
+                self.qr.show(ui, link, words::pair_qr(), QR_SIDE);
                 let font = egui::TextStyle::Monospace.resolve(ui.style());
                 let (soft, width) = (colors.text_soft, ui.available_width());
                 let mut lines = egui::text::LayoutJob::simple(link.clone(), font, soft, width);
@@ -492,44 +488,44 @@ impl Page {
                 ui.add(egui::Label::new(lines));
                 ui.horizontal_wrapped(|ui| {
                     let label = if self.copied {
-                        "Copied"
+                        words::copied()
                     } else {
-                        "Copy the link"
+                        words::copy_the_link()
                     };
                     if parts::button(ui, tokens, (label, None), primary, area, true).clicked() {
                         ui.ctx().copy_text(link.clone());
                         self.copied = true;
                     }
-                    press(ui, "Cancel", plain, Wish::Stop);
+                    press(ui, words::cancel(), plain, Wish::Stop);
                 });
             }
             Pairing::Asked { who, code } => {
                 self.copied = false;
-                let sentence = format!("{who} wants to be one of your devices. Does it show");
-                ui.add(egui::Label::new(sentence).wrap());
+                ui.add(egui::Label::new(words::pair_asked(who)).wrap());
                 digits(ui, code, tokens);
-                parts::caption(
-                    ui,
-                    tokens,
-                    "If so, it gets your contacts and speaks for you from now on. If not, somebody else has the link.",
-                );
+                parts::caption(ui, tokens, words::pair_asked_means());
                 ui.horizontal_wrapped(|ui| {
-                    press(ui, "The same digits", primary, Wish::Answer(true));
-                    press(ui, "Other digits", ActionKind::Danger, Wish::Answer(false));
+                    press(ui, words::the_same_digits(), primary, Wish::Answer(true));
+                    press(
+                        ui,
+                        words::other_digits(),
+                        ActionKind::Danger,
+                        Wish::Answer(false),
+                    );
                 });
             }
             Pairing::Giving(who) => {
-                parts::caption(ui, tokens, &format!("{who} is given your contacts…"));
-                press(ui, "Cancel", plain, Wish::Stop);
+                parts::caption(ui, tokens, &words::pair_giving(who));
+                press(ui, words::cancel(), plain, Wish::Stop);
             }
             Pairing::Done(who) => {
-                ui.add(egui::Label::new(format!("{who} is one of your devices now.")).wrap());
-                press(ui, "Add another device", plain, again());
+                ui.add(egui::Label::new(words::pair_done(who)).wrap());
+                press(ui, words::add_another_device(), plain, again());
             }
             Pairing::Failed(why) => {
-                let why = RichText::new(why).color(colors.danger_text);
+                let why = RichText::new(why.sentence()).color(colors.danger_text);
                 ui.add(egui::Label::new(why).wrap());
-                press(ui, "Try again", primary, again());
+                press(ui, words::try_again(), primary, again());
             }
         }
         wish

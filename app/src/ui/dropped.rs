@@ -5,11 +5,8 @@ use std::path::PathBuf;
 use ahoy_transport::identity::UserId;
 use eframe::egui;
 
-use super::{Window, model};
+use super::{Window, model, words};
 use crate::engine::handle::{Command, View};
-
-/// Where nobody is there to have a file.
-const NO_PARTNER: &str = "To send a file, open the page of one of your contacts first.";
 
 impl Window {
     /// Whom a file would go to: whoever is written to, or else talked with.
@@ -23,7 +20,7 @@ impl Window {
     /// Asks which file is to be sent.
     pub(super) fn send_file(&mut self, ctx: &egui::Context) {
         let Some(user) = self.file_partner() else {
-            return self.send(Command::Complain(NO_PARTNER.into()));
+            return self.send(Command::Complain(words::no_partner().into()));
         };
         if self.chat.user != Some(user) {
             self.open_chat(user);
@@ -49,7 +46,7 @@ impl Window {
             return;
         }
         let Some(user) = self.file_partner() else {
-            return self.send(Command::Complain(NO_PARTNER.into()));
+            return self.send(Command::Complain(words::no_partner().into()));
         };
         if self.chat.user != Some(user) {
             self.open_chat(user);
@@ -63,8 +60,8 @@ impl Window {
             return;
         }
         let text = match self.file_partner() {
-            Some(user) => format!("Drop to send to {}", model::person_lines(view, user).name),
-            None => NO_PARTNER.into(),
+            Some(user) => words::drop_to_send(model::person_lines(view, user).name),
+            None => words::no_partner().into(),
         };
         let colors = self.tokens.colors(ui.ctx());
         let screen = ui.ctx().content_rect();

@@ -2,20 +2,16 @@
 
 use eframe::egui;
 
-use super::{model::ActionKind, parts, theme::Tokens};
+use super::{model::ActionKind, parts, theme::Tokens, words};
 
 /// Draws the card; whether it is to be called.
 pub(super) fn card(ui: &mut egui::Ui, tokens: &Tokens) -> bool {
     let mut wanted = false;
     parts::card(ui, tokens, |ui| {
-        parts::title(ui, "Echo test");
-        parts::caption(
-            ui,
-            tokens,
-            "A call to yourself: it says a sentence, then plays back what you say, three seconds later. It needs no internet.",
-        );
+        parts::title(ui, words::echo_test());
+        parts::caption(ui, tokens, words::echo_test_is());
         let area = egui::vec2(0.0, tokens.size.control_height);
-        let label = ("Call the echo test", None);
+        let label = (words::call_echo_test(), None);
         wanted = parts::button(ui, tokens, label, ActionKind::Plain, area, true).clicked();
     });
     wanted

@@ -9,6 +9,7 @@ use super::{
     model::ActionKind,
     parts,
     theme::{self, Tokens},
+    told, words,
 };
 use crate::{
     chat::Message,
@@ -16,10 +17,7 @@ use crate::{
         files::{FileChange, TransferView},
         people::{ChatView, MAX_SHOWN},
     },
-    files::{
-        book::{Direction, State},
-        readable,
-    },
+    files::book::{Direction, State},
 };
 
 /// What a button of a file does.
@@ -44,27 +42,31 @@ pub(super) fn buttons(file: &TransferView) -> Vec<FileButton> {
     let button = |label, act, kind| FileButton { label, act, kind };
     let change = |label, change, kind| button(label, FileAct::Change(change), kind);
     let (plain, primary) = (ActionKind::Plain, ActionKind::Primary);
-    let folder = || button("Open folder", FileAct::Folder, plain);
+    let folder = || button(words::open_folder(), FileAct::Folder, plain);
     match (file.direction, &file.state) {
         (Direction::Incoming, State::Offered) => vec![
-            change("Accept", FileChange::Accept, primary),
-            change("Refuse", FileChange::Refuse, plain),
+            change(words::accept(), FileChange::Accept, primary),
+            change(words::refuse(), FileChange::Refuse, plain),
         ],
         (Direction::Incoming, State::Active) => vec![
-            change("Pause", FileChange::Pause, plain),
-            change("Cancel", FileChange::Cancel, plain),
+            change(words::pause(), FileChange::Pause, plain),
+            change(words::cancel(), FileChange::Cancel, plain),
         ],
         (Direction::Incoming, State::Paused) => vec![
-            change("Go on", FileChange::Accept, primary),
-            change("Cancel", FileChange::Cancel, plain),
+            change(words::go_on(), FileChange::Accept, primary),
+            change(words::cancel(), FileChange::Cancel, plain),
         ],
         (Direction::Incoming, State::Done) => vec![folder()],
         // Nobody refused what is too large for the settings.
         (Direction::Incoming, State::Refused) if file.trouble.is_some() => {
-            vec![change("Accept all the same", FileChange::Accept, plain)]
+            vec![change(
+                words::accept_all_the_same(),
+                FileChange::Accept,
+                plain,
+            )]
         }
         (Direction::Outgoing, State::Offered | State::Active | State::Paused) => {
-            vec![change("Take back", FileChange::Cancel, plain)]
+            vec![change(words::take_back(), FileChange::Cancel, plain)]
         }
         (Direction::Outgoing, State::Done | State::Refused | State::Failed)
         | (Direction::Incoming, State::Refused | State::Failed) => Vec::new(),
@@ -93,11 +95,11 @@ pub(super) fn pace(file: &TransferView) -> Option<String> {
     }
     let left = Duration::from_secs(file.size.saturating_sub(file.done).div_ceil(file.rate));
     let left = match left.as_secs() {
-        0..60 => format!("{} s", left.as_secs()),
-        60..3600 => format!("{} min", left.as_secs().div_ceil(60)),
-        seconds => format!("{} h", seconds.div_ceil(3600)),
+        seconds @ 0..60 => words::file_seconds(seconds),
+        seconds @ 60..3600 => words::file_minutes(seconds.div_ceil(60)),
+        seconds => words::file_hours(words::count(seconds.div_ceil(3600))),
     };
-    Some(format!("{}/s · {left} left", readable(file.rate)))
+    Some(words::file_pace(words::size(file.rate), left))
 }
 
 /// What is wrong is told in another colour.
@@ -190,19 +192,20 @@ fn contents(ui: &mut egui::Ui, file: &TransferView, tokens: &Tokens) -> Option<F
     let (colors, size) = (tokens.colors(ui.ctx()), tokens.size);
     let title = RichText::new(&file.name).strong();
     ui.add(egui::Label::new(title).wrap());
+    let size_of_all = words::size(file.size);
     let whose = match file.direction {
-        Direction::Outgoing => "sent by you",
-        Direction::Incoming => "for you",
+        Direction::Outgoing => words::file_own(size_of_all),
+        Direction::Incoming => words::file_theirs(size_of_all),
     };
-    parts::caption(ui, tokens, &format!("{} · {whose}", readable(file.size)));
+    parts::caption(ui, tokens, &whose);
     if let Some(part) = progress(file) {
         let percent = (part * 100.0).floor();
-        let name = format!("{}: {percent:.0} per cent", file.name);
+        let name = words::file_percent(&file.name, percent);
         parts::progress(ui, tokens, &name, part);
     }
     let told = match pace(file) {
-        Some(pace) => format!("{} · {pace}", file.sentence),
-        None => file.sentence.clone(),
+        Some(pace) => words::file_told_pace(told::file(file), pace),
+        None => told::file(file),
     };
     let color = if is_wrong(file) {
         colors.danger_text
@@ -218,7 +221,11 @@ fn contents(ui: &mut egui::Ui, file: &TransferView, tokens: &Tokens) -> Option<F
                 let area = egui::vec2(0.0, size.control_height);
                 let button = parts::button(ui, tokens, (label, None), kind, area, true);
                 button.widget_info(|| {
-                    egui::WidgetInfo::labeled(Role::Button, true, format!("{label}: {}", file.name))
+                    egui::WidgetInfo::labeled(
+                        Role::Button,
+                        true,
+                        words::file_button(label, &file.name),
+                    )
                 });
                 if button.clicked() {
                     pressed = Some(act);

@@ -1,5 +1,7 @@
 //! Whole windows on running engines, which meet at a supernode of this machine: worked by the names that a screen reader tells.
 
+mod tongues;
+
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
@@ -124,6 +126,8 @@ impl Meeting {
         };
         let reader = Reader::new();
         let window = Window::new(opening, &reader.ctx, self.runtime.handle());
+        // Whatever the system of whoever tests it does.
+        words::speak(Language::English);
         let mut person = Person {
             reader,
             window,

@@ -10,6 +10,7 @@ use std::{
 
 use tokio::{runtime::Handle, sync::watch};
 
+use super::words;
 use crate::{
     call::CallId,
     engine::handle::{CallView, Phase, StatsView, View},
@@ -205,52 +206,38 @@ pub(super) fn quality(name: &str, now: &Sample) -> (Lamp, String) {
     let there = now.loss_there.unwrap_or(0.0);
     let worse = |value: f32, bad: f32| if value >= bad { Lamp::Poor } else { Lamp::Fair };
     if now.gap {
-        return (
-            Lamp::Poor,
-            "No way to the other side works at the moment.".into(),
-        );
+        return (Lamp::Poor, words::quality_gap().into());
     }
     if now.invented >= SOME_INVENTED {
         let lamp = worse(now.invented, BAD_INVENTED);
         let why = if now.loss_here >= SOME_LOSS {
-            format!(
-                "{:.0} % of the packets of {name} are lost on their way to you.",
-                now.loss_here
-            )
+            words::quality_lost_here(words::decimal(now.loss_here, 0), name)
         } else {
-            format!("Sound of {name} comes too late or unevenly: their network, or yours, is busy.")
+            words::quality_uneven(name)
         };
         return (lamp, why);
     }
     if there >= SOME_LOSS && there >= now.loss_here {
-        let why = format!("{there:.0} % of your packets are lost on their way to {name}.");
+        let why = words::quality_lost_there(words::decimal(there, 0), name);
         return (worse(there, BAD_LOSS), why);
     }
     if now.loss_here >= SOME_LOSS {
-        let why = format!(
-            "{:.0} % of the packets of {name} are lost on their way to you, and restored.",
-            now.loss_here
-        );
+        let why = words::quality_restored(words::decimal(now.loss_here, 0), name);
         return (Lamp::Fair, why);
     }
     if let Some(thin) = now.capacity_kbps.filter(|kbps| *kbps < THIN_KBPS) {
-        let why = format!(
-            "Your way to {name} carries {thin:.0} kbit/s only, so your voice has few bits."
-        );
+        let why = words::quality_thin(name, words::decimal(thin, 0));
         return (Lamp::Fair, why);
     }
     if let Some(rtt) = now.rtt_ms.filter(|rtt| *rtt >= LONG_RTT_MS) {
-        let why = format!("The way between you is long: {rtt:.0} ms there and back.");
+        let why = words::quality_long(words::decimal(rtt, 0));
         return (Lamp::Fair, why);
     }
     if now.buffer_ms >= LONG_BUFFER_MS {
-        let why = format!(
-            "Packets of {name} come unevenly, so their sound waits {:.0} ms here.",
-            now.buffer_ms
-        );
+        let why = words::quality_buffer(name, words::decimal(now.buffer_ms, 0));
         return (Lamp::Fair, why);
     }
-    (Lamp::Good, "Nothing limits this call.".into())
+    (Lamp::Good, words::quality_good().into())
 }
 
 /// The last minutes as text: what stood in the plots, for a bug report.
@@ -278,7 +265,9 @@ pub(super) fn as_text(call: &CallView, history: &History) -> String {
         .unwrap_or_default();
     }
     if let Some(now) = history.now() {
-        let (_lamp, sentence) = quality("the other side", &now);
+        // Whoever mends it reads English.
+        let told = || quality("the other side", &now);
+        let (_lamp, sentence) = words::with(words::Language::English, told);
         text.push_str(&sentence);
         text.push('\n');
     }

@@ -8,6 +8,7 @@ use super::{
     parts,
     recents::Recents,
     theme::Tokens,
+    words,
 };
 use crate::engine::{
     handle::{Command, ContactView, View},
@@ -65,7 +66,7 @@ impl Home {
         if !view.contacts.is_empty() {
             ui.add_space(gap);
             parts::card(ui, tokens, |ui| {
-                parts::caption(ui, tokens, "Contacts");
+                parts::caption(ui, tokens, words::contacts());
                 let contacts = model::in_order(view, favourites);
                 let sought = |contact: &&&ContactView| model::is_sought(contact, &self.target);
                 for contact in contacts.iter().filter(sought) {
@@ -95,39 +96,45 @@ impl Home {
         view: &View,
         tokens: &Tokens,
     ) -> Option<Command> {
-        const BUTTON_WIDTH: f32 = 88.0;
-        const NAME: &str = "Name or link to call";
+        const LEAST_WIDTH: f32 = 88.0;
+        let enter = Some(words::key_enter());
+        let button_width = parts::button_width(ui, words::call_them(), enter, LEAST_WIDTH);
         let size = tokens.size;
         let mut command = None;
-        parts::caption(ui, tokens, "Call somebody");
+        parts::caption(ui, tokens, words::call_somebody());
         ui.horizontal(|ui| {
-            let width = ui.available_width() - BUTTON_WIDTH - size.gap;
-            let words = ("Name, or an ahoy: link", NAME);
-            let field = parts::field(ui, tokens, &mut self.target, words, width);
+            let width = ui.available_width() - button_width - size.gap;
+            let names = (words::name_or_link_hint(), words::name_or_link());
+            let field = parts::field(ui, tokens, &mut self.target, names, width);
             if std::mem::take(&mut self.focus_target) {
                 field.request_focus();
             }
             let entered =
                 field.lost_focus() && ui.input(|input| input.key_pressed(egui::Key::Enter));
             let can_call = model::can_call(view, &self.target);
-            let area = egui::vec2(BUTTON_WIDTH, size.control_height);
-            let key = field.has_focus().then_some("Enter");
+            let area = egui::vec2(button_width, size.control_height);
+            let key = field.has_focus().then_some(words::key_enter());
             let clicked = parts::button(
                 ui,
                 tokens,
-                ("Call", key),
+                (words::call_them(), key),
                 ActionKind::Primary,
                 area,
                 can_call,
             )
             .clicked();
             if (clicked || entered) && can_call {
-                command = Some(Command::Call(self.target.trim().to_owned()));
+                let target = self.target.trim().to_owned();
+                // What names nobody stays, to be mended.
+                if model::target_hint(view, &target).is_none() {
+                    self.target.clear();
+                }
+                command = Some(Command::Call(target));
             }
         });
         if let Some(user) = model::addable(view, &self.target) {
             let area = egui::vec2(0.0, size.control_height);
-            let add = ("Add to contacts", None);
+            let add = (words::add_to_contacts(), None);
             if parts::button(ui, tokens, add, ActionKind::Plain, area, true).clicked() {
                 command = Some(Command::People(PeopleChange::Add {
                     link: std::mem::take(&mut self.target),
@@ -147,7 +154,7 @@ impl Home {
 
     fn own_link(&mut self, ui: &mut egui::Ui, link: &str, tokens: &Tokens) {
         let colors = tokens.colors(ui.ctx());
-        parts::caption(ui, tokens, "Your link: whoever has it can ask to call you");
+        parts::caption(ui, tokens, words::your_link());
         let font = egui::TextStyle::Monospace.resolve(ui.style());
         let width = ui.available_width();
         let mut lines =
@@ -156,9 +163,9 @@ impl Home {
         lines.wrap.break_anywhere = true;
         ui.add(egui::Label::new(lines));
         let label = if self.copied.as_deref() == Some(link) {
-            "Copied"
+            words::copied()
         } else {
-            "Copy link"
+            words::copy_link()
         };
         let area = egui::vec2(0.0, tokens.size.control_height);
         let plain = ActionKind::Plain;
@@ -168,9 +175,9 @@ impl Home {
                 self.copied = Some(link.to_owned());
             }
             let label = if self.shows_qr {
-                "Hide QR code"
+                words::hide_qr()
             } else {
-                "Show QR code"
+                words::show_qr()
             };
             if parts::button(ui, tokens, (label, None), plain, area, true).clicked() {
                 self.shows_qr = !self.shows_qr;
@@ -178,7 +185,7 @@ impl Home {
         });
         if self.shows_qr {
             const QR_SIDE: f32 = 240.0;
-            self.qr.show(ui, link, "Your link as a QR code", QR_SIDE);
+            self.qr.show(ui, link, words::your_link_qr(), QR_SIDE);
         }
     }
 }
@@ -207,21 +214,21 @@ fn contact_row(
             button.clicked()
         };
         let plain = ActionKind::Plain;
-        let call = parts::button(ui, tokens, ("Call", None), plain, area, enabled);
-        if named(&call, format!("Call {}", contact.name), enabled) {
+        let call = parts::button(ui, tokens, (words::call_them(), None), plain, area, enabled);
+        if named(&call, words::call_whom(&contact.name), enabled) {
             done.command = Some(Command::Call(model::link_of(contact.user)));
         }
-        let write = parts::button(ui, tokens, ("Write", None), plain, area, true);
-        if named(&write, format!("Write to {}", contact.name), true) {
+        let write = parts::button(ui, tokens, (words::write(), None), plain, area, true);
+        if named(&write, words::write_to(&contact.name), true) {
             done.open = Some(contact.user);
         }
         if unread > 0 {
             parts::badge(ui, tokens, unread);
         }
         if contact.verified {
-            ui.colored_label(colors.ok, "verified");
+            ui.colored_label(colors.ok, words::verified());
         } else if contact.forked {
-            ui.colored_label(colors.danger_text, "careful");
+            ui.colored_label(colors.danger_text, words::careful());
         }
         let line = egui::Layout::top_down(egui::Align::Min);
         ui.with_layout(line, |ui| {
@@ -253,15 +260,22 @@ fn contact_row(
 
 /// Strangers who called or wrote.
 fn requests(ui: &mut egui::Ui, view: &View, tokens: &Tokens, done: &mut Done) {
-    parts::caption(ui, tokens, "People you do not know want to reach you");
+    parts::caption(ui, tokens, words::requests());
     let area = egui::vec2(0.0, tokens.size.control_height);
     for request in &view.requests {
         let line = egui::Layout::right_to_left(egui::Align::Center);
         let row = egui::vec2(ui.available_width(), tokens.size.control_height);
         ui.allocate_ui_with_layout(row, line, |ui| {
-            let look = parts::button(ui, tokens, ("Look", None), ActionKind::Plain, area, true);
+            let look = parts::button(
+                ui,
+                tokens,
+                (words::look(), None),
+                ActionKind::Plain,
+                area,
+                true,
+            );
             look.widget_info(|| {
-                let name = format!("Look at the request of {}", request.name);
+                let name = words::look_at_request(&request.name);
                 egui::WidgetInfo::labeled(egui::accesskit::Role::Button, true, name)
             });
             if look.clicked() {
@@ -279,5 +293,37 @@ fn requests(ui: &mut egui::Ui, view: &View, tokens: &Tokens, done: &mut Done) {
                 parts::caption(ui, tokens, &key);
             });
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ui::testing::Reader;
+
+    #[test]
+    fn the_field_is_empty_once_somebody_is_called_and_keeps_what_names_nobody() {
+        let link = model::link_of(UserId([3; 32]));
+        for (typed, left) in [(&*link, ""), ("Zoe", "Zoe"), ("ahoy:x", "ahoy:x")] {
+            let (mut reader, view) = (Reader::new(), View::default());
+            let tokens = reader.tokens;
+            let mut home = Home {
+                target: typed.to_owned(),
+                ..Home::default()
+            };
+            let draw = |reader: &mut Reader, home: &mut Home, events| {
+                let mut command = None;
+                reader.frame(events, |ui| {
+                    let done = home.show(ui, &view, &[], &tokens);
+                    command = done.command.or(command.take());
+                });
+                command
+            };
+            draw(&mut reader, &mut home, vec![]);
+            let press = reader.press("Call");
+            let command = draw(&mut reader, &mut home, vec![press]);
+            assert_eq!(command, Some(Command::Call(typed.to_owned())));
+            assert_eq!(home.target, left);
+        }
     }
 }

@@ -10,7 +10,10 @@ use super::{
     files::tests::file,
     history::History,
     home::Home,
-    model::{self, tests::call as call_view},
+    model::{
+        self,
+        tests::{call as call_view, over},
+    },
     network, person,
     recents::Recents,
     testing::Reader,
@@ -67,7 +70,6 @@ fn view(name: &str) -> View {
         .zip(files)
         .map(|(n, (direction, state))| TransferView {
             name: harmless(&name),
-            sentence: format!("{name} offers 10.0 MB"),
             person: name.clone(),
             rate: 5,
             ..file(n, direction, state)
@@ -182,13 +184,12 @@ fn draw_all(name: &str, width: f32, check: &mut dyn FnMut(&str, &Reader)) {
             page.show(ui, &view, &[], &tokens);
         });
     }
-    let ended = |sentence: String| Phase::Ended { sentence };
     for phase in [
         call.phase.clone(),
         Phase::Incoming,
         Phase::Calling,
         Phase::Reconnecting,
-        ended(format!("{name} hung up.")),
+        over(),
     ] {
         let call = CallView {
             phase,

@@ -2,47 +2,49 @@
 
 use eframe::egui::{self, RichText};
 
-use super::{parts, theme::Tokens};
+use super::{
+    parts,
+    theme::Tokens,
+    words::{self, Word},
+};
 
 /// Keys, and what they do. The keys of a call stand on its buttons, too.
-pub(super) const SHEET: [(&str, &[(&str, &str)]); 3] = [
+pub(super) const SHEET: [(Word, &[(Word, Word)]); 3] = [
     (
-        "Everywhere",
+        words::keys_everywhere,
         &[
-            ("Tab", "To the next thing; with Shift to the one before"),
-            ("Space", "Presses what has the frame around it"),
-            ("Esc", "Closes what is open"),
-            ("Ctrl + ,", "Settings"),
-            ("Ctrl + K", "Search, or paste a link"),
-            ("Ctrl + 1 … 9", "Writes to the first, second … contact"),
-            (
-                "Ctrl + O",
-                "Sends a file to whom you write to, or talk with",
-            ),
-            ("Ctrl + /", "This list; so does ?"),
-            ("F11", "The whole screen"),
-            ("Ctrl + Q", "Ends ahoy"),
+            (words::key_tab, words::key_tab_does),
+            (words::key_space, words::key_space_does),
+            (words::key_escape, words::key_escape_does),
+            (words::key_settings, words::settings),
+            (words::key_search, words::key_search_does),
+            (words::key_contacts, words::key_contacts_does),
+            (words::key_file, words::key_file_does),
+            (words::key_list, words::key_list_does),
+            (words::key_whole_screen, words::key_whole_screen_does),
+            (words::key_quit, words::key_quit_does),
         ],
     ),
     (
-        "While it rings",
-        &[("A", "Answers"), ("D", "Declines"), ("H", "Stops calling")],
+        words::keys_ringing,
+        &[
+            (|| "A", words::key_answers),
+            (|| "D", words::key_declines),
+            (|| "H", words::key_stops_calling),
+        ],
     ),
     (
-        "In a call",
+        words::keys_call,
         &[
-            ("M", "Mutes you, or not any more"),
-            ("C", "Camera on or off"),
-            ("S", "Shows a screen or a window"),
-            ("R", "Records the call"),
-            ("O", "Puts the other side on hold"),
-            ("H", "Hangs up"),
-            ("A, D, I", "Answers, declines or ignores whoever else calls"),
-            ("W", "Goes on with the call that is on hold"),
-            (
-                "Space",
-                "Lets you be heard while it is held, with push to talk",
-            ),
+            (|| "M", words::key_mutes),
+            (|| "C", words::key_camera),
+            (|| "S", words::key_shares),
+            (|| "R", words::key_records),
+            (|| "O", words::key_holds),
+            (|| "H", words::key_hangs_up),
+            (|| "A, D, I", words::key_other_does),
+            (|| "W", words::key_switches),
+            (words::key_space, words::key_talks),
         ],
     ),
 ];
@@ -55,7 +57,7 @@ pub(super) fn sheet(ui: &mut egui::Ui, tokens: &Tokens) {
         if index > 0 {
             ui.add_space(tokens.size.gap);
         }
-        parts::title(ui, title);
+        parts::title(ui, title());
         for (keys, what) in *lines {
             ui.horizontal_top(|ui| {
                 ui.spacing_mut().interact_size.y = 0.0;
@@ -64,9 +66,9 @@ pub(super) fn sheet(ui: &mut egui::Ui, tokens: &Tokens) {
                 let line = egui::Layout::left_to_right(egui::Align::Min);
                 ui.allocate_ui_with_layout(area, line, |ui| {
                     ui.set_min_width(KEY_WIDTH);
-                    ui.add(egui::Label::new(RichText::new(*keys).color(colors.text)));
+                    ui.add(egui::Label::new(RichText::new(keys()).color(colors.text)));
                 });
-                let what = RichText::new(*what).color(colors.text_soft);
+                let what = RichText::new(what()).color(colors.text_soft);
                 ui.add(egui::Label::new(what).wrap());
             });
         }

@@ -7,7 +7,7 @@ use eframe::egui::{self, RichText};
 use super::{
     Window, call, echo, files, model, network, parts,
     settings::{Known, Tab},
-    shortcuts, sound,
+    shortcuts, sound, words,
 };
 use crate::{
     engine::{
@@ -17,8 +17,12 @@ use crate::{
     settings::SettingsChange,
 };
 
-/// Width of the button that opens the settings.
-const SETTINGS_WIDTH: f32 = 88.0;
+/// Width of the button that opens the settings, and closes them.
+fn settings_width(ui: &egui::Ui) -> f32 {
+    const LEAST: f32 = 88.0;
+    let open = parts::button_width(ui, words::settings(), None, LEAST);
+    parts::button_width(ui, words::done(), None, open)
+}
 
 impl Window {
     /// Space at both sides of what is at most so wide.
@@ -188,7 +192,7 @@ impl Window {
     ) {
         /// Below this width, buttons have a row of their own.
         const NARROW: f32 = 1080.0;
-        const BUTTON_WIDTH: f32 = 132.0;
+        const LEAST_WIDTH: f32 = 132.0;
         let tokens = self.tokens;
         let gap = tokens.size.gap;
         call::recording(ui, call, &tokens, now);
@@ -202,7 +206,7 @@ impl Window {
         let mut sound = false;
         if ui.available_width() < NARROW {
             ui.horizontal(|ui| {
-                let width = ui.available_width() - SETTINGS_WIDTH - gap;
+                let width = ui.available_width() - settings_width(ui) - gap;
                 let height = ui.available_height();
                 let column = egui::Layout::top_down(egui::Align::Min);
                 ui.allocate_ui_with_layout(egui::vec2(width, height), column, |ui| {
@@ -215,8 +219,9 @@ impl Window {
         } else {
             ui.horizontal(|ui| {
                 let count = actions.len() as f32;
-                let buttons = count * BUTTON_WIDTH + (count - 1.0) * gap;
-                let width = ui.available_width() - buttons - SETTINGS_WIDTH - 2.0 * gap;
+                let width = call::widest(ui, &actions).max(LEAST_WIDTH);
+                let buttons = count * width + (count - 1.0) * gap;
+                let width = ui.available_width() - buttons - settings_width(ui) - 2.0 * gap;
                 let column = egui::Layout::top_down(egui::Align::Min);
                 let area = egui::vec2(width, tokens.size.call_height);
                 ui.allocate_ui_with_layout(area, column, |ui| {
@@ -242,13 +247,10 @@ impl Window {
             network::lamp(ui, call, &self.history.borrow(), &tokens);
         }
         if !call.safety_words.is_empty() {
-            let words = format!(
-                "The same words on both sides: {}",
-                call.safety_words.join(" · ")
-            );
-            parts::caption(ui, &tokens, &words);
+            let told = words::words_on_both_sides(call.safety_words.join(" · "));
+            parts::caption(ui, &tokens, &told);
             if !call.words_committed {
-                parts::caption(ui, &tokens, call::OLD_WORDS);
+                parts::caption(ui, &tokens, words::old_words());
             }
         }
         if sound {
@@ -262,15 +264,19 @@ impl Window {
     /// Opens the settings, and closes them.
     pub(super) fn settings_button(&self, ui: &mut egui::Ui, height: f32) -> bool {
         let open = self.settings.open;
-        let label = if open { "Done" } else { "Settings" };
-        let area = egui::vec2(SETTINGS_WIDTH, height);
+        let label = if open {
+            words::done()
+        } else {
+            words::settings()
+        };
+        let area = egui::vec2(settings_width(ui), height);
         let kind = model::ActionKind::Plain;
         let button = parts::button(ui, &self.tokens, (label, None), kind, area, true);
         button.widget_info(|| {
             let name = if open {
-                "Close the settings"
+                words::close_settings()
             } else {
-                "Settings"
+                words::settings()
             };
             egui::WidgetInfo::labeled(egui::accesskit::Role::Button, true, name)
         });
@@ -407,7 +413,10 @@ impl Window {
             // An empty box is as pale as the page otherwise.
             ui.visuals_mut().widgets.inactive.bg_stroke = egui::Stroke::new(1.0, colors.text_soft);
             let mut undisturbed = view.do_not_disturb;
-            if ui.checkbox(&mut undisturbed, "Do not disturb").clicked() {
+            if ui
+                .checkbox(&mut undisturbed, words::do_not_disturb())
+                .clicked()
+            {
                 self.send(Command::DoNotDisturb(undisturbed));
             }
         });

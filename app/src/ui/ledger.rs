@@ -8,10 +8,11 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
+use super::words;
 use crate::{
     autostart,
     profile::Profile,
-    settings::{Settings, SettingsChange, SettingsError, SettingsSwitch},
+    settings::{Settings, SettingsChange, SettingsSwitch},
 };
 
 /// Choices that wait to be saved. A person makes one at a time; a slider is let go before it counts.
@@ -22,10 +23,33 @@ const QUEUE: usize = 64;
 pub(super) struct LedgerView {
     /// What stands in the file; none before it was read, and where it cannot be.
     pub(super) settings: Option<Settings>,
-    /// Why something was not saved, for a person.
-    pub(super) error: Option<String>,
+    /// Why something was not saved.
+    pub(super) error: Option<NotSaved>,
     /// Something was chosen that the running engine does not know.
     pub(super) waits_for_start: bool,
+}
+
+/// Why something was not saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NotSaved {
+    /// Only whoever knows the passphrase lets the keyring have it.
+    NeedsPassphrase,
+    /// What the system or the file says, in English.
+    Other(String),
+}
+
+impl NotSaved {
+    fn other(error: impl std::fmt::Display) -> Self {
+        Self::Other(error.to_string())
+    }
+
+    /// For a person.
+    pub(super) fn sentence(&self) -> String {
+        match self {
+            Self::NeedsPassphrase => words::not_saved(words::keyring_needs_passphrase()),
+            Self::Other(error) => words::not_saved(error),
+        }
+    }
 }
 
 /// The near end.
@@ -62,7 +86,7 @@ async fn keep(
     mut queue: mpsc::Receiver<SettingsChange>,
     view: watch::Sender<LedgerView>,
 ) {
-    let read = |profile: &Profile| Settings::load(profile).map_err(|error| error.to_string());
+    let read = |profile: &Profile| Settings::load(profile).map_err(NotSaved::other);
     note(&view, by_disk(profile.clone(), read).await);
     while let Some(change) = queue.recv().await {
         let waits = waits_for_start(&change);
@@ -75,34 +99,29 @@ async fn keep(
 }
 
 /// Saves a choice where it belongs, and says what stands there then.
-fn save(profile: &Profile, change: &SettingsChange) -> Result<Settings, String> {
-    let told = |error: SettingsError| error.to_string();
+fn save(profile: &Profile, change: &SettingsChange) -> Result<Settings, NotSaved> {
     if let SettingsChange::Switch(SettingsSwitch::Autostart, on) = change {
         let usual = Profile::locate(None, None).map(|usual| usual.dir().to_owned());
-        let home = std::path::absolute(profile.dir()).map_err(|error| error.to_string())?;
+        let home = std::path::absolute(profile.dir()).map_err(NotSaved::other)?;
         let is_usual = usual.is_ok_and(|usual| usual == home);
         let home = (!is_usual).then_some(&*home);
-        autostart::set(*on, home).map_err(|error| error.to_string())?;
-        return Settings::load(profile).map_err(told);
+        autostart::set(*on, home).map_err(NotSaved::other)?;
+        return Settings::load(profile).map_err(NotSaved::other);
     }
     if let SettingsChange::Switch(SettingsSwitch::Keyring, on) = change {
         if *on {
-            return Err(
-                "the passphrase is needed for that: tick the box where ahoy asks for it, or say `ahoy lock keyring on`".into(),
-            );
+            return Err(NotSaved::NeedsPassphrase);
         }
-        profile
-            .take_from_keyring()
-            .map_err(|error| error.to_string())?;
-        return Settings::load(profile).map_err(told);
+        profile.take_from_keyring().map_err(NotSaved::other)?;
+        return Settings::load(profile).map_err(NotSaved::other);
     }
-    Settings::change(profile, change).map_err(told)
+    Settings::change(profile, change).map_err(NotSaved::other)
 }
 
 async fn by_disk(
     profile: Profile,
-    work: impl FnOnce(&Profile) -> Result<Settings, String> + Send + 'static,
-) -> Result<Settings, String> {
+    work: impl FnOnce(&Profile) -> Result<Settings, NotSaved> + Send + 'static,
+) -> Result<Settings, NotSaved> {
     let work = move || {
         work(&profile).map(|settings| Settings {
             autostart: autostart::is_on(),
@@ -112,17 +131,17 @@ async fn by_disk(
     };
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(NotSaved::other(error)),
     }
 }
 
-fn note(view: &watch::Sender<LedgerView>, done: Result<Settings, String>) {
+fn note(view: &watch::Sender<LedgerView>, done: Result<Settings, NotSaved>) {
     view.send_modify(|view| match done {
         Ok(settings) => {
             view.settings = Some(settings);
             view.error = None;
         }
-        Err(error) => view.error = Some(format!("This is not saved: {error}")),
+        Err(error) => view.error = Some(error),
     });
 }
 
@@ -150,6 +169,7 @@ pub(super) fn waits_for_start(change: &SettingsChange) -> bool {
         SettingsChange::Name(_)
         | SettingsChange::Strangers(_)
         | SettingsChange::Theme(_)
+        | SettingsChange::Language(_)
         | SettingsChange::Scale(_)
         | SettingsChange::Favourite(..)
         | SettingsChange::Switch(
@@ -194,7 +214,7 @@ mod tests {
         std::fs::write(profile.settings_path(), "colour = 3\n").unwrap();
         ledger.change(SettingsChange::Theme(ThemeChoice::Light));
         let view = shown.wait_for(|view| view.error.is_some()).await.unwrap();
-        assert!(view.error.as_ref().unwrap().contains("colour"));
+        assert!(view.error.as_ref().unwrap().sentence().contains("colour"));
         let kept = std::fs::read_to_string(profile.settings_path()).unwrap();
         assert_eq!(kept, "colour = 3\n", "what nobody understands stays");
     }

@@ -2,13 +2,14 @@
 
 use eframe::egui::{self, RichText, accesskit::Role};
 
-use super::{model, parts, theme::Tokens};
+use super::{
+    model, parts,
+    theme::Tokens,
+    told,
+    words::{self, Word},
+};
 use crate::{
-    engine::{
-        lending::{LendingState, LendingView},
-        sentence,
-    },
-    files::readable,
+    engine::lending::{LendingState, LendingView},
     settings::{Lend, SettingsChange, SettingsSwitch},
 };
 
@@ -21,44 +22,33 @@ pub(super) struct Done {
 }
 
 /// Most that is passed on, in kilobits per second.
-const UPLOADS: [(u32, &str); 4] = [
-    (500, "0.5 Mbit/s"),
-    (2000, "2 Mbit/s"),
-    (10_000, "10 Mbit/s"),
-    (50_000, "50 Mbit/s"),
+const UPLOADS: [(u32, Word); 4] = [
+    (500, words::mbit_half),
+    (2000, words::mbit_2),
+    (10_000, words::mbit_10),
+    (50_000, words::mbit_50),
 ];
 /// Most devices that are registered at once.
-const PEOPLE: [(u16, &str); 4] = [
-    (10, "10 devices"),
-    (50, "50 devices"),
-    (200, "200 devices"),
-    (1000, "1000 devices"),
+const PEOPLE: [(u16, Word); 4] = [
+    (10, words::people_10),
+    (50, words::people_50),
+    (200, words::people_200),
+    (1000, words::people_1000),
 ];
 
 /// What was done so far, if anything was.
 pub(super) fn done_so_far(view: &LendingView) -> Option<String> {
     let since = view.since_millis?;
-    let people = match view.helped {
-        1 => "1 person was".to_owned(),
-        helped => format!("{helped} people were"),
-    };
-    Some(format!(
-        "Since {} {people} helped, and {} of their calls passed on.",
-        model::local(since).format("%-d %B, %H:%M"),
-        readable(view.relayed_bytes),
-    ))
+    let since = words::moment_of(&model::local(since));
+    let bytes = words::size(view.relayed_bytes);
+    Some(words::lending_done(since, view.helped, bytes))
 }
 
 /// What is going on now, if anything is.
 pub(super) fn now(view: &LendingView) -> Option<String> {
     (view.state == LendingState::Lending).then(|| {
-        format!(
-            "Now: {} of at most {} devices registered, {} ends of calls, at most {} kbit/s.",
-            view.people,
-            view.most_people,
-            view.calls,
-            view.upload_bps / 1000
-        )
+        let kbps = words::count(view.upload_bps / 1000);
+        words::lending_now(view.people, view.most_people, view.calls, kbps)
     })
 }
 
@@ -71,11 +61,8 @@ pub(super) fn show(
 ) -> Done {
     let mut done = Done::default();
     let colors = tokens.colors(ui.ctx());
-    parts::title(ui, "Lend your connection");
-    let lend = (
-        "Help others to call",
-        "This machine is a supernode for people who have none: it passes on what it cannot read.",
-    );
+    parts::title(ui, words::lend());
+    let lend = (words::lend_switch(), words::lend_switch_why());
     if parts::switch(ui, tokens, lend, view.wanted, true).clicked() {
         done.on = Some(!view.wanted);
     }
@@ -89,7 +76,7 @@ pub(super) fn show(
     };
     parts::text_row(ui, |ui| {
         parts::dot(ui, color);
-        let told = sentence::of(&view.sentence());
+        let told = told::lending(view);
         let text = match view.state {
             LendingState::Failed | LendingState::Unreachable => colors.danger_text,
             LendingState::Off
@@ -104,8 +91,8 @@ pub(super) fn show(
         parts::caption(ui, tokens, &line);
     }
     ui.add_space(tokens.size.gap);
-    parts::caption(ui, tokens, "At most so much is passed on for others:");
-    let labels = UPLOADS.map(|(_, label)| label);
+    parts::caption(ui, tokens, words::lend_most());
+    let labels = UPLOADS.map(|(_, label)| label());
     let chosen = UPLOADS
         .iter()
         .position(|(rate, _)| *rate == settings.upload);
@@ -115,8 +102,8 @@ pub(super) fn show(
     if let Some((rate, _)) = picked.and_then(|index| UPLOADS.get(index)) {
         done.changes.push(SettingsChange::LendUpload(*rate));
     }
-    parts::caption(ui, tokens, "For at most so many at once:");
-    let labels = PEOPLE.map(|(_, label)| label);
+    parts::caption(ui, tokens, words::lend_people());
+    let labels = PEOPLE.map(|(_, label)| label());
     let chosen = PEOPLE
         .iter()
         .position(|(people, _)| *people == settings.people);
@@ -125,10 +112,7 @@ pub(super) fn show(
     if let Some((people, _)) = picked.and_then(|index| PEOPLE.get(index)) {
         done.changes.push(SettingsChange::LendPeople(*people));
     }
-    let metered = (
-        "Also where it is paid by the byte",
-        "Otherwise nothing is lent while this machine is in such a network.",
-    );
+    let metered = (words::lend_metered(), words::lend_metered_why());
     if parts::switch(ui, tokens, metered, settings.metered, true).clicked() {
         let change = SettingsChange::Switch(SettingsSwitch::LendMetered, !settings.metered);
         done.changes.push(change);

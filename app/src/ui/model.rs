@@ -3,11 +3,15 @@
 use std::time::{Duration, Instant};
 
 use ahoy_transport::identity::UserId;
-use chrono::{DateTime, Local, TimeZone};
+use chrono::{DateTime, Datelike as _, Local, TimeZone};
 use eframe::egui::{Key, ThemePreference};
 use rand_core::{OsRng, RngCore as _};
 
-use super::desk::DeskView;
+use super::{
+    desk::DeskView,
+    told,
+    words::{self, Word},
+};
 use crate::{
     call::CallId,
     chat::{Content, Line, MessageId},
@@ -70,10 +74,9 @@ pub enum ActionKind {
 pub fn reachability(homes: &[HomeView]) -> String {
     let up = homes.iter().filter(|home| home.registered).count();
     match (homes.len(), up) {
-        (0, _) => "No supernode yet: paste a friend's link to call, or start with --via".into(),
-        (_, 0) => "Looking for your supernodes…".into(),
-        (1, 1) => "Reachable through 1 supernode".into(),
-        (all, up) => format!("Reachable through {up} of {all} supernodes"),
+        (0, _) => words::no_supernode().into(),
+        (_, 0) => words::looking_for_supernodes().into(),
+        (all, up) => words::reachable(all as u64, up),
     }
 }
 
@@ -81,31 +84,28 @@ pub fn reachability(homes: &[HomeView]) -> String {
 #[must_use]
 pub fn call_line(call: &CallView, now: Instant) -> String {
     match &call.phase {
-        Phase::Calling => "Calling…".into(),
-        Phase::Ringing => "Ringing…".into(),
-        Phase::Incoming => "calls you".into(),
-        Phase::Connecting => "Connecting…".into(),
+        Phase::Calling => words::phase_calling().into(),
+        Phase::Ringing => words::phase_ringing().into(),
+        Phase::Incoming => words::phase_incoming().into(),
+        Phase::Connecting => words::phase_connecting().into(),
         Phase::Talking { since } => {
             let clock = clock(now.saturating_duration_since(*since));
             if call.held {
-                return format!("{clock} · on hold: {} hears nothing", call.name);
+                return words::talking_on_hold(clock, &call.name);
             }
             if call.held_there {
-                return format!("{clock} · {} has put you on hold", call.name);
+                return words::talking_held_there(clock, &call.name);
             }
             match call.path {
-                Some(path) => format!("{clock} · {path} · end-to-end encrypted"),
-                None => format!("{clock} · end-to-end encrypted"),
+                Some(path) => words::talking_by_path(clock, told::path(path)),
+                None => words::talking(clock),
             }
         }
         Phase::Reconnecting => match call.gives_up_at {
-            Some(until) => format!(
-                "The connection is gone. Reconnecting, for {} more",
-                clock(until.saturating_duration_since(now))
-            ),
-            None => "The connection is gone. Reconnecting…".into(),
+            Some(until) => words::reconnecting_for(clock(until.saturating_duration_since(now))),
+            None => words::reconnecting().into(),
         },
-        Phase::Ended { sentence } => sentence.clone(),
+        Phase::Ended { direction, ending } => told::ended(&call.name, *direction, *ending),
     }
 }
 
@@ -122,16 +122,16 @@ pub fn call_actions(call: &CallView) -> Vec<Action> {
     let danger = |label, key, command| action(label, key, Act::Tell(command), ActionKind::Danger);
     let mute = if call.muted {
         let unmute = Act::Tell(Command::Mute(false));
-        action("Unmute", Key::M, unmute, primary)
+        action(words::unmute(), Key::M, unmute, primary)
     } else {
-        action("Mute", Key::M, Act::Tell(Command::Mute(true)), plain)
+        action(words::mute(), Key::M, Act::Tell(Command::Mute(true)), plain)
     };
     match call.phase {
         Phase::Incoming => vec![
-            action("Answer", Key::A, Act::Tell(Command::Accept), primary),
-            danger("Decline", Key::D, Command::Decline),
+            action(words::answer(), Key::A, Act::Tell(Command::Accept), primary),
+            danger(words::decline(), Key::D, Command::Decline),
         ],
-        Phase::Calling | Phase::Ringing => vec![danger("Cancel", Key::H, Command::HangUp)],
+        Phase::Calling | Phase::Ringing => vec![danger(words::cancel(), Key::H, Command::HangUp)],
         Phase::Connecting | Phase::Talking { .. } | Phase::Reconnecting => {
             let mut actions = vec![mute];
             if cfg!(feature = "video") {
@@ -145,33 +145,33 @@ pub fn call_actions(call: &CallView) -> Vec<Action> {
                 };
                 actions.push(if camera {
                     let stop = Act::Tell(Command::Show(None));
-                    action("Stop camera", Key::C, stop, primary)
+                    action(words::stop_camera(), Key::C, stop, primary)
                 } else {
-                    action("Camera", Key::C, Act::Camera, plain)
+                    action(words::camera(), Key::C, Act::Camera, plain)
                 });
                 actions.push(if share {
-                    action("Sharing", Key::S, Act::Share, primary)
+                    action(words::sharing(), Key::S, Act::Share, primary)
                 } else {
-                    action("Share", Key::S, Act::Share, plain)
+                    action(words::share(), Key::S, Act::Share, plain)
                 });
             }
             if call.recording.is_some() {
                 let stop = Act::Tell(Command::Record(None));
-                actions.push(action("Stop recording", Key::R, stop, primary));
+                actions.push(action(words::stop_recording(), Key::R, stop, primary));
             } else if matches!(call.phase, Phase::Talking { .. }) {
                 // Before, nobody is there to be told.
-                actions.push(action("Record", Key::R, Act::Record, plain));
+                actions.push(action(words::record(), Key::R, Act::Record, plain));
             }
             if matches!(call.phase, Phase::Talking { .. }) || call.held {
                 let (label, kind) = if call.held {
-                    ("Resume", primary)
+                    (words::resume(), primary)
                 } else {
-                    ("Hold", plain)
+                    (words::hold(), plain)
                 };
                 let hold = Act::Tell(Command::Hold(!call.held));
                 actions.push(action(label, Key::O, hold, kind));
             }
-            actions.push(danger("Hang up", Key::H, Command::HangUp));
+            actions.push(danger(words::hang_up(), Key::H, Command::HangUp));
             actions
         }
         Phase::Ended { .. } => Vec::new(),
@@ -183,12 +183,10 @@ pub fn call_actions(call: &CallView) -> Vec<Action> {
 pub fn other_line(other: &OtherCall, name: &str) -> String {
     let them = &other.name;
     match other.state {
-        OtherState::Waits => {
-            format!("{them} calls, too. Answering puts {name} on hold.")
-        }
-        OtherState::Ignored => format!("{them} still calls."),
-        OtherState::OnHold => format!("{them} is on hold."),
-        OtherState::Reconnecting => format!("{them} is on hold, and the connection is gone."),
+        OtherState::Waits => words::other_waits(them, name),
+        OtherState::Ignored => words::other_ignored(them),
+        OtherState::OnHold => words::other_on_hold(them),
+        OtherState::Reconnecting => words::other_reconnecting(them),
     }
 }
 
@@ -201,16 +199,31 @@ pub fn other_actions(other: &OtherCall) -> Vec<Action> {
         key,
         kind,
     };
-    let answer = action("Answer", Key::A, Command::Accept, ActionKind::Primary);
-    let decline = action("Decline", Key::D, Command::Decline, ActionKind::Danger);
+    let answer = action(
+        words::answer(),
+        Key::A,
+        Command::Accept,
+        ActionKind::Primary,
+    );
+    let decline = action(
+        words::decline(),
+        Key::D,
+        Command::Decline,
+        ActionKind::Danger,
+    );
     match other.state {
         OtherState::Waits => {
-            let ignore = action("Ignore", Key::I, Command::Ignore, ActionKind::Plain);
+            let ignore = action(words::ignore(), Key::I, Command::Ignore, ActionKind::Plain);
             vec![answer, decline, ignore]
         }
         OtherState::Ignored => vec![answer, decline],
         OtherState::OnHold | OtherState::Reconnecting => {
-            vec![action("Switch", Key::W, Command::Switch, ActionKind::Plain)]
+            vec![action(
+                words::switch_calls(),
+                Key::W,
+                Command::Switch,
+                ActionKind::Plain,
+            )]
         }
     }
 }
@@ -243,14 +256,14 @@ pub fn banners(call: &CallView) -> Vec<Banner> {
     if let Some(trouble) = &call.sound_trouble {
         banners.push(Banner {
             text: trouble.clone(),
-            label: "Choose another device",
+            label: words::choose_device(),
             act: Act::Sound,
         });
     }
     if let Some(trouble) = &call.pictures.trouble {
         banners.push(Banner {
             text: trouble.clone(),
-            label: "Choose what to show",
+            label: words::choose_to_show(),
             act: Act::Share,
         });
     }
@@ -260,11 +273,11 @@ pub fn banners(call: &CallView) -> Vec<Banner> {
 /// What is between the two sides, as far as it is known.
 pub(super) fn path_stations(path: Option<&str>) -> Option<&'static str> {
     match path {
-        Some("relay") => Some("a supernode"),
-        Some("tcp") => Some("a supernode, by TCP"),
-        Some("lan") => Some("your network"),
+        Some("relay") => Some(words::station_supernode()),
+        Some("tcp") => Some(words::station_tcp()),
+        Some("lan") => Some(words::station_lan()),
         Some(_direct) => None,
-        None => Some("no way yet"),
+        None => Some(words::station_none()),
     }
 }
 
@@ -284,15 +297,15 @@ pub fn recording_lines(call: &CallView, now: Instant) -> Vec<RecordingLine> {
     let mut lines = Vec::new();
     if let Some(recording) = &call.recording {
         let time = now.saturating_duration_since(recording.since);
-        lines.push(on(format!("Recording {}", clock(time))));
+        lines.push(on(words::recording_for(clock(time))));
     } else if let Some(path) = &call.recorded {
         lines.push(RecordingLine {
-            text: format!("Recorded to {}", path.display()),
+            text: words::recorded_to(path.display()),
             is_on: false,
         });
     }
     if call.recorded_there && !is_over(call) {
-        lines.push(on(format!("{} is recording", call.name)));
+        lines.push(on(words::records_there(&call.name)));
     }
     lines
 }
@@ -302,12 +315,10 @@ pub fn recording_lines(call: &CallView, now: Instant) -> Vec<RecordingLine> {
 pub fn stage_words(call: &CallView) -> Option<String> {
     let name = &call.name;
     match (&call.phase, call.pictures.received) {
-        (Phase::Reconnecting, _) => Some("The connection is gone. Reconnecting…".to_owned()),
-        _held if call.held => Some(format!("You have put {name} on hold")),
-        _held if call.held_there => Some(format!("{name} has put you on hold")),
-        (_, Received::Still) => Some(format!(
-            "No new picture comes from {name}: the connection may carry too little for it"
-        )),
+        (Phase::Reconnecting, _) => Some(words::reconnecting().to_owned()),
+        _held if call.held => Some(words::stage_held(name)),
+        _held if call.held_there => Some(words::stage_held_there(name)),
+        (_, Received::Still) => Some(words::stage_still(name)),
         (_, Received::Nothing | Received::Comes) => None,
     }
 }
@@ -345,17 +356,17 @@ pub fn title(call: Option<&CallView>, unread: usize) -> String {
     let Some(call) = call else {
         return match unread {
             0 => "ahoy".into(),
-            unread => format!("({unread}) ahoy"),
+            unread => words::title_unread(unread),
         };
     };
     let name = &call.name;
     match &call.phase {
-        Phase::Calling | Phase::Ringing => format!("Calling {name} - ahoy"),
-        Phase::Incoming => format!("{name} calls you - ahoy"),
-        Phase::Connecting | Phase::Reconnecting => format!("Connecting to {name} - ahoy"),
-        Phase::Talking { .. } if call.muted => format!("{name} (you are muted) - ahoy"),
-        Phase::Talking { .. } => format!("{name} - ahoy"),
-        Phase::Ended { .. } => format!("Call with {name} ended - ahoy"),
+        Phase::Calling | Phase::Ringing => words::title_calling(name),
+        Phase::Incoming => words::title_incoming(name),
+        Phase::Connecting | Phase::Reconnecting => words::title_connecting(name),
+        Phase::Talking { .. } if call.muted => words::title_muted(name),
+        Phase::Talking { .. } => words::title_talking(name),
+        Phase::Ended { .. } => words::title_ended(name),
     }
 }
 
@@ -468,18 +479,12 @@ pub fn target_hint(view: &View, target: &str) -> Option<String> {
             .contacts
             .iter()
             .any(|contact| is_sought(contact, target));
-        return (!is_known).then(|| {
-            "Nobody in your contacts is called that. To reach somebody new, paste their ahoy: link."
-                .into()
-        });
+        return (!is_known).then(|| words::not_a_contact_name().into());
     }
     match target.parse() {
         Ok(Link::Person(_)) => None,
-        Ok(Link::Node(_)) => Some(
-            "That is a supernode's link. To register there, add it in the settings, under Network."
-                .into(),
-        ),
-        Err(error) => Some(format!("That link cannot be used: {error}")),
+        Ok(Link::Node(_)) => Some(words::is_supernode_link().into()),
+        Err(error) => Some(words::link_unusable(error)),
     }
 }
 
@@ -531,7 +536,7 @@ pub fn last_line(view: &View, user: UserId) -> Option<String> {
     let written = conversation(view, user).map(|line| line.last.at_millis);
     if let Some(file) = file.filter(|file| written.is_none_or(|at| at <= file.at_millis)) {
         return Some(match file.direction {
-            Direction::Outgoing => format!("You: {}", file.name),
+            Direction::Outgoing => words::you_said(&file.name),
             Direction::Incoming => file.name.clone(),
         });
     }
@@ -541,13 +546,13 @@ pub fn last_line(view: &View, user: UserId) -> Option<String> {
         Content::Text(text) => {
             let line = text.lines().next().unwrap_or_default();
             if own {
-                format!("You: {line}")
+                words::you_said(line)
             } else {
                 line.to_owned()
             }
         }
-        Content::MissedCall if own => "You called".into(),
-        Content::MissedCall => "Missed call".into(),
+        Content::MissedCall if own => words::you_called().into(),
+        Content::MissedCall => words::missed_call().into(),
     })
 }
 
@@ -562,12 +567,12 @@ pub fn local(at_millis: u64) -> DateTime<Local> {
 /// The day of a line.
 #[must_use]
 pub fn day<Zone: TimeZone>(at: &DateTime<Zone>, now: &DateTime<Zone>) -> String {
-    let (at, today) = (at.date_naive(), now.date_naive());
-    match today.signed_duration_since(at).num_days() {
-        0 => "Today".into(),
-        1 => "Yesterday".into(),
-        2..7 => at.format("%A").to_string(),
-        _ => at.format("%-d %B %Y").to_string(),
+    let passed = now.date_naive().signed_duration_since(at.date_naive());
+    match passed.num_days() {
+        0 => words::today().into(),
+        1 => words::yesterday().into(),
+        2..7 => words::weekday(at.weekday()).into(),
+        _ => words::day_of(at),
     }
 }
 
@@ -637,22 +642,22 @@ pub fn is_talking(view: &View) -> bool {
 }
 
 /// A switch of the page about sound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct SwitchLine {
     /// What it switches.
     pub which: SoundSwitch,
     /// Its name.
-    pub label: &'static str,
+    pub label: Word,
     /// What it is good for.
-    pub sentence: &'static str,
+    pub sentence: Word,
     /// Music mode leaves it without effect.
     pub idle_with_music: bool,
 }
 
 const fn switch(
     which: SoundSwitch,
-    label: &'static str,
-    sentence: &'static str,
+    label: Word,
+    sentence: Word,
     idle_with_music: bool,
 ) -> SwitchLine {
     SwitchLine {
@@ -664,71 +669,71 @@ const fn switch(
 }
 
 /// The switches of the page about sound, in groups.
-pub const SWITCHES: [(&str, &[SwitchLine]); 3] = [
+pub const SWITCHES: [(Word, &[SwitchLine]); 3] = [
     (
-        "Your voice",
+        words::your_voice,
         &[
             switch(
                 SoundSwitch::EchoCancellation,
-                "Echo cancellation",
-                "Others do not hear themselves from your speaker.",
+                words::echo_cancellation,
+                words::echo_cancellation_why,
                 true,
             ),
             switch(
                 SoundSwitch::NoiseSuppression,
-                "Noise suppression",
-                "Takes out fans, traffic and other steady noise.",
+                words::noise_suppression,
+                words::noise_suppression_why,
                 true,
             ),
             switch(
                 SoundSwitch::GainControl,
-                "Automatic gain",
-                "Makes a soft voice louder and a loud one softer.",
+                words::gain_control,
+                words::gain_control_why,
                 true,
             ),
             switch(
                 SoundSwitch::HighPass,
-                "High-pass filter",
-                "Takes out hum and rumble below the voice.",
+                words::high_pass,
+                words::high_pass_why,
                 true,
             ),
             switch(
                 SoundSwitch::ClickSuppression,
-                "Click suppression",
-                "Softens keys that are struck while nobody speaks.",
+                words::click_suppression,
+                words::click_suppression_why,
                 true,
             ),
         ],
     ),
     (
-        "What is sent",
+        words::what_is_sent,
         &[
             switch(
                 SoundSwitch::VoiceGate,
-                "Voice gate",
-                "Sends silence while nobody speaks.",
+                words::voice_gate,
+                words::voice_gate_why,
                 true,
             ),
             switch(
                 SoundSwitch::PushToTalk,
-                "Push to talk",
-                "You are muted unless you hold the space bar.",
+                words::push_to_talk,
+                words::push_to_talk_why,
                 false,
             ),
             switch(
                 SoundSwitch::Music,
-                "Music mode",
-                "Sends sound as it is, in stereo; what is above does nothing.",
+                words::music_mode,
+                words::music_mode_why,
                 false,
             ),
         ],
     ),
     (
-        "What you hear",
+        words::what_you_hear,
         &[switch(
             SoundSwitch::ReconnectTone,
-            "Sound while reconnecting",
-            "Two soft knocks now and then while the connection is gone.",
+            words::reconnect_tone,
+            words::reconnect_tone_why,
             false,
         )],
     ),
@@ -751,9 +756,9 @@ pub struct DeviceOption {
 #[must_use]
 pub fn device_place(place: SoundDevice) -> &'static str {
     match place {
-        SoundDevice::Microphone => "Microphone",
-        SoundDevice::Speaker => "Speaker",
-        SoundDevice::RingSpeaker => "Calls ring by",
+        SoundDevice::Microphone => words::microphone(),
+        SoundDevice::Speaker => words::speaker(),
+        SoundDevice::RingSpeaker => words::calls_ring_by(),
     }
 }
 
@@ -774,8 +779,8 @@ pub(super) fn device_options(
     let mut options = vec![DeviceOption {
         id: None,
         label: default.map_or_else(
-            || "System default".to_owned(),
-            |device| format!("System default ({})", device.name),
+            || words::system_default().to_owned(),
+            |device| words::system_default_is(&device.name),
         ),
         is_chosen: chosen.is_none(),
         missing: false,
@@ -791,7 +796,7 @@ pub(super) fn device_options(
         options.push(DeviceOption {
             id: Some(id.clone()),
             label: if desk.listed {
-                format!("Missing: {name}")
+                words::device_missing(name)
             } else {
                 name.clone()
             },

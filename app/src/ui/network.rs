@@ -7,19 +7,18 @@ use super::{
     model::{self, ActionKind},
     parts,
     theme::{Colors, Tokens},
+    told,
+    words::{self, Word},
 };
-use crate::{
-    engine::{
-        handle::{CallView, HomeStanding, View},
-        nat::NatReports,
-    },
-    headless::doctor::nat_lines,
+use crate::engine::{
+    handle::{CallView, HomeStanding, View},
+    nat::NatReports,
 };
 
 /// Homes and NAT.
 pub(super) fn here(ui: &mut egui::Ui, view: &View, nat: &NatReports, tokens: &Tokens) {
     let colors = tokens.colors(ui.ctx());
-    parts::title(ui, "Now");
+    parts::title(ui, words::now());
     ui.horizontal_top(|ui| {
         let reachable = model::is_reachable(&view.homes);
         parts::dot(
@@ -37,22 +36,18 @@ pub(super) fn here(ui: &mut egui::Ui, view: &View, nat: &NatReports, tokens: &To
         standing(ui, home, tokens);
     }
     ui.add_space(tokens.size.gap);
-    parts::title(ui, "Your router");
+    parts::title(ui, words::your_router());
     let families = [("IPv4", &nat.v4), ("IPv6", &nat.v6)];
     let mut is_known = false;
     for (family, found) in families {
         let Some(found) = found else { continue };
         is_known = true;
-        for line in nat_lines(found) {
-            parts::caption(ui, tokens, &format!("{family}: {line}"));
+        for line in told::nat(found) {
+            parts::caption(ui, tokens, &words::family_line(family, line));
         }
     }
     if !is_known {
-        parts::caption(
-            ui,
-            tokens,
-            "Not measured yet: that takes a supernode, and a few seconds.",
-        );
+        parts::caption(ui, tokens, words::not_measured_yet());
     }
 }
 
@@ -89,14 +84,14 @@ fn standing(ui: &mut egui::Ui, home: &HomeStanding, tokens: &Tokens) {
 /// How a supernode does, and why that is thought, in a line.
 pub(super) fn standing_line(home: &HomeStanding) -> String {
     let mut told = vec![if home.registered {
-        "calls come in through it".to_owned()
+        words::standing_in().to_owned()
     } else {
-        "does not answer".to_owned()
+        words::standing_silent().to_owned()
     }];
     if let Some(rtt) = home.rtt {
-        told.push(format!("{} ms away", rtt.as_millis()));
+        told.push(words::standing_away(rtt.as_millis()));
     }
-    told.push(home.why.clone());
+    told.push(told::standing(home));
     told.join(" · ")
 }
 
@@ -105,11 +100,7 @@ pub(super) fn call(ui: &mut egui::Ui, view: &View, history: &History, tokens: &T
     let call = view.call.as_ref().filter(|call| !model::is_over(call));
     let Some(call) = call else {
         parts::card(ui, tokens, |ui| {
-            parts::caption(
-                ui,
-                tokens,
-                "Here stands how a call goes, while there is one: delays, losses, and what limits it.",
-            );
+            parts::caption(ui, tokens, words::call_page_empty());
         });
         return;
     };
@@ -120,9 +111,9 @@ pub(super) fn call(ui: &mut egui::Ui, view: &View, history: &History, tokens: &T
     });
     ui.add_space(gap);
     parts::card(ui, tokens, |ui| {
-        parts::title(ui, "The last five minutes");
+        parts::title(ui, words::last_five_minutes());
         if history.samples.is_empty() {
-            parts::caption(ui, tokens, "The first second is being measured…");
+            parts::caption(ui, tokens, words::first_second());
             return;
         }
         for plot in PLOTS {
@@ -130,7 +121,7 @@ pub(super) fn call(ui: &mut egui::Ui, view: &View, history: &History, tokens: &T
         }
         ui.add_space(gap);
         let area = egui::vec2(0.0, tokens.size.control_height);
-        let copy = ("Copy as text", None);
+        let copy = (words::copy_as_text(), None);
         if parts::button(ui, tokens, copy, ActionKind::Plain, area, true).clicked() {
             ui.ctx().copy_text(history::as_text(call, history));
         }
@@ -141,10 +132,7 @@ pub(super) fn call(ui: &mut egui::Ui, view: &View, history: &History, tokens: &T
             parts::caption(
                 ui,
                 tokens,
-                &format!(
-                    "Looking for a direct way took {} packets to {} addresses so far.",
-                    search.packets, search.flows
-                ),
+                &words::search_took(search.packets, search.flows),
             );
         });
     }
@@ -189,7 +177,7 @@ fn path(ui: &mut egui::Ui, call: &CallView, tokens: &Tokens) {
     let between = model::path_stations(call.path);
     let area = egui::vec2(ui.available_width(), HEIGHT);
     let (rect, response) = ui.allocate_exact_size(area, egui::Sense::hover());
-    let stations: Vec<&str> = std::iter::once("You")
+    let stations: Vec<&str> = std::iter::once(words::station_you())
         .chain(between)
         .chain([call.name.as_str()])
         .collect();
@@ -221,14 +209,14 @@ fn path(ui: &mut egui::Ui, call: &CallView, tokens: &Tokens) {
         ui.painter().galley(corner, galley, colors.text);
     }
     response.widget_info(|| {
-        let told = format!("The way of the sound: {}", stations.join(", "));
+        let told = words::way_of_sound(stations.join(", "));
         egui::WidgetInfo::labeled(egui::accesskit::Role::Image, true, told)
     });
 }
 
 /// A line of the plots.
 struct Plot {
-    name: &'static str,
+    name: Word,
     unit: &'static str,
     /// Top of the scale while everything is below.
     least_top: f32,
@@ -237,49 +225,49 @@ struct Plot {
 
 const PLOTS: [Plot; 8] = [
     Plot {
-        name: "Round trip",
+        name: words::plot_rtt,
         unit: "ms",
         least_top: 100.0,
         of: |sample| sample.rtt_ms,
     },
     Plot {
-        name: "Lost on the way to you",
+        name: words::plot_lost_here,
         unit: "%",
         least_top: 10.0,
         of: |sample| Some(sample.loss_here),
     },
     Plot {
-        name: "Lost on the way there",
+        name: words::plot_lost_there,
         unit: "%",
         least_top: 10.0,
         of: |sample| sample.loss_there,
     },
     Plot {
-        name: "Restored",
+        name: words::plot_restored,
         unit: "%",
         least_top: 10.0,
         of: |sample| Some(sample.restored),
     },
     Plot {
-        name: "Invented sound",
+        name: words::plot_invented,
         unit: "%",
         least_top: 10.0,
         of: |sample| Some(sample.invented),
     },
     Plot {
-        name: "Jitter buffer",
+        name: words::plot_buffer,
         unit: "ms",
         least_top: 100.0,
         of: |sample| Some(sample.buffer_ms),
     },
     Plot {
-        name: "Voice sent",
+        name: words::plot_sent,
         unit: "kbit/s",
         least_top: 50.0,
         of: |sample| Some(sample.sent_kbps),
     },
     Plot {
-        name: "What the way there carries",
+        name: words::plot_capacity,
         unit: "kbit/s",
         least_top: 100.0,
         of: |sample| sample.capacity_kbps,
@@ -293,10 +281,111 @@ fn draw(ui: &mut egui::Ui, tokens: &Tokens, history: &History, plot: &Plot) {
         .map(|sample| (plot.of)(sample).filter(|_| !sample.gap))
         .collect();
     let now = match values.last().copied().flatten() {
-        Some(value) if plot.unit == "%" => format!("{value:.1} {}", plot.unit),
-        Some(value) => format!("{value:.0} {}", plot.unit),
-        None => "not measured".to_owned(),
+        Some(value) if plot.unit == "%" => words::plot_value(words::decimal(value, 1), plot.unit),
+        Some(value) => words::plot_value(words::decimal(value, 0), plot.unit),
+        None => words::not_measured().to_owned(),
     };
     let scale = (MAX_SAMPLES, plot.least_top);
-    parts::plot(ui, tokens, (plot.name, &now), &values, scale);
+    parts::plot(ui, tokens, ((plot.name)(), &now), &values, scale);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ahoy_transport::identity::{NodeAddress, NodeKeys};
+
+    use super::*;
+    use crate::{
+        engine::handle::{Phase, StatsView},
+        ui::{model::tests::call as call_view, testing::Reader},
+    };
+
+    #[test]
+    fn each_figure_is_told_by_name_and_all_are_copied_as_text() {
+        let mut talking = call_view(Phase::Incoming);
+        let since = talking.started;
+        talking.phase = Phase::Talking { since };
+        talking.rtt = Some(Duration::from_millis(42));
+        let mut history = History::default();
+        for second in 0..4 {
+            talking.stats = Some(StatsView {
+                packets_received: 45 * second,
+                packets_lost: 5 * second,
+                samples_played: 48_000 * second,
+                bytes_sent: 4000 * second,
+                ..StatsView::default()
+            });
+            history.look(&talking, since + Duration::from_secs(second));
+        }
+        let view = View {
+            call: Some(talking),
+            ..View::default()
+        };
+        let mut reader = Reader::new();
+        let tokens = reader.tokens;
+        for _ in 0..2 {
+            reader.frame(vec![], |ui| call(ui, &view, &history, &tokens));
+        }
+        for figure in [
+            "Round trip: 42 ms",
+            "Lost on the way to you: 10.0 %",
+            "Lost on the way there: not measured",
+            "Voice sent: 32 kbit/s",
+        ] {
+            assert!(reader.has(figure), "{figure}");
+        }
+        assert!(
+            reader
+                .text(|text| text.starts_with("10 % of the packets of Grace"))
+                .is_some()
+        );
+        let press = reader.press("Copy as text");
+        reader.frame(vec![press], |ui| call(ui, &view, &history, &tokens));
+        let text = as_text(&view, &history);
+        assert!(text.lines().count() > 3 && text.contains("42.0"), "{text}");
+    }
+
+    fn as_text(view: &View, history: &History) -> String {
+        let call = view.call.as_ref();
+        call.map(|call| history::as_text(call, history))
+            .unwrap_or_default()
+    }
+
+    #[test]
+    fn a_supernode_is_told_with_what_is_thought_of_it() {
+        let keys = NodeKeys::generate(&mut rand_core::OsRng);
+        let home = HomeStanding {
+            address: NodeAddress::new(keys.id(), "192.0.2.1:443".parse().unwrap()),
+            registered: true,
+            kept: 19.6,
+            broken: 0.5,
+            least: 0.9,
+            rtt: Some(Duration::from_millis(12)),
+            bad: false,
+            lied: false,
+            why: "of about 20 words it kept 20".into(),
+        };
+        let line = standing_line(&home);
+        assert_eq!(
+            line,
+            format!("calls come in through it · 12 ms away · {}", home.why)
+        );
+        let lied = HomeStanding {
+            registered: false,
+            lied: true,
+            ..home.clone()
+        };
+        let line = standing_line(&lied);
+        assert!(
+            line.starts_with("does not answer") && line.contains("nobody signed"),
+            "{line}"
+        );
+        let unknown = HomeStanding {
+            kept: 0.1,
+            broken: 0.0,
+            ..home
+        };
+        assert!(standing_line(&unknown).contains("nothing is known of it yet"));
+    }
 }

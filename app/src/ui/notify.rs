@@ -15,7 +15,10 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use super::model;
+use super::{
+    model,
+    words::{self, Language},
+};
 use crate::{
     call::CallId,
     engine::handle::{Command, EngineHandle, View},
@@ -35,13 +38,16 @@ fn arguments(name: &str) -> Vec<String> {
         "--urgency=critical",
         "--category=call.incoming",
         "--print-id",
-        "--action=answer=Answer",
-        "--action=decline=Decline",
-        "--",
     ]
     .map(str::to_owned)
     .into();
-    arguments.push(format!("{name} calls you"));
+    arguments.extend([
+        format!("--action=answer={}", words::answer()),
+        format!("--action=decline={}", words::decline()),
+        "--".to_owned(),
+        // Desktops direct letters: a name keeps its direction to itself (Unicode Annex 9, isolates).
+        words::calls_you(format_args!("\u{2068}{name}\u{2069}")),
+    ]);
     arguments
 }
 
@@ -124,7 +130,7 @@ impl Shown {
         let Some(number) = self.number else { return };
         let gone = Process::new(notifier)
             .args(["--app-name=ahoy", "--expire-time=1", "--replace-id"])
-            .args([&number, "--", "The call has ended"])
+            .args([&number, "--", words::call_has_ended()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -136,7 +142,12 @@ impl Shown {
 }
 
 /// Tells the desktop of calls while `engine` runs and the window of `ctx` does not have the keyboard.
-pub(super) fn start(runtime: &Handle, engine: EngineHandle, ctx: &egui::Context) {
+pub(super) fn start(
+    runtime: &Handle,
+    engine: EngineHandle,
+    spoken: watch::Receiver<Language>,
+    ctx: &egui::Context,
+) {
     let ctx = ctx.clone();
     let is_seen = move || ctx.input(|input| input.focused);
     let send = {
@@ -145,12 +156,13 @@ pub(super) fn start(runtime: &Handle, engine: EngineHandle, ctx: &egui::Context)
             engine.send(command);
         }
     };
-    runtime.spawn(tell(NOTIFIER.into(), engine.view(), is_seen, send));
+    runtime.spawn(tell(NOTIFIER.into(), engine.view(), spoken, is_seen, send));
 }
 
 async fn tell(
     notifier: std::ffi::OsString,
     mut view: watch::Receiver<View>,
+    spoken: watch::Receiver<Language>,
     is_seen: impl Fn() -> bool + Send + 'static,
     send: impl Fn(Command) + Send + 'static,
 ) {
@@ -170,16 +182,18 @@ async fn tell(
         if is_seen() {
             continue;
         }
-        let program = notifier.clone();
-        let shown = tokio::task::spawn_blocking(move || Shown::start(&program, &name)).await;
+        let (program, language) = (notifier.clone(), *spoken.borrow());
+        let start = move || words::with(language, || Shown::start(&program, &name));
+        let shown = tokio::task::spawn_blocking(start).await;
         let Ok(Some(mut shown)) = shown else { continue };
         let is_over = |view: &View| model::wants_attention(view) != told;
         tokio::select! {
             command = shown.pressed() => send(command),
             _over = view.wait_for(is_over) => {}
         }
-        let program = notifier.clone();
-        let ended = tokio::task::spawn_blocking(move || shown.end(&program)).await;
+        let (program, language) = (notifier.clone(), *spoken.borrow());
+        let end = move || words::with(language, || shown.end(&program));
+        let ended = tokio::task::spawn_blocking(end).await;
         if let Err(error) = ended {
             tracing::debug!(%error, "a notification stays");
         }
@@ -207,6 +221,10 @@ mod tests {
         program.into()
     }
 
+    fn english() -> watch::Receiver<Language> {
+        watch::channel(Language::English).1
+    }
+
     #[tokio::test]
     async fn what_is_pressed_on_a_notification_answers_or_declines() {
         for (word, command) in [("answer", Command::Accept), ("decline", Command::Decline)] {
@@ -220,13 +238,16 @@ mod tests {
             });
             let (told, mut heard) = mpsc::channel(1);
             let send = move |command| told.try_send(command).unwrap();
-            let task = tokio::spawn(tell(program, shown, || false, send));
+            let task = tokio::spawn(tell(program, shown, english(), || false, send));
             assert_eq!(heard.recv().await, Some(command));
             task.abort();
             let asked = fs::read_to_string(dir.path().join("asked")).unwrap();
             let lines: Vec<&str> = asked.lines().collect();
             let end = lines.iter().position(|line| *line == "--").unwrap();
-            assert_eq!(lines[end + 1], "--icon=/etc/passwd calls you");
+            assert_eq!(
+                lines[end + 1],
+                "\u{2068}--icon=/etc/passwd\u{2069} calls you"
+            );
         }
     }
 
@@ -238,10 +259,10 @@ mod tests {
             call: Some(call(Phase::Incoming)),
             ..View::default()
         });
-        let task = tokio::spawn(tell(program, shown, || false, |_| {}));
+        let task = tokio::spawn(tell(program, shown, english(), || false, |_| {}));
         let asked = || fs::read_to_string(dir.path().join("asked")).unwrap_or_default();
         let look = async {
-            while !asked().contains("Grace calls you") {
+            while !asked().contains("Grace\u{2069} calls you") {
                 tokio::task::yield_now().await;
             }
         };
@@ -267,7 +288,9 @@ mod tests {
         });
         let (looked, seen) = std_mpsc::sync_channel(1);
         let is_seen = move || looked.try_send(()).is_ok();
-        let task = tokio::spawn(tell(program, shown, is_seen, |_| panic!("who pressed?")));
+        let task = tokio::spawn(tell(program, shown, english(), is_seen, |_| {
+            panic!("who pressed?")
+        }));
         while seen.try_recv().is_err() {
             tokio::task::yield_now().await;
         }

@@ -5,6 +5,7 @@ use eframe::egui::{self, Color32, CornerRadius, RichText};
 use super::{
     model::ActionKind,
     theme::{self, Tokens},
+    words,
 };
 
 /// Where the word before a meter ends.
@@ -56,6 +57,24 @@ pub(super) fn button(
     response
 }
 
+/// How wide a button with this label, and this key beside it, has to be, and no less than `least`.
+pub(super) fn button_width(ui: &egui::Ui, label: &str, key: Option<&str>, least: f32) -> f32 {
+    let wide = |text: &str, style: egui::TextStyle| {
+        let font = style.resolve(ui.style());
+        let galley = ui
+            .painter()
+            .layout_no_wrap(text.to_owned(), font, Color32::PLACEHOLDER);
+        galley.size().x
+    };
+    let key = key.map_or(0.0, |key| {
+        wide(key, egui::TextStyle::Small) + ui.spacing().item_spacing.x
+    });
+    let label = wide(label, egui::TextStyle::Button);
+    (label + key + 2.0 * ui.spacing().button_padding.x)
+        .ceil()
+        .max(least)
+}
+
 /// A field of one line. Its hint is what is seen while it is empty, its name what is heard.
 pub(super) fn field(
     ui: &mut egui::Ui,
@@ -96,7 +115,7 @@ pub(super) fn badge(ui: &mut egui::Ui, tokens: &Tokens, count: usize) {
     let corner = rect.center() - galley.size() / 2.0;
     painter.galley(corner, galley, colors.on_fill);
     response.widget_info(|| {
-        let name = format!("{count} unread");
+        let name = words::unread(count as u64);
         egui::WidgetInfo::labeled(egui::accesskit::Role::Label, true, name)
     });
 }

@@ -7,6 +7,7 @@ use super::{
     model::{self, ActionKind, PersonLines},
     parts,
     theme::Tokens,
+    words,
 };
 use crate::engine::{
     handle::{CallView, Command, Phase, View},
@@ -65,13 +66,9 @@ impl Sureness {
     /// For a person.
     pub(super) fn sentence(self, name: &str) -> String {
         match self {
-            Self::Verified => format!(
-                "Verified: you have compared safety words with {name}. Should somebody else come in their place, that is taken back, and you are told."
-            ),
-            Self::Unverified => "Not verified. In a call both of you see the same six words: read them to each other, and nobody can be in between. They belong to that call alone.".into(),
-            Self::Doubtful => format!(
-                "Careful: two lists of {name}'s devices were seen that contradict each other. Either {name} began anew with the same words, or somebody pretends to be them. Ask them by another way, then compare words again."
-            ),
+            Self::Verified => words::sure_verified(name),
+            Self::Unverified => words::sure_unverified().into(),
+            Self::Doubtful => words::sure_doubtful(name),
         }
     }
 }
@@ -108,7 +105,7 @@ impl Entry {
             reach(ui, view, lines, tokens, &mut done);
             ui.add_space(gap);
             self.rename(ui, user, lines, tokens, &mut done);
-            let favourite = ("Favourite", "Stands on top of the list.");
+            let favourite = (words::favourite(), words::favourite_why());
             if parts::switch(ui, tokens, favourite, is_favourite, true).clicked() {
                 done.favourite = Some(!is_favourite);
             }
@@ -119,17 +116,14 @@ impl Entry {
         });
         ui.add_space(gap);
         parts::card(ui, tokens, |ui| {
-            parts::title(ui, "What they learn");
-            let hidden = (
-                "Hide my address",
-                "Calls with this person go through supernodes only, a little later.",
-            );
+            parts::title(ui, words::what_they_learn());
+            let hidden = (words::hide_my_address(), words::hide_address_why());
             if parts::switch(ui, tokens, hidden, lines.relay_only, true).clicked() {
                 let only = !lines.relay_only;
                 let change = PeopleChange::RelayOnly { user, only };
                 done.commands.push(Command::People(change));
             }
-            parts::caption(ui, tokens, "Their link, without where they are:");
+            parts::caption(ui, tokens, words::their_link());
             let font = egui::TextStyle::Monospace.resolve(ui.style());
             let soft = tokens.colors(ui.ctx()).text_soft;
             let width = ui.available_width();
@@ -138,9 +132,9 @@ impl Entry {
             ui.add(egui::Label::new(link));
             let area = egui::vec2(0.0, tokens.size.control_height);
             let label = if self.copied {
-                "Copied"
+                words::copied()
             } else {
-                "Copy their link"
+                words::copy_their_link()
             };
             let plain = ActionKind::Plain;
             if parts::button(ui, tokens, (label, None), plain, area, true).clicked() {
@@ -164,8 +158,7 @@ impl Entry {
         tokens: &Tokens,
     ) -> Done {
         let mut done = Done::default();
-        let sentence =
-            "Not one of your contacts: cannot ring, and is not told that you have read anything";
+        let sentence = words::stranger_is();
         parts::caption(ui, tokens, sentence);
         self.rename(ui, user, lines, tokens, &mut done);
         self.leave(ui, user, lines, tokens, &mut done);
@@ -180,20 +173,21 @@ impl Entry {
         tokens: &Tokens,
         done: &mut Done,
     ) {
-        const BUTTON_WIDTH: f32 = 140.0;
+        const LEAST_WIDTH: f32 = 140.0;
         let size = tokens.size;
         let (label, hint) = if lines.is_contact {
-            ("Rename", "Name")
+            (words::rename(), words::name())
         } else {
-            ("Add to contacts", "Name, if you call them otherwise")
+            (words::add_to_contacts(), words::name_if_otherwise())
         };
         ui.horizontal(|ui| {
-            let width = ui.available_width() - BUTTON_WIDTH - size.gap;
-            let words = (hint, "What they are called");
+            let button_width = parts::button_width(ui, label, None, LEAST_WIDTH);
+            let width = ui.available_width() - button_width - size.gap;
+            let words = (hint, words::what_they_are_called());
             let field = parts::field(ui, tokens, &mut self.name, words, width);
             let entered =
                 field.lost_focus() && ui.input(|input| input.key_pressed(egui::Key::Enter));
-            let area = egui::vec2(BUTTON_WIDTH, size.control_height);
+            let area = egui::vec2(button_width, size.control_height);
             let kind = if lines.is_contact {
                 ActionKind::Plain
             } else {
@@ -232,7 +226,7 @@ impl Entry {
         let (colors, size) = (tokens.colors(ui.ctx()), tokens.size);
         let area = egui::vec2(0.0, size.control_height);
         let sureness = Sureness::of(lines);
-        parts::title(ui, &format!("Is it really {}?", lines.name));
+        parts::title(ui, &words::is_it_really(&lines.name));
         let color = match sureness {
             Sureness::Verified => colors.ok,
             Sureness::Unverified => colors.text_soft,
@@ -248,13 +242,13 @@ impl Entry {
             let words = RichText::new(call.safety_words.join(" · ")).strong();
             ui.add(egui::Label::new(words).wrap());
             ui.horizontal_wrapped(|ui| {
-                let same = ("They are the same", None);
+                let same = (words::they_are_the_same(), None);
                 let primary = ActionKind::Primary;
                 if parts::button(ui, tokens, same, primary, area, true).clicked() {
                     self.differed = false;
                     done.commands.push(verify(true));
                 }
-                let other = ("They differ", None);
+                let other = (words::they_differ(), None);
                 if parts::button(ui, tokens, other, ActionKind::Danger, area, true).clicked() {
                     self.differed = true;
                     done.commands.push(verify(false));
@@ -262,7 +256,7 @@ impl Entry {
             });
         } else {
             let can_call = model::can_call(view, &lines.target);
-            let call = ("Call to compare words", None);
+            let call = (words::call_to_compare(), None);
             if !lines.verified
                 && parts::button(ui, tokens, call, ActionKind::Plain, area, can_call).clicked()
             {
@@ -270,13 +264,10 @@ impl Entry {
             }
         }
         if self.differed {
-            let word = "Then hang up and say nothing that nobody else may hear: somebody may be between you. Give your link to each other by another way, and try again.";
+            let word = words::words_differed();
             ui.add(egui::Label::new(RichText::new(word).small().color(colors.danger_text)).wrap());
         }
-        let compared = (
-            "Safety words compared",
-            "You have read the words of a call to each other, and they were the same.",
-        );
+        let compared = (words::words_compared(), words::words_compared_why());
         if parts::switch(ui, tokens, compared, lines.verified, true).clicked() {
             done.commands.push(verify(!lines.verified));
         }
@@ -292,19 +283,27 @@ impl Entry {
         done: &mut Done,
     ) {
         let size = tokens.size;
-        let mut offered = vec![("Block", "Block them?", PeopleChange::Block(user))];
+        let mut offered = vec![(
+            words::block(),
+            words::block_them(),
+            PeopleChange::Block(user),
+        )];
         if lines.is_contact {
-            offered.push(("Forget", "Forget this contact?", PeopleChange::Remove(user)));
+            offered.push((
+                words::forget(),
+                words::forget_contact(),
+                PeopleChange::Remove(user),
+            ));
         } else if lines.asks {
-            offered.push(("Put away", "Put away?", PeopleChange::Dismiss(user)));
+            offered.push((
+                words::put_away(),
+                words::put_away_really(),
+                PeopleChange::Dismiss(user),
+            ));
         }
         let word = match &self.asked {
-            Some(PeopleChange::Block(_)) => Some(
-                "You hear nothing of them any more, and they are not told. In the settings, under Privacy, they can be unblocked; they are no contact then.",
-            ),
-            Some(PeopleChange::Remove(_)) => Some(
-                "They are a stranger then, and have to ask. What was written stays; whether words were compared does not.",
-            ),
+            Some(PeopleChange::Block(_)) => Some(words::block_means()),
+            Some(PeopleChange::Remove(_)) => Some(words::forget_means()),
             Some(_) | None => None,
         };
         if let Some(word) = word {
@@ -333,7 +332,7 @@ impl Entry {
             }
             if self.asked.is_some() {
                 let area = egui::vec2(0.0, size.control_height);
-                let keep = ("Keep as it is", None);
+                let keep = (words::keep_as_it_is(), None);
                 if parts::button(ui, tokens, keep, ActionKind::Plain, area, true).clicked() {
                     self.asked = None;
                 }
@@ -353,13 +352,14 @@ fn reach(ui: &mut egui::Ui, view: &View, lines: &PersonLines, tokens: &Tokens, d
         button.clicked()
     };
     ui.horizontal_wrapped(|ui| {
-        if button(ui, "Voice call", "Voice call", can_call) {
+        if button(ui, words::voice_call(), words::voice_call(), can_call) {
             done.commands.push(Command::Call(lines.target.clone()));
         }
-        if cfg!(feature = "video") && button(ui, "Video call", "Video call", can_call) {
+        if cfg!(feature = "video") && button(ui, words::video_call(), words::video_call(), can_call)
+        {
             done.video = true;
         }
-        done.write = button(ui, "Messages", "Messages", true);
-        done.file = button(ui, "File…", "Send them a file", true);
+        done.write = button(ui, words::messages(), words::messages(), true);
+        done.file = button(ui, words::file_dots(), words::send_them_a_file(), true);
     });
 }

@@ -10,6 +10,7 @@ use super::{
     model::{self, ActionKind},
     parts,
     theme::Tokens,
+    words,
 };
 use crate::{
     engine::{
@@ -43,42 +44,43 @@ where
     Zone::Offset: std::fmt::Display,
 {
     let what = if call.is_missed() {
-        "Missed"
+        words::recent_missed()
     } else if call.outgoing {
         match call.outcome {
-            Outcome::Completed | Outcome::Lost => "Outgoing",
-            Outcome::Declined => "Declined there",
-            Outcome::Busy => "Busy",
-            Outcome::NoAnswer => "No answer",
-            Outcome::Cancelled => "Cancelled",
-            Outcome::Unreachable => "Not reached",
-            Outcome::Failed => "Failed",
+            Outcome::Completed | Outcome::Lost => words::recent_outgoing(),
+            Outcome::Declined => words::recent_declined_there(),
+            Outcome::Busy => words::recent_busy(),
+            Outcome::NoAnswer => words::recent_no_answer(),
+            Outcome::Cancelled => words::recent_cancelled(),
+            Outcome::Unreachable => words::recent_not_reached(),
+            Outcome::Failed => words::recent_failed(),
         }
     } else if call.elsewhere {
         match call.outcome {
-            Outcome::Declined => "Declined on another device",
+            Outcome::Declined => words::recent_declined_elsewhere(),
             Outcome::Completed
             | Outcome::Busy
             | Outcome::NoAnswer
             | Outcome::Cancelled
             | Outcome::Unreachable
             | Outcome::Lost
-            | Outcome::Failed => "Answered on another device",
+            | Outcome::Failed => words::recent_answered_elsewhere(),
         }
     } else if call.outcome == Outcome::Declined {
-        "Declined"
+        words::recent_declined()
     } else {
-        "Incoming"
+        words::recent_incoming()
     };
     let day = model::day(at, now);
-    let time = at.format("%H:%M");
+    let time = words::time_of(at);
     let mut line = format!("{what} · {day} {time}");
     if call.talked_millis > 0 {
         let talked = clock(Duration::from_millis(call.talked_millis));
         line.push_str(&format!(" · {talked}"));
     }
     if let Some(rating) = call.rating {
-        line.push_str(&format!(" · {rating} of 5"));
+        line.push_str(" · ");
+        line.push_str(&words::recent_rated(rating));
     }
     line
 }
@@ -92,7 +94,7 @@ impl Recents {
         }
         let size = tokens.size;
         parts::card(ui, tokens, |ui| {
-            parts::caption(ui, tokens, "Recent calls");
+            parts::caption(ui, tokens, words::recent_calls());
             let count = if self.all { view.recents.len() } else { FEW };
             let now = chrono::Local::now();
             for (index, call) in view.recents.iter().take(count).enumerate() {
@@ -100,9 +102,9 @@ impl Recents {
             }
             if view.recents.len() > FEW {
                 let label = if self.all {
-                    "Show fewer"
+                    words::show_fewer()
                 } else {
-                    "Show all calls"
+                    words::show_all_calls()
                 };
                 let area = egui::vec2(0.0, size.control_height);
                 let plain = ActionKind::Plain;
@@ -139,13 +141,20 @@ fn row(
             button.clicked()
         };
         let plain = ActionKind::Plain;
-        let back = parts::button(ui, tokens, ("Call", None), plain, area, can_call);
-        if named(back, format!("Call {} back", call.name), can_call) {
+        let back = parts::button(
+            ui,
+            tokens,
+            (words::call_them(), None),
+            plain,
+            area,
+            can_call,
+        );
+        if named(back, words::call_back(&call.name), can_call) {
             done.command = Some(Command::Call(target));
         }
         if !model::is_contact(view, call.user) {
-            let look = parts::button(ui, tokens, ("Look", None), plain, area, true);
-            if named(look, format!("Look at {}", call.name), true) {
+            let look = parts::button(ui, tokens, (words::look(), None), plain, area, true);
+            if named(look, words::look_at(&call.name), true) {
                 done.open = Some(call.user);
             }
         }

@@ -7,13 +7,14 @@ use super::{
     devices,
     history::History,
     keys,
-    ledger::LedgerView,
+    ledger::{LedgerView, NotSaved},
     lending,
     model::{self, ActionKind},
     network,
     parts::{self, Qr},
     sound,
     theme::Tokens,
+    words::{self, Word},
 };
 use crate::{
     contacts::Strangers,
@@ -24,8 +25,13 @@ use crate::{
     },
     link::{Link, NodeLink},
     proxy::ProxyChoice,
-    settings::{PathPolicy, SCALES, Settings, SettingsChange, SettingsSwitch, ThemeChoice},
+    settings::{
+        LanguageChoice, PathPolicy, SCALES, Settings, SettingsChange, SettingsSwitch, ThemeChoice,
+    },
 };
+
+/// A button beside a field is no narrower.
+const LEAST_BUTTON: f32 = 88.0;
 
 /// A part of the page.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -63,14 +69,14 @@ impl Tab {
 
     fn label(self) -> &'static str {
         match self {
-            Self::Sound => "Sound",
-            Self::You => "You",
-            Self::Devices => "Devices",
-            Self::Privacy => "Privacy",
-            Self::Network => "Network",
-            Self::Call => "Call",
-            Self::Look => "Look",
-            Self::Keys => "Keys",
+            Self::Sound => words::tab_sound(),
+            Self::You => words::tab_you(),
+            Self::Devices => words::tab_devices(),
+            Self::Privacy => words::tab_privacy(),
+            Self::Network => words::tab_network(),
+            Self::Call => words::tab_call(),
+            Self::Look => words::tab_look(),
+            Self::Keys => words::tab_keys(),
         }
     }
 }
@@ -165,15 +171,12 @@ impl Page {
         let danger = tokens.colors(ui.ctx()).danger_text;
         // In a place of its own, there or not: else the field below would lose the keyboard when a sentence comes.
         ui.scope(|ui| {
-            for error in [&ledger.error, &self.wrong].into_iter().flatten() {
+            let not_saved = ledger.error.as_ref().map(NotSaved::sentence);
+            for error in [&not_saved, &self.wrong].into_iter().flatten() {
                 ui.add(egui::Label::new(RichText::new(error).color(danger)).wrap());
             }
             if ledger.waits_for_start {
-                parts::caption(
-                    ui,
-                    tokens,
-                    "Some of what you chose holds from the next start of ahoy on.",
-                );
+                parts::caption(ui, tokens, words::waits_for_start());
             }
         });
         match self.tab {
@@ -192,7 +195,7 @@ impl Page {
             }
             Tab::You | Tab::Privacy | Tab::Network | Tab::Look => {
                 let Some(settings) = &ledger.settings else {
-                    parts::caption(ui, tokens, "The settings are being read…");
+                    parts::caption(ui, tokens, words::settings_being_read());
                     return done;
                 };
                 match self.tab {
@@ -215,26 +218,22 @@ impl Page {
         tokens: &Tokens,
         done: &mut Done,
     ) {
-        const BUTTON_WIDTH: f32 = 88.0;
+        let button_width = parts::button_width(ui, words::save(), None, LEAST_BUTTON);
         let size = tokens.size;
         parts::card(ui, tokens, |ui| {
-            parts::title(ui, "Your name");
-            parts::caption(
-                ui,
-                tokens,
-                "Stands in your link, and people who do not know you see it when you call.",
-            );
+            parts::title(ui, words::your_name());
+            parts::caption(ui, tokens, words::name_stands());
             let saved = settings.name.clone().unwrap_or_default();
             let name = self.name.get_or_insert_with(|| saved.clone());
             ui.horizontal(|ui| {
-                let width = ui.available_width() - BUTTON_WIDTH - size.gap;
-                let words = ("Name", "Your name");
+                let width = ui.available_width() - button_width - size.gap;
+                let words = (words::name(), words::your_name());
                 let field = parts::field(ui, tokens, name, words, width);
                 let entered =
                     field.lost_focus() && ui.input(|input| input.key_pressed(egui::Key::Enter));
-                let area = egui::vec2(BUTTON_WIDTH, size.control_height);
+                let area = egui::vec2(button_width, size.control_height);
                 let differs = *name != saved;
-                let save = ("Save", None);
+                let save = (words::save(), None);
                 let pressed =
                     parts::button(ui, tokens, save, ActionKind::Primary, area, differs).clicked();
                 if (pressed || entered) && differs {
@@ -245,19 +244,15 @@ impl Page {
         });
         ui.add_space(size.gap);
         parts::card(ui, tokens, |ui| {
-            parts::title(ui, "Your card");
+            parts::title(ui, words::your_card());
             own_card(ui, view, &mut self.qr, &mut self.copied, tokens);
         });
         ui.add_space(size.gap);
         parts::card(ui, tokens, |ui| {
-            parts::title(ui, "First steps");
-            parts::caption(
-                ui,
-                tokens,
-                "Name, sound check and card, one after the other.",
-            );
+            parts::title(ui, words::first_steps());
+            parts::caption(ui, tokens, words::first_steps_are());
             let area = egui::vec2(0.0, size.control_height);
-            let again = ("Show them again", None);
+            let again = (words::show_again(), None);
             done.first_steps =
                 parts::button(ui, tokens, again, ActionKind::Plain, area, true).clicked();
         });
@@ -284,7 +279,7 @@ impl Page {
         });
         ui.add_space(gap);
         parts::card(ui, tokens, |ui| {
-            parts::title(ui, "How calls get through");
+            parts::title(ui, words::how_calls_get_through());
             switches(ui, settings, &GETTING_THROUGH, tokens, done);
         });
         ui.add_space(gap);
@@ -293,24 +288,23 @@ impl Page {
 
     /// Supernodes of the settings.
     fn homes(&mut self, ui: &mut egui::Ui, settings: &Settings, tokens: &Tokens, done: &mut Done) {
-        const BUTTON_WIDTH: f32 = 88.0;
+        let button_width = [words::add(), words::remove()]
+            .map(|label| parts::button_width(ui, label, None, LEAST_BUTTON))
+            .into_iter()
+            .fold(0.0, f32::max);
         let size = tokens.size;
-        parts::title(ui, "Supernodes of your choice");
-        parts::caption(
-            ui,
-            tokens,
-            "Where you register, so that calls find you. Anybody can run one and give you its link.",
-        );
-        let area = egui::vec2(BUTTON_WIDTH, size.control_height);
+        parts::title(ui, words::supernodes_of_choice());
+        parts::caption(ui, tokens, words::supernodes_are());
+        let area = egui::vec2(button_width, size.control_height);
         for home in &settings.homes {
             let text = home.to_string();
             let row = egui::vec2(ui.available_width(), size.control_height);
             let line = egui::Layout::right_to_left(egui::Align::Center);
             ui.allocate_ui_with_layout(row, line, |ui| {
-                let remove = ("Remove", None);
+                let remove = (words::remove(), None);
                 let button = parts::button(ui, tokens, remove, ActionKind::Plain, area, true);
                 button.widget_info(|| {
-                    egui::WidgetInfo::labeled(Role::Button, true, format!("Remove {text}"))
+                    egui::WidgetInfo::labeled(Role::Button, true, words::remove_what(&text))
                 });
                 if button.clicked() {
                     done.changes.push(SettingsChange::RemoveHome(home.clone()));
@@ -323,15 +317,21 @@ impl Page {
             });
         }
         ui.horizontal(|ui| {
-            let width = ui.available_width() - BUTTON_WIDTH - size.gap;
-            let words = ("ahoy-node:… link", "Link of a supernode");
+            let width = ui.available_width() - button_width - size.gap;
+            let words = (words::node_link_hint(), words::link_of_supernode());
             let field = parts::field(ui, tokens, &mut self.home, words, width);
             let entered =
                 field.lost_focus() && ui.input(|input| input.key_pressed(egui::Key::Enter));
             let possible = !self.home.trim().is_empty();
-            let pressed =
-                parts::button(ui, tokens, ("Add", None), ActionKind::Plain, area, possible)
-                    .clicked();
+            let pressed = parts::button(
+                ui,
+                tokens,
+                (words::add(), None),
+                ActionKind::Plain,
+                area,
+                possible,
+            )
+            .clicked();
             if (entered || pressed) && possible {
                 match node_link(&self.home) {
                     Ok(link) => {
@@ -346,27 +346,24 @@ impl Page {
     }
 
     fn proxy(&mut self, ui: &mut egui::Ui, settings: &Settings, tokens: &Tokens, done: &mut Done) {
-        const BUTTON_WIDTH: f32 = 88.0;
+        let button_width = parts::button_width(ui, words::save(), None, LEAST_BUTTON);
         let size = tokens.size;
-        parts::title(ui, "Proxy");
-        parts::caption(
-            ui,
-            tokens,
-            "What TCP connections to supernodes go through; empty: as the system says; none: nothing.",
-        );
+        parts::title(ui, words::proxy());
+        parts::caption(ui, tokens, words::proxy_is());
         let saved = settings.proxy.as_ref().map(ToString::to_string);
         let saved = saved.unwrap_or_default();
         let proxy = self.proxy.get_or_insert_with(|| saved.clone());
         ui.horizontal(|ui| {
-            let width = ui.available_width() - BUTTON_WIDTH - size.gap;
-            let words = ("socks5://host:port", "Proxy");
+            let width = ui.available_width() - button_width - size.gap;
+            let words = (words::proxy_hint(), words::proxy());
             parts::field(ui, tokens, proxy, words, width);
-            let area = egui::vec2(BUTTON_WIDTH, size.control_height);
+            let area = egui::vec2(button_width, size.control_height);
             let differs = *proxy != saved;
-            let save = ("Save", None);
+            let save = (words::save(), None);
             let button = parts::button(ui, tokens, save, ActionKind::Plain, area, differs);
-            button
-                .widget_info(|| egui::WidgetInfo::labeled(Role::Button, differs, "Save the proxy"));
+            button.widget_info(|| {
+                egui::WidgetInfo::labeled(Role::Button, differs, words::save_proxy())
+            });
             if button.clicked() {
                 let typed = proxy.trim();
                 let choice = match typed {
@@ -387,19 +384,22 @@ impl Page {
     fn look(&mut self, ui: &mut egui::Ui, settings: &Settings, tokens: &Tokens, done: &mut Done) {
         let gap = tokens.size.gap;
         parts::card(ui, tokens, |ui| {
-            parts::title(ui, "Colours");
+            parts::title(ui, words::colours());
             const THEMES: [ThemeChoice; 3] =
                 [ThemeChoice::System, ThemeChoice::Dark, ThemeChoice::Light];
             let chosen = THEMES.iter().position(|theme| *theme == settings.theme);
-            let labels = (Role::RadioButton, &["As the system", "Dark", "Light"][..]);
+            let labels = (
+                Role::RadioButton,
+                &[words::as_the_system(), words::dark(), words::light()][..],
+            );
             if let Some(index) = parts::choice(ui, tokens, labels, chosen.unwrap_or(0))
                 && let Some(theme) = THEMES.get(index)
             {
                 done.changes.push(SettingsChange::Theme(*theme));
             }
             ui.add_space(gap);
-            parts::title(ui, "Size");
-            parts::caption(ui, tokens, "Of everything: text, buttons and gaps.");
+            parts::title(ui, words::scale_title());
+            parts::caption(ui, tokens, words::size_is());
             let mut percent = self.scale.unwrap_or(settings.scale_percent);
             let response = ui
                 .horizontal(|ui| {
@@ -411,12 +411,12 @@ impl Page {
                         .handle_shape(egui::style::HandleShape::Circle)
                         .show_value(false);
                     let response = ui.add(slider);
-                    parts::caption(ui, tokens, &format!("{percent} %"));
+                    parts::caption(ui, tokens, &words::percent(percent));
                     response
                 })
                 .inner;
             response.widget_info(|| {
-                egui::WidgetInfo::slider(true, percent.into(), "Size of everything")
+                egui::WidgetInfo::slider(true, percent.into(), words::size_of_everything())
             });
             // While it is dragged, the slider would run away under the pointer.
             self.scale = Some(percent).filter(|_| response.dragged());
@@ -426,7 +426,21 @@ impl Page {
         });
         ui.add_space(gap);
         parts::card(ui, tokens, |ui| {
-            parts::title(ui, "The window");
+            parts::title(ui, words::language_title());
+            let chosen = LANGUAGES
+                .iter()
+                .position(|(choice, _)| *choice == settings.language);
+            let names = LANGUAGES.map(|(_, name)| name());
+            let labels = (Role::RadioButton, &names[..]);
+            if let Some(index) = parts::choice(ui, tokens, labels, chosen.unwrap_or(0))
+                && let Some((choice, _)) = LANGUAGES.get(index)
+            {
+                done.changes.push(SettingsChange::Language(*choice));
+            }
+        });
+        ui.add_space(gap);
+        parts::card(ui, tokens, |ui| {
+            parts::title(ui, words::the_window());
             switches(ui, settings, &WINDOW, tokens, done);
         });
     }
@@ -442,21 +456,17 @@ pub(super) fn own_card(
 ) {
     const QR_SIDE: f32 = 240.0;
     let Some(link) = &view.link else {
-        parts::caption(
-            ui,
-            tokens,
-            "You have no link yet: it comes as soon as a supernode answers, or somebody in your network can be told.",
-        );
+        parts::caption(ui, tokens, words::no_link_yet());
         return;
     };
-    parts::caption(
-        ui,
-        tokens,
-        "Whoever has this link can ask to call you. Send it, or let a telephone read the picture.",
-    );
-    qr.show(ui, link, "Your link as a QR code", QR_SIDE);
+    parts::caption(ui, tokens, words::card_is());
+    qr.show(ui, link, words::your_link_qr(), QR_SIDE);
     let area = egui::vec2(0.0, tokens.size.control_height);
-    let label = if *copied { "Copied" } else { "Copy your link" };
+    let label = if *copied {
+        words::copied()
+    } else {
+        words::copy_your_link()
+    };
     if parts::button(ui, tokens, (label, None), ActionKind::Primary, area, true).clicked() {
         ui.ctx().copy_text(link.clone());
         *copied = true;
@@ -467,80 +477,78 @@ pub(super) fn own_card(
 fn node_link(text: &str) -> Result<NodeLink, String> {
     match text.trim().parse::<Link>() {
         Ok(Link::Node(link)) => Ok(link),
-        Ok(Link::Person(_)) => {
-            Err("That is a person's link: a supernode's begins with ahoy-node:".into())
-        }
-        Err(error) => Err(format!("That is no supernode's link: {error}")),
+        Ok(Link::Person(_)) => Err(words::is_person_link().into()),
+        Err(error) => Err(words::no_supernode_link(error)),
     }
 }
 
+/// Each by its own name: whoever reads no other finds it.
+const LANGUAGES: [(LanguageChoice, Word); 4] = [
+    (LanguageChoice::System, words::as_the_system),
+    (LanguageChoice::En, || "English"),
+    (LanguageChoice::De, || "Deutsch"),
+    (LanguageChoice::Es, || "Español"),
+];
+
 /// A switch, its name and its sentence.
-type SwitchLine = (SettingsSwitch, &'static str, &'static str);
+type SwitchLine = (SettingsSwitch, Word, Word);
 
 const GETTING_THROUGH: [SwitchLine; 3] = [
     (
         SettingsSwitch::PortMapping,
-        "Ask the router for a port",
-        "Calls more often go directly, by PCP, NAT-PMP or UPnP.",
+        words::port_mapping,
+        words::port_mapping_why,
     ),
     (
         SettingsSwitch::LanDiscovery,
-        "Find people in this network",
-        "Calls within it need no supernode and no internet.",
+        words::lan_discovery,
+        words::lan_discovery_why,
     ),
     (
         SettingsSwitch::GuessPorts,
-        "Guess ports",
-        "A direct way through stubborn routers, for some hundred packets.",
+        words::guess_ports,
+        words::guess_ports_why,
     ),
 ];
 
 const FINDING: [SwitchLine; 3] = [
     (
         SettingsSwitch::Directory,
-        "Supernodes find people",
-        "Leave word of where you are at other supernodes, and ask them for others.",
+        words::directory,
+        words::directory_why,
     ),
-    (
-        SettingsSwitch::Dht,
-        "The public table finds people",
-        "Its nodes see your address, and whom you look for.",
-    ),
+    (SettingsSwitch::Dht, words::dht, words::dht_why),
     (
         SettingsSwitch::DhtPublish,
-        "Be found by the public table",
-        "Its nodes, which may be anybody's, see which address you have.",
+        words::dht_publish,
+        words::dht_publish_why,
     ),
 ];
 
 const FILES: [SwitchLine; 1] = [(
     SettingsSwitch::AcceptFiles,
-    "Take files without asking",
-    "What contacts offer comes at once, into your folder for downloads.",
+    words::accept_files,
+    words::accept_files_why,
 )];
 
 const DURING_CALLS: [SwitchLine; 1] = [(
     SettingsSwitch::CallWaiting,
-    "Let others wait",
-    "Who calls while you talk can be answered or declined; else they hear that you are busy.",
+    words::call_waiting,
+    words::call_waiting_why,
 )];
 
-const OPENING: [SwitchLine; 1] = [(
-    SettingsSwitch::Keyring,
-    "The desktop's keyring opens this profile",
-    "Whoever has logged in is not asked for its passphrase, which opens it all the same.",
-)];
+const OPENING: [SwitchLine; 1] = [(SettingsSwitch::Keyring, words::keyring, words::keyring_why)];
 
 const WINDOW: [SwitchLine; 2] = [
     (
         SettingsSwitch::KeepRunning,
-        "Ring while the window is closed",
-        "Closing it only hides it: start ahoy again to see it, and Ctrl+Q ends it.",
+        words::keep_running,
+        words::keep_running_why,
     ),
     (
         SettingsSwitch::Autostart,
-        "Start with the session",
-        "Without a window, which opens when somebody calls.",
+        words::autostart,
+        words::autostart_why,
     ),
 ];
 
@@ -553,7 +561,7 @@ fn switches(
 ) {
     for (which, label, sentence) in lines {
         let on = settings.is_on(*which);
-        if parts::switch(ui, tokens, (label, sentence), on, true).clicked() {
+        if parts::switch(ui, tokens, (label(), sentence()), on, true).clicked() {
             if *which == SettingsSwitch::CallWaiting {
                 done.commands.push(Command::CallWaiting(!on));
             }
@@ -563,116 +571,104 @@ fn switches(
 }
 
 fn privacy(ui: &mut egui::Ui, view: &View, settings: &Settings, tokens: &Tokens, done: &mut Done) {
-    const STRANGERS: [(Strangers, &str, &str); 3] = [
+    const STRANGERS: [(Strangers, Word, Word); 3] = [
         (
             Strangers::Inbox,
-            "Ask first",
-            "Strangers wait among the requests, silently.",
+            words::strangers_ask,
+            words::strangers_ask_why,
         ),
-        (Strangers::Ring, "Ring", "Strangers ring like anybody."),
+        (
+            Strangers::Ring,
+            words::strangers_ring,
+            words::strangers_ring_why,
+        ),
         (
             Strangers::Drop,
-            "Nobody",
-            "Strangers find nobody here, and you do not hear of them.",
+            words::strangers_drop,
+            words::strangers_drop_why,
         ),
     ];
-    const PATHS: [(PathPolicy, &str, &str); 4] = [
-        (
-            PathPolicy::Auto,
-            "Automatic",
-            "Through a supernode at once, directly as soon as that works.",
-        ),
+    const PATHS: [(PathPolicy, Word, Word); 4] = [
+        (PathPolicy::Auto, words::automatic, words::path_auto_why),
         (
             PathPolicy::Relay,
-            "Hide my address",
-            "Only through supernodes: the other side never learns where you are.",
+            words::hide_my_address,
+            words::path_relay_why,
         ),
         (
             PathPolicy::Direct,
-            "Direct only",
-            "Never through a supernode; where there is no direct way there is no call.",
+            words::path_direct_only,
+            words::path_direct_why,
         ),
-        (
-            PathPolicy::Tcp,
-            "TCP only",
-            "Only through supernodes and by TCP, where nothing else is let through.",
-        ),
+        (PathPolicy::Tcp, words::path_tcp_only, words::path_tcp_why),
     ];
     let gap = tokens.size.gap;
     parts::card(ui, tokens, |ui| {
-        parts::title(ui, "When somebody calls whom you do not know");
+        parts::title(ui, words::when_strangers_call());
         let chosen = STRANGERS
             .iter()
             .position(|(which, ..)| *which == settings.strangers);
         let chosen = chosen.unwrap_or(0);
-        let labels = STRANGERS.map(|(_, label, _)| label);
+        let labels = STRANGERS.map(|(_, label, _)| label());
         if let Some(index) = parts::choice(ui, tokens, (Role::RadioButton, &labels), chosen)
             && let Some((which, ..)) = STRANGERS.get(index)
         {
             done.commands.push(Command::Strangers(*which));
             done.changes.push(SettingsChange::Strangers(*which));
         }
-        parts::caption(ui, tokens, STRANGERS[chosen].2);
+        parts::caption(ui, tokens, STRANGERS[chosen].2());
     });
     ui.add_space(gap);
     parts::card(ui, tokens, |ui| {
-        parts::title(ui, "While you talk");
+        parts::title(ui, words::while_you_talk());
         switches(ui, settings, &DURING_CALLS, tokens, done);
     });
     ui.add_space(gap);
     parts::card(ui, tokens, |ui| {
-        parts::title(ui, "Ways that calls take");
+        parts::title(ui, words::ways_calls_take());
         let chosen = PATHS.iter().position(|(which, ..)| *which == settings.path);
         let chosen = chosen.unwrap_or(0);
-        let labels = PATHS.map(|(_, label, _)| label);
+        let labels = PATHS.map(|(_, label, _)| label());
         if let Some(index) = parts::choice(ui, tokens, (Role::RadioButton, &labels), chosen)
             && let Some((which, ..)) = PATHS.get(index)
         {
             done.changes.push(SettingsChange::Path(*which));
         }
-        parts::caption(ui, tokens, PATHS[chosen].2);
+        parts::caption(ui, tokens, PATHS[chosen].2());
     });
     ui.add_space(gap);
     parts::card(ui, tokens, |ui| {
-        parts::title(ui, "Finding and being found");
+        parts::title(ui, words::finding());
         switches(ui, settings, &FINDING, tokens, done);
     });
     ui.add_space(gap);
     parts::card(ui, tokens, |ui| {
-        parts::title(ui, "Files");
+        parts::title(ui, words::files());
         switches(ui, settings, &FILES, tokens, done);
     });
     ui.add_space(gap);
     parts::card(ui, tokens, |ui| blocked(ui, view, tokens, done));
     ui.add_space(gap);
     parts::card(ui, tokens, |ui| {
-        parts::title(ui, "What opens this profile");
+        parts::title(ui, words::what_opens_profile());
         switches(ui, settings, &OPENING, tokens, done);
     });
     ui.add_space(gap);
     parts::card(ui, tokens, |ui| {
-        parts::title(ui, "Messages and history");
-        parts::caption(
-            ui,
-            tokens,
-            "What you write waits sealed at the supernodes of the other side until their device takes it. What is written and whom you called stays in this profile.",
-        );
+        parts::title(ui, words::messages_and_history());
+        parts::caption(ui, tokens, words::history_is());
     });
 }
 
 /// Whom nobody wants to hear from, and how to hear from them again.
 fn blocked(ui: &mut egui::Ui, view: &View, tokens: &Tokens, done: &mut Done) {
     let size = tokens.size;
-    parts::title(ui, "Blocked people");
+    parts::title(ui, words::blocked_people());
     if view.blocked.is_empty() {
-        parts::caption(ui, tokens, "You have blocked nobody.");
+        parts::caption(ui, tokens, words::nobody_blocked());
         return;
     }
-    parts::caption(
-        ui,
-        tokens,
-        "They are not told, and reach nobody here. Once unblocked they are strangers, who have to ask.",
-    );
+    parts::caption(ui, tokens, words::blocked_means());
     for person in &view.blocked {
         let row = egui::vec2(ui.available_width(), size.control_height);
         let line = egui::Layout::right_to_left(egui::Align::Center);
@@ -680,9 +676,9 @@ fn blocked(ui: &mut egui::Ui, view: &View, tokens: &Tokens, done: &mut Done) {
             ui.allocate_ui_with_layout(row, line, |ui| {
                 let area = egui::vec2(0.0, size.control_height);
                 let plain = ActionKind::Plain;
-                let button = parts::button(ui, tokens, ("Unblock", None), plain, area, true);
+                let button = parts::button(ui, tokens, (words::unblock(), None), plain, area, true);
                 button.widget_info(|| {
-                    let name = format!("Unblock {}", person.name);
+                    let name = words::unblock_whom(&person.name);
                     egui::WidgetInfo::labeled(Role::Button, true, name)
                 });
                 if button.clicked() {

@@ -8,6 +8,7 @@ use super::{
     parts,
     shelf::{Item, ShelfView},
     theme::Tokens,
+    words::{self, Word},
 };
 use crate::engine::{
     handle::CallView,
@@ -19,10 +20,10 @@ const CAMERA_SIZE: (u32, u32) = (1280, 720);
 const FPS: u32 = 30;
 
 /// Ways to encode, with what they are called.
-const WAYS: [(Option<Content>, &str); 3] = [
-    (None, "Automatic"),
-    (Some(Content::Text), "Text"),
-    (Some(Content::Motion), "Motion"),
+const WAYS: [(Option<Content>, Word); 3] = [
+    (None, words::automatic),
+    (Some(Content::Text), words::way_text),
+    (Some(Content::Motion), words::way_motion),
 ];
 
 /// A camera.
@@ -76,9 +77,9 @@ impl Page {
         if let Some(sent) = sent {
             parts::card(ui, tokens, |ui| {
                 let name = name_of(&sent.input, shelf);
-                parts::title(ui, &format!("{} sees {name}", call.name));
+                parts::title(ui, &words::they_see(&call.name, name));
                 let area = egui::vec2(0.0, tokens.size.control_height);
-                let stop = ("Stop showing it", None);
+                let stop = (words::stop_showing(), None);
                 let button = parts::button(ui, tokens, stop, ActionKind::Primary, area, true);
                 if std::mem::take(&mut self.focus) {
                     button.request_focus();
@@ -91,7 +92,7 @@ impl Page {
         }
         ui.push_id("ways", |ui| {
             parts::card(ui, tokens, |ui| {
-                let sound = ("With sound", "What other programs play is heard too");
+                let sound = (words::with_sound(), words::with_sound_why());
                 let is_on = call.shares_sound;
                 if parts::switch(ui, tokens, sound, is_on, true).clicked() {
                     self.sound = Some(!is_on);
@@ -132,11 +133,12 @@ impl Page {
             .filter(|sent| is_screen(&sent.input))
             .map_or(self.content, |sent| sent.content);
         let mut picked = None;
-        parts::title(ui, "How screens and windows are sent");
+        parts::title(ui, words::how_screens_are_sent());
         ui.horizontal(|ui| {
             let gaps = tokens.size.gap * (WAYS.len() - 1) as f32;
             let width = (ui.available_width() - gaps) / WAYS.len() as f32;
             for (content, label) in WAYS {
+                let label = label();
                 let is_chosen = now == content;
                 let fill = if is_chosen {
                     colors.accent
@@ -161,11 +163,11 @@ impl Page {
             }
         });
         let line = match (now, call.pictures.judged) {
-            (None, Some(Content::Text)) => "By what is to be seen: text or a still now, so sharp.",
-            (None, Some(Content::Motion)) => "By what is to be seen: it moves now, so smoothly.",
-            (None, None) => "By what is to be seen: text sharp, what moves smoothly.",
-            (Some(Content::Text), _) => "Sharp, and full size before many pictures.",
-            (Some(Content::Motion), _) => "Smoothly, and many pictures before full size.",
+            (None, Some(Content::Text)) => words::judged_text(),
+            (None, Some(Content::Motion)) => words::judged_motion(),
+            (None, None) => words::judged_nothing(),
+            (Some(Content::Text), _) => words::sent_as_text(),
+            (Some(Content::Motion), _) => words::sent_as_motion(),
         };
         parts::caption(ui, tokens, line);
         picked
@@ -186,9 +188,9 @@ impl Page {
         };
         let camera = |item: &Item| camera(Some(item.id.clone())).input;
         let groups = [
-            ("Screens", &shelf.screens, false),
-            ("Windows", &shelf.windows, false),
-            ("Cameras", &shelf.cameras, true),
+            (words::screens(), &shelf.screens, false),
+            (words::windows(), &shelf.windows, false),
+            (words::cameras(), &shelf.cameras, true),
         ];
         let mut is_first = true;
         for (title, items, is_camera) in groups {
@@ -219,11 +221,11 @@ impl Page {
             }
         }
         if !shelf.listed {
-            parts::caption(ui, tokens, "Looking for screens and windows…");
+            parts::caption(ui, tokens, words::looking_for_screens());
         } else if let Some(error) = &shelf.error {
             parts::caption(ui, tokens, error);
         } else if shelf.windows.is_empty() {
-            parts::caption(ui, tokens, "No other window is open.");
+            parts::caption(ui, tokens, words::no_other_window());
         }
         picked
     }
@@ -239,15 +241,15 @@ fn is_screen(input: &VideoIn) -> bool {
 /// What a person calls what is shown.
 fn name_of(input: &VideoIn, shelf: &ShelfView) -> String {
     match input {
-        VideoIn::Camera { .. } => "your camera".into(),
-        VideoIn::Pattern { .. } => "the test pattern".into(),
-        VideoIn::File(_) => "a film".into(),
+        VideoIn::Camera { .. } => words::your_camera().into(),
+        VideoIn::Pattern { .. } => words::the_test_pattern().into(),
+        VideoIn::File(_) => words::a_film().into(),
         VideoIn::Screen { target, .. } => {
             let known = shelf.windows.iter().find(|item| item.id == *target);
             match known {
-                Some(window) => format!("your window “{}”", window.name),
-                None if target.starts_with("window") => "one of your windows".into(),
-                None => "your screen".into(),
+                Some(window) => words::your_window(&window.name),
+                None if target.starts_with("window") => words::one_of_your_windows().into(),
+                None => words::your_screen().into(),
             }
         }
     }
@@ -274,7 +276,7 @@ fn row(ui: &mut egui::Ui, tokens: &Tokens, item: &Item, is_shown: bool) -> egui:
         })
         .inner;
     response.widget_info(|| {
-        let name = format!("Show {}", item.name);
+        let name = words::show_what(&item.name);
         egui::WidgetInfo::selected(Role::Button, true, is_shown, name)
     });
     if response.gained_focus() {

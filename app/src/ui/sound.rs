@@ -7,6 +7,7 @@ use super::{
     model::{self, ActionKind, DeviceOption},
     parts,
     theme::Tokens,
+    words,
 };
 use crate::{
     engine::handle::{Phase, View},
@@ -76,9 +77,17 @@ impl Page {
         let (colors, gap) = (tokens.colors(ui.ctx()), tokens.size.gap);
         let sound = &view.sound;
         let in_call = model::is_talking(view);
-        let can_try = !in_call && !desk.trial.is_running() && desk.error.is_none();
-        parts::title(ui, "Devices");
-        if let Some(error) = &desk.error {
+        let can_try = !in_call
+            && !desk.trial.is_running()
+            && desk.error.is_none()
+            && cfg!(feature = "devices");
+        parts::title(ui, words::devices());
+        let error = if cfg!(feature = "devices") {
+            desk.error.as_deref()
+        } else {
+            Some(words::no_sound_built())
+        };
+        if let Some(error) = error {
             ui.add(egui::Label::new(RichText::new(error).color(colors.danger_text)).wrap());
         }
         let focus = std::mem::take(&mut self.focus);
@@ -94,10 +103,15 @@ impl Page {
             Some(call) if in_call => model::meter(call.level_in),
             Some(_) | None => desk.level.map_or(0.0, model::meter),
         };
-        parts::meter(ui, ("Level", "Level of the microphone"), level, tokens);
+        parts::meter(
+            ui,
+            (words::level(), words::level_of_microphone()),
+            level,
+            tokens,
+        );
         ui.add_space(gap);
 
-        let beside = Some(("Play a sound", "Play a sound by the speaker", can_try));
+        let beside = Some((words::play_a_sound(), words::play_by_speaker(), can_try));
         let (change, pressed) = pick(ui, SoundDevice::Speaker, false, beside);
         done.change = change.or(done.change.take());
         if pressed {
@@ -106,7 +120,7 @@ impl Page {
         }
         ui.add_space(gap);
 
-        let beside = Some(("Ring", "Ring by the device for it", can_try));
+        let beside = Some((words::ring_test(), words::ring_by_device(), can_try));
         let (change, pressed) = pick(ui, SoundDevice::RingSpeaker, false, beside);
         done.change = change.or(done.change.take());
         if pressed {
@@ -117,10 +131,10 @@ impl Page {
 
         let area = egui::vec2(0.0, tokens.size.control_height);
         let label = match &desk.trial {
-            TrialView::None | TrialView::Over { .. } => "Record 3 seconds and play them",
-            TrialView::Opening => "Wait…",
-            TrialView::Recording => "Recording: speak now",
-            TrialView::Playing => "Playing…",
+            TrialView::None | TrialView::Over(_) => words::record_and_play(),
+            TrialView::Opening => words::wait(),
+            TrialView::Recording => words::recording_speak(),
+            TrialView::Playing => words::playing(),
         };
         let record = (label, None);
         if parts::button(ui, tokens, record, ActionKind::Plain, area, can_try).clicked() {
@@ -131,23 +145,19 @@ impl Page {
         }
         match &desk.trial {
             _any if in_call => {
-                parts::caption(ui, tokens, "Tests wait until the call is over.");
+                parts::caption(ui, tokens, words::tests_wait());
             }
-            TrialView::Over { sentence, failed } => {
-                let color = if *failed {
+            TrialView::Over(outcome) => {
+                let color = if outcome.is_bad() {
                     colors.danger_text
                 } else {
                     colors.ok
                 };
-                let text = RichText::new(sentence).small().color(color);
+                let text = RichText::new(outcome.sentence()).small().color(color);
                 ui.add(egui::Label::new(text).wrap());
             }
             TrialView::None | TrialView::Opening | TrialView::Recording | TrialView::Playing => {
-                parts::caption(
-                    ui,
-                    tokens,
-                    "The microphone listens while this page is open; nothing is sent.",
-                );
+                parts::caption(ui, tokens, words::microphone_listens());
             }
         }
     }
@@ -161,7 +171,7 @@ fn picker(
     focus: bool,
     beside: Option<(&str, &'static str, bool)>,
 ) -> (Option<SoundChange>, bool) {
-    const BESIDE_WIDTH: f32 = 120.0;
+    const LEAST_WIDTH: f32 = 120.0;
     let (colors, size) = (tokens.colors(ui.ctx()), tokens.size);
     let name = model::device_place(place);
     parts::caption(ui, tokens, name);
@@ -170,11 +180,11 @@ fn picker(
     let mut picked = None;
     let mut pressed = false;
     ui.horizontal(|ui| {
-        let beside_width = if beside.is_some() {
-            BESIDE_WIDTH + size.gap
-        } else {
-            0.0
-        };
+        let button_width = beside.map_or(0.0, |(label, ..)| {
+            parts::button_width(ui, label, None, LEAST_WIDTH)
+        });
+        let gap = if beside.is_some() { size.gap } else { 0.0 };
+        let beside_width = button_width + gap;
         let shown = options.get(chosen);
         let (label, missing) = shown.map_or(("", false), |option| (&*option.label, option.missing));
         let color = if missing {
@@ -228,7 +238,7 @@ fn picker(
             }
         }
         if let Some((label, name, enabled)) = beside {
-            let area = egui::vec2(BESIDE_WIDTH, size.control_height);
+            let area = egui::vec2(button_width, size.control_height);
             let kind = ActionKind::Plain;
             let button = parts::button(ui, tokens, (label, None), kind, area, enabled);
             button.widget_info(|| egui::WidgetInfo::labeled(Role::Button, enabled, name));
@@ -248,11 +258,19 @@ fn switches(ui: &mut egui::Ui, sound: &SoundChoices, tokens: &Tokens) -> Option<
         if index > 0 {
             ui.add_space(tokens.size.gap);
         }
-        parts::title(ui, title);
+        parts::title(ui, title());
         for switch in *switches {
             let idle = sound.music && switch.idle_with_music;
             let on = sound.is_on(switch.which) && !idle;
-            if parts::switch(ui, tokens, (switch.label, switch.sentence), on, !idle).clicked() {
+            if parts::switch(
+                ui,
+                tokens,
+                ((switch.label)(), (switch.sentence)()),
+                on,
+                !idle,
+            )
+            .clicked()
+            {
                 change = Some(SoundChange::Switch(switch.which, !on));
             }
         }

@@ -19,6 +19,7 @@ use super::{
     model,
     pace::{Pace, Part},
     theme::{self, Tokens},
+    words,
 };
 use crate::engine::{handle::CallView, video::WindowPictures};
 
@@ -91,31 +92,30 @@ impl Stage {
         ui.painter().rect_filled(area, corner, ground);
         let response = ui.interact(area, ui.scope_id().with("stage"), Sense::click());
         let name = &call.name;
-        let words = model::stage_words(call);
+        let told = model::stage_words(call);
         match &self.theirs {
             Some(theirs) => {
                 let size = theirs.frame.size();
                 let place = fit(area, size.width(), size.height());
                 self.picture(ui, place, Place::Theirs, theirs, rounding);
                 response.widget_info(|| {
-                    WidgetInfo::labeled(Role::Image, true, format!("Picture of {name}"))
+                    WidgetInfo::labeled(Role::Image, true, words::picture_of(name))
                 });
-                if let Some(words) = words {
-                    pill(ui, area, &words, colors.on_fill);
+                if let Some(told) = told {
+                    pill(ui, area, &told, colors.on_fill);
                 }
             }
             None => {
-                let words = words.unwrap_or_else(|| format!("{name} shows no picture"));
-                response.widget_info(|| WidgetInfo::labeled(Role::Label, true, &words));
-                self.placeholder(ui, area, call, &words, tokens);
+                let told = told.unwrap_or_else(|| words::shows_no_picture(name));
+                response.widget_info(|| WidgetInfo::labeled(Role::Label, true, &told));
+                self.placeholder(ui, area, call, &told, tokens);
             }
         }
         if let Some(own) = &self.own {
             self.own(ui, area, own, tokens);
         }
         if self.easel.is_broken() {
-            let words = "Pictures cannot be drawn by this graphics driver.";
-            pill(ui, area, words, colors.danger_text);
+            pill(ui, area, words::cannot_draw(), colors.danger_text);
         }
         response.double_clicked()
     }
@@ -141,9 +141,9 @@ impl Stage {
         let response = ui.interact(place, ui.scope_id().with("own picture"), Sense::hover());
         response.widget_info(|| {
             let name = if own.is_mirrored {
-                "Your own picture, as in a mirror"
+                words::own_picture()
             } else {
-                "What you show"
+                words::what_you_show()
             };
             WidgetInfo::labeled(Role::Image, true, name)
         });

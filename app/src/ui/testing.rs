@@ -19,6 +19,9 @@ pub(super) struct Reader {
     pub(super) tokens: Tokens,
     pub(super) nodes: BTreeMap<u64, Node>,
     pub(super) width: f32,
+    pub(super) height: f32,
+    /// What is painted, as far as it is text.
+    pub(super) texts: Vec<Painted>,
     /// What falls on the window with the next frame.
     pub(super) dropped: Vec<PathBuf>,
 }
@@ -37,7 +40,78 @@ impl egui::DroppedFile for Dropped {
     }
 }
 
+/// A text on the screen.
+#[derive(Debug, Clone)]
+pub(super) struct Painted {
+    pub(super) text: String,
+    /// Where its letters are.
+    rect: egui::Rect,
+    /// Nothing of it is seen outside of this.
+    clip: egui::Rect,
+    /// It was cut to the room that there was.
+    is_cut: bool,
+}
+
+impl Painted {
+    fn seen(&self) -> egui::Rect {
+        self.rect.intersect(self.clip)
+    }
+}
+
+fn note_texts(shape: &egui::Shape, clip: egui::Rect, texts: &mut Vec<Painted>) {
+    if let egui::Shape::Vec(shapes) = shape {
+        for shape in shapes {
+            note_texts(shape, clip, texts);
+        }
+    }
+    if let egui::Shape::Text(text) = shape {
+        let rect = text.galley.mesh_bounds.translate(text.pos.to_vec2());
+        let painted = Painted {
+            text: text.galley.text().to_owned(),
+            rect,
+            clip,
+            is_cut: text.galley.elided,
+        };
+        if painted.seen().is_positive() {
+            texts.push(painted);
+        }
+    }
+}
+
 impl Reader {
+    /// What is wrong with texts on the screen: cut, beyond an edge, or one over the other. Above and below, pages scroll.
+    pub(super) fn faults(&self) -> Vec<String> {
+        /// Letters may reach into each other's space so far, in points.
+        const SLACK: f32 = 2.0;
+        let mut faults = Vec::new();
+        for (index, one) in self.texts.iter().enumerate() {
+            let text = &one.text;
+            if one.is_cut {
+                faults.push(format!("{text:?} is cut"));
+            }
+            if one.rect.left() < one.clip.left() - SLACK
+                || one.rect.right() > one.clip.right() + SLACK
+            {
+                faults.push(format!("{text:?} goes beyond the edge"));
+            }
+            for other in &self.texts[index + 1..] {
+                let both = one.seen().intersect(other.seen());
+                if both.width() > SLACK && both.height() > SLACK {
+                    faults.push(format!("{text:?} and {:?} overlap", other.text));
+                }
+            }
+        }
+        faults
+    }
+
+    /// All that is said, by text or by name.
+    pub(super) fn said(&self) -> impl Iterator<Item = &str> {
+        let named = self.nodes.values();
+        let named = named.flat_map(|node| [node.label(), node.value()]);
+        let painted = self.texts.iter().map(|painted| painted.text.as_str());
+        named.flatten().chain(painted)
+    }
+
     pub(super) fn new() -> Self {
         let (ctx, tokens) = (egui::Context::default(), Tokens::load());
         ctx.enable_accesskit();
@@ -47,13 +121,16 @@ impl Reader {
             tokens,
             nodes: BTreeMap::new(),
             width: 420.0,
+            height: 1200.0,
+            texts: Vec::new(),
             dropped: Vec::new(),
         }
     }
 
     /// Draws a frame behind these events. A frame may be laid out twice.
     pub(super) fn frame(&mut self, events: Vec<Event>, draw: impl FnMut(&mut egui::Ui)) {
-        let screen = egui::Rect::from_min_size(egui::Pos2::ZERO, egui::vec2(self.width, 1200.0));
+        let screen =
+            egui::Rect::from_min_size(egui::Pos2::ZERO, egui::vec2(self.width, self.height));
         let input = egui::RawInput {
             screen_rect: Some(screen),
             events,
@@ -66,6 +143,13 @@ impl Reader {
         let mut output = self.ctx.run_ui(input, draw);
         // Nobody draws them.
         output.textures_delta.clear();
+        self.texts.clear();
+        for egui::epaint::ClippedShape {
+            clip_rect, shape, ..
+        } in &output.shapes
+        {
+            note_texts(shape, clip_rect.intersect(screen), &mut self.texts);
+        }
         let tree = output.platform_output.accesskit_update.unwrap();
         self.nodes = tree
             .nodes

@@ -11,18 +11,14 @@ use super::{
     model::{self, ActionKind},
     parts,
     theme::Tokens,
+    words::{self, Language},
 };
 use crate::{
     cli::CliError,
     profile::{Profile, ProfileError},
+    settings::Settings,
 };
 
-const TITLE: &str = "This profile is locked";
-const FIELD: &str = "Passphrase";
-const OPEN: &str = "Open";
-/// Stands on the box for the keyring.
-const KEEP: &str = "Let the desktop's keyring open it from now on";
-const TRYING: &str = "Opening…";
 const SIZE: [f32; 2] = [420.0, 300.0];
 
 /// How far it is.
@@ -83,7 +79,7 @@ impl Unlock {
             Ok(Ok(())) => State::Open,
             Ok(Err(error)) => State::Wrong(told(&error)),
             Err(TryRecvError::Empty) => return,
-            Err(TryRecvError::Disconnected) => State::Wrong("Trying it failed.".into()),
+            Err(TryRecvError::Disconnected) => State::Wrong(words::trying_failed().into()),
         };
     }
 }
@@ -96,7 +92,7 @@ impl Drop for Unlock {
 
 fn told(error: &ProfileError) -> String {
     if matches!(error, ProfileError::WrongPassphrase) {
-        "That is not the passphrase. Nothing was changed.".into()
+        words::wrong_passphrase().into()
     } else {
         error.to_string()
     }
@@ -105,21 +101,21 @@ fn told(error: &ProfileError) -> String {
 /// Draws it. Says whether somebody wants what was typed to be tried.
 fn show(ui: &mut egui::Ui, tokens: &Tokens, unlock: &mut Unlock) -> bool {
     ui.add_space(tokens.size.margin);
-    parts::title(ui, TITLE);
-    parts::caption(
-        ui,
-        tokens,
-        "Your contacts, messages and keys are sealed on this device. Nobody can recover a passphrase that is forgotten.",
-    );
+    parts::title(ui, words::profile_is_locked());
+    parts::caption(ui, tokens, words::locked_means());
     ui.add_space(tokens.size.gap);
     let trying = unlock.is_trying();
     let field = TextEdit::singleline(&mut unlock.typed)
         .password(true)
-        .hint_text(FIELD)
+        .hint_text(words::passphrase())
         .desired_width(f32::INFINITY);
     let field = ui.add_enabled(!trying, field);
     field.widget_info(|| {
-        egui::WidgetInfo::labeled(egui::accesskit::Role::PasswordInput, !trying, FIELD)
+        egui::WidgetInfo::labeled(
+            egui::accesskit::Role::PasswordInput,
+            !trying,
+            words::passphrase(),
+        )
     });
     let entered = field.lost_focus() && ui.input(|input| input.key_pressed(egui::Key::Enter));
     let has_none = ui.memory(|memory| memory.focused().is_none());
@@ -132,10 +128,17 @@ fn show(ui: &mut egui::Ui, tokens: &Tokens, unlock: &mut Unlock) -> bool {
     }
     ui.add_space(tokens.size.gap);
     if cfg!(all(feature = "keyring", target_os = "linux")) {
-        ui.add_enabled(!trying, egui::Checkbox::new(&mut unlock.keep, KEEP));
+        ui.add_enabled(
+            !trying,
+            egui::Checkbox::new(&mut unlock.keep, words::keep_in_keyring()),
+        );
         ui.add_space(tokens.size.gap);
     }
-    let label = if trying { TRYING } else { OPEN };
+    let label = if trying {
+        words::opening()
+    } else {
+        words::open()
+    };
     let size = egui::vec2(ui.available_width(), tokens.size.control_height);
     let can_try = unlock.can_try();
     let button = parts::button(
@@ -208,6 +211,7 @@ pub(super) fn ask(profile: &Profile) -> Result<bool, CliError> {
     if !profile.is_locked()? {
         return Ok(true);
     }
+    words::speak(Language::of(Settings::language_of(profile)));
     let options = eframe::NativeOptions {
         viewport: egui::ViewportBuilder::default()
             .with_title("ahoy")
@@ -294,7 +298,7 @@ mod tests {
         for _ in 0..2 {
             assert!(!draw(&mut reader, &mut unlock, vec![]));
         }
-        reader.node(FIELD);
+        reader.node(words::passphrase());
         let typed = vec![Event::Text("five words".into())];
         assert!(!draw(&mut reader, &mut unlock, typed));
         assert_eq!(unlock.typed, "five words");
@@ -305,11 +309,11 @@ mod tests {
             &mut unlock,
             vec![Reader::key(Key::Enter, false)],
         );
-        let press = vec![reader.press(OPEN)];
+        let press = vec![reader.press(words::open())];
         assert!(draw(&mut reader, &mut unlock, press));
         let (_tell, outcome) = sync_channel(1);
         unlock.submit(|_typed| outcome);
         draw(&mut reader, &mut unlock, vec![]);
-        reader.node(TRYING);
+        reader.node(words::opening());
     }
 }

@@ -12,6 +12,7 @@ use super::{
     settings::own_card,
     sound,
     theme::Tokens,
+    words,
 };
 use crate::{
     engine::handle::{Command, View},
@@ -35,9 +36,9 @@ impl Step {
 
     fn title(self) -> &'static str {
         match self {
-            Self::Name => "What are you called?",
-            Self::Sound => "Does your sound work?",
-            Self::Card => "This is your card",
+            Self::Name => words::step_name(),
+            Self::Sound => words::step_sound(),
+            Self::Card => words::step_card(),
         }
     }
 
@@ -124,7 +125,7 @@ impl Page {
         let gap = tokens.size.gap;
         let number = Step::ALL.iter().position(|step| *step == self.step);
         let number = number.map_or(1, |number| number + 1);
-        parts::caption(ui, tokens, &format!("Step {number} of {}", Step::ALL.len()));
+        parts::caption(ui, tokens, &words::step_of(number, Step::ALL.len()));
         ui.add(egui::Label::new(RichText::new(self.step.title()).heading()).wrap());
         ui.add_space(gap);
         let mut next = false;
@@ -133,11 +134,7 @@ impl Page {
                 parts::card(ui, tokens, |ui| next = self.name(ui, ledger, tokens));
             }
             Step::Sound => {
-                parts::caption(
-                    ui,
-                    tokens,
-                    "Speak, and watch the level move. Record three seconds to hear yourself as others will.",
-                );
+                parts::caption(ui, tokens, words::sound_step_is());
                 parts::card(ui, tokens, |ui| {
                     let told = self.sound.devices_only(ui, view, desk, tokens);
                     done.commands.extend(told.change.map(Command::Sound));
@@ -158,13 +155,9 @@ impl Page {
         let saved = ledger.settings.as_ref();
         let saved = saved.and_then(|settings| settings.name.clone());
         let name = self.name.get_or_insert_with(|| saved.unwrap_or_default());
-        parts::caption(
-            ui,
-            tokens,
-            "People whom you call see it. There is no account: who you are is a key that was made just now and stays on this device.",
-        );
+        parts::caption(ui, tokens, words::name_step_is());
         let width = ui.available_width();
-        let words = ("Your name", "Your name");
+        let words = (words::your_name(), words::your_name());
         let field = parts::field(ui, tokens, name, words, width);
         if std::mem::take(&mut self.focus) {
             field.request_focus();
@@ -176,7 +169,11 @@ impl Page {
         let area = egui::vec2(72.0, tokens.size.control_height);
         ui.horizontal_wrapped(|ui| {
             let is_last = self.step.next().is_none();
-            let label = if is_last { "Done" } else { "Next" };
+            let label = if is_last {
+                words::done()
+            } else {
+                words::next()
+            };
             let primary = parts::button(ui, tokens, (label, None), ActionKind::Primary, area, true);
             if self.step == Step::Card && std::mem::take(&mut self.focus) {
                 primary.request_focus();
@@ -185,11 +182,12 @@ impl Page {
             let plain = ActionKind::Plain;
             let before = self.step.before();
             let back = before.is_some()
-                && parts::button(ui, tokens, ("Back", None), plain, area, true).clicked();
+                && parts::button(ui, tokens, (words::back(), None), plain, area, true).clicked();
             let skip = !is_last
-                && parts::button(ui, tokens, ("Skip all", None), plain, area, true).clicked();
+                && parts::button(ui, tokens, (words::skip_all(), None), plain, area, true)
+                    .clicked();
             if self.step == Step::Name && self.is_new {
-                let has = ("I have ahoy already", None);
+                let has = (words::i_have_ahoy(), None);
                 done.comes_back = parts::button(ui, tokens, has, plain, area, true).clicked();
             }
             if onwards && self.step == Step::Name {

@@ -203,7 +203,7 @@ fn a_closed_window_comes_back_when_somebody_calls() {
     assert_eq!(ended(&mut events).0, "declined");
     assert_eq!(call.exit_code(), Some(1));
     let told = fs::read_to_string(told).unwrap();
-    assert!(told.contains("Grace calls you"), "{told}");
+    assert!(told.contains("Grace\u{2069} calls you"), "{told}");
     window.press("ctrl+q");
     assert_eq!(window.process.exit_code(), Some(0));
 }

@@ -12,7 +12,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{COLORS_OF_A_PAGE, PATIENCE, RIGHT, SCREEN_WIDTH};
+use super::{COLORS_OF_A_PAGE, DRAWN, PATIENCE, RIGHT, SCREEN_WIDTH};
 
 /// One screen or sound server at a time is enough for a small machine.
 pub(super) static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -94,7 +94,9 @@ pub(super) fn ahoy() -> Command {
         .env_remove("DISPLAY")
         .env_remove("WAYLAND_DISPLAY")
         .env_remove("DBUS_SESSION_BUS_ADDRESS")
-        .env_remove("RUST_LOG");
+        .env_remove("RUST_LOG")
+        // Windows speak English unless a test says otherwise.
+        .env("LC_ALL", "C.UTF-8");
     command
 }
 
@@ -423,6 +425,18 @@ impl<'a> Window<'a> {
     pub(super) fn press(&self, key: &str) {
         self.focus();
         self.screen.xdotool(&["key", key]).expect("a key goes down");
+    }
+
+    /// The same for a key that changes what is seen, and until it did: of two keys that come with one frame of a busy
+    /// machine, one would do nothing.
+    #[track_caller]
+    pub(super) fn press_seen(&self, key: &str) {
+        let before = self.screen.pixels();
+        self.press(key);
+        wait_until(&format!("what {key} does"), || {
+            self.screen.pixels() != before
+        });
+        std::thread::sleep(DRAWN);
     }
 
     /// Types a text into what has the keyboard.

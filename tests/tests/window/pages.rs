@@ -52,8 +52,7 @@ fn files_devices_and_lending_have_pages_of_all_sizes() {
         window.wait_title("ahoy");
         let tabs = |key: &str, count: usize| {
             for _ in 0..count {
-                window.press(key);
-                std::thread::sleep(DRAWN);
+                window.press_seen(key);
             }
         };
 
@@ -134,6 +133,55 @@ fn files_devices_and_lending_have_pages_of_all_sizes() {
             tabs("ctrl+minus", 4);
         }
         assert_eq!(ada.call_state(), "", "a key went elsewhere");
+        window.press("ctrl+q");
+        assert_eq!(window.process.exit_code(), Some(0));
+    }
+}
+
+#[test]
+fn a_call_is_said_in_german_as_the_system_says_or_the_person() {
+    let name = "a_call_is_said_in_german_as_the_system_says_or_the_person";
+    let Some((_held, dir, screen, node)) = scene(name, &["Xvfb", "xdotool"], WIDE) else {
+        return;
+    };
+    let (ada, grace) = (Person::new(&dir, "ada"), Person::new(&dir, "grace"));
+    let (ada_link, grace_link) = (ada.run(&["id", "show"]), grace.run(&["id", "show"]));
+    ada.run(&["contact", "add", &grace_link, "--name", "Grace"]);
+    grace.run(&["contact", "add", &ada_link, "--name", "Ada"]);
+    let mut answer = ahoy();
+    answer.args(["answer", "--auto", "--via", &node, "--audio-in", "silence"]);
+    answer.args(["--audio-out", "null", "--home"]);
+    answer.arg(&grace.home).stdout(Stdio::null());
+    let _answering = Running::start(answer.stderr(Stdio::null()));
+    grace.wait_link();
+    for by_system in [true, false] {
+        let mut command = ahoy();
+        command.args(["--via", &node, "--audio-in", "silence"]);
+        command.args(["--audio-out", "null"]);
+        if by_system {
+            command.env("LC_ALL", "de_DE.UTF-8");
+        } else {
+            fs::write(ada.home.join("settings.toml"), "language = \"de\"\n").unwrap();
+        }
+        let mut window = Window::open(&screen, &ada, 0, &mut command);
+        ada.wait_link();
+        window.wait_title("ahoy");
+        window.resize(WIDE.0, WIDE.1);
+        ada.run(&["ctl", "call", &grace_link]);
+        ada.wait_state("talking");
+        window.wait_title("Grace - ahoy");
+        window.press("m");
+        window.wait_title("du bist stumm");
+        window.press("m");
+        ada.let_pass(Duration::from_secs(2));
+        window.press("ctrl+i");
+        std::thread::sleep(DRAWN);
+        let how = if by_system { "system" } else { "person" };
+        let pixels = screen.shoot(&format!("69-call-in-german-{how}"));
+        assert!(colors_in(&pixels, WIDE.0, 0, WIDE.0) > COLORS_OF_A_PAGE);
+        window.press("Escape");
+        window.press("h");
+        window.wait_title("Anruf mit Grace beendet");
         window.press("ctrl+q");
         assert_eq!(window.process.exit_code(), Some(0));
     }

@@ -169,7 +169,7 @@ fn shoot_all(look: Look) {
     window.press("ctrl+comma");
     look.shoot(&screen, "settings-sound");
     for tab in TABS {
-        window.press("shift+Tab");
+        window.press_seen("shift+Tab");
         window.press("space");
         look.shoot(&screen, &format!("settings-{tab}"));
     }

@@ -8,7 +8,7 @@ use ahoy_transport::{
     runtime::RuntimeExt as _,
 };
 
-use super::{Active, FileChange, FilesNews, Hub, LineId, ToFiles, lines::send};
+use super::{Active, FileChange, FilesNews, Hub, LineId, TAKEN_BACK, ToFiles, lines::send};
 use crate::files::{
     Capability, FileOffer, TransferId,
     book::{Direction, State, Transfer},
@@ -63,7 +63,7 @@ impl Hub {
         if transfer.direction == Direction::Outgoing {
             if change == FileChange::Cancel && transfer.state != State::Done {
                 transfer.state = State::Refused;
-                transfer.trouble = Some("you took it back".into());
+                transfer.trouble = Some(TAKEN_BACK.into());
                 self.keep(transfer);
             } else {
                 let sentence =

@@ -360,14 +360,16 @@ impl Engine {
             self.book.record(&ended, self.runtime.unix_millis());
             self.people = People::read(&*self.book);
         }
-        let sentence = sentence::ended(&name, &ended);
-        let told = sentence.clone();
+        let told = sentence::ended(&name, &ended);
         self.show();
         let shown = CallView {
             id: call,
             name,
             user,
-            phase: Phase::Ended { sentence },
+            phase: Phase::Ended {
+                direction: ended.direction,
+                ending: ended.ending,
+            },
             muted: false,
             held: false,
             held_there: false,

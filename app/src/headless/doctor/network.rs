@@ -195,57 +195,93 @@ pub(super) fn judge_nat(nat: &Nat, asked: bool) -> Vec<Finding> {
     findings
 }
 
-/// How a NAT is and what that means for calls, in sentences, for the window.
-#[cfg(feature = "window")]
-pub(crate) fn nat_lines(found: &NatBehaviour) -> Vec<String> {
-    let findings = [judge_mapping_kind(found), judge_filtering(found)];
-    findings
-        .into_iter()
-        .map(|finding| finding.meaning)
-        .filter(|meaning| !meaning.is_empty())
-        .collect()
+/// How the outside of our packets is made, as far as it matters for calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MappingKind {
+    /// The supernode is in the same network: nothing is seen of what is between that and the internet.
+    Inside,
+    /// Nothing translates.
+    None,
+    /// By several outside addresses.
+    Several,
+    /// By one port for everybody.
+    OnePort,
+    /// By a port for each remote endpoint.
+    ManyPorts,
+    /// There was too little to ask.
+    Unseen,
+}
+
+impl MappingKind {
+    pub(crate) fn of(found: &NatBehaviour) -> Self {
+        match (found.translated, found.one_address) {
+            (false, _) if is_inside(found.mapped.ip()) => Self::Inside,
+            (false, _) => Self::None,
+            (true, false) => Self::Several,
+            (true, true) => match found.mapping.by_port() {
+                Some(false) => Self::OnePort,
+                Some(true) => Self::ManyPorts,
+                None => Self::Unseen,
+            },
+        }
+    }
+}
+
+/// Whom a NAT or a firewall lets in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FilteringKind {
+    /// Whoever knows the port.
+    Known,
+    /// Those that were written to.
+    Written,
+    /// There was no second port to ask.
+    Unseen,
+}
+
+impl FilteringKind {
+    pub(crate) fn of(found: &NatBehaviour) -> Self {
+        match found.filtering.by_port() {
+            Some(false) => Self::Known,
+            Some(true) => Self::Written,
+            None => Self::Unseen,
+        }
+    }
 }
 
 fn judge_mapping_kind(found: &NatBehaviour) -> Finding {
     let what = "NAT mapping";
-    if !found.translated && is_inside(found.mapped.ip()) {
-        return Finding::unknown(
+    let mut shown = found.mapping.to_string();
+    if found.port_preserved {
+        shown.push_str(", ports kept");
+    }
+    match MappingKind::of(found) {
+        MappingKind::Inside => Finding::unknown(
             Group::Network,
             what,
             "none on the way to the supernode",
             "It is in the same network; what stands between that and the internet cannot be seen from there.",
         )
-        .advise("To see it, name a supernode on the internet in the settings (homes).");
-    }
-    if !found.translated {
-        return Finding::ok(
+        .advise("To see it, name a supernode on the internet in the settings (homes)."),
+        MappingKind::None => Finding::ok(
             Group::Network,
             what,
             "none: this machine has an address of its own",
             "Nothing translates its packets; others see them as they are sent.",
-        );
-    }
-    let mut shown = found.mapping.to_string();
-    if found.port_preserved {
-        shown.push_str(", ports kept");
-    }
-    if !found.one_address {
-        return Finding::note(
+        ),
+        MappingKind::Several => Finding::note(
             Group::Network,
             what,
             format!("{shown}, several outside addresses"),
             "Different people see you at different addresses: some calls stay on the relay.",
         )
-        .advise("Ask the provider for a public address, or use IPv6.");
-    }
-    match found.mapping.by_port() {
-        Some(false) => Finding::ok(
+        .advise("Ask the provider for a public address, or use IPv6."),
+        MappingKind::OnePort => Finding::ok(
             Group::Network,
             what,
             shown,
             "One outside port serves everybody: calls become direct with nearly all people.",
         ),
-        Some(true) => Finding::note(
+        MappingKind::ManyPorts => Finding::note(
             Group::Network,
             what,
             shown,
@@ -256,7 +292,7 @@ fn judge_mapping_kind(found: &NatBehaviour) -> Finding {
             "Optional: switch UPnP or PCP on in the router, or IPv6, or use another uplink: phones' and offices' \
              NATs are often like this.",
         ),
-        None => Finding::unknown(
+        MappingKind::Unseen => Finding::unknown(
             Group::Network,
             what,
             shown,
@@ -272,20 +308,20 @@ fn judge_filtering(found: &NatBehaviour) -> Finding {
     } else {
         "filtering"
     };
-    match found.filtering.by_port() {
-        Some(false) => Finding::ok(
+    match FilteringKind::of(found) {
+        FilteringKind::Known => Finding::ok(
             Group::Network,
             what,
             found.filtering.to_string(),
             "Whoever knows the port gets through, at least from addresses that were written to.",
         ),
-        Some(true) => Finding::ok(
+        FilteringKind::Written => Finding::ok(
             Group::Network,
             what,
             found.filtering.to_string(),
             "Only those that were written to get through, as behind most routers: both sides of a call open the way.",
         ),
-        None => Finding::unknown(
+        FilteringKind::Unseen => Finding::unknown(
             Group::Network,
             what,
             found.filtering.to_string(),

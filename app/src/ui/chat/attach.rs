@@ -6,7 +6,7 @@ use eframe::egui::{self, accesskit::Role};
 
 use crate::{
     files::name::harmless,
-    ui::{chooser::Chosen, model::ActionKind, parts, theme::Tokens},
+    ui::{chooser::Chosen, model::ActionKind, parts, theme::Tokens, words},
 };
 
 /// Files that go at once. The engine bounds what is on its way.
@@ -51,7 +51,7 @@ impl Attach {
     pub(super) fn add(&mut self, paths: impl IntoIterator<Item = PathBuf>) {
         for path in paths {
             if self.files.len() >= MAX_ATTACHED {
-                self.word = Some("That many files go at once, and no more.");
+                self.word = Some(words::attach_many());
             } else if !self.files.contains(&path) {
                 self.files.push(path);
             }
@@ -68,9 +68,7 @@ impl Attach {
             Chosen::Nothing => self.is_open = false,
             Chosen::NoDialog => {
                 self.open();
-                self.word = Some(
-                    "Your desktop has no dialog for files: drop the file on this window, or write where it is.",
-                );
+                self.word = Some(words::attach_no_dialog());
             }
         }
     }
@@ -112,9 +110,10 @@ impl Attach {
             ui.push_id(index, |ui| {
                 ui.allocate_ui_with_layout(row, line, |ui| {
                     let plain = ActionKind::Plain;
-                    let button = parts::button(ui, tokens, ("Remove", None), plain, area, true);
+                    let button =
+                        parts::button(ui, tokens, (words::remove(), None), plain, area, true);
                     button.widget_info(|| {
-                        egui::WidgetInfo::labeled(Role::Button, true, format!("Do not send {name}"))
+                        egui::WidgetInfo::labeled(Role::Button, true, words::do_not_send(&name))
                     });
                     if button.clicked() {
                         removed = Some(index);
@@ -130,10 +129,11 @@ impl Attach {
             self.files.remove(index);
         }
         if self.is_open {
-            const BUTTON_WIDTH: f32 = 88.0;
+            const LEAST_WIDTH: f32 = 88.0;
+            let button_width = parts::button_width(ui, words::choose(), None, LEAST_WIDTH);
             ui.horizontal(|ui| {
-                let width = ui.available_width() - BUTTON_WIDTH - size.gap;
-                let words = ("/path/to/file", "Where the file is");
+                let width = ui.available_width() - button_width - size.gap;
+                let words = (words::path_to_file(), words::where_file_is());
                 let field = parts::field(ui, tokens, &mut self.typed, words, width);
                 if std::mem::take(&mut self.focus) {
                     field.request_focus();
@@ -146,8 +146,8 @@ impl Attach {
                     self.word = None;
                     done.taken = true;
                 }
-                let area = egui::vec2(BUTTON_WIDTH, size.control_height);
-                let choose = ("Choose…", None);
+                let area = egui::vec2(button_width, size.control_height);
+                let choose = (words::choose(), None);
                 let plain = ActionKind::Plain;
                 let button = parts::button(ui, tokens, choose, plain, area, true);
                 done.choose = button.clicked();

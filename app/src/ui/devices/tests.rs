@@ -6,11 +6,11 @@ use crate::ui::testing::Reader;
 fn row(n: u8, this: bool) -> DeviceRow {
     DeviceRow {
         id: DeviceId([n; 32]),
-        name: if this {
+        name: Some(if this {
             "laptop".into()
         } else {
             format!("telephone {n}")
-        },
+        }),
         this,
         added_at_millis: 1_700_000_000_000,
     }
@@ -30,7 +30,7 @@ impl Bench {
             known: DevicesView {
                 rows: vec![row(1, true), row(2, false)],
                 pairing,
-                word: None,
+                taken_out: None,
             },
         };
         bench.frame(vec![]);
@@ -70,7 +70,7 @@ fn asked() -> Pairing {
 fn each_step_of_pairing_offers_a_way_on_and_a_way_out() {
     let waiting = || Pairing::Waiting(format!("ahoy-pair:{}", "y".repeat(200)));
     let giving = || Pairing::Giving("telephone".into());
-    let failed = || Pairing::Failed("The link has expired.".into());
+    let failed = || Pairing::Failed(WhyNobody::Expired);
     let done = || Pairing::Done("telephone".into());
     let cases = [
         (Pairing::Idle, "Add a device", Wish::Pair(vec![])),
@@ -106,11 +106,11 @@ fn nothing_is_cut_off_on_a_narrow_page() {
     for pairing in [
         Pairing::Waiting(format!("ahoy-pair:{}", "y".repeat(400))),
         asked(),
-        Pairing::Failed("W".repeat(80)),
+        Pairing::Failed(WhyNobody::Other("W".repeat(80))),
     ] {
         let mut bench = Bench::new(pairing);
-        bench.known.rows[1].name = "W".repeat(64);
-        bench.known.word = Some("It speaks for you no more.".into());
+        bench.known.rows[1].name = Some("W".repeat(64));
+        bench.known.taken_out = Some(Ok(()));
         for width in [268.0, 348.0, 900.0] {
             bench.reader.width = width;
             bench.frame(vec![]);

@@ -4,7 +4,7 @@ use ahoy_transport::identity::{NodeId, UserId};
 
 use super::*;
 use crate::{
-    call::CallId,
+    call::{CallId, Direction as CallDirection, Ending, Side},
     contacts::Ring,
     engine::{recording::RecordingView, video::view::PicturesView},
     ui::desk::DeviceRow,
@@ -53,6 +53,14 @@ fn labels(call: &CallView) -> Vec<&'static str> {
         .into_iter()
         .map(|action| action.label)
         .collect()
+}
+
+/// The other side hung up.
+pub(in crate::ui) fn over() -> Phase {
+    Phase::Ended {
+        direction: CallDirection::Outgoing,
+        ending: Ending::Completed { by: Side::Remote },
+    }
 }
 
 #[test]
@@ -110,12 +118,7 @@ fn every_phase_offers_a_way_out_until_it_is_over() {
         (Phase::Connecting, in_call.clone()),
         (Phase::Talking { since: now }, talking),
         (Phase::Reconnecting, in_call.clone()),
-        (
-            Phase::Ended {
-                sentence: "Grace declined.".into(),
-            },
-            vec![],
-        ),
+        (over(), vec![]),
     ];
     for (phase, expected) in phases {
         assert_eq!(labels(&call(phase)), expected);
@@ -156,9 +159,7 @@ fn who_records_is_seen_and_how_long_and_where_it_went() {
     let over = CallView {
         recording: None,
         recorded: Some("call.mkv".into()),
-        phase: Phase::Ended {
-            sentence: "Grace hung up.".into(),
-        },
+        phase: over(),
         ..both
     };
     assert_eq!(texts(&over), ["Recorded to call.mkv"]);
@@ -232,9 +233,7 @@ fn the_title_tells_a_task_bar_what_goes_on() {
 
 #[test]
 fn an_ended_call_stays_until_it_is_put_away() {
-    let ended = Phase::Ended {
-        sentence: "Grace declined.".into(),
-    };
+    let ended = over();
     let mut view = View {
         call: Some(call(ended)),
         notice: Some("There is no such contact.".into()),
@@ -331,9 +330,7 @@ fn a_second_call_waits_for_the_first_to_end() {
     assert!(!can_call(&view, "  "));
     view.call = Some(call(Phase::Ringing));
     assert!(!can_call(&view, "ahoy:x"));
-    view.call = Some(call(Phase::Ended {
-        sentence: String::new(),
-    }));
+    view.call = Some(call(over()));
     assert!(can_call(&view, "ahoy:x"));
 }
 
@@ -431,9 +428,7 @@ fn what_is_wrong_has_one_thing_to_do_about_it() {
     bad.pictures.trouble = Some("The camera is in use.".into());
     let acts: Vec<Act> = banners(&bad).into_iter().map(|banner| banner.act).collect();
     assert_eq!(acts, [Act::Sound, Act::Share]);
-    bad.phase = Phase::Ended {
-        sentence: String::new(),
-    };
+    bad.phase = over();
     assert!(banners(&bad).is_empty());
     let mut held = call(Phase::Talking { since: now() });
     held.held = true;
@@ -479,8 +474,6 @@ fn a_second_call_is_told_and_can_be_answered_declined_ignored_or_switched_to() {
     view.do_not_disturb = false;
     view.other = Some(other(OtherState::Ignored));
     assert_eq!(wanting(&view), None);
-    view.call = Some(call(Phase::Ended {
-        sentence: "Over.".into(),
-    }));
+    view.call = Some(call(over()));
     assert!(other_call(&view).is_none());
 }

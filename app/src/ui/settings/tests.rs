@@ -82,11 +82,12 @@ fn every_switch_of_the_network_is_found_by_its_name_and_switched() {
         let mut bench = Bench::at(tab);
         for (which, label, _sentence) in lines {
             let on = Settings::default().is_on(*which);
-            let done = bench.press(label);
+            let done = bench.press(label());
             assert_eq!(
                 done.changes,
                 [SettingsChange::Switch(*which, !on)],
-                "{label}"
+                "{}",
+                label()
             );
         }
     }
@@ -162,7 +163,7 @@ fn tabs_lead_to_every_part_and_keys_have_a_list() {
         assert!(
             lines
                 .iter()
-                .all(|(keys, what)| !keys.is_empty() && !what.is_empty())
+                .all(|(keys, what)| !keys().is_empty() && !what().is_empty())
         );
     }
     bench.frame(vec![Reader::key(Key::Tab, true)]);

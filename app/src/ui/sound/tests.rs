@@ -84,9 +84,9 @@ fn every_switch_can_be_found_by_its_name_and_switched() {
     let mut bench = Bench::new();
     for line in model::SWITCHES.iter().flat_map(|(_title, lines)| *lines) {
         let on = bench.view.sound.is_on(line.which);
-        let told = bench.node(line.label).1.toggled();
-        assert_eq!(told == Some(Toggled::True), on, "{}", line.label);
-        assert_eq!(bench.press(line.label), switched(line.which, !on));
+        let told = bench.node((line.label)()).1.toggled();
+        assert_eq!(told == Some(Toggled::True), on, "{}", (line.label)());
+        assert_eq!(bench.press((line.label)()), switched(line.which, !on));
     }
 }
 

@@ -1,0 +1,725 @@
+### What the window says, in English.
+###
+### Each message is a function of `ui::words`, made by app/build.rs: it has the same arguments in all languages, or nothing is
+### built. What chooses between forms is a whole number, and the forms are those of CLDR's plural rules.
+
+
+## Parts that stand everywhere
+
+done = Done
+back = Back
+cancel = Cancel
+copied = Copied
+remove = Remove
+save = Save
+settings = Settings
+close-settings = Close the settings
+do-not-disturb = Do not disturb
+name = Name
+your-name = Your name
+key-enter = Enter
+add-to-contacts = Add to contacts
+verified = verified
+careful = careful
+unread =
+    { $count ->
+       *[other] { $count } unread
+    }
+call-them = Call
+missed-call = Missed call
+percent = { $percent } %
+
+## How a call was
+
+how-was-it = How was it? What you say stays on this device.
+rating-bad = Bad
+rating-poor = Poor
+rating-fair = Fair
+rating-good = Good
+rating-excellent = Excellent
+rating-of = { $word }: { $rating } of { $most }
+copy-report = Copy the report
+report-is = What was measured, for whoever helps you: without names, addresses and keys.
+
+## The call
+
+call-again = Call again
+close = Close
+you-muted = You (muted)
+you-meter = You
+microphone-level = Microphone level
+them-meter = Them
+speaker-level = Speaker level
+hold-space-to-talk = Hold the space bar to talk.
+read-words = Read these words to each other. The same on both sides: nobody is in between.
+old-words = Their ahoy is older and makes these words in a weaker way: update it, then compare.
+volume = Volume
+volume-of = Volume of { $name }
+words-on-both-sides = The same words on both sides: { $words }
+phase-calling = Calling…
+phase-ringing = Ringing…
+phase-incoming = calls you
+phase-connecting = Connecting…
+talking-on-hold = { $clock } · on hold: { $name } hears nothing
+talking-held-there = { $clock } · { $name } has put you on hold
+talking-by-path = { $clock } · { $path } · end-to-end encrypted
+talking = { $clock } · end-to-end encrypted
+path-direct = direct
+path-relay = relay
+path-lan = lan
+path-tcp = tcp
+reconnecting-for = The connection is gone. Reconnecting, for { $clock } more
+reconnecting = The connection is gone. Reconnecting…
+mute = Mute
+unmute = Unmute
+answer = Answer
+decline = Decline
+camera = Camera
+stop-camera = Stop camera
+share = Share
+sharing = Sharing
+record = Record
+stop-recording = Stop recording
+hold = Hold
+resume = Resume
+hang-up = Hang up
+ignore = Ignore
+switch-calls = Switch
+other-waits = { $them } calls, too. Answering puts { $name } on hold.
+other-ignored = { $them } still calls.
+other-on-hold = { $them } is on hold.
+other-reconnecting = { $them } is on hold, and the connection is gone.
+choose-device = Choose another device
+choose-to-show = Choose what to show
+recording-for = Recording { $clock }
+recorded-to = Recorded to { $path }
+records-there = { $name } is recording
+stage-held = You have put { $name } on hold
+stage-held-there = { $name } has put you on hold
+stage-still = No new picture comes from { $name }: the connection may carry too little for it
+picture-of = Picture of { $name }
+shows-no-picture = { $name } shows no picture
+cannot-draw = Pictures cannot be drawn by this graphics driver.
+own-picture = Your own picture, as in a mirror
+what-you-show = What you show
+title-unread = ({ $unread }) ahoy
+title-calling = Calling { $name } - ahoy
+title-incoming = { $name } calls you - ahoy
+title-connecting = Connecting to { $name } - ahoy
+title-muted = { $name } (you are muted) - ahoy
+title-talking = { $name } - ahoy
+title-ended = Call with { $name } ended - ahoy
+calls-you = { $name } calls you
+call-has-ended = The call has ended
+
+## How a call ended
+
+ended-missed-busy = { $name } called while you were in another call.
+ended-missed = You missed a call from { $name }.
+ended-declined-own-device = Declined on another of your devices.
+ended-you-hung-up = You hung up.
+ended-they-hung-up = { $name } hung up.
+ended-you-declined = You declined the call from { $name }.
+ended-they-declined = { $name } declined.
+ended-they-declined-elsewhere = { $name } declined on another device.
+ended-busy = { $name } is in another call. Try again in a while.
+ended-no-answer = { $name } did not answer.
+ended-you-cancelled = You cancelled the call.
+ended-they-gave-up = { $name } called and gave up.
+ended-before-sound = { $name } answered, and hung up before any sound came.
+ended-answered-own-device = Answered on another of your devices.
+ended-unknown = The link of { $name } names no supernode, and { $name } was not found in this network. Where both are in one, ahoy has to run there and finding people in this network to be switched on at both; from anywhere else, ask for a link that names a supernode.
+ended-offline = { $name } is not online at the supernodes in their link. Ask them whether ahoy runs, or for a new link.
+ended-home-busy = The supernode of { $name } is overloaded. Try again in a minute.
+ended-no-route = No supernode of { $name } answers. Check your own connection, then ask for a new link.
+ended-untrusted = A supernode gave a false answer about { $name }, so nothing was sent. Ask { $name } for a new link in person.
+ended-private = { $name } is in a private network, and this device is not let in there, or no longer. Ask whoever runs that network for an invite.
+ended-flooded = Strangers flood the supernode of { $name }, so it asks for more work than is done for one call. Try again in a while, or have yourself added to their contacts.
+ended-lost = The connection to { $name } was lost. Call again.
+ended-impostor = Whoever answered could not prove to be { $name }, so nothing was said. Ask { $name } for a new link in person.
+ended-media = Your sound could not be set up: see the message above, then call again.
+ended-protocol = The program of { $name } said something that makes no sense. Update both sides.
+ended-time-limit = The call with { $name } did not come about in the time you set.
+ended-merged = You and { $name } called each other at once.
+
+## Messages
+
+details = Details
+write-to = Write to { $name }
+file = File
+send-a-file = Send a file
+message = Message
+send = Send
+nothing-written = Nothing written yet. What you write is sealed for { $name }'s devices, and waits for up to 14 days if they are off.
+time-and-state = { $time } · { $state }
+you-called-nobody-answered = You called, and nobody answered
+you-said = You: { $line }
+you-called = You called
+delivery-queued = on its way
+delivery-unknown = not sent: nothing says where { $name } can be found; it is kept here, and sent when ahoy runs
+delivery-no-route = not sent: no home of { $name } answers; it is kept here, and sent when ahoy runs
+delivery-no-box = not sent: no home keeps a mailbox for { $name }; it is kept here, and sent when ahoy runs
+delivery-full = not sent: the mailboxes of { $name } take no more now; it is kept here, and sent when ahoy runs
+delivery-untrusted = not sent: what the homes say about { $name } is not genuine; it is kept here, and sent when ahoy runs
+delivery-waiting = waits at { $homes ->
+        [one] 1 home
+       *[other] { $homes } homes
+    } until { $name } comes online
+delivery-delivered = delivered
+delivery-expired = not delivered: { $name } did not come online in 14 days
+attach-many = That many files go at once, and no more.
+attach-no-dialog = Your desktop has no dialog for files: drop the file on this window, or write where it is.
+do-not-send = Do not send { $name }
+path-to-file = /path/to/file
+where-file-is = Where the file is
+choose = Choose…
+send-files = Send files
+no-partner = To send a file, open the page of one of your contacts first.
+drop-to-send = Drop to send to { $name }
+
+## Files
+
+open-folder = Open folder
+accept = Accept
+refuse = Refuse
+pause = Pause
+go-on = Go on
+accept-all-the-same = Accept all the same
+take-back = Take back
+file-seconds = { $count } s
+file-minutes = { $count } min
+file-hours = { $count } h
+file-pace = { $size }/s · { $left } left
+file-own = { $size } · sent by you
+file-theirs = { $size } · for you
+file-percent = { $name }: { $percent } per cent
+file-told-pace = { $told } · { $pace }
+file-button = { $label }: { $name }
+file-offers = { $person } offers { $size }; it is not fetched before you accept
+file-fetches = { $person } fetches it: { $done } of { $size }
+file-offered = offered; it moves when { $person } accepts and both of you are online
+file-waits = { $done } of { $size }; it goes on when { $person } is online
+file-false = { $done } of { $size }; what { $person } sends is not what was offered, and is not taken
+file-from =
+    { $done } of { $size }, from { $sources ->
+        [one] 1 device
+       *[other] { $sources } devices
+    }
+file-paused-why = { $done } of { $size }; { $why }
+file-paused = paused at { $done } of { $size }
+file-complete = complete, each byte verified
+file-they-have-it = { $person } has it
+file-not-wanted = not wanted
+file-failed = it cannot be sent any more
+bytes = { $count } bytes
+kilobytes = { $count } kB
+megabytes = { $count } MB
+gigabytes = { $count } GB
+file-taken-back = you took it back
+file-they-refused = { $person } does not want it
+file-too-large = it is larger than what you take
+file-changed = the file was changed or taken away since it was offered
+
+## Back from elsewhere
+
+welcome-back = Welcome back
+a-backup-file = A backup file
+backup-brings = Brings contacts, messages and settings, too. Drop the file on this window, or write where it is.
+path-to-backup = /path/to/backup
+backup-file = Backup file
+its-passphrase = Its passphrase
+words-24 = 24 words
+words-bring = They bring back who you are, or open a backup that was made for them. Alone, they make contacts see that you began anew.
+words-hint = the words, with spaces between them
+the-24-words = The 24 words
+come-back = Come back
+opening = Opening…
+i-am-new = I am new here
+another-device-of-yours = Another device of yours
+looking-for-device = Your other device is being looked for…
+same-digits-there = Does your other device show the same digits?
+say-so-there = Say so there, and this device becomes one of yours. If they differ, say that there, too: somebody else has the link.
+device-brings = There, in the settings under Devices, press Add a device, and bring its link here. Nothing has to be remembered, and both go on together.
+pair-link = ahoy-pair:…
+link-of-other-device = Link of your other device
+join = Join
+no-pair-link = That is no link of another device: it begins with ahoy-pair:
+pair-no-route = Nobody waits behind that link: it was used, it has expired, the other device has stopped, or its supernode is not reached from here. Let it make another.
+pair-not-let-in = The other device did not let this one in. Let it make another link, and compare the digits.
+pair-too-late = Nobody said yes on the other device in time.
+cannot-be-read = { $file } cannot be read: { $error }
+
+## Sound
+
+no-sound-built = This ahoy was built without sound devices.
+test-failed = The test failed: { $error }.
+heard-nothing = { $microphone } heard next to nothing: is it muted, or another one meant?
+heard-you = { $microphone } heard you, { $decibels } dB below full scale at the loudest.
+played-sound = { $speaker } played a sound.
+devices = Devices
+level = Level
+level-of-microphone = Level of the microphone
+play-a-sound = Play a sound
+play-by-speaker = Play a sound by the speaker
+ring-test = Ring
+ring-by-device = Ring by the device for it
+record-and-play = Record 3 seconds and play them
+wait = Wait…
+recording-speak = Recording: speak now
+playing = Playing…
+tests-wait = Tests wait until the call is over.
+microphone-listens = The microphone listens while this page is open; nothing is sent.
+microphone = Microphone
+speaker = Speaker
+calls-ring-by = Calls ring by
+system-default = System default
+system-default-is = System default ({ $device })
+device-missing = Missing: { $device }
+your-voice = Your voice
+echo-cancellation = Echo cancellation
+echo-cancellation-why = Others do not hear themselves from your speaker.
+noise-suppression = Noise suppression
+noise-suppression-why = Takes out fans, traffic and other steady noise.
+gain-control = Automatic gain
+gain-control-why = Makes a soft voice louder and a loud one softer.
+high-pass = High-pass filter
+high-pass-why = Takes out hum and rumble below the voice.
+click-suppression = Click suppression
+click-suppression-why = Softens keys that are struck while nobody speaks.
+what-is-sent = What is sent
+voice-gate = Voice gate
+voice-gate-why = Sends silence while nobody speaks.
+push-to-talk = Push to talk
+push-to-talk-why = You are muted unless you hold the space bar.
+music-mode = Music mode
+music-mode-why = Sends sound as it is, in stereo; what is above does nothing.
+what-you-hear = What you hear
+reconnect-tone = Sound while reconnecting
+reconnect-tone-why = Two soft knocks now and then while the connection is gone.
+
+## Devices
+
+speaks-no-more = It speaks for you no more. Supernodes hear of it now, contacts with the next call or message.
+still-a-device = It is still one of your devices: { $why }
+link-expired = The link has expired, and nobody was let in.
+did-not-keep-rules = Whoever came did not keep to the rules. Nobody was let in, and the link is spent.
+a-device = a device ({ $key }…)
+my-devices = My devices
+devices-are = Each of them speaks for you: calls ring on all, and contacts and what you write are on all.
+one-more-device = One more device
+device-lost = A device is lost or stolen
+device-lost-what = Take it out above, from any device that you still have: calls and messages then go past it, and nobody takes it for you. What is on it already stays on it, behind its passphrase if it has one. If it was your last one, your 24 words begin anew on another.
+this-device-since = this device · since { $day }
+another-device-since = another device · since { $day }
+take-out = Take out
+take-out-whom = Take out { $name }
+take-out-means = It will speak for you no more, and cannot be let in again by itself. What is on it stays on it.
+take-it-out = Take it out
+keep-it = Keep it
+pair-how = This device shows a link, the other one takes it, and both show six digits to compare.
+add-a-device = Add a device
+looking-for-place = A place to meet is being looked for…
+pair-waiting = On the other device start ahoy, press I have ahoy already, and paste this link there. It holds for ten minutes and one device: show it to nobody else.
+pair-qr = The link for your other device as a QR code
+copy-the-link = Copy the link
+pair-asked = { $who } wants to be one of your devices. Does it show
+pair-asked-means = If so, it gets your contacts and speaks for you from now on. If not, somebody else has the link.
+the-same-digits = The same digits
+other-digits = Other digits
+pair-giving = { $who } is given your contacts…
+pair-done = { $who } is one of your devices now.
+add-another-device = Add another device
+try-again = Try again
+
+## The echo test
+
+echo-test = Echo test
+echo-test-is = A call to yourself: it says a sentence, then plays back what you say, three seconds later. It needs no internet.
+call-echo-test = Call the echo test
+
+## How good a call is
+
+quality-gap = No way to the other side works at the moment.
+quality-lost-here = { $percent } % of the packets of { $name } are lost on their way to you.
+quality-uneven = Sound of { $name } comes too late or unevenly: their network, or yours, is busy.
+quality-lost-there = { $percent } % of your packets are lost on their way to { $name }.
+quality-restored = { $percent } % of the packets of { $name } are lost on their way to you, and restored.
+quality-thin = Your way to { $name } carries { $kbps } kbit/s only, so your voice has few bits.
+quality-long = The way between you is long: { $millis } ms there and back.
+quality-buffer = Packets of { $name } come unevenly, so their sound waits { $millis } ms here.
+quality-good = Nothing limits this call.
+
+## Home
+
+contacts = Contacts
+name-or-link = Name or link to call
+call-somebody = Call somebody
+name-or-link-hint = Name, or an ahoy: link
+your-link = Your link: whoever has it can ask to call you
+copy-link = Copy link
+hide-qr = Hide QR code
+show-qr = Show QR code
+your-link-qr = Your link as a QR code
+call-whom = Call { $name }
+write = Write
+requests = People you do not know want to reach you
+look = Look
+look-at-request = Look at the request of { $name }
+no-supernode = No supernode yet: paste a friend's link to call, or start with --via
+reachable =
+    { $all ->
+        [one] Reachable through 1 supernode
+       *[other] Reachable through { $up } of { $all } supernodes
+    }
+looking-for-supernodes = Looking for your supernodes…
+not-a-contact-name = Nobody in your contacts is called that. To reach somebody new, paste their ahoy: link.
+is-supernode-link = That is a supernode's link. To register there, add it in the settings, under Network.
+link-unusable = That link cannot be used: { $error }
+today = Today
+yesterday = Yesterday
+monday = Monday
+tuesday = Tuesday
+wednesday = Wednesday
+thursday = Thursday
+friday = Friday
+saturday = Saturday
+sunday = Sunday
+january = January
+february = February
+march = March
+april = April
+may = May
+june = June
+july = July
+august = August
+september = September
+october = October
+november = November
+december = December
+date = { $day } { $month } { $year }
+moment = { $date }, { $time }
+day-and-month = { $day } { $month }
+
+## Calls of the last days
+
+recent-missed = Missed
+recent-outgoing = Outgoing
+recent-declined-there = Declined there
+recent-busy = Busy
+recent-no-answer = No answer
+recent-cancelled = Cancelled
+recent-not-reached = Not reached
+recent-failed = Failed
+recent-declined-elsewhere = Declined on another device
+recent-answered-elsewhere = Answered on another device
+recent-declined = Declined
+recent-incoming = Incoming
+recent-rated = { $rating } of 5
+recent-calls = Recent calls
+show-fewer = Show fewer
+show-all-calls = Show all calls
+call-back = Call { $name } back
+look-at = Look at { $name }
+
+## Keys
+
+keys-everywhere = Everywhere
+keys-ringing = While it rings
+keys-call = In a call
+key-tab = Tab
+key-tab-does = To the next thing; with Shift to the one before
+key-space = Space
+key-space-does = Presses what has the frame around it
+key-escape = Esc
+key-escape-does = Closes what is open
+key-settings = Ctrl + ,
+key-search = Ctrl + K
+key-search-does = Search, or paste a link
+key-contacts = Ctrl + 1 … 9
+key-contacts-does = Writes to the first, second … contact
+key-file = Ctrl + O
+key-file-does = Sends a file to whom you write to, or talk with
+key-list = Ctrl + /
+key-list-does = This list; so does ?
+key-whole-screen = F11
+key-whole-screen-does = The whole screen
+key-quit = Ctrl + Q
+key-quit-does = Ends ahoy
+key-answers = Answers
+key-declines = Declines
+key-stops-calling = Stops calling
+key-mutes = Mutes you, or not any more
+key-camera = Camera on or off
+key-shares = Shows a screen or a window
+key-records = Records the call
+key-holds = Puts the other side on hold
+key-hangs-up = Hangs up
+key-other-does = Answers, declines or ignores whoever else calls
+key-switches = Goes on with the call that is on hold
+key-talks = Lets you be heard while it is held, with push to talk
+
+## Lending
+
+mbit-half = 0.5 Mbit/s
+mbit-2 = 2 Mbit/s
+mbit-10 = 10 Mbit/s
+mbit-50 = 50 Mbit/s
+people-10 = 10 devices
+people-50 = 50 devices
+people-200 = 200 devices
+people-1000 = 1000 devices
+lend = Lend your connection
+lend-switch = Help others to call
+lend-switch-why = This machine is a supernode for people who have none: it passes on what it cannot read.
+lend-most = At most so much is passed on for others:
+lend-people = For at most so many at once:
+lend-metered = Also where it is paid by the byte
+lend-metered-why = Otherwise nothing is lent while this machine is in such a network.
+lending-off = You lend nothing.
+lending-looking = Other supernodes are asked whether they reach this machine; nobody else is told of it yet.
+lending-unreachable = Of { $asked } networks that were asked { $reached } reach this machine, so nobody is told of it: let UDP in at your router or firewall.
+lending-now = Now: { $people } of at most { $most } devices registered, { $calls ->
+        [one] 1 end of a call
+       *[other] { $calls } ends of calls
+    }, at most { $kbps } kbit/s.
+lending-done = Since { $since } { $people ->
+        [one] 1 person was
+       *[other] { $people } people were
+    } helped, and { $bytes } of their calls passed on.
+lending-on = You lend: { $people ->
+        [one] 1 person is
+       *[other] { $people } people are
+    } registered here, { $helped ->
+        [one] 1 was
+       *[other] { $helped } were
+    } helped so far.
+lending-busy = You lend, and all that you lend is in use: no new calls for the moment.
+lending-metered = Nothing is lent while this machine is in a network that is paid by the byte.
+lending-stopping = Those who use this machine are moving to others.
+lending-failed = Lending does not start.
+
+## The network, and the way of a call
+
+station-supernode = a supernode
+station-tcp = a supernode, by TCP
+station-lan = your network
+station-none = no way yet
+station-you = You
+now = Now
+your-router = Your router
+not-measured-yet = Not measured yet: that takes a supernode, and a few seconds.
+family-line = { $family }: { $line }
+standing-in = calls come in through it
+standing-silent = does not answer
+standing-away = { $millis } ms away
+standing-lied = it showed something that nobody signed
+standing-unknown = nothing is known of it yet
+standing-words = of about { $all ->
+        [one] 1 word
+       *[other] { $all } words
+    } it kept { $kept }
+call-page-empty = Here stands how a call goes, while there is one: delays, losses, and what limits it.
+last-five-minutes = The last five minutes
+first-second = The first second is being measured…
+copy-as-text = Copy as text
+search-took = Looking for a direct way took { $packets } packets to { $flows } addresses so far.
+way-of-sound = The way of the sound: { $stations }
+plot-rtt = Round trip
+plot-lost-here = Lost on the way to you
+plot-lost-there = Lost on the way there
+plot-restored = Restored
+plot-invented = Invented sound
+plot-buffer = Jitter buffer
+plot-sent = Voice sent
+plot-capacity = What the way there carries
+plot-value = { $value } { $unit }
+not-measured = not measured
+nat-inside = It is in the same network; what stands between that and the internet cannot be seen from there.
+nat-none = Nothing translates its packets; others see them as they are sent.
+nat-several = Different people see you at different addresses: some calls stay on the relay.
+nat-one-port = One outside port serves everybody: calls become direct with nearly all people.
+nat-many-ports = Each person sees another outside port. Calls become direct with people whose own NAT is easier; with the rest they guess ports, and stay on the relay where that fails.
+nat-unseen = With one supernode, and none of its other ports to be reached, there is no more to see.
+nat-lets-known = Whoever knows the port gets through, at least from addresses that were written to.
+nat-lets-written = Only those that were written to get through, as behind most routers: both sides of a call open the way.
+nat-no-second-port = The supernodes have no second port to try it with.
+
+## A person
+
+sure-verified = Verified: you have compared safety words with { $name }. Should somebody else come in their place, that is taken back, and you are told.
+sure-unverified = Not verified. In a call both of you see the same six words: read them to each other, and nobody can be in between. They belong to that call alone.
+sure-doubtful = Careful: two lists of { $name }'s devices were seen that contradict each other. Either { $name } began anew with the same words, or somebody pretends to be them. Ask them by another way, then compare words again.
+favourite = Favourite
+favourite-why = Stands on top of the list.
+what-they-learn = What they learn
+hide-my-address = Hide my address
+hide-address-why = Calls with this person go through supernodes only, a little later.
+their-link = Their link, without where they are:
+copy-their-link = Copy their link
+stranger-is = Not one of your contacts: cannot ring, and is not told that you have read anything
+rename = Rename
+name-if-otherwise = Name, if you call them otherwise
+what-they-are-called = What they are called
+is-it-really = Is it really { $name }?
+they-are-the-same = They are the same
+they-differ = They differ
+call-to-compare = Call to compare words
+words-differed = Then hang up and say nothing that nobody else may hear: somebody may be between you. Give your link to each other by another way, and try again.
+words-compared = Safety words compared
+words-compared-why = You have read the words of a call to each other, and they were the same.
+block = Block
+block-them = Block them?
+forget = Forget
+forget-contact = Forget this contact?
+put-away = Put away
+put-away-really = Put away?
+block-means = You hear nothing of them any more, and they are not told. In the settings, under Privacy, they can be unblocked; they are no contact then.
+forget-means = They are a stranger then, and have to ask. What was written stays; whether words were compared does not.
+keep-as-it-is = Keep as it is
+voice-call = Voice call
+video-call = Video call
+messages = Messages
+file-dots = File…
+send-them-a-file = Send them a file
+
+## Settings
+
+not-saved = This is not saved: { $error }
+keyring-needs-passphrase = the passphrase is needed for that: tick the box where ahoy asks for it, or say `ahoy lock keyring on`
+tab-sound = Sound
+tab-you = You
+tab-devices = Devices
+tab-privacy = Privacy
+tab-network = Network
+tab-call = Call
+tab-look = Look
+tab-keys = Keys
+waits-for-start = Some of what you chose holds from the next start of ahoy on.
+settings-being-read = The settings are being read…
+name-stands = Stands in your link, and people who do not know you see it when you call.
+your-card = Your card
+first-steps = First steps
+first-steps-are = Name, sound check and card, one after the other.
+show-again = Show them again
+how-calls-get-through = How calls get through
+supernodes-of-choice = Supernodes of your choice
+supernodes-are = Where you register, so that calls find you. Anybody can run one and give you its link.
+remove-what = Remove { $what }
+node-link-hint = ahoy-node:… link
+link-of-supernode = Link of a supernode
+add = Add
+proxy = Proxy
+proxy-is = What TCP connections to supernodes go through; empty: as the system says; none: nothing.
+proxy-hint = socks5://host:port
+save-proxy = Save the proxy
+colours = Colours
+as-the-system = As the system
+dark = Dark
+light = Light
+scale-title = Size
+size-is = Of everything: text, buttons and gaps.
+size-of-everything = Size of everything
+language-title = Language
+the-window = The window
+no-link-yet = You have no link yet: it comes as soon as a supernode answers, or somebody in your network can be told.
+card-is = Whoever has this link can ask to call you. Send it, or let a telephone read the picture.
+copy-your-link = Copy your link
+is-person-link = That is a person's link: a supernode's begins with ahoy-node:
+no-supernode-link = That is no supernode's link: { $error }
+port-mapping = Ask the router for a port
+port-mapping-why = Calls more often go directly, by PCP, NAT-PMP or UPnP.
+lan-discovery = Find people in this network
+lan-discovery-why = Calls within it need no supernode and no internet.
+guess-ports = Guess ports
+guess-ports-why = A direct way through stubborn routers, for some hundred packets.
+directory = Supernodes find people
+directory-why = Leave word of where you are at other supernodes, and ask them for others.
+dht = The public table finds people
+dht-why = Its nodes see your address, and whom you look for.
+dht-publish = Be found by the public table
+dht-publish-why = Its nodes, which may be anybody's, see which address you have.
+accept-files = Take files without asking
+accept-files-why = What contacts offer comes at once, into your folder for downloads.
+call-waiting = Let others wait
+call-waiting-why = Who calls while you talk can be answered or declined; else they hear that you are busy.
+keyring = The desktop's keyring opens this profile
+keyring-why = Whoever has logged in is not asked for its passphrase, which opens it all the same.
+keep-running = Ring while the window is closed
+keep-running-why = Closing it only hides it: start ahoy again to see it, and Ctrl+Q ends it.
+autostart = Start with the session
+autostart-why = Without a window, which opens when somebody calls.
+strangers-ask = Ask first
+strangers-ask-why = Strangers wait among the requests, silently.
+strangers-ring = Ring
+strangers-ring-why = Strangers ring like anybody.
+strangers-drop = Nobody
+strangers-drop-why = Strangers find nobody here, and you do not hear of them.
+automatic = Automatic
+path-auto-why = Through a supernode at once, directly as soon as that works.
+path-relay-why = Only through supernodes: the other side never learns where you are.
+path-direct-only = Direct only
+path-direct-why = Never through a supernode; where there is no direct way there is no call.
+path-tcp-only = TCP only
+path-tcp-why = Only through supernodes and by TCP, where nothing else is let through.
+when-strangers-call = When somebody calls whom you do not know
+while-you-talk = While you talk
+ways-calls-take = Ways that calls take
+finding = Finding and being found
+files = Files
+what-opens-profile = What opens this profile
+messages-and-history = Messages and history
+history-is = What you write waits sealed at the supernodes of the other side until their device takes it. What is written and whom you called stays in this profile.
+blocked-people = Blocked people
+nobody-blocked = You have blocked nobody.
+blocked-means = They are not told, and reach nobody here. Once unblocked they are strangers, who have to ask.
+unblock = Unblock
+unblock-whom = Unblock { $name }
+
+## What is shown to the other side
+
+way-text = Text
+way-motion = Motion
+they-see = { $name } sees { $what }
+stop-showing = Stop showing it
+with-sound = With sound
+with-sound-why = What other programs play is heard too
+how-screens-are-sent = How screens and windows are sent
+judged-text = By what is to be seen: text or a still now, so sharp.
+judged-motion = By what is to be seen: it moves now, so smoothly.
+judged-nothing = By what is to be seen: text sharp, what moves smoothly.
+sent-as-text = Sharp, and full size before many pictures.
+sent-as-motion = Smoothly, and many pictures before full size.
+screens = Screens
+windows = Windows
+cameras = Cameras
+looking-for-screens = Looking for screens and windows…
+no-other-window = No other window is open.
+your-camera = your camera
+the-test-pattern = the test pattern
+a-film = a film
+your-window = your window “{ $window }”
+one-of-your-windows = one of your windows
+your-screen = your screen
+show-what = Show { $what }
+
+## A locked profile
+
+profile-is-locked = This profile is locked
+passphrase = Passphrase
+open = Open
+keep-in-keyring = Let the desktop's keyring open it from now on
+trying-failed = Trying it failed.
+wrong-passphrase = That is not the passphrase. Nothing was changed.
+locked-means = Your contacts, messages and keys are sealed on this device. Nobody can recover a passphrase that is forgotten.
+
+## The first minute
+
+step-name = What are you called?
+step-sound = Does your sound work?
+step-card = This is your card
+step-of = Step { $number } of { $all }
+sound-step-is = Speak, and watch the level move. Record three seconds to hear yourself as others will.
+name-step-is = People whom you call see it. There is no account: who you are is a key that was made just now and stays on this device.
+next = Next
+skip-all = Skip all
+i-have-ahoy = I have ahoy already
