@@ -14,7 +14,7 @@ HEADLESS := --no-default-features --features voice
 # The fuzz targets are checked by `make lint`; each would be linked with everything here.
 TESTED := --workspace --exclude ahoy-fuzz --features ahoy-tests/devices,ahoy-tests/lab,ahoy-tests/video
 
-.PHONY: run demo test test-threats lint unit matrix deps bench bench-relay bench-call bench-capacity bench-window bench-audio bench-calls bench-loss bench-room soak-audio baselines network fuzz fuzz-long deb deb-test shots help
+.PHONY: run demo test test-threats test-points lint unit matrix deps bench bench-relay bench-call bench-capacity bench-window bench-audio bench-calls bench-loss bench-room soak-audio baselines network fuzz fuzz-long deb deb-test shots help
 
 run:
 	@.ci/setup window
@@ -67,6 +67,15 @@ test-threats:
 		> $(TARGET)/threats.json
 	@AHOY_TEST_BINARIES=$(abspath $(TARGET))/threats.json $(LINTED) $(CARGO) test --quiet --locked $(TESTED) \
 		--test threats -- --ignored --nocapture
+
+# The 14 points of the desktop app: promise and test, from the table in tests/points.txt, and a run of all of them.
+POINTS := --lib --test points \
+	$(shell grep -o '| tests/tests/[a-z_]*\.rs' tests/points.txt | sort -u | sed 's|.*tests/\(.*\)\.rs|--test \1|')
+POINT_TESTS := $(shell sed -n 's/^[0-9].*\.rs | //p' tests/points.txt | sort -u)
+test-points:
+	@.ci/setup test
+	$(LINTED) $(CARGO) test --no-fail-fast --locked $(TESTED) $(POINTS) --test program -- $(POINT_TESTS)
+	@$(LINTED) $(CARGO) test --quiet --locked $(TESTED) --test points -- --ignored --nocapture
 
 # What `make test` has no time for: it compiles the tools that look.
 deps:

@@ -27,6 +27,7 @@ pub mod secrets;
 pub mod sound_server;
 pub mod table;
 pub mod udp;
+pub mod written;
 
 /// Tells what a test of the threat model found about its row: `make test-threats` puts it into the table.
 pub fn threat(row: u8, figure: impl std::fmt::Display) {

@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ahoy_tests::written::text_of;
 use serde_json::Value;
 
 const TABLE: &str = include_str!("../threats.txt");
@@ -67,15 +68,6 @@ fn lines() -> Vec<Line> {
         }
     };
     lines.map(read).collect()
-}
-
-/// The text of the test of that name, up to the next one.
-fn text_of<'a>(source: &'a str, name: &str) -> Option<&'a str> {
-    let head = format!("fn {name}(");
-    let (before, body) = source.split_once(&head)?;
-    let attributes = before.rsplit("\n}").next()?;
-    let is_test = attributes.contains("#[test]") || attributes.contains("#[tokio::test");
-    is_test.then(|| body.split("#[test]").next().unwrap_or(body))
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Whole windows on running engines, which meet at a supernode of this machine: worked by the names that a screen reader tells.
 
+mod points;
 mod tongues;
 
 use std::{

@@ -1,0 +1,113 @@
+//! What the 14 points promise of calls, played by two windows on running engines.
+
+use eframe::egui::accesskit::Toggled;
+
+use super::*;
+
+/// Two people who know each other.
+fn friends(meeting: &Meeting) -> (Person, Person) {
+    let (mut ada, mut grace) = (meeting.open("Ada", false), meeting.open("Grace", false));
+    let (to_ada, to_grace) = (ada.link(), grace.link());
+    ada.add(&to_grace);
+    grace.add(&to_ada);
+    for person in [&mut ada, &mut grace] {
+        person.press("Back");
+    }
+    (ada, grace)
+}
+
+#[test]
+fn a_missed_call_is_called_back_and_a_declined_one_called_again() {
+    let meeting = Meeting::new();
+    let (mut ada, mut grace) = friends(&meeting);
+    ada.press("Call Grace");
+    ada.says("Ringing…");
+    grace.says("calls you");
+    ada.press("Cancel");
+    ada.says("You cancelled the call.");
+    grace.says("Ada called and gave up.");
+    grace.press("Close");
+    grace.says("Missed · Today");
+
+    grace.press("Call Ada back");
+    ada.says("calls you");
+    ada.press("Decline");
+    grace.says("Ada declined.");
+    grace.press("Call again");
+    ada.press("Answer");
+    grace.says("end-to-end encrypted");
+    grace.press("Hang up");
+    grace.says("You hung up.");
+    ada.says("Grace hung up.");
+    for person in [ada, grace] {
+        meeting.close(person);
+    }
+}
+
+#[test]
+fn muting_holding_and_rating_are_told_by_name() {
+    let meeting = Meeting::new();
+    let (mut ada, mut grace) = friends(&meeting);
+    ada.press("Call Grace");
+    grace.press("Answer");
+    ada.wait("sound", |reader| reader.has("Record"));
+    for name in ["Mute", "Camera", "Share", "Hang up"] {
+        assert!(ada.reader.has(name), "{name}");
+    }
+    ada.press("Mute");
+    ada.wait("silence", |reader| {
+        reader.has("Unmute") && !reader.has("Mute")
+    });
+    ada.says("You (muted)");
+    ada.press("Unmute");
+    ada.wait("sound", |reader| reader.has("Mute"));
+    grace.wait("sound", |reader| reader.has("Record"));
+    grace.press("Hold");
+    ada.says("Grace has put you on hold");
+    grace.says("on hold: Ada hears nothing");
+    grace.press("Resume");
+    ada.says("end-to-end encrypted");
+    ada.press("Hang up");
+    ada.press("Good: 4 of 5");
+    ada.wait("the rating", |reader| {
+        let mut nodes = reader.nodes.values();
+        let good = nodes.find(|node| node.label() == Some("Good: 4 of 5"));
+        good.is_some_and(|node| {
+            node.is_selected() == Some(true) || node.toggled() == Some(Toggled::True)
+        })
+    });
+    ada.press("Close");
+    ada.says("4 of 5");
+    for person in [ada, grace] {
+        meeting.close(person);
+    }
+}
+
+#[test]
+fn nobody_rings_who_does_not_want_to_be_disturbed() {
+    let meeting = Meeting::new();
+    let (mut ada, mut grace) = friends(&meeting);
+    let wants = |person: &Person| model::wants_attention(&person.window.view.borrow()).is_some();
+    ada.press("Call Grace");
+    grace.says("calls you");
+    assert!(wants(&grace), "a call rings");
+    ada.press("Cancel");
+    grace.press("Close");
+    grace.press("Do not disturb");
+    grace.wait("peace", |reader| {
+        let mut nodes = reader.nodes.values();
+        let peace = nodes.find(|node| node.label() == Some("Do not disturb"));
+        peace.is_some_and(|node| node.toggled() == Some(Toggled::True))
+    });
+    ada.press("Close");
+    ada.press("Call Grace");
+    for _ in 0..20 {
+        grace.frame(vec![]);
+        std::thread::sleep(STEP);
+        assert!(!wants(&grace), "she did not want to be disturbed");
+    }
+    ada.press("Cancel");
+    for person in [ada, grace] {
+        meeting.close(person);
+    }
+}
