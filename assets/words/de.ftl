@@ -219,6 +219,9 @@ file-taken-back = du hast sie zurückgenommen
 file-they-refused = { $person } will sie nicht
 file-too-large = sie ist größer, als du annimmst
 file-changed = die Datei wurde seit dem Angebot geändert oder entfernt
+save-as = Sichern als…
+not-kept = Die Datei ist dort nicht gesichert: { $error }
+no-save-dialog = dein Desktop hat dafür keinen Dialog. Sie liegt in ihrem Ordner.
 
 ## Back from elsewhere
 

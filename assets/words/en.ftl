@@ -219,6 +219,9 @@ file-taken-back = you took it back
 file-they-refused = { $person } does not want it
 file-too-large = it is larger than what you take
 file-changed = the file was changed or taken away since it was offered
+save-as = Save as…
+not-kept = The file is not saved there: { $error }
+no-save-dialog = your desktop has no dialog for that. It lies in its folder.
 
 ## Back from elsewhere
 

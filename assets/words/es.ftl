@@ -219,6 +219,9 @@ file-taken-back = lo has retirado
 file-they-refused = { $person } no lo quiere
 file-too-large = es más grande de lo que aceptas
 file-changed = el archivo se cambió o se quitó desde que se ofreció
+save-as = Guardar como…
+not-kept = El archivo no se guardó allí: { $error }
+no-save-dialog = tu escritorio no tiene un diálogo para eso. Está en su carpeta.
 
 ## Back from elsewhere
 

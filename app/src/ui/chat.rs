@@ -61,6 +61,8 @@ pub(super) struct Done {
     pub(super) choose: bool,
     /// The folder of this file is to be shown.
     pub(super) folder: Option<PathBuf>,
+    /// A copy of this file is wanted elsewhere.
+    pub(super) keep: Option<PathBuf>,
 }
 
 impl Page {
@@ -402,6 +404,7 @@ fn conversation(
                                 done.commands.push(Command::File(file.id, change));
                             }
                             Some(FileAct::Folder) => done.folder.clone_from(&file.path),
+                            Some(FileAct::Keep) => done.keep.clone_from(&file.path),
                             None => {}
                         }
                     }

@@ -4,7 +4,7 @@
 //! never waits. Where no dialog comes, the person is told to drop the file, or to write where it is.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::mpsc::{Receiver, SyncSender, sync_channel},
 };
 
@@ -22,6 +22,10 @@ pub(super) enum Chosen {
     Nothing,
     /// There is no dialog here.
     NoDialog,
+    /// A copy is where the person wanted it.
+    Kept,
+    /// It is not, and why, for a person.
+    NotKept(String),
 }
 
 /// Asks for files.
@@ -59,11 +63,49 @@ impl Chooser {
         });
     }
 
+    /// Has the person say where a copy of this file is to be, and makes it.
+    pub(super) fn keep(&mut self, ctx: &egui::Context, file: PathBuf) {
+        if std::mem::replace(&mut self.asking, true) {
+            return;
+        }
+        let (answer, ctx) = (self.answer.clone(), ctx.clone());
+        let language = words::language();
+        self.runtime.spawn_blocking(move || {
+            let kept = words::with(language, || {
+                let name = file.file_name().unwrap_or_default();
+                kept(&file, system::choose_place(&name.to_string_lossy()))
+            });
+            answer.send(kept).unwrap_or_default();
+            ctx.request_repaint();
+        });
+    }
+
     /// What was chosen meanwhile.
     pub(super) fn poll(&mut self) -> Option<Chosen> {
         let chosen = self.answers.try_recv().ok()?;
         self.asking = false;
         Some(chosen)
+    }
+}
+
+/// What becomes of `file` at the place that was `chosen` for a copy.
+fn kept(file: &Path, chosen: Chosen) -> Chosen {
+    let place = match chosen {
+        Chosen::Files(places) => match places.into_iter().next() {
+            Some(place) => place,
+            None => return Chosen::Nothing,
+        },
+        Chosen::NoDialog => return Chosen::NotKept(words::not_kept(words::no_save_dialog())),
+        Chosen::Nothing | Chosen::Kept | Chosen::NotKept(_) => return chosen,
+    };
+    let real = |path: &Path| path.canonicalize().ok();
+    if real(&place).is_some_and(|place| real(file) == Some(place)) {
+        // To copy a file onto itself would empty it.
+        return Chosen::Kept;
+    }
+    match std::fs::copy(file, &place) {
+        Ok(_bytes) => Chosen::Kept,
+        Err(error) => Chosen::NotKept(words::not_kept(error)),
     }
 }
 
@@ -112,6 +154,19 @@ mod system {
                 .multiple(true);
             asked.send().await?.response()
         });
+        chosen(asked)
+    }
+
+    pub(super) fn choose_place(name: &str) -> Chosen {
+        chosen(async_io::block_on(async {
+            let asked = SelectedFiles::save_file()
+                .title(words::save_as())
+                .current_name(name);
+            asked.send().await?.response()
+        }))
+    }
+
+    fn chosen(asked: ashpd::Result<SelectedFiles>) -> Chosen {
         match asked {
             Ok(files) => {
                 let paths = files.uris().iter();
@@ -131,6 +186,10 @@ mod system {
     pub(super) fn choose() -> super::Chosen {
         super::Chosen::NoDialog
     }
+
+    pub(super) fn choose_place(_name: &str) -> super::Chosen {
+        super::Chosen::NoDialog
+    }
 }
 
 #[cfg(test)]
@@ -148,6 +207,27 @@ mod tests {
         assert_eq!(path("https://example.org/a"), None);
         assert_eq!(path("file:///a%2"), None);
         assert_eq!(path("file:///a%zz"), None);
+    }
+
+    #[test]
+    fn a_copy_is_where_it_was_wanted_and_what_is_there_is_never_emptied() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("photo.jpg");
+        std::fs::write(&file, "a photo").unwrap();
+        let text = |path: &Path| std::fs::read_to_string(path).unwrap();
+        let copy = dir.path().join("copy.jpg");
+        let to = |place: &Path| kept(&file, Chosen::Files(vec![place.to_owned()]));
+        assert_eq!(to(&copy), Chosen::Kept);
+        assert_eq!(text(&copy), "a photo");
+        assert_eq!(to(&file), Chosen::Kept);
+        assert_eq!(text(&file), "a photo");
+        let nowhere = to(&dir.path().join("none/copy.jpg"));
+        assert!(
+            matches!(&nowhere, Chosen::NotKept(why) if why.contains("not saved there")),
+            "{nowhere:?}"
+        );
+        assert_eq!(kept(&file, Chosen::Nothing), Chosen::Nothing);
+        assert!(matches!(kept(&file, Chosen::NoDialog), Chosen::NotKept(_)));
     }
 
     proptest! {

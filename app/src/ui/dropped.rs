@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ahoy_transport::identity::UserId;
 use eframe::egui;
 
-use super::{Window, model, words};
+use super::{Window, chooser::Chosen, model, words};
 use crate::engine::handle::{Command, View};
 
 impl Window {
@@ -32,7 +32,12 @@ impl Window {
     /// Takes files that were dropped or chosen.
     pub(super) fn take_files(&mut self, ui: &egui::Ui) {
         if let Some(chosen) = self.chooser.poll() {
-            self.chat.chosen(chosen);
+            match chosen {
+                Chosen::NotKept(why) => self.send(Command::Complain(why)),
+                Chosen::Files(_) | Chosen::Nothing | Chosen::NoDialog | Chosen::Kept => {
+                    self.chat.chosen(chosen);
+                }
+            }
         }
         // That page takes a backup by itself.
         if self.comeback.open && self.welcome.open {

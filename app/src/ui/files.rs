@@ -27,6 +27,8 @@ pub(super) enum FileAct {
     Change(FileChange),
     /// The folder opens where it lies.
     Folder,
+    /// A copy is to be elsewhere.
+    Keep,
 }
 
 /// A button of a file.
@@ -56,7 +58,9 @@ pub(super) fn buttons(file: &TransferView) -> Vec<FileButton> {
             change(words::go_on(), FileChange::Accept, primary),
             change(words::cancel(), FileChange::Cancel, plain),
         ],
-        (Direction::Incoming, State::Done) => vec![folder()],
+        (Direction::Incoming, State::Done) => {
+            vec![folder(), button(words::save_as(), FileAct::Keep, plain)]
+        }
         // Nobody refused what is too large for the settings.
         (Direction::Incoming, State::Refused) if file.trouble.is_some() => {
             vec![change(

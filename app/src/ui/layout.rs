@@ -372,6 +372,9 @@ impl Window {
         if done.choose {
             self.chooser.ask(ui.ctx());
         }
+        if let Some(file) = done.keep {
+            self.chooser.keep(ui.ctx(), file);
+        }
         if done.close {
             self.close_chat();
         }

@@ -65,8 +65,8 @@ fn files_devices_and_lending_have_pages_of_all_sizes() {
         // In another layout the field is another one.
         window.press("ctrl+1");
         std::thread::sleep(DRAWN);
-        // Behind those of the lines before: a folder, and a file to be taken back.
-        tabs("Tab", if theme == "light" { 1 } else { 3 });
+        // Behind those of the lines before: a folder, a copy, and a file to be taken back.
+        tabs("Tab", if theme == "light" { 1 } else { 4 });
         window.press("space");
         wait_until("the file", || folder.join(&photo).is_file());
         sizes(&window, "61-file-here", theme);

@@ -66,6 +66,7 @@ impl Attach {
                 self.add(files);
             }
             Chosen::Nothing => self.is_open = false,
+            Chosen::Kept | Chosen::NotKept(_) => {}
             Chosen::NoDialog => {
                 self.open();
                 self.word = Some(words::attach_no_dialog());

@@ -39,7 +39,7 @@ fn each_state_offers_what_can_be_done_and_nothing_else() {
         (Incoming, State::Offered, &["Accept", "Refuse"]),
         (Incoming, State::Active, &["Pause", "Cancel"]),
         (Incoming, State::Paused, &["Go on", "Cancel"]),
-        (Incoming, State::Done, &["Open folder"]),
+        (Incoming, State::Done, &["Open folder", "Save as…"]),
         (Incoming, State::Refused, &[]),
         (Incoming, State::Failed, &[]),
         (Outgoing, State::Offered, &["Take back"]),
