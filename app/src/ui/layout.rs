@@ -39,10 +39,10 @@ impl Window {
     pub(super) fn one_column(&mut self, ui: &mut egui::Ui, view: &View, now: Instant) {
         let size = self.tokens.size;
         let side = self.side_margin(ui.available_width(), size.column);
-        let margin = egui::vec2(side, side.min(size.margin)).into();
+        let margin = egui::vec2(side, side.min(size.margin));
         if self.chat.is_open() {
             // What was said scrolls by itself.
-            egui::Frame::new().inner_margin(margin).show(ui, |ui| {
+            inset(ui, margin, |ui| {
                 self.call(ui, view, now);
                 self.chat_page(ui, view);
             });
@@ -66,28 +66,26 @@ impl Window {
     pub(super) fn two_columns(&mut self, ui: &mut egui::Ui, view: &View, now: Instant) {
         let size = self.tokens.size;
         let side = self.side_margin(ui.available_width(), size.pair);
-        egui::Frame::new()
-            .inner_margin(egui::vec2(side, size.margin))
-            .show(ui, |ui| {
-                self.header(ui, view);
-                ui.add_space(size.gap);
-                ui.spacing_mut().item_spacing.x = size.margin_small;
-                ui.columns_const(|[left, right]| {
-                    for column in [&mut *left, &mut *right] {
-                        column.spacing_mut().item_spacing.x = size.gap;
-                    }
-                    scroll(left, "left", egui::Margin::ZERO, |ui| {
-                        self.call(ui, view, now);
-                        self.home(ui, view);
-                    });
-                    if self.chat.is_open() {
-                        return self.chat_page(right, view);
-                    }
-                    scroll(right, "right", egui::Margin::ZERO, |ui| {
-                        self.open_page(ui, view);
-                    });
+        inset(ui, egui::vec2(side, size.margin), |ui| {
+            self.header(ui, view);
+            ui.add_space(size.gap);
+            ui.spacing_mut().item_spacing.x = size.margin_small;
+            ui.columns_const(|[left, right]| {
+                for column in [&mut *left, &mut *right] {
+                    column.spacing_mut().item_spacing.x = size.gap;
+                }
+                scroll(left, "left", egui::Vec2::ZERO, |ui| {
+                    self.call(ui, view, now);
+                    self.home(ui, view);
+                });
+                if self.chat.is_open() {
+                    return self.chat_page(right, view);
+                }
+                scroll(right, "right", egui::Vec2::ZERO, |ui| {
+                    self.open_page(ui, view);
                 });
             });
+        });
     }
 
     /// The call with its pictures, which take all there is.
@@ -161,7 +159,7 @@ impl Window {
         if self.chat.is_open() {
             return self.chat_page(ui, view);
         }
-        scroll(ui, "beside", egui::Margin::ZERO, |ui| {
+        scroll(ui, "beside", egui::Vec2::ZERO, |ui| {
             let talking = matches!(call.phase, Phase::Talking { .. });
             if self.settings.is_at_sound() && talking {
                 self.call_details(ui, view, call);
@@ -411,18 +409,11 @@ impl Window {
     }
 
     pub(super) fn do_not_disturb(&self, ui: &mut egui::Ui, view: &View) {
-        let colors = self.tokens.colors(ui.ctx());
-        ui.scope(|ui| {
-            // An empty box is as pale as the page otherwise.
-            ui.visuals_mut().widgets.inactive.bg_stroke = egui::Stroke::new(1.0, colors.text_soft);
-            let mut undisturbed = view.do_not_disturb;
-            if ui
-                .checkbox(&mut undisturbed, words::do_not_disturb())
-                .clicked()
-            {
-                self.send(Command::DoNotDisturb(undisturbed));
-            }
-        });
+        let mut undisturbed = view.do_not_disturb;
+        let label = words::do_not_disturb();
+        if parts::checkbox(ui, &self.tokens, (label, true), &mut undisturbed).clicked() {
+            self.send(Command::DoNotDisturb(undisturbed));
+        }
     }
 
     pub(super) fn header(&mut self, ui: &mut egui::Ui, view: &View) {
@@ -460,19 +451,22 @@ impl Window {
 }
 
 /// What may be longer than the window.
-fn scroll(
-    ui: &mut egui::Ui,
-    name: &str,
-    margin: egui::Margin,
-    contents: impl FnOnce(&mut egui::Ui),
-) {
+fn scroll(ui: &mut egui::Ui, name: &str, margin: egui::Vec2, contents: impl FnOnce(&mut egui::Ui)) {
     egui::ScrollArea::vertical()
         .id_salt(name)
         .auto_shrink(false)
         .show(ui, |ui| {
-            egui::Frame::new().inner_margin(margin).show(ui, |ui| {
+            inset(ui, margin, |ui| {
                 // Columns would stretch every button.
                 ui.with_layout(egui::Layout::top_down(egui::Align::Min), contents);
             });
         });
+}
+
+/// Draws at this distance from the sides, and from top and bottom. A frame's margin ends at 127 points, and a wide window has
+/// more than that beside its column.
+fn inset(ui: &mut egui::Ui, margin: egui::Vec2, contents: impl FnOnce(&mut egui::Ui)) {
+    let inside = ui.available_rect_before_wrap().shrink2(margin);
+    ui.scope_builder(egui::UiBuilder::new().max_rect(inside), contents);
+    ui.add_space(margin.y);
 }

@@ -94,6 +94,22 @@ pub(super) fn field(
     field
 }
 
+/// A box with its label, which can be ticked where it is enabled.
+pub(super) fn checkbox(
+    ui: &mut egui::Ui,
+    tokens: &Tokens,
+    (label, enabled): (&str, bool),
+    ticked: &mut bool,
+) -> egui::Response {
+    let soft = tokens.colors(ui.ctx()).text_soft;
+    ui.scope(|ui| {
+        // An empty box is as pale as the page otherwise.
+        ui.visuals_mut().widgets.inactive.bg_stroke = egui::Stroke::new(1.0, soft);
+        ui.add_enabled(enabled, egui::Checkbox::new(ticked, label))
+    })
+    .inner
+}
+
 /// How many there are that nobody has looked at.
 pub(super) fn badge(ui: &mut egui::Ui, tokens: &Tokens, count: usize) {
     const MOST: usize = 99;

@@ -128,10 +128,8 @@ fn show(ui: &mut egui::Ui, tokens: &Tokens, unlock: &mut Unlock) -> bool {
     }
     ui.add_space(tokens.size.gap);
     if cfg!(all(feature = "keyring", target_os = "linux")) {
-        ui.add_enabled(
-            !trying,
-            egui::Checkbox::new(&mut unlock.keep, words::keep_in_keyring()),
-        );
+        let keep = (words::keep_in_keyring(), !trying);
+        parts::checkbox(ui, tokens, keep, &mut unlock.keep);
         ui.add_space(tokens.size.gap);
     }
     let label = if trying {

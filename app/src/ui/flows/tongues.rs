@@ -310,6 +310,28 @@ fn every_page_is_said_in_german_and_spanish_and_fits_at_twice_the_size() {
 }
 
 #[test]
+fn a_wide_window_keeps_its_column_in_the_middle() {
+    let meeting = Meeting::new();
+    let mut ada = meeting.open("Ada", false);
+    ada.link();
+    let width = 2400.0;
+    ada.reader.width = width;
+    for _ in 0..3 {
+        ada.frame(vec![]);
+    }
+    let column = f64::from(ada.reader.tokens.size.column);
+    let (left, right) = (
+        f64::from(width) / 2.0 - column / 2.0,
+        f64::from(width) / 2.0 + column / 2.0,
+    );
+    let bounds = |name: &str| ada.reader.node(name).1.bounds().unwrap();
+    assert!(bounds("Name or link to call").x0 >= left, "{left}");
+    let settings = bounds("Settings").x1;
+    assert!((settings - right).abs() < 2.0, "{settings}, not {right}");
+    meeting.close(ada);
+}
+
+#[test]
 fn a_language_is_chosen_and_spoken_at_once() {
     let meeting = Meeting::new();
     let mut ada = meeting.open("Ada", false);
