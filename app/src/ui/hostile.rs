@@ -21,6 +21,7 @@ use super::{
 use crate::{
     call::CallId,
     chat::{Content, Line, Message, MessageId},
+    contacts::Ring,
     engine::{
         files::TransferView,
         handle::{
@@ -88,7 +89,7 @@ fn view(name: &str) -> View {
             user: USER,
             verified: true,
             relay_only: false,
-            ring: crate::contacts::Ring::Usual,
+            ring: Ring::Usual,
             forked: false,
         }],
         requests: vec![RequestView {

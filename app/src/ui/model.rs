@@ -15,6 +15,7 @@ use super::{
 use crate::{
     call::CallId,
     chat::{Content, Line, MessageId},
+    contacts::Ring,
     engine::{
         files::TransferView,
         handle::{CallView, Command, ContactView, HomeView, OtherCall, OtherState, Phase, View},
@@ -406,6 +407,8 @@ pub struct PersonLines {
     pub verified: bool,
     /// Never learns our address.
     pub relay_only: bool,
+    /// How their calls are told of.
+    pub ring: Ring,
     /// Two lists of their devices contradict each other.
     pub forked: bool,
     /// Waits in the request inbox.
@@ -428,6 +431,7 @@ pub fn person_lines(view: &View, user: UserId) -> PersonLines {
         is_contact: contact.is_some(),
         verified: contact.is_some_and(|contact| contact.verified),
         relay_only: contact.is_some_and(|contact| contact.relay_only),
+        ring: contact.map(|contact| contact.ring).unwrap_or_default(),
         forked: contact.is_some_and(|contact| contact.forked),
         asks: request.is_some(),
     }

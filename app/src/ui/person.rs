@@ -7,11 +7,14 @@ use super::{
     model::{self, ActionKind, PersonLines},
     parts,
     theme::Tokens,
-    words,
+    words::{self, Word},
 };
-use crate::engine::{
-    handle::{CallView, Command, Phase, View},
-    people::PeopleChange,
+use crate::{
+    contacts::Ring,
+    engine::{
+        handle::{CallView, Command, Phase, View},
+        people::PeopleChange,
+    },
 };
 
 /// What the entry remembers by itself.
@@ -114,6 +117,8 @@ impl Entry {
         parts::card(ui, tokens, |ui| {
             self.sureness(ui, view, user, lines, tokens, &mut done);
         });
+        ui.add_space(gap);
+        parts::card(ui, tokens, |ui| ring(ui, user, lines, tokens, &mut done));
         ui.add_space(gap);
         parts::card(ui, tokens, |ui| {
             parts::title(ui, words::what_they_learn());
@@ -339,6 +344,26 @@ impl Entry {
             }
         });
     }
+}
+
+/// How their calls are told of.
+fn ring(ui: &mut egui::Ui, user: UserId, lines: &PersonLines, tokens: &Tokens, done: &mut Done) {
+    const RINGS: [(Ring, Word, Word); 3] = [
+        (Ring::Usual, words::ring_usual, words::ring_usual_why),
+        (Ring::Always, words::ring_always, words::ring_always_why),
+        (Ring::Never, words::ring_never, words::ring_never_why),
+    ];
+    parts::title(ui, words::their_calls());
+    let chosen = RINGS.iter().position(|(ring, ..)| *ring == lines.ring);
+    let chosen = chosen.unwrap_or(0);
+    let labels = RINGS.map(|(_, label, _)| label());
+    if let Some(index) = parts::choice(ui, tokens, (Role::RadioButton, &labels), chosen)
+        && let Some((ring, ..)) = RINGS.get(index)
+    {
+        let change = PeopleChange::Ring { user, ring: *ring };
+        done.commands.push(Command::People(change));
+    }
+    parts::caption(ui, tokens, RINGS[chosen].2());
 }
 
 /// What can be done with a person.

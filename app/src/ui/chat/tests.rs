@@ -9,6 +9,7 @@ use eframe::egui::{Event, Key};
 use super::*;
 use crate::{
     chat::MessageState,
+    contacts::Ring,
     engine::{
         handle::{ContactView, RequestView},
         people::{ConversationView, PeopleChange},
@@ -75,7 +76,7 @@ impl Scene {
                 user: GRACE,
                 verified: false,
                 relay_only: false,
-                ring: crate::contacts::Ring::Usual,
+                ring: Ring::Usual,
                 forked: false,
             });
         } else {
@@ -205,6 +206,8 @@ fn a_contact_is_renamed_verified_and_hidden_from() {
     assert_eq!(people(&done), [&PeopleChange::Verify { user, verified }]);
     let done = scene.press("Hide my address");
     assert_eq!(people(&done), [&PeopleChange::RelayOnly { user, only }]);
+    let (ring, done) = (Ring::Never, scene.press("Never ring"));
+    assert_eq!(people(&done), [&PeopleChange::Ring { user, ring }]);
     let done = scene.press("Rename");
     let name = String::from("Grace");
     assert_eq!(people(&done), [&PeopleChange::Rename { user, name }]);

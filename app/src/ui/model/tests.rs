@@ -5,7 +5,6 @@ use ahoy_transport::identity::{NodeId, UserId};
 use super::*;
 use crate::{
     call::{CallId, Direction as CallDirection, Ending, Side},
-    contacts::Ring,
     engine::{recording::RecordingView, video::view::PicturesView},
     ui::desk::DeviceRow,
 };
