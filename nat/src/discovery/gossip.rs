@@ -552,6 +552,13 @@ impl Gossip {
         let walk = self.in_flight.remove(&to.node).unwrap_or(false);
         let Some(told) = told else {
             self.counters.missed += 1;
+            for peer in &mut self.peers {
+                // One of the settings that is gone is looked for until it is back.
+                if peer.address.node == to.node && peer.wait == RECHECK {
+                    peer.wait = PEER_RETRY;
+                    peer.at = now + PEER_RETRY;
+                }
+            }
             if let Some(failures) = self.table.missed(to.node) {
                 let wait = RETRY * 2u32.pow(u32::from(failures.clamp(1, 6)) - 1);
                 let at = now + self.about(wait);
