@@ -671,61 +671,28 @@ impl Phone {
 
     /// Waits for the first sound, and says when it was played.
     pub async fn hears(&self) -> Instant {
-        let hears = |event: &Event| match event {
-            Event::FirstAudio { at, .. } => Some(*at),
-            Event::Ready { .. }
-            | Event::HomeLost { .. }
-            | Event::HomeBack { .. }
-            | Event::Incoming { .. }
-            | Event::Waiting { .. }
-            | Event::Request { .. }
-            | Event::Sound { .. }
-            | Event::Pictures { .. }
-            | Event::Recording { .. }
-            | Event::Record(_)
-            | Event::Lending(_)
-            | Event::Anomaly { .. }
-            | Event::SoundChosen(_)
-            | Event::Message { .. }
-            | Event::MessageState { .. }
-            | Event::File(_)
-            | Event::Ringing { .. }
-            | Event::Connected { .. }
-            | Event::Ended { .. }
-            | Event::Failed { .. } => None,
+        let hears = |event: &Event| {
+            let Event::FirstAudio { at, .. } = event else {
+                return None;
+            };
+            Some(*at)
         };
         self.wait("sound", Duration::from_secs(30), hears).await.1
     }
 
     /// Waits until the call is over.
     pub async fn ends(&self, limit: Duration) -> Ended {
-        let ends = |event: &Event| match event {
-            Event::Ended {
+        let ends = |event: &Event| {
+            let Event::Ended {
                 ending,
                 sentence,
                 report,
                 ..
-            } => Some((*ending, sentence.clone(), Report::clone(report))),
-            Event::Ready { .. }
-            | Event::HomeLost { .. }
-            | Event::HomeBack { .. }
-            | Event::Incoming { .. }
-            | Event::Waiting { .. }
-            | Event::Request { .. }
-            | Event::Sound { .. }
-            | Event::Pictures { .. }
-            | Event::Recording { .. }
-            | Event::Record(_)
-            | Event::Lending(_)
-            | Event::Anomaly { .. }
-            | Event::SoundChosen(_)
-            | Event::Message { .. }
-            | Event::MessageState { .. }
-            | Event::File(_)
-            | Event::Ringing { .. }
-            | Event::Connected { .. }
-            | Event::FirstAudio { .. }
-            | Event::Failed { .. } => None,
+            } = event
+            else {
+                return None;
+            };
+            Some((*ending, sentence.clone(), Report::clone(report)))
         };
         let (at, (ending, sentence, report)) = self.wait("an ending", limit, ends).await;
         Ended {

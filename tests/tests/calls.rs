@@ -739,33 +739,14 @@ fn two_who_call_each_other_at_once_talk_without_ringing() {
             // The call with the lower id went on; only whoever placed the other one is told of it.
             let merged = [&pair.alice, &pair.bob].map(|phone| {
                 let events = phone.events().into_iter();
-                let merged = events.filter_map(|(_at, event)| match event {
-                    Event::Ended {
-                        call,
-                        ending: Ending::Merged { into },
-                        ..
-                    } => Some((call, into)),
-                    Event::Ready { .. }
-                    | Event::HomeLost { .. }
-                    | Event::HomeBack { .. }
-                    | Event::Incoming { .. }
-                    | Event::Waiting { .. }
-                    | Event::Request { .. }
-                    | Event::Sound { .. }
-                    | Event::Pictures { .. }
-                    | Event::Recording { .. }
-                    | Event::Record(_)
-                    | Event::Lending(_)
-                    | Event::Anomaly { .. }
-                    | Event::SoundChosen(_)
-                    | Event::Message { .. }
-                    | Event::MessageState { .. }
-                    | Event::File(_)
-                    | Event::Ringing { .. }
-                    | Event::Connected { .. }
-                    | Event::FirstAudio { .. }
-                    | Event::Ended { .. }
-                    | Event::Failed { .. } => None,
+                let merged = events.filter_map(|(_at, event)| {
+                    let Event::Ended { call, ending, .. } = event else {
+                        return None;
+                    };
+                    let Ending::Merged { into } = ending else {
+                        return None;
+                    };
+                    Some((call, into))
                 });
                 merged.collect::<Vec<_>>()
             });

@@ -413,30 +413,12 @@ async fn ready(
     let waiting = async {
         loop {
             match person.events.recv().await {
-                Ok(Event::Ready { link }) => return Some(link),
-                Ok(
-                    Event::HomeLost { .. }
-                    | Event::HomeBack { .. }
-                    | Event::Incoming { .. }
-                    | Event::Waiting { .. }
-                    | Event::Request { .. }
-                    | Event::Ringing { .. }
-                    | Event::Connected { .. }
-                    | Event::FirstAudio { .. }
-                    | Event::Sound { .. }
-                    | Event::Pictures { .. }
-                    | Event::Recording { .. }
-                    | Event::Record(_)
-                    | Event::Lending(_)
-                    | Event::Anomaly { .. }
-                    | Event::SoundChosen(_)
-                    | Event::Message { .. }
-                    | Event::MessageState { .. }
-                    | Event::File(_)
-                    | Event::Ended { .. }
-                    | Event::Failed { .. },
-                )
-                | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Ok(event) => {
+                    if let Event::Ready { link } = event {
+                        return Some(link);
+                    }
+                }
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return None,
             }
         }
