@@ -189,6 +189,8 @@ pub struct VideoSettings {
     pub lip_sync: bool,
     /// Let sound wait a little for pictures that are regularly late. Off only in tests.
     pub sound_wait: bool,
+    /// Decode nothing for a window that nobody looks at. Off only in tests.
+    pub look_away: bool,
 }
 
 impl Default for VideoSettings {
@@ -211,6 +213,7 @@ impl Default for VideoSettings {
             still: true,
             lip_sync: true,
             sound_wait: true,
+            look_away: true,
         }
     }
 }
@@ -224,6 +227,15 @@ impl VideoSettings {
             Some(VideoOut::File(_) | VideoOut::Null) | None => None,
         };
         theirs.into_iter().chain(&self.preview)
+    }
+
+    /// Where it is drawn what comes, if decoding rests while nobody looks there.
+    #[cfg(feature = "video")]
+    fn watched_window(&self) -> Option<&Latest> {
+        match &self.output {
+            Some(VideoOut::Window(latest)) if self.look_away => Some(latest),
+            Some(VideoOut::Window(_) | VideoOut::File(_) | VideoOut::Null) | None => None,
+        }
     }
 
     /// What comes from now on is seen.

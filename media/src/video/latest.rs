@@ -10,6 +10,10 @@ use super::{frame::Frame, sink::VideoSink, y4m::Y4mError};
 /// Pictures whose memory is kept: one is drawn, one is the newest, and one is written.
 const KEPT: usize = 3;
 
+/// Nobody looks where so many pictures came and none was taken: two seconds of a face, and longer of a screen. A window that
+/// is minimised, covered or closed draws nothing.
+pub const UNSEEN: u32 = 60;
+
 /// A picture to be drawn.
 #[derive(Debug, Clone)]
 pub struct Newest {
@@ -27,9 +31,22 @@ struct State {
     number: u64,
     spare: Vec<Arc<Frame>>,
     is_hidden: bool,
+    /// Pictures that came since somebody looked.
+    unseen: u32,
+    again: Option<Again>,
 }
 
 type Wake = Box<dyn Fn() + Send + Sync>;
+
+/// Called when somebody looks again.
+#[derive(Clone)]
+struct Again(Arc<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for Again {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Again").finish_non_exhaustive()
+    }
+}
 
 #[derive(Default)]
 struct Inner {
@@ -98,6 +115,7 @@ impl Latest {
                 return;
             }
             state.number += 1;
+            state.unseen = state.unseen.saturating_add(1);
             let newest = Newest {
                 number: state.number,
                 frame: copy,
@@ -133,10 +151,24 @@ impl Latest {
         }
     }
 
+    /// Whether somebody looks: of the last [`UNSEEN`] pictures one was taken.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.state().unseen < UNSEEN
+    }
+
+    /// Calls `again` when somebody looks after nobody did, on the thread that does, from now on and in place of what was
+    /// called before. It counts as looked at until then.
+    pub fn on_look_again(&self, again: impl Fn() + Send + Sync + 'static) {
+        let mut state = self.state();
+        state.unseen = 0;
+        state.again = Some(Again(Arc::new(again)));
+    }
+
     /// Brings `seen` up to date; `false` where somebody changes it in this moment, and will say so when that is done.
     /// Never waits.
     pub fn look(&self, seen: &mut Option<Newest>) -> bool {
-        let state = match self.0.state.try_lock() {
+        let mut state = match self.0.state.try_lock() {
             Ok(state) => state,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return false,
@@ -144,6 +176,12 @@ impl Latest {
         let number = |newest: &Option<Newest>| newest.as_ref().map(|newest| newest.number);
         if number(seen) != number(&state.newest) {
             *seen = state.newest.clone();
+        }
+        let was_unseen = std::mem::take(&mut state.unseen) >= UNSEEN;
+        let again = state.again.clone().filter(|_| was_unseen);
+        drop(state);
+        if let Some(Again(again)) = again {
+            again();
         }
         true
     }
@@ -245,6 +283,34 @@ mod tests {
         next();
         assert!(latest.look(&mut seen));
         assert_eq!(number(&seen), Some(2));
+    }
+
+    #[test]
+    fn nobody_looks_where_pictures_pile_up_and_whoever_does_again_is_told_of_once() {
+        let latest = Latest::default();
+        let told = Arc::new(AtomicU32::new(0));
+        latest.on_look_again({
+            let told = Arc::clone(&told);
+            move || {
+                told.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let frame = pattern(320, 180).next_frame(Duration::ZERO);
+        let mut seen = None;
+        for _ in 1..UNSEEN {
+            latest.put(&frame, false);
+        }
+        assert!(latest.is_watched(), "a window may draw seldom");
+        latest.look(&mut seen);
+        assert_eq!(told.load(Ordering::Relaxed), 0);
+        for _ in 0..UNSEEN {
+            latest.put(&frame, false);
+        }
+        assert!(!latest.is_watched());
+        latest.look(&mut seen);
+        latest.look(&mut seen);
+        assert!(latest.is_watched());
+        assert_eq!(told.load(Ordering::Relaxed), 1);
     }
 
     #[test]

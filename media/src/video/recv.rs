@@ -63,6 +63,8 @@ pub struct VideoRecvStats {
     pub frozen: Duration,
     /// The longest of it.
     pub longest_freeze: Duration,
+    /// Frames that were not decoded, since nobody looked.
+    pub unwatched: u64,
     /// When the first picture was shown, and the last.
     pub shown: Option<(Instant, Instant)>,
     /// What the last one shows stands still, as its sender says.
@@ -82,6 +84,7 @@ pub struct VideoRecv {
     /// Of buffers before.
     past: FrameBufferCounters,
     stats: VideoRecvStats,
+    is_away: bool,
 }
 
 /// Whose packets these are.
@@ -101,6 +104,7 @@ impl VideoRecv {
             buffer: None,
             past: FrameBufferCounters::default(),
             stats: VideoRecvStats::default(),
+            is_away: false,
         }
     }
 
@@ -108,7 +112,9 @@ impl VideoRecv {
     #[must_use]
     pub fn stats(&self, now: Instant) -> VideoRecvStats {
         let mut stats = self.stats;
-        if let Some((_first, last)) = stats.shown {
+        if let Some((_first, last)) = stats.shown
+            && !self.is_away
+        {
             note_gap(&mut stats, now.saturating_duration_since(last));
         }
         let current = self
@@ -212,6 +218,32 @@ impl VideoRecv {
         if let Some((_codec, buffer)) = &mut self.buffer {
             buffer.want_key();
         }
+    }
+
+    /// Nobody looks from `now` on, or somebody does again, who needs a key frame to begin with. No picture stands still too
+    /// long while nobody looks.
+    pub fn set_watched(&mut self, now: Instant, is_watched: bool) {
+        if self.is_away != is_watched {
+            return;
+        }
+        self.is_away = !is_watched;
+        if !is_watched {
+            if let Some((_first, last)) = self.stats.shown {
+                note_gap(&mut self.stats, now.saturating_duration_since(last));
+            }
+            return;
+        }
+        if let Some((_first, last)) = &mut self.stats.shown {
+            *last = now;
+        }
+        if let Some((_codec, buffer)) = &mut self.buffer {
+            buffer.require_key();
+        }
+    }
+
+    /// A frame was thrown away, since nobody looks.
+    pub fn unwatched(&mut self) {
+        self.stats.unwatched += 1;
     }
 
     /// The decoder took a frame, and a picture came out; or it refused, and nothing goes on before a key frame.

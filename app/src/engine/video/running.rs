@@ -215,6 +215,8 @@ struct Shared {
     /// Sound waits for pictures, and not these alone for it.
     sound_wait: bool,
     clocks: SoundClocks,
+    /// Where it is drawn what comes, if that is to rest while nobody looks.
+    window: Option<Latest>,
     /// Where pictures are recorded, of both sides.
     tap: Mutex<Option<RecordTap>>,
     /// The decoder has room again, or refused something.
@@ -303,6 +305,12 @@ impl Shared {
         };
         let ReceivedFrame { bytes, is_key, .. } = &frame.frame;
         tap.picture(Side::Theirs, at, frame.codec, bytes, *is_key, size);
+    }
+
+    /// Whether what comes is decoded: somebody looks, or wants to keep it.
+    fn is_watched(&self) -> bool {
+        let is_drawn = self.window.as_ref().is_none_or(Latest::is_watched);
+        is_drawn || lock(&self.tap).is_some()
     }
 
     /// How long a frame still waits before it goes to the decoder, so that its picture is shown with its sound.
@@ -466,9 +474,18 @@ impl Video {
             follow_queue: settings.follow_queue,
             sound_wait: settings.sound_wait && settings.lip_sync,
             clocks,
+            window: settings.watched_window().cloned(),
             tap: Mutex::default(),
             wake: Notify::new(),
         });
+        if let Some(window) = &shared.window {
+            let shared = Arc::downgrade(&shared);
+            window.on_look_again(move || {
+                if let Some(shared) = shared.upgrade() {
+                    shared.wake.notify_one();
+                }
+            });
+        }
         if not_shown {
             shared.tell(PictureNewsKind::NotShown, not_shown_sentence(theirs));
         }
@@ -1003,8 +1020,18 @@ async fn receive(
         }
         let Some(recv) = &shared.recv else { continue };
         due = None;
+        let is_watched = shared.is_watched();
+        lock(recv).pipeline.set_watched(runtime.now(), is_watched);
         loop {
             let now = runtime.now();
+            if !is_watched {
+                let mut recv = lock(recv);
+                // Taken, so that what comes is still told from what is missing.
+                while held.pop_front().is_some() || recv.pipeline.poll_frame(now).is_some() {
+                    recv.pipeline.unwatched();
+                }
+                break;
+            }
             while held.len() < MAX_HELD
                 && let Some(frame) = lock(recv).pipeline.poll_frame(now)
             {

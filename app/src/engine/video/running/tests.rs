@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use ahoy_media::video::{
     codec::EncodedFrame,
     feedback::Feedback,
-    latest::Latest,
+    latest::{Latest, UNSEEN},
     packet::Packetizer,
     pattern::{TestPattern, read},
+    recv::VideoRecvStats,
     source::{SourceKind, SourceNewsKind, Taken},
     y4m::Y4mError,
 };
@@ -31,6 +32,25 @@ fn theirs() -> VideoCapabilities {
 
 /// What a device sent: in which flow, and what.
 type Line = Arc<Mutex<Vec<(u64, Vec<u8>)>>>;
+
+/// Pictures of a pattern, of which one can stand by itself.
+fn encoded() -> impl FnMut(bool) -> EncodedFrame {
+    let config = VideoConfig {
+        size: size(),
+        fps: 30,
+        bitrate: Bitrate::kbps(300),
+        content: Content::Motion,
+        temporal_layers: 1,
+        threads: 1,
+        effort: 0,
+    };
+    let mut encoder = EncodeStage::new(VideoCodec::H264);
+    let mut pattern = TestPattern::new(size());
+    move |key| {
+        let frame = pattern.next_frame(Duration::ZERO);
+        encoder.encode(config, key, &frame).unwrap().unwrap()
+    }
+}
 
 /// A world with a device in it, and its pictures as these settings say.
 struct Stage {
@@ -98,6 +118,17 @@ impl Stage {
         self.world.run_for(Duration::from_millis(50)).unwrap();
     }
 
+    fn asked_for_key(&self) -> bool {
+        lock(&self.line).iter().any(|(flow, bytes)| {
+            *flow == REQUEST_FLOW
+                && Feedback::decode(bytes).is_ok_and(|feedback| feedback.key_frame)
+        })
+    }
+
+    fn received(&self) -> VideoRecvStats {
+        self.video.stats(self.runtime.now()).received.unwrap()
+    }
+
     fn news(&self) -> Vec<PictureNewsKind> {
         let news = self.video.take_news();
         news.into_iter().map(|news| news.kind).collect()
@@ -114,21 +145,7 @@ fn a_picture_that_cannot_be_decoded_is_said_a_new_one_is_asked_for_and_seen() {
         None,
     );
     let mut packetizer = Packetizer::new(VideoCodec::H264, 1, 1);
-    let config = VideoConfig {
-        size: size(),
-        fps: 30,
-        bitrate: Bitrate::kbps(300),
-        content: Content::Motion,
-        temporal_layers: 1,
-        threads: 1,
-        effort: 0,
-    };
-    let mut encoder = EncodeStage::new(VideoCodec::H264);
-    let mut pattern = TestPattern::new(size());
-    let mut next = |key| {
-        let frame = pattern.next_frame(Duration::ZERO);
-        encoder.encode(config, key, &frame).unwrap().unwrap()
-    };
+    let mut next = encoded();
     let good = next(true);
     stage.arrive(&mut packetizer, &good);
     assert_eq!(stage.news(), []);
@@ -138,17 +155,58 @@ fn a_picture_that_cannot_be_decoded_is_said_a_new_one_is_asked_for_and_seen() {
     broken.bytes.resize(200, 0xa5);
     stage.arrive(&mut packetizer, &broken);
     assert_eq!(stage.news(), [PictureNewsKind::Undecodable]);
-    let asked = |(flow, bytes): &(u64, Vec<u8>)| {
-        *flow == REQUEST_FLOW && Feedback::decode(bytes).is_ok_and(|feedback| feedback.key_frame)
-    };
-    assert!(lock(&stage.line).iter().any(asked));
+    assert!(stage.asked_for_key());
     // What follows is built on it.
     stage.arrive(&mut packetizer, &next(false));
     assert_eq!(stage.news(), []);
     stage.arrive(&mut packetizer, &next(true));
     assert_eq!(stage.news(), [PictureNewsKind::Decodable]);
-    let stats = stage.video.stats(stage.runtime.now()).received.unwrap();
+    let stats = stage.received();
     assert_eq!((stats.undecodable, stats.rendered), (1, 2));
+}
+
+#[test]
+fn nothing_is_decoded_for_a_window_that_nobody_looks_at_until_somebody_does() {
+    for look_away in [true, false] {
+        let window = Latest::default();
+        let settings = VideoSettings {
+            output: Some(VideoOut::Window(window.clone())),
+            look_away,
+            ..VideoSettings::default()
+        };
+        let stage = stage(settings, None);
+        let mut packetizer = Packetizer::new(VideoCodec::H264, 1, 1);
+        let mut next = encoded();
+        let most = u64::from(UNSEEN);
+        stage.arrive(&mut packetizer, &next(true));
+        for _ in 1..most + 40 {
+            stage.arrive(&mut packetizer, &next(false));
+        }
+        let away = stage.received();
+        if !look_away {
+            assert_eq!((away.rendered, away.unwatched), (most + 40, 0));
+            continue;
+        }
+        assert_eq!((away.rendered, away.unwatched), (most, 40));
+        assert_eq!(away.freezes, 0, "nobody saw it stand still");
+        assert!(!stage.asked_for_key());
+        let mut seen = None;
+        assert!(window.look(&mut seen));
+        stage.world.run_for(Duration::from_millis(20)).unwrap();
+        assert!(
+            stage.asked_for_key(),
+            "what comes is built on what nobody decoded"
+        );
+        stage.arrive(&mut packetizer, &next(false));
+        assert_eq!(stage.received().rendered, most);
+        stage.arrive(&mut packetizer, &next(true));
+        stage.arrive(&mut packetizer, &next(false));
+        let back = stage.received();
+        assert_eq!(
+            (back.rendered, back.undecodable, back.freezes),
+            (most + 2, 0, 0)
+        );
+    }
 }
 
 #[test]
