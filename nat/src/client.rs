@@ -20,7 +20,9 @@ use crate::{
         LocalClient,
         closed::ClosedNews,
         mailbox::{MARK_LEN, MailKey, WaitingLetter},
-        protocol::{MAX_MESSAGE, Push, Refusal, Registration, RelayGrant, Request, Response},
+        protocol::{
+            Consignment, MAX_MESSAGE, Push, Refusal, Registration, RelayGrant, Request, Response,
+        },
         puzzle::{MOST_BITS, MOST_WORK, Proof, Puzzle, Search},
         witness::Testimony,
     },
@@ -164,14 +166,11 @@ impl NodeClient {
         }
     }
 
-    /// Asks, and does the work that is asked for where strangers flood the supernode, up to [`MOST_WORK`].
-    async fn request_working(
-        &self,
-        request: Request,
-        envelope: &[u8],
-    ) -> Result<Response, RequestError> {
+    /// Hands an envelope over, and does the work that is asked for where strangers flood the supernode, up to [`MOST_WORK`].
+    /// The envelope itself goes from one attempt to the next.
+    async fn consign(&self, consignment: Consignment) -> Result<Response, RequestError> {
         let mut until = None;
-        let mut asking = request.clone();
+        let mut asking = Request::Consign(consignment);
         loop {
             let answer = self.request(&asking).await;
             let puzzle = match answer {
@@ -185,21 +184,21 @@ impl NodeClient {
             if now >= until {
                 return Err(RequestError::TooMuchWork);
             }
-            asking = match puzzle {
-                Some(puzzle) => {
-                    let working = self.work(puzzle, envelope);
-                    let proof = timeout(&*self.runtime, until - now, working)
-                        .await
-                        .flatten();
-                    Request::Proven {
-                        proof: proof.ok_or(RequestError::TooMuchWork)?,
-                        request: Box::new(request.clone()),
-                    }
-                }
-                None => {
-                    self.runtime.sleep(WORK_PAUSE).await;
-                    request.clone()
-                }
+            let Some(puzzle) = puzzle else {
+                self.runtime.sleep(WORK_PAUSE).await;
+                continue;
+            };
+            let (Request::Consign(consignment) | Request::Proven { consignment, .. }) = asking
+            else {
+                unreachable!("nothing else is asked here");
+            };
+            let working = self.work(puzzle, consignment.envelope());
+            let proof = timeout(&*self.runtime, until - now, working)
+                .await
+                .flatten();
+            asking = Request::Proven {
+                proof: proof.ok_or(RequestError::TooMuchWork)?,
+                consignment,
             };
         }
     }
@@ -290,13 +289,13 @@ impl NodeClient {
         mark: Option<[u8; MARK_LEN]>,
         envelope: Vec<u8>,
     ) -> Result<u64, RequestError> {
-        let request = Request::Deliver {
+        let consignment = Consignment::Deliver {
             to,
             epoch,
             mark,
-            envelope: envelope.clone(),
+            envelope,
         };
-        let answer = self.request_working(request, &envelope).await?;
+        let answer = self.consign(consignment).await?;
         let Response::Delivered { delivery } = answer else {
             return Err(RequestError::Protocol);
         };
@@ -371,13 +370,13 @@ impl NodeClient {
         mark: Option<[u8; MARK_LEN]>,
         envelope: Vec<u8>,
     ) -> Result<bool, RequestError> {
-        let request = Request::Leave {
+        let consignment = Consignment::Leave {
             user,
             to,
             mark,
-            envelope: envelope.clone(),
+            envelope,
         };
-        let answer = self.request_working(request, &envelope).await?;
+        let answer = self.consign(consignment).await?;
         let Response::Left { contact } = answer else {
             return Err(RequestError::Protocol);
         };

@@ -13,7 +13,7 @@ use ahoy_nat::{
     candidate::{decode_candidates, encode_candidates},
     discovery::announcement::Announcement,
     supernode::{
-        protocol::{Push, Request, Response},
+        protocol::{Consignment, Push, Request, Response},
         puzzle::{Proof, PuzzleLimits, Puzzles, Question, Verdict},
         witness::Cosigned,
     },
@@ -181,10 +181,10 @@ fn judge_proof(user: UserId, to: DeviceId, proof: &Proof, envelope: &[u8]) {
 /// Requests, responses and pushes between a node and a supernode.
 pub fn supernode_protocol(bytes: &[u8]) {
     if let Ok(request) = Request::decode(bytes) {
-        if let Request::Proven { proof, request } = &request
-            && let Request::Leave {
+        if let Request::Proven { proof, consignment } = &request
+            && let Consignment::Leave {
                 user, to, envelope, ..
-            } = &**request
+            } = consignment
         {
             judge_proof(*user, *to, proof, envelope);
         }

@@ -29,7 +29,7 @@ use ahoy_nat::{
     gather::host_candidates,
     ice::{IceCredentials, IceEvent, IceRole, rtc::RtcIceAgent, runner::IceRunner},
     port::{PortHub, SharedPort},
-    supernode::protocol::{Push, Request},
+    supernode::protocol::{Consignment, Push, Request},
 };
 use ahoy_tests::{
     by_hand::{self, Callee},
@@ -120,7 +120,7 @@ fn overhear(seed: u64) -> Overheard {
         });
         let epochs: Vec<u64> = epochs.collect();
         let offers = requests().filter_map(|request| {
-            let Request::Deliver { envelope, .. } = request else {
+            let Request::Consign(Consignment::Deliver { envelope, .. }) = request else {
                 return None;
             };
             (EnvelopeKind::of(envelope) == Ok(EnvelopeKind::Offer)).then_some(envelope)

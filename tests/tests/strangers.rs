@@ -17,7 +17,7 @@ use ahoy::{
 use ahoy_nat::{
     client::NodeClient,
     supernode::{
-        protocol::Request,
+        protocol::{Consignment, Request},
         puzzle::{PuzzleCounters, PuzzleLimits},
         registry::Limits,
     },
@@ -76,12 +76,12 @@ async fn flooder(stage: &Stage, home: &Home, bob: &Phone, ip: [u8; 4], works: bo
             if works {
                 let _handed_on = client.deliver(to, epoch, envelope).await;
             } else {
-                let request = Request::Deliver {
+                let request = Request::Consign(Consignment::Deliver {
                     to,
                     epoch,
                     mark: None,
                     envelope,
-                };
+                });
                 let _answer = client.request(&request).await;
             }
             device.runtime.sleep(ms(60)).await;

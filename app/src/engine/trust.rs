@@ -14,7 +14,7 @@ use ahoy_nat::{
         quality::{Line, Lines},
         reputation::{Probes, Reputation, Score, Verdict},
     },
-    supernode::protocol::{Request, Response},
+    supernode::protocol::{Consignment, Request, Response},
 };
 use ahoy_transport::{
     connection::Connection,
@@ -209,12 +209,12 @@ impl Engine {
                 let client = NodeClient::dialled(Arc::clone(&runtime), dialled);
                 let at = runtime.now();
                 // No work is done for it: what took long because strangers flood the home says nothing of the home.
-                let request = Request::Deliver {
+                let request = Request::Consign(Consignment::Deliver {
                     to: me,
                     epoch,
                     mark: None,
                     envelope,
-                };
+                });
                 let taken = client.request(&request).await;
                 let rtt = runtime.now().saturating_duration_since(at);
                 let stats = client.connection().map(Connection::stats);

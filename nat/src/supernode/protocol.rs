@@ -67,17 +67,8 @@ pub enum Request {
         /// The person.
         user: UserId,
     },
-    /// Hand an envelope to a device that is registered here.
-    Deliver {
-        /// The device.
-        to: DeviceId,
-        /// The registration that the sender looked up; another one is refused.
-        epoch: u64,
-        /// Made by a contact, see [`MailKey::mark`]; `None` by anybody else.
-        mark: Option<[u8; MARK_LEN]>,
-        /// Sealed for the device; opaque here.
-        envelope: Vec<u8>,
-    },
+    /// Take an envelope for somebody.
+    Consign(Consignment),
     /// Answer an [`Push::Incoming`]; goes back over the connection that delivered it.
     Reply {
         /// The delivery that is answered.
@@ -101,17 +92,6 @@ pub enum Request {
     Boxes {
         /// The person.
         user: UserId,
-    },
-    /// Leave an envelope in a device's box.
-    Leave {
-        /// Whose device it is.
-        user: UserId,
-        /// The device.
-        to: DeviceId,
-        /// Made by a contact, see [`MailKey::mark`]; `None` by anybody else.
-        mark: Option<[u8; MARK_LEN]>,
-        /// Sealed for the device; opaque here.
-        envelope: Vec<u8>,
     },
     /// What waits for the device that is registered on this connection?
     Fetch,
@@ -156,13 +136,107 @@ pub enum Request {
         /// A list of revoked invites for this supernode, as it was signed.
         revoked: Option<Vec<u8>>,
     },
-    /// A request that was answered with a [`Response::Puzzle`], with the work done.
+    /// [`Self::Consign`] again, which was answered with a [`Response::Puzzle`], with the work done.
     Proven {
         /// The work.
         proof: Proof,
-        /// [`Self::Deliver`] or [`Self::Leave`], nothing else.
-        request: Box<Self>,
+        /// As it was asked before.
+        consignment: Consignment,
     },
+}
+
+/// An envelope for somebody: what strangers may have to work for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Consignment {
+    /// To be handed to a device that is registered here.
+    Deliver {
+        /// The device.
+        to: DeviceId,
+        /// The registration that the sender looked up; another one is refused.
+        epoch: u64,
+        /// Made by a contact, see [`MailKey::mark`]; `None` by anybody else.
+        mark: Option<[u8; MARK_LEN]>,
+        /// Sealed for the device; opaque here.
+        envelope: Vec<u8>,
+    },
+    /// To be left in a device's box.
+    Leave {
+        /// Whose device it is.
+        user: UserId,
+        /// The device.
+        to: DeviceId,
+        /// Made by a contact, see [`MailKey::mark`]; `None` by anybody else.
+        mark: Option<[u8; MARK_LEN]>,
+        /// Sealed for the device; opaque here.
+        envelope: Vec<u8>,
+    },
+}
+
+impl Consignment {
+    /// What is sealed in it.
+    #[must_use]
+    pub fn envelope(&self) -> &[u8] {
+        match self {
+            Self::Deliver { envelope, .. } | Self::Leave { envelope, .. } => envelope,
+        }
+    }
+
+    /// As [`Request::Consign`] is written, with what it begins with.
+    fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Deliver {
+                to,
+                epoch,
+                mark,
+                envelope,
+            } => {
+                let mut out = start(DELIVER);
+                out.put_bytes(to.as_bytes());
+                out.put_u64(*epoch);
+                put_mark(&mut out, mark.as_ref());
+                out.put_var_bytes(envelope);
+                out
+            }
+            Self::Leave {
+                user,
+                to,
+                mark,
+                envelope,
+            } => {
+                let mut out = start(LEAVE);
+                out.put_bytes(user.as_bytes());
+                out.put_bytes(to.as_bytes());
+                put_mark(&mut out, mark.as_ref());
+                out.put_var_bytes(envelope);
+                out
+            }
+        }
+    }
+
+    /// The one of this kind.
+    fn decode_from(kind: u8, reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        Ok(match kind {
+            DELIVER => Self::Deliver {
+                to: DeviceId(reader.array()?),
+                epoch: reader.u64()?,
+                mark: read_mark(reader)?,
+                envelope: reader.var_bytes(MAX_ENVELOPE)?.to_vec(),
+            },
+            LEAVE => Self::Leave {
+                user: UserId(reader.array()?),
+                to: DeviceId(reader.array()?),
+                mark: read_mark(reader)?,
+                envelope: reader.var_bytes(MAX_ENVELOPE)?.to_vec(),
+            },
+            _other => return Err(WireError::Undefined),
+        })
+    }
+}
+
+impl From<Consignment> for Request {
+    fn from(consignment: Consignment) -> Self {
+        Self::Consign(consignment)
+    }
 }
 
 /// How a device is to be found.
@@ -556,8 +630,13 @@ fn start(kind: u8) -> Vec<u8> {
 
 fn open<'a>(bytes: &'a [u8]) -> Result<(u8, Reader<'a>), WireError> {
     let mut reader = Reader::new(bytes);
+    Ok((read_start(&mut reader)?, reader))
+}
+
+/// The kind of a message of this version.
+fn read_start(reader: &mut Reader<'_>) -> Result<u8, WireError> {
     match reader.u8()? {
-        VERSION => Ok((reader.u8()?, reader)),
+        VERSION => reader.u8(),
         version => Err(WireError::Version(version)),
     }
 }
@@ -577,19 +656,7 @@ impl Request {
                 out.put_bytes(user.as_bytes());
                 out
             }
-            Self::Deliver {
-                to,
-                epoch,
-                mark,
-                envelope,
-            } => {
-                let mut out = start(DELIVER);
-                out.put_bytes(to.as_bytes());
-                out.put_u64(*epoch);
-                put_mark(&mut out, mark.as_ref());
-                out.put_var_bytes(envelope);
-                out
-            }
+            Self::Consign(consignment) => consignment.encode(),
             Self::Reply { delivery, payload } => {
                 let mut out = start(REPLY);
                 out.put_u64(*delivery);
@@ -610,19 +677,6 @@ impl Request {
             Self::Boxes { user } => {
                 let mut out = start(BOXES);
                 out.put_bytes(user.as_bytes());
-                out
-            }
-            Self::Leave {
-                user,
-                to,
-                mark,
-                envelope,
-            } => {
-                let mut out = start(LEAVE);
-                out.put_bytes(user.as_bytes());
-                out.put_bytes(to.as_bytes());
-                put_mark(&mut out, mark.as_ref());
-                out.put_var_bytes(envelope);
                 out
             }
             Self::Fetch => start(FETCH),
@@ -660,10 +714,10 @@ impl Request {
                 put_optional(&mut out, revoked.as_deref());
                 out
             }
-            Self::Proven { proof, request } => {
+            Self::Proven { proof, consignment } => {
                 let mut out = start(PROVEN);
                 proof.write(&mut out);
-                out.put_bytes(&request.encode());
+                out.put_bytes(&consignment.encode());
                 out
             }
             Self::Supernodes { after, most, own } => {
@@ -688,27 +742,17 @@ impl Request {
         let request = match kind {
             PROVEN => {
                 let proof = Proof::read(&mut reader)?;
-                let inner = reader.bytes(reader.remaining())?;
-                // Looked at before it is read, so that none lies in another.
-                let request = match open(inner)?.0 {
-                    DELIVER | LEAVE => Self::decode(inner)?,
-                    _other => return Err(WireError::Undefined),
-                };
+                let inner = read_start(&mut reader)?;
                 Self::Proven {
                     proof,
-                    request: Box::new(request),
+                    consignment: Consignment::decode_from(inner, &mut reader)?,
                 }
             }
             REGISTER => Self::Register(Registration::decode_from(&mut reader)?),
             LOOKUP => Self::Lookup {
                 user: UserId(reader.array()?),
             },
-            DELIVER => Self::Deliver {
-                to: DeviceId(reader.array()?),
-                epoch: reader.u64()?,
-                mark: read_mark(&mut reader)?,
-                envelope: reader.var_bytes(MAX_ENVELOPE)?.to_vec(),
-            },
+            DELIVER | LEAVE => Self::Consign(Consignment::decode_from(kind, &mut reader)?),
             REPLY => Self::Reply {
                 delivery: reader.u64()?,
                 payload: reader.var_bytes(MAX_ENVELOPE)?.to_vec(),
@@ -722,12 +766,6 @@ impl Request {
             },
             BOXES => Self::Boxes {
                 user: UserId(reader.array()?),
-            },
-            LEAVE => Self::Leave {
-                user: UserId(reader.array()?),
-                to: DeviceId(reader.array()?),
-                mark: read_mark(&mut reader)?,
-                envelope: reader.var_bytes(MAX_ENVELOPE)?.to_vec(),
             },
             FETCH => Self::Fetch,
             ACKNOWLEDGE => {
@@ -1242,15 +1280,15 @@ mod tests {
             for request in [
                 Request::Register(registration),
                 Request::Lookup { user: UserId(user) },
-                Request::Deliver { to: DeviceId(user), epoch, mark: None, envelope: envelope.clone() },
-                Request::Deliver { to: DeviceId(user), epoch, mark: Some([9; MARK_LEN]), envelope: envelope.clone() },
+                Consignment::Deliver { to: DeviceId(user), epoch, mark: None, envelope: envelope.clone() }.into(),
+                Consignment::Deliver { to: DeviceId(user), epoch, mark: Some([9; MARK_LEN]), envelope: envelope.clone() }.into(),
                 Request::Reply { delivery: epoch, payload: envelope },
                 Request::RelayGrant,
                 Request::AllowRelay { relay: relay(addr, port) },
                 Request::KeepBox { key: MailCapability::from_bytes(user).at(relay(addr, port).node) },
                 Request::Boxes { user: UserId(user) },
-                Request::Leave { user: UserId(user), to: DeviceId(user), mark: None, envelope: left.clone() },
-                Request::Leave { user: UserId(user), to: DeviceId(user), mark: Some([7; MARK_LEN]), envelope: left },
+                Consignment::Leave { user: UserId(user), to: DeviceId(user), mark: None, envelope: left.clone() }.into(),
+                Consignment::Leave { user: UserId(user), to: DeviceId(user), mark: Some([7; MARK_LEN]), envelope: left }.into(),
                 Request::Fetch,
                 Request::Acknowledge { ids: vec![epoch; ids] },
                 Request::Publish { record: user.to_vec() },
@@ -1261,7 +1299,7 @@ mod tests {
                 Request::News { seq: Some(1), after: 2, revoked: Some(vec![3]) },
                 Request::Proven {
                     proof: proof(epoch),
-                    request: Box::new(Request::Leave { user: UserId(user), to: DeviceId(user), mark: None, envelope: user.to_vec() }),
+                    consignment: Consignment::Leave { user: UserId(user), to: DeviceId(user), mark: None, envelope: user.to_vec() },
                 },
                 Request::Supernodes { after: None, most: 0, own: None },
                 Request::Supernodes { after: Some(Network::V4([1, 2])), most: 9, own: Some(user.to_vec()) },
@@ -1346,20 +1384,26 @@ mod tests {
 
     #[test]
     fn only_what_strangers_send_comes_with_a_proof_and_no_proof_lies_in_another() {
-        let prove = |request| Request::Proven {
-            proof: proof(1),
-            request: Box::new(request),
+        let prove = |inner: &[u8]| {
+            let mut out = start(PROVEN);
+            proof(1).write(&mut out);
+            out.put_bytes(inner);
+            out
         };
-        let leave = Request::Leave {
+        let leave = Consignment::Leave {
             user: UserId([1; 32]),
             to: DeviceId([2; 32]),
             mark: None,
             envelope: vec![3],
         };
-        let proven = prove(leave);
-        assert!(Request::decode(&proven.encode()).is_ok());
-        for other in [prove(proven), prove(Request::Fetch)] {
-            assert_eq!(Request::decode(&other.encode()), Err(WireError::Undefined));
+        let proven = prove(&leave.encode());
+        let read = Request::Proven {
+            proof: proof(1),
+            consignment: leave,
+        };
+        assert_eq!(Request::decode(&proven), Ok(read));
+        for other in [prove(&proven), prove(&Request::Fetch.encode())] {
+            assert_eq!(Request::decode(&other), Err(WireError::Undefined));
         }
     }
 

@@ -16,9 +16,10 @@ use ahoy_transport::identity::{DeviceId, NodeAddress, UserId};
 
 use super::{
     admission::Revoked,
-    mailbox::{MARK_LEN, MailCounters, MailLimits, Mailbox},
+    mailbox::{MARK_LEN, MailCounters, MailLimits, Mailbox, WaitingLetter},
     protocol::{
-        MAX_DEVICES, Push, Refusal, Registration, Request, Response, devices_that_fit, is_signed,
+        Consignment, MAX_DEVICES, Push, Refusal, Registration, Request, Response, devices_that_fit,
+        is_signed,
     },
     puzzle::{Proof, Puzzle, PuzzleCounters, PuzzleLimits, Puzzles, Question, Verdict},
     records::MAX_HELD,
@@ -422,40 +423,10 @@ impl Registry {
                 let devices = devices_that_fit(devices);
                 Ok((Answer::Respond(Response::Devices(devices)), None))
             }
-            Request::Deliver {
-                to,
-                epoch,
-                mark,
-                envelope,
-            } => self.deliver(now, key, (to, epoch), mark, envelope, None),
-            Request::Proven { proof, request } => match *request {
-                Request::Deliver {
-                    to,
-                    epoch,
-                    mark,
-                    envelope,
-                } => self.deliver(now, key, (to, epoch), mark, envelope, Some(&proof)),
-                leave @ Request::Leave { .. } => {
-                    let (response, routed) = self.answer_mail(now, key, leave, Some(&proof))?;
-                    Ok((Answer::Respond(response), routed))
-                }
-                Request::Register(_)
-                | Request::Lookup { .. }
-                | Request::Reply { .. }
-                | Request::RelayGrant
-                | Request::AllowRelay { .. }
-                | Request::KeepBox { .. }
-                | Request::Boxes { .. }
-                | Request::Fetch
-                | Request::Acknowledge { .. }
-                | Request::Publish { .. }
-                | Request::Find { .. }
-                | Request::Supernodes { .. }
-                | Request::Witness
-                | Request::Witnessed { .. }
-                | Request::News { .. }
-                | Request::Proven { .. } => Err(Refusal::Malformed),
-            },
+            Request::Consign(consignment) => self.take(now, key, consignment, None),
+            Request::Proven { proof, consignment } => {
+                self.take(now, key, consignment, Some(&proof))
+            }
             Request::Reply { delivery, payload } => {
                 let known = self.deliveries.get(now, delivery);
                 let known = known.filter(|known| known.to == key);
@@ -472,13 +443,30 @@ impl Registry {
             }
             Request::RelayGrant => Ok((Answer::RelayGrant, None)),
             Request::AllowRelay { relay } => Ok((Answer::AllowRelay(relay), None)),
-            request @ (Request::KeepBox { .. }
-            | Request::Boxes { .. }
-            | Request::Leave { .. }
-            | Request::Fetch
-            | Request::Acknowledge { .. }) => {
-                let (response, routed) = self.answer_mail(now, key, request, None)?;
-                Ok((Answer::Respond(response), routed))
+            Request::KeepBox { key: mail_key } => {
+                let (owner, entry) = self.owner(key)?;
+                let registration = Arc::clone(&entry.registration);
+                let source = self.clients.get(&key).ok_or(Refusal::NotYours)?;
+                let source = source.newcomer.source;
+                let kept = self
+                    .mailbox
+                    .keep(now, owner, source, registration, mail_key);
+                let waiting = kept?;
+                Ok((Answer::Respond(Response::BoxKept { waiting }), None))
+            }
+            Request::Boxes { user } => {
+                let boxes = self.mailbox.boxes(now, user);
+                let devices = devices_that_fit(boxes.iter());
+                Ok((Answer::Respond(Response::Devices(devices)), None))
+            }
+            Request::Fetch => {
+                let letters = self.fetch(now, key)?;
+                Ok((Answer::Respond(Response::Letters(letters)), None))
+            }
+            Request::Acknowledge { ids } => {
+                let (owner, _entry) = self.owner(key)?;
+                self.mailbox.acknowledge(owner, &ids);
+                Ok((Answer::Respond(Response::Acknowledged), None))
             }
             Request::Publish { record } => {
                 let record =
@@ -510,6 +498,30 @@ impl Registry {
                 };
                 Ok((Answer::Supernodes(asked), None))
             }
+        }
+    }
+
+    /// Takes an envelope for somebody.
+    fn take(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        consignment: Consignment,
+        proof: Option<&Proof>,
+    ) -> Result<(Answer, Option<Routed>), Refusal> {
+        match consignment {
+            Consignment::Deliver {
+                to,
+                epoch,
+                mark,
+                envelope,
+            } => self.deliver(now, key, (to, epoch), mark, envelope, proof),
+            Consignment::Leave {
+                user,
+                to,
+                mark,
+                envelope,
+            } => self.leave(now, key, (user, to), mark, envelope, proof),
         }
     }
 
@@ -590,90 +602,54 @@ impl Registry {
         }
     }
 
-    fn answer_mail(
+    /// Leaves an envelope in a device's box.
+    fn leave(
         &mut self,
         now: Instant,
         key: ConnectionKey,
-        request: Request,
+        owner: (UserId, DeviceId),
+        mark: Option<[u8; MARK_LEN]>,
+        envelope: Vec<u8>,
         proof: Option<&Proof>,
-    ) -> Result<(Response, Option<Routed>), Refusal> {
-        match request {
-            Request::KeepBox { key: mail_key } => {
-                let (owner, entry) = self.owner(key)?;
-                let registration = Arc::clone(&entry.registration);
-                let source = self.clients.get(&key).ok_or(Refusal::NotYours)?;
-                let source = source.newcomer.source;
-                let kept = self
-                    .mailbox
-                    .keep(now, owner, source, registration, mail_key);
-                Ok((Response::BoxKept { waiting: kept? }, None))
+    ) -> Result<(Answer, Option<Routed>), Refusal> {
+        let marked = |mark| self.mailbox.is_contacts(owner, mark, &envelope);
+        if !mark.as_ref().is_some_and(marked) {
+            let load = self.mailbox.strangers_load(now, owner, &envelope);
+            if let Some(puzzle) = self.work(now, key, owner, load, &envelope, proof)? {
+                return Ok((Answer::Respond(Response::Puzzle(puzzle)), None));
             }
-            Request::Boxes { user } => {
-                let boxes = self.mailbox.boxes(now, user);
-                Ok((Response::Devices(devices_that_fit(boxes.iter())), None))
-            }
-            Request::Leave {
-                user,
-                to,
-                mark,
-                envelope,
-            } => {
-                let owner = (user, to);
-                let marked = |mark| self.mailbox.is_contacts(owner, mark, &envelope);
-                if !mark.as_ref().is_some_and(marked) {
-                    let load = self.mailbox.strangers_load(now, owner, &envelope);
-                    if let Some(puzzle) = self.work(now, key, owner, load, &envelope, proof)? {
-                        return Ok((Response::Puzzle(puzzle), None));
-                    }
-                }
-                let client = self.clients.get_mut(&key).ok_or(Refusal::NotYours)?;
-                client.meter_sent(now, &self.limits, envelope.len())?;
-                let from = client.newcomer.source;
-                let left = self
-                    .mailbox
-                    .leave(now, from, owner, mark.as_ref(), envelope)?;
-                // A device that is off fetches it when it comes.
-                let told = self.devices.get(&owner).filter(|_there| left.fresh);
-                let routed = told.map(|entry| Routed {
-                    to: entry.connection,
-                    push: Push::Mail,
-                });
-                let contact = left.contact;
-                Ok((Response::Left { contact }, routed))
-            }
-            Request::Fetch => {
-                let (owner, _entry) = self.owner(key)?;
-                let letters = self.mailbox.fetch(now, owner);
-                let bytes = letters
-                    .iter()
-                    .map(|letter| letter.envelope.len() as u64)
-                    .sum();
-                let client = self.clients.get_mut(&key).ok_or(Refusal::NotYours)?;
-                let rate = self.limits.received_bytes_per_second;
-                let burst = rate * BURST_SECONDS;
-                if !client.fetched_bytes.take(now, bytes, rate, burst) {
-                    return Err(Refusal::TooFast);
-                }
-                Ok((Response::Letters(letters), None))
-            }
-            Request::Acknowledge { ids } => {
-                let (owner, _entry) = self.owner(key)?;
-                self.mailbox.acknowledge(owner, &ids);
-                Ok((Response::Acknowledged, None))
-            }
-            Request::Register(_)
-            | Request::Lookup { .. }
-            | Request::Deliver { .. }
-            | Request::Reply { .. }
-            | Request::RelayGrant
-            | Request::AllowRelay { .. }
-            | Request::Publish { .. }
-            | Request::Find { .. }
-            | Request::Supernodes { .. }
-            | Request::Witness
-            | Request::Witnessed { .. }
-            | Request::News { .. }
-            | Request::Proven { .. } => Err(Refusal::Malformed),
+        }
+        let client = self.clients.get_mut(&key).ok_or(Refusal::NotYours)?;
+        client.meter_sent(now, &self.limits, envelope.len())?;
+        let from = client.newcomer.source;
+        let left = self
+            .mailbox
+            .leave(now, from, owner, mark.as_ref(), envelope)?;
+        // A device that is off fetches it when it comes.
+        let told = self.devices.get(&owner).filter(|_there| left.fresh);
+        let routed = told.map(|entry| Routed {
+            to: entry.connection,
+            push: Push::Mail,
+        });
+        let contact = left.contact;
+        Ok((Answer::Respond(Response::Left { contact }), routed))
+    }
+
+    /// What waits for the device that is registered on this connection.
+    fn fetch(&mut self, now: Instant, key: ConnectionKey) -> Result<Vec<WaitingLetter>, Refusal> {
+        let (owner, _entry) = self.owner(key)?;
+        let letters = self.mailbox.fetch(now, owner);
+        let bytes = letters
+            .iter()
+            .map(|letter| letter.envelope.len() as u64)
+            .sum();
+        let client = self.clients.get_mut(&key).ok_or(Refusal::NotYours)?;
+        let rate = self.limits.received_bytes_per_second;
+        let burst = rate * BURST_SECONDS;
+        if client.fetched_bytes.take(now, bytes, rate, burst) {
+            Ok(letters)
+        } else {
+            Err(Refusal::TooFast)
         }
     }
 
@@ -945,12 +921,12 @@ mod tests {
     }
 
     fn deliver(epoch: u64) -> Request {
-        Request::Deliver {
+        Request::Consign(Consignment::Deliver {
             to: BOB.1,
             epoch,
             mark: None,
             envelope: vec![9],
-        }
+        })
     }
 
     #[test]
@@ -1107,12 +1083,12 @@ mod tests {
         let mut registry = with_bob(start);
         let limits = Limits::default();
         let mut deliver = |from: u64, at| {
-            let request = Request::Deliver {
+            let request = Request::Consign(Consignment::Deliver {
                 to: BOB.1,
                 epoch: 5,
                 mark: None,
                 envelope: vec![0; 16 << 10],
-            };
+            });
             registry
                 .handle_request(at, ConnectionKey(from), request)
                 .map(drop)
@@ -1137,12 +1113,12 @@ mod tests {
         let mut delivered = 0;
         for from in 10..30 {
             for _ in 0..4 {
-                let request = Request::Deliver {
+                let request = Request::Consign(Consignment::Deliver {
                     to: BOB.1,
                     epoch: 5,
                     mark: None,
                     envelope: vec![0; 16 << 10],
-                };
+                });
                 let answer = registry.handle_request(start, ConnectionKey(from), request);
                 match answer {
                     Ok(_) => delivered += 1,
@@ -1161,12 +1137,12 @@ mod tests {
         connect(&mut registry, start, 50, None);
         let envelope = envelope_of(7);
         let mut marked = |key: &MailKey, envelope: &[u8]| {
-            let request = Request::Deliver {
+            let request = Request::Consign(Consignment::Deliver {
                 to: BOB.1,
                 epoch: 5,
                 mark: Some(key.mark(BOB, &envelope_of(7))),
                 envelope: envelope.to_vec(),
-            };
+            });
             registry
                 .handle_request(start, ConnectionKey(50), request)
                 .map(drop)

@@ -48,7 +48,7 @@ use ahoy_nat::{
     },
     supernode::{
         mailbox::{MailCapability, WaitingLetter},
-        protocol::{Registration, Request, Response},
+        protocol::{Consignment, Registration, Request, Response},
         puzzle::Proof,
         witness::Cosigned,
     },
@@ -200,7 +200,7 @@ fn identity() -> Vec<Sample> {
     let letter = fixture.letter(&text);
     let owner = (fixture.user(), fixture.keys.id());
     let key = capability.at(home.node);
-    let leave = Request::Leave {
+    let leave = Consignment::Leave {
         user: owner.0,
         to: owner.1,
         mark: Some(key.mark(owner, &letter)),
@@ -276,8 +276,12 @@ fn identity() -> Vec<Sample> {
         ("pairing", "part", part.encode()),
         ("pairing", "grant", grant.encode(usize::MAX).to_vec()),
         ("pairing", "link", pair_link.to_string().into_bytes()),
-        ("supernode_protocol", "leave", leave.encode()),
         ("supernode_protocol", "proven", proven(&leave).encode()),
+        (
+            "supernode_protocol",
+            "leave",
+            Request::Consign(leave).encode(),
+        ),
         (
             "supernode_protocol",
             "puzzle",
@@ -309,10 +313,10 @@ fn work_done() -> Proof {
     Proof::read(&mut Reader::new(&bytes)).expect("it is long enough")
 }
 
-fn proven(request: &Request) -> Request {
+fn proven(consignment: &Consignment) -> Request {
     Request::Proven {
         proof: work_done(),
-        request: Box::new(request.clone()),
+        consignment: consignment.clone(),
     }
 }
 
