@@ -223,6 +223,15 @@ pub struct Left {
     pub fresh: bool,
 }
 
+/// Whether a letter would be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    /// It would; its hash.
+    For([u8; 32]),
+    /// It is here already.
+    HasIt,
+}
+
 struct Held {
     id: u64,
     hash: [u8; 32],
@@ -448,29 +457,82 @@ impl Mailbox {
     }
 
     /// How much of the room that strangers have with this device is in use, or of that which all of them have here, in
-    /// thousandths. Nothing for a letter that is here already, or for which no work makes room.
+    /// thousandths. Nothing for a letter that is here already.
+    ///
+    /// # Errors
+    /// Those of [`Self::leave`], of this letter by a stranger who comes from `from`: whatever work is done for it.
     pub fn strangers_load(
         &mut self,
         now: Instant,
+        from: IpAddr,
         owner: (UserId, DeviceId),
         envelope: &[u8],
-    ) -> u32 {
+    ) -> Result<u32, Refusal> {
+        self.sweep(now);
+        let contact = !self.limits.lanes;
+        let room = self.room(now, from, owner, contact, envelope);
+        if room.inspect_err(|_full| self.counters.refused += 1)? == Room::HasIt {
+            return Ok(0);
+        }
         let limits = &self.limits;
         let share = |used: usize, of: usize| {
             u32::try_from(used.saturating_mul(1000) / of.max(1)).unwrap_or(1000)
         };
-        let Some(kept) = self.boxes.get_mut(&owner) else {
-            return 0;
-        };
+        let kept = self.boxes.get_mut(&owner).ok_or(Refusal::UnknownDevice)?;
+        let (rate, burst) = box_rate(limits);
+        Ok(share(kept.strangers.letters.len(), limits.stranger_letters)
+            .max(share(self.stranger_bytes, limits.stranger_bytes))
+            .max(kept.pace.used(now, rate, burst)))
+    }
+
+    /// Whether this letter would be taken from there. Nothing is changed.
+    fn room(
+        &mut self,
+        now: Instant,
+        from: IpAddr,
+        owner: (UserId, DeviceId),
+        contact: bool,
+        envelope: &[u8],
+    ) -> Result<Room, Refusal> {
+        let limits = &self.limits;
+        let kept = self.boxes.get_mut(&owner).ok_or(Refusal::UnknownDevice)?;
+        if envelope.is_empty() || envelope.len() > MAX_ENVELOPE {
+            return Err(Refusal::Malformed);
+        }
         let hash = hash_of(envelope);
         if kept.letters().any(|letter| letter.hash == hash) {
-            return 0;
+            return Ok(Room::HasIt);
         }
-        let (rate, burst) = box_rate(limits);
-        let load = share(kept.strangers.letters.len(), limits.stranger_letters)
-            .max(share(self.stranger_bytes, limits.stranger_bytes))
-            .max(kept.pace.used(now, rate, burst));
-        if load < 1000 { load } else { 0 }
+        let size = envelope.len();
+        let in_source = self.opened.get(&kept.source).map_or(0, |of| of.bytes);
+        if self.bytes + size > limits.bytes || in_source + size > limits.bytes_per_source {
+            return Err(Refusal::BoxFull);
+        }
+        if contact {
+            let lane = &kept.contacts;
+            if lane.letters.len() >= limits.letters || lane.bytes + size > limits.letter_bytes {
+                return Err(Refusal::BoxFull);
+            }
+        } else {
+            let lane = &kept.strangers;
+            let mine = lane.letters.iter().filter(|letter| letter.source == from);
+            if lane.letters.len() >= limits.stranger_letters
+                || mine.count() >= limits.stranger_letters_per_source
+                || self.stranger_bytes + size > limits.stranger_bytes
+            {
+                return Err(Refusal::BoxFull);
+            }
+            let (rate, burst) = sender_rate(limits);
+            let sender_may = match self.senders.get_mut(&from) {
+                Some(bucket) => bucket.holds(now, LETTER, rate, burst),
+                None => self.senders.len() < MAX_SENDERS && burst >= LETTER,
+            };
+            let (rate, burst) = box_rate(limits);
+            if !sender_may || !kept.pace.holds(now, LETTER, rate, burst) {
+                return Err(Refusal::TooFast);
+            }
+        }
+        Ok(Room::For(hash))
     }
 
     fn put(
@@ -481,47 +543,36 @@ impl Mailbox {
         mark: Option<&[u8; MARK_LEN]>,
         envelope: Vec<u8>,
     ) -> Result<Left, Refusal> {
+        let marked = |mark| {
+            let kept = self.boxes.get(&owner);
+            kept.is_some_and(|kept| kept.key.is_marked(owner, &envelope, mark))
+        };
+        let contact = mark.is_some_and(marked) || !self.limits.lanes;
+        let hash = match self.room(now, from, owner, contact, &envelope)? {
+            Room::For(hash) => hash,
+            Room::HasIt => {
+                return Ok(Left {
+                    contact,
+                    fresh: false,
+                });
+            }
+        };
         let limits = &self.limits;
         let kept = self.boxes.get_mut(&owner).ok_or(Refusal::UnknownDevice)?;
-        if envelope.is_empty() || envelope.len() > MAX_ENVELOPE {
-            return Err(Refusal::Malformed);
-        }
-        let is_marked = mark.is_some_and(|mark| kept.key.is_marked(owner, &envelope, mark));
-        let contact = is_marked || !limits.lanes;
-        let hash = hash_of(&envelope);
-        if kept.letters().any(|letter| letter.hash == hash) {
-            return Ok(Left {
-                contact,
-                fresh: false,
-            });
-        }
         let size = envelope.len();
-        let in_source = self.opened.get(&kept.source).map_or(0, |of| of.bytes);
-        if self.bytes + size > limits.bytes || in_source + size > limits.bytes_per_source {
-            return Err(Refusal::BoxFull);
-        }
         let lane = if contact {
-            let lane = &mut kept.contacts;
-            if lane.letters.len() >= limits.letters || lane.bytes + size > limits.letter_bytes {
-                return Err(Refusal::BoxFull);
-            }
-            lane
+            &mut kept.contacts
         } else {
-            let lane = &mut kept.strangers;
-            let mine = lane.letters.iter().filter(|letter| letter.source == from);
-            if lane.letters.len() >= limits.stranger_letters
-                || mine.count() >= limits.stranger_letters_per_source
-                || self.stranger_bytes + size > limits.stranger_bytes
-            {
-                return Err(Refusal::BoxFull);
-            }
-            meter_sender(&mut self.senders, limits, now, from)?;
+            let (rate, burst) = sender_rate(limits);
+            let sender = self
+                .senders
+                .entry(from)
+                .or_insert_with(|| TokenBucket::full(now, burst));
+            sender.take(now, LETTER, rate, burst);
             let (rate, burst) = box_rate(limits);
-            if !kept.pace.take(now, 1000, rate, burst) {
-                return Err(Refusal::TooFast);
-            }
+            kept.pace.take(now, LETTER, rate, burst);
             self.stranger_bytes += size;
-            lane
+            &mut kept.strangers
         };
         lane.bytes += size;
         lane.letters.push_back(Held {
@@ -647,39 +698,22 @@ fn hash_of(envelope: &[u8]) -> [u8; 32] {
     hash
 }
 
+/// What a letter takes of [`sender_rate`] and [`box_rate`].
+const LETTER: u64 = 1000;
+
 /// Thousandths of a letter, since rates are in seconds.
 fn sender_rate(limits: &MailLimits) -> (u64, u64) {
     (
-        limits.stranger_letters_per_hour.saturating_mul(1000) / 3600,
-        limits.stranger_burst.saturating_mul(1000),
+        limits.stranger_letters_per_hour.saturating_mul(LETTER) / 3600,
+        limits.stranger_burst.saturating_mul(LETTER),
     )
 }
 
 fn box_rate(limits: &MailLimits) -> (u64, u64) {
     (
-        limits.box_stranger_letters_per_hour.saturating_mul(1000) / 3600,
-        (limits.stranger_letters as u64).saturating_mul(2000),
+        limits.box_stranger_letters_per_hour.saturating_mul(LETTER) / 3600,
+        (limits.stranger_letters as u64).saturating_mul(2 * LETTER),
     )
-}
-
-fn meter_sender(
-    senders: &mut HashMap<IpAddr, TokenBucket>,
-    limits: &MailLimits,
-    now: Instant,
-    from: IpAddr,
-) -> Result<(), Refusal> {
-    let (rate, burst) = sender_rate(limits);
-    if !senders.contains_key(&from) && senders.len() >= MAX_SENDERS {
-        return Err(Refusal::TooFast);
-    }
-    let bucket = senders
-        .entry(from)
-        .or_insert_with(|| TokenBucket::full(now, burst));
-    if bucket.take(now, 1000, rate, burst) {
-        Ok(())
-    } else {
-        Err(Refusal::TooFast)
-    }
 }
 
 #[cfg(test)]

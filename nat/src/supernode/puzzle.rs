@@ -17,6 +17,14 @@
 //! who shows none has keys for this connection alone. A proof is a nonce with which
 //! BLAKE3(BLAKE3(label, cookie, hash of the envelope), nonce) begins with `bits` zero bits. Checking one takes four hashes,
 //! however hard it was to find. A cookie counts once; used ones are remembered until they expire.
+//!
+//! Nobody works for nothing: whatever would refuse the envelope however much was done for it is looked at before work is asked
+//! for, and what only time mends leaves a proof as good as it was. The bytes of an envelope are paid for with the question, so
+//! the answer costs nothing of the sender's share.
+//!
+//! Invites do not spare the work. What tells that somebody holds one lies in the envelope, and it names the person who calls;
+//! shown to the supernode it would tell there who calls whom, or at least which of a person's callers were invited, and it would
+//! bind those together who hold the same one. Now a supernode learns of a caller only whether it is a contact.
 
 #![cfg_attr(
     not(test),
@@ -246,7 +254,10 @@ pub struct PuzzleCounters {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// It may go on.
-    Pass,
+    Pass {
+        /// The work was done, for a question that was paid for.
+        paid: bool,
+    },
     /// This is to be done first.
     Work(Puzzle),
     /// More proofs came than can be remembered.
@@ -287,6 +298,11 @@ impl Puzzles {
         self.counters
     }
 
+    /// A puzzle was given out.
+    pub fn note_asked(&mut self) {
+        self.counters.asked += 1;
+    }
+
     /// Judges an envelope of a stranger while `load` of the strangers' room is in use, in thousandths.
     pub fn judge(
         &mut self,
@@ -297,19 +313,24 @@ impl Puzzles {
         proof: Option<&Proof>,
     ) -> Verdict {
         let Some((secret, began)) = &self.secret else {
-            return Verdict::Pass;
+            return Verdict::Pass { paid: false };
         };
         let seconds = |at: Duration| u32::try_from(at.as_secs()).unwrap_or(u32::MAX);
         let passed = seconds(now.saturating_duration_since(*began));
         let bits = self.limits.bits(load, envelope.len());
-        if let Some(proof) = proof.filter(|_| bits > 0) {
-            while self
-                .used
-                .first()
-                .is_some_and(|(expires, _)| *expires <= passed)
-            {
-                self.used.pop_first();
-            }
+        while self
+            .used
+            .first()
+            .is_some_and(|(expires, _)| *expires <= passed)
+        {
+            self.used.pop_first();
+        }
+        let full = self.used.len() >= MAX_USED;
+        // Looked at before anybody works.
+        if full && bits > 0 {
+            return Verdict::Full;
+        }
+        if let Some(proof) = proof {
             let Puzzle {
                 bits: done,
                 expires,
@@ -319,23 +340,19 @@ impl Puzzles {
             let ours = cookie_of(secret, question, done, expires, envelope) == cookie;
             let timely = expires > passed;
             let enough = done.saturating_add(SLACK_BITS) >= bits;
-            if ours && timely && enough && proof.holds(envelope) {
-                if self.used.len() >= MAX_USED {
-                    return Verdict::Full;
-                }
-                if self.used.insert((expires, cookie)) {
-                    self.counters.proved += 1;
-                    return Verdict::Pass;
-                }
+            let good = ours && timely && enough && proof.holds(envelope);
+            if good && !full && self.used.insert((expires, cookie)) {
+                self.counters.proved += 1;
+                return Verdict::Pass { paid: true };
             }
-            self.counters.refused += 1;
+            // With room enough, it goes on like any other.
+            self.counters.refused += u64::from(bits > 0);
         }
         if bits == 0 {
-            return Verdict::Pass;
+            return Verdict::Pass { paid: false };
         }
         let expires = passed.saturating_add(seconds(LIFETIME));
         let cookie = cookie_of(secret, question, bits, expires, envelope);
-        self.counters.asked += 1;
         Verdict::Work(Puzzle {
             bits,
             expires,
@@ -405,7 +422,7 @@ mod tests {
     fn asked(verdict: Verdict) -> Puzzle {
         match verdict {
             Verdict::Work(puzzle) => puzzle,
-            Verdict::Pass | Verdict::Full => panic!("{verdict:?}"),
+            Verdict::Pass { .. } | Verdict::Full => panic!("{verdict:?}"),
         }
     }
 
@@ -431,7 +448,7 @@ mod tests {
         let calm = idle.judge(now(), question(), 400, ENVELOPE, None);
         assert_eq!(
             (calm, idle.counters()),
-            (Verdict::Pass, PuzzleCounters::default())
+            (Verdict::Pass { paid: false }, PuzzleCounters::default())
         );
     }
 
@@ -443,7 +460,7 @@ mod tests {
         assert_eq!(puzzle.bits, 8);
         let proof = solve(puzzle, ENVELOPE);
         let mut judge = |at, question, load, envelope: &[u8], proof: &Proof| {
-            puzzles.judge(at, question, load, envelope, Some(proof)) == Verdict::Pass
+            puzzles.judge(at, question, load, envelope, Some(proof)) == Verdict::Pass { paid: true }
         };
         let later = start + LIFETIME;
         let by_another = Question {
@@ -483,8 +500,9 @@ mod tests {
         // A little more is asked for by now.
         assert!(judge(start, question(), 700, ENVELOPE, &proof));
         assert!(!judge(start, question(), LOAD, ENVELOPE, &proof), "again");
-        // With room, nobody looks at proofs.
-        assert!(judge(start, question(), 0, ENVELOPE, &proof));
+        // With room, it goes on, and is paid for like any other.
+        let calm = puzzles.judge(start, question(), 0, ENVELOPE, Some(&proof));
+        assert_eq!(calm, Verdict::Pass { paid: false });
         let counters = puzzles.counters();
         assert_eq!((counters.proved, counters.refused), (1, 9));
         // Another supernode's secret is another one.
@@ -506,22 +524,29 @@ mod tests {
             let puzzle = asked(puzzles.judge(start, question, LOAD, ENVELOPE, None));
             let proof = solve(puzzle, ENVELOPE);
             let passed = puzzles.judge(start, question, LOAD, ENVELOPE, Some(&proof));
-            assert_eq!(passed, Verdict::Pass);
+            assert_eq!(passed, Verdict::Pass { paid: true });
         }
         assert_eq!(puzzles.used.len(), 10);
+        let last = Question {
+            connection: 10,
+            ..question()
+        };
+        let puzzle = asked(puzzles.judge(start, last, LOAD, ENVELOPE, None));
+        let proof = solve(puzzle, ENVELOPE);
         let fill = (0..MAX_USED as u64 - 10).map(|n| {
             let mut cookie = [0; 32];
             cookie[..8].copy_from_slice(&n.to_be_bytes());
             (60, cookie)
         });
         puzzles.used.extend(fill);
-        let puzzle = asked(puzzles.judge(start, question(), LOAD, ENVELOPE, None));
-        let proof = solve(puzzle, ENVELOPE);
-        let mut judge = |at| puzzles.judge(at, question(), LOAD, ENVELOPE, Some(&proof));
-        // Its cookie is the one that connection 5 used.
-        assert!(matches!(judge(start), Verdict::Full | Verdict::Work(_)));
+        let mut judge = |at, proof: Option<&Proof>| puzzles.judge(at, last, LOAD, ENVELOPE, proof);
+        assert_eq!(judge(start, Some(&proof)), Verdict::Full);
+        assert_eq!(judge(start, None), Verdict::Full, "nobody works for that");
         let later = start + LIFETIME;
-        assert!(matches!(judge(later), Verdict::Work(_)), "too late");
+        assert!(
+            matches!(judge(later, Some(&proof)), Verdict::Work(_)),
+            "too late"
+        );
         assert!(puzzles.used.is_empty());
     }
 

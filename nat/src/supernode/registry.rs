@@ -431,7 +431,8 @@ impl Registry {
                 let known = self.deliveries.get(now, delivery);
                 let known = known.filter(|known| known.to == key);
                 let from = known.ok_or(Refusal::UnknownDelivery)?.from;
-                self.meter_bytes(now, key, from, payload.len(), Lane::Contacts)?;
+                self.meter_sent(now, key, payload.len())?;
+                self.meter_received(now, from, payload.len(), Lane::Contacts)?;
                 self.counters.replied += 1;
                 Ok((
                     Answer::Respond(Response::Replied),
@@ -554,17 +555,18 @@ impl Registry {
         } else {
             Lane::Strangers
         };
-        if lane == Lane::Strangers {
-            let rate = self.limits.received_bytes_per_second;
-            let target = self.clients.get_mut(&to).ok_or(Refusal::UnknownDevice)?;
-            let received = &mut target.received_bytes;
-            let load = received.used(now, rate, rate * BURST_SECONDS);
-            let load = load.max(self.deliveries.strangers_load(now));
-            if let Some(puzzle) = self.work(now, key, owner, load, &envelope, proof)? {
-                return Ok((Answer::Respond(Response::Puzzle(puzzle)), None));
+        match lane {
+            Lane::Contacts => self.meter_sent(now, key, envelope.len())?,
+            Lane::Strangers => {
+                let target = self.clients.get_mut(&to).ok_or(Refusal::UnknownDevice)?;
+                let load = target.strangers_load(now, &self.limits, envelope.len(), proof)?;
+                let load = load.max(self.deliveries.strangers_load(now));
+                if let Some(puzzle) = self.work(now, key, owner, load, &envelope, proof)? {
+                    return Ok((Answer::Respond(Response::Puzzle(puzzle)), None));
+                }
             }
         }
-        self.meter_bytes(now, key, to, envelope.len(), lane)?;
+        self.meter_received(now, to, envelope.len(), lane)?;
         let delivery = self.deliveries.remember(now, key, to, lane);
         self.counters.delivered += 1;
         Ok((
@@ -576,7 +578,8 @@ impl Registry {
         ))
     }
 
-    /// What a stranger has to do before this envelope is handed on. What comes in vain takes of the sender's share, too.
+    /// What a stranger has to do before this envelope is handed on. It takes of the sender's share with the question, done or not,
+    /// and then no more with the answer.
     fn work(
         &mut self,
         now: Instant,
@@ -592,14 +595,17 @@ impl Registry {
             asker: client.newcomer.device.map(|(_user, device)| device),
             to,
         };
-        match self.puzzles.judge(now, question, load, envelope, proof) {
-            Verdict::Pass => Ok(None),
-            Verdict::Work(puzzle) => {
-                client.meter_sent(now, &self.limits, envelope.len())?;
-                Ok(Some(puzzle))
-            }
-            Verdict::Full => Err(Refusal::Full),
+        let puzzle = match self.puzzles.judge(now, question, load, envelope, proof) {
+            Verdict::Pass { paid: true } => return Ok(None),
+            Verdict::Pass { paid: false } => None,
+            Verdict::Work(puzzle) => Some(puzzle),
+            Verdict::Full => return Err(Refusal::Full),
+        };
+        client.meter_sent(now, &self.limits, envelope.len())?;
+        if puzzle.is_some() {
+            self.puzzles.note_asked();
         }
+        Ok(puzzle)
     }
 
     /// Leaves an envelope in a device's box.
@@ -612,16 +618,17 @@ impl Registry {
         envelope: Vec<u8>,
         proof: Option<&Proof>,
     ) -> Result<(Answer, Option<Routed>), Refusal> {
+        let client = self.clients.get(&key).ok_or(Refusal::NotYours)?;
+        let from = client.newcomer.source;
         let marked = |mark| self.mailbox.is_contacts(owner, mark, &envelope);
-        if !mark.as_ref().is_some_and(marked) {
-            let load = self.mailbox.strangers_load(now, owner, &envelope);
+        if mark.as_ref().is_some_and(marked) {
+            self.meter_sent(now, key, envelope.len())?;
+        } else {
+            let load = self.mailbox.strangers_load(now, from, owner, &envelope)?;
             if let Some(puzzle) = self.work(now, key, owner, load, &envelope, proof)? {
                 return Ok((Answer::Respond(Response::Puzzle(puzzle)), None));
             }
         }
-        let client = self.clients.get_mut(&key).ok_or(Refusal::NotYours)?;
-        client.meter_sent(now, &self.limits, envelope.len())?;
-        let from = client.newcomer.source;
         let left = self
             .mailbox
             .leave(now, from, owner, mark.as_ref(), envelope)?;
@@ -664,19 +671,25 @@ impl Registry {
         Ok((device, entry))
     }
 
-    fn meter_bytes(
+    fn meter_sent(
         &mut self,
         now: Instant,
         from: ConnectionKey,
+        bytes: usize,
+    ) -> Result<(), Refusal> {
+        let client = self.clients.get_mut(&from).ok_or(Refusal::NotYours)?;
+        client.meter_sent(now, &self.limits, bytes)
+    }
+
+    fn meter_received(
+        &mut self,
+        now: Instant,
         to: ConnectionKey,
         bytes: usize,
         lane: Lane,
     ) -> Result<(), Refusal> {
-        let limits = &self.limits;
-        let client = self.clients.get_mut(&from).ok_or(Refusal::NotYours)?;
-        client.meter_sent(now, limits, bytes)?;
         let target = self.clients.get_mut(&to).ok_or(Refusal::UnknownDelivery)?;
-        if target.meter_received(now, limits, bytes, lane) {
+        if target.meter_received(now, &self.limits, bytes, lane) {
             Ok(())
         } else {
             Err(Refusal::Full)
@@ -809,6 +822,25 @@ impl Client {
         }
     }
 
+    /// How much of what strangers may hand to it is in use, in thousandths; or that no work makes room for that many bytes, or
+    /// that the work which was done has to wait for it.
+    fn strangers_load(
+        &mut self,
+        now: Instant,
+        limits: &Limits,
+        bytes: usize,
+        proof: Option<&Proof>,
+    ) -> Result<u32, Refusal> {
+        let rate = limits.received_bytes_per_second;
+        let burst = rate * BURST_SECONDS;
+        let bytes = bytes as u64;
+        let received = &mut self.received_bytes;
+        if bytes > burst || (proof.is_some() && !received.holds(now, bytes, rate, burst)) {
+            return Err(Refusal::Full);
+        }
+        Ok(received.used(now, rate, burst))
+    }
+
     /// Whether that many bytes may be handed to it.
     fn meter_received(&mut self, now: Instant, limits: &Limits, bytes: usize, lane: Lane) -> bool {
         let rate = limits.received_bytes_per_second;
@@ -828,7 +860,10 @@ mod tests {
     use ahoy_transport::identity::NodeId;
 
     use super::{
-        super::mailbox::{MailCapability, MailKey},
+        super::{
+            mailbox::{MailCapability, MailKey},
+            puzzle::Search,
+        },
         deliveries::DELIVERY_LIFETIME,
         *,
     };
@@ -1151,6 +1186,213 @@ mod tests {
         assert_eq!(marked(&key, &envelope_of(8)), Err(Refusal::Full));
         let other = MailCapability::from_bytes([3; 32]).at(NodeId([2; 32]));
         assert_eq!(marked(&other, &envelope), Err(Refusal::Full));
+    }
+
+    fn leave(envelope: Vec<u8>) -> Consignment {
+        Consignment::Leave {
+            user: BOB.0,
+            to: BOB.1,
+            mark: None,
+            envelope,
+        }
+    }
+
+    fn consign(
+        registry: &mut Registry,
+        now: Instant,
+        from: u64,
+        consignment: Consignment,
+    ) -> Result<Response, Refusal> {
+        let request = Request::Consign(consignment);
+        let answered = registry.handle_request(now, ConnectionKey(from), request);
+        answered.map(|(answer, _routed)| {
+            let Answer::Respond(response) = answer else {
+                panic!("{answer:?}");
+            };
+            response
+        })
+    }
+
+    /// Bob with a box, where work is asked for as soon as half of the strangers' room is in use, or never.
+    fn crowded(now: Instant, limits: &Limits, enabled: bool) -> Registry {
+        let limits = Limits {
+            puzzles: PuzzleLimits {
+                enabled,
+                least_bits: 4,
+                most_bits: 8,
+            },
+            ..limits.clone()
+        };
+        let mut registry = Registry::new(limits, 6);
+        registry.start_puzzles(now, [5; 32]);
+        connect(&mut registry, now, 2, Some(BOB));
+        let register = Request::Register(registration(5));
+        registry
+            .handle_request(now, ConnectionKey(2), register)
+            .unwrap();
+        let key = MailCapability::from_bytes([1; 32]).at(NodeId([2; 32]));
+        registry
+            .handle_request(now, ConnectionKey(2), Request::KeepBox { key })
+            .unwrap();
+        for (key, host) in [(1, 7), (3, 8)] {
+            let newcomer = Newcomer {
+                device: None,
+                source: [192, 0, 2, host].into(),
+            };
+            registry
+                .handle_connected(now, ConnectionKey(key), newcomer)
+                .unwrap();
+        }
+        registry
+    }
+
+    fn asked(response: Result<Response, Refusal>) -> Puzzle {
+        let Ok(Response::Puzzle(puzzle)) = response else {
+            panic!("{response:?}");
+        };
+        puzzle
+    }
+
+    fn proven(puzzle: Puzzle, consignment: Consignment) -> Request {
+        let (_tries, proof) = Search::new(puzzle, consignment.envelope()).run(u64::MAX);
+        Request::Proven {
+            proof: proof.unwrap(),
+            consignment,
+        }
+    }
+
+    #[test]
+    fn nobody_works_for_what_no_work_mends() {
+        let now = now();
+        let limits = Limits::default();
+        let mail = |change: fn(&mut MailLimits)| {
+            let mut limits = limits.clone();
+            // One letter is as much as half of them.
+            limits.mail.stranger_letters = 2;
+            change(&mut limits.mail);
+            limits
+        };
+        let hand = |bytes| Consignment::Deliver {
+            to: BOB.1,
+            epoch: 5,
+            mark: None,
+            envelope: vec![9; bytes],
+        };
+        let first = || leave(vec![7; 2000]);
+        let second = || leave(vec![8; 2000]);
+        let thin = Limits {
+            received_bytes_per_second: 300,
+            ..limits.clone()
+        };
+        let poor = Limits {
+            sent_bytes_per_second: 400,
+            received_bytes_per_second: 400,
+            ..limits.clone()
+        };
+        let poor_in_letters = Limits {
+            sent_bytes_per_second: 400,
+            ..mail(|_usual| {})
+        };
+        // What one came with before, and then with what; what is said to that.
+        let table = [
+            (
+                mail(|mail| mail.stranger_letters_per_source = 1),
+                first(),
+                second(),
+                Refusal::BoxFull,
+            ),
+            (
+                mail(|mail| mail.bytes = 3000),
+                first(),
+                second(),
+                Refusal::BoxFull,
+            ),
+            (
+                mail(|mail| mail.bytes_per_source = 3000),
+                first(),
+                second(),
+                Refusal::BoxFull,
+            ),
+            (
+                mail(|mail| mail.stranger_bytes = 3000),
+                first(),
+                second(),
+                Refusal::BoxFull,
+            ),
+            (
+                mail(|mail| mail.stranger_burst = 1),
+                first(),
+                second(),
+                Refusal::TooFast,
+            ),
+            (poor_in_letters, first(), second(), Refusal::TooFast),
+            (poor, hand(2000), hand(2000), Refusal::TooFast),
+            (thin, hand(2000), hand(2500), Refusal::Full),
+        ];
+        for (limits, before, then, refusal) in table {
+            for enabled in [false, true] {
+                let mut registry = crowded(now, &limits, enabled);
+                consign(&mut registry, now, 1, before.clone()).unwrap();
+                let told = consign(&mut registry, now, 1, then.clone());
+                assert_eq!(told, Err(refusal), "{limits:?} {enabled}");
+                assert_eq!(registry.puzzles(), PuzzleCounters::default());
+            }
+        }
+        // Where another one may, that one is asked for work.
+        let limits = mail(|mail| mail.stranger_letters_per_source = 1);
+        let mut registry = crowded(now, &limits, true);
+        consign(&mut registry, now, 1, first()).unwrap();
+        let puzzle = asked(consign(&mut registry, now, 3, second()));
+        let proven = proven(puzzle, second());
+        let (answer, _routed) = registry
+            .handle_request(now, ConnectionKey(3), proven)
+            .unwrap();
+        let contact = false;
+        assert_eq!(answer, Answer::Respond(Response::Left { contact }));
+        assert_eq!(registry.puzzles().asked, 1);
+    }
+
+    #[test]
+    fn work_is_not_lost_where_only_time_helps_and_is_paid_for_once() {
+        let start = now();
+        let limits = Limits {
+            // Room for eight thousand bytes.
+            received_bytes_per_second: 1000,
+            // As much as the first and one more.
+            sent_bytes_per_second: 1000,
+            ..Limits::default()
+        };
+        let mut registry = crowded(start, &limits, true);
+        let hand = |byte| Consignment::Deliver {
+            to: BOB.1,
+            epoch: 5,
+            mark: None,
+            envelope: vec![byte; 4000],
+        };
+        consign(&mut registry, start, 1, hand(1)).unwrap();
+        let puzzle = asked(consign(&mut registry, start, 1, hand(2)));
+        let mine = proven(puzzle, hand(2));
+        let others = asked(consign(&mut registry, start, 3, hand(3)));
+        let others = proven(others, hand(3));
+        let mut come = |at, key, request: &Request| {
+            let answered = registry.handle_request(at, ConnectionKey(key), request.clone());
+            answered.map(|(answer, _routed)| answer)
+        };
+        // Another one was faster.
+        assert!(come(start, 3, &others).is_ok());
+        assert_eq!(come(start, 1, &mine), Err(Refusal::Full));
+        let later = start + Duration::from_secs(4);
+        let delivered = come(later, 1, &mine);
+        assert!(
+            matches!(delivered, Ok(Answer::Respond(Response::Delivered { .. }))),
+            "{delivered:?}"
+        );
+        let again = come(later + Duration::from_secs(4), 1, &mine);
+        assert!(
+            matches!(again, Ok(Answer::Respond(Response::Puzzle(_)))),
+            "it counts once: {again:?}"
+        );
+        assert_eq!(registry.puzzles().proved, 2);
     }
 
     #[test]

@@ -94,6 +94,13 @@ impl TokenBucket {
         u32::try_from(used / burst.max(1)).unwrap_or(1000)
     }
 
+    /// Whether `amount` could be taken.
+    pub(crate) fn holds(&mut self, now: Instant, amount: u64, rate: u64, burst: u64) -> bool {
+        // Counts up to now.
+        self.take(now, 0, rate, burst);
+        self.micro_tokens >= amount.saturating_mul(MICRO)
+    }
+
     /// Takes `amount`, or nothing and returns false.
     pub(crate) fn take(&mut self, now: Instant, amount: u64, rate: u64, burst: u64) -> bool {
         let passed = now
@@ -137,6 +144,9 @@ mod tests {
         assert_eq!(bucket.used(later, 5, 10), 0);
         assert!(bucket.take(later, 7, 5, 10));
         assert_eq!(bucket.used(later, 5, 10), 700);
-        assert_eq!(bucket.used(later + Duration::from_secs(1), 5, 10), 200);
+        let last = later + Duration::from_secs(1);
+        assert_eq!(bucket.used(last, 5, 10), 200);
+        assert!(bucket.holds(last, 8, 5, 10) && !bucket.holds(last, 9, 5, 10));
+        assert!(bucket.take(last, 8, 5, 10), "looking takes nothing");
     }
 }
