@@ -122,6 +122,17 @@ struct Shared {
     network: Mutex<Network>,
     /// What a core does, see [`World::set_hash_rate`].
     hashes_per_second: AtomicU64,
+    worked: Mutex<BTreeMap<SimNode, Worked>>,
+}
+
+/// What a node took of its processor by [`work`](ahoy_transport::runtime::Runtime::work).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Worked {
+    /// Hashes of one block.
+    pub hashes: u64,
+    /// Jobs that ran beside each other at most.
+    pub most_at_once: usize,
+    at_once: usize,
 }
 
 type Observer = Box<dyn FnMut(&PacketEvent) + Send>;
@@ -231,6 +242,7 @@ impl World {
                 executor: Executor::new(),
                 network: Mutex::new(Network::new(seed)),
                 hashes_per_second: AtomicU64::new(HASHES_PER_SECOND),
+                worked: Mutex::default(),
             }),
             limits: Mutex::default(),
             observers: Mutex::default(),
@@ -331,6 +343,14 @@ impl World {
         self.shared
             .hashes_per_second
             .store(per_second, Ordering::Relaxed);
+    }
+
+    /// What a node has taken of its processor for jobs so far.
+    pub fn worked(&self, node: SimNode) -> Worked {
+        lock(&self.shared.worked)
+            .get(&node)
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Sets the same conditions for both directions of a node's link. Each direction has the whole delay, so

@@ -2,7 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -23,16 +23,14 @@ use crate::{
         protocol::{
             Consignment, MAX_MESSAGE, Push, Refusal, Registration, RelayGrant, Request, Response,
         },
-        puzzle::{MOST_BITS, MOST_WORK, Proof, Puzzle, Search},
         witness::Testimony,
     },
+    workbench::{Desk, Unproven, Workbench},
 };
 
 /// A supernode that does not answer for this long is as good as gone: two retransmissions on a bad line.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Tries of one piece of work: a millisecond or two, after which is looked whether anybody still waits for it.
-const PIECE_OF_WORK: u64 = 1 << 14;
 /// Where work was done in vain since others were faster, it begins anew after this.
 const WORK_PAUSE: Duration = Duration::from_millis(500);
 
@@ -56,6 +54,9 @@ pub enum RequestError {
         "strangers flood the supernode, and it asks for more work than this device does for one call"
     )]
     TooMuchWork,
+    /// Nobody waits any more for the work that the supernode asked for.
+    #[error("it is not needed any more")]
+    NotNeeded,
 }
 
 /// What a registration brought.
@@ -75,6 +76,8 @@ pub struct Registered {
 pub struct NodeClient {
     runtime: Arc<dyn Runtime>,
     way: Way,
+    /// Where it works, if not alone.
+    desk: Option<Desk>,
 }
 
 #[derive(Debug, Clone)]
@@ -94,6 +97,7 @@ impl NodeClient {
                 connection,
                 tunnel: None,
             }),
+            desk: None,
         }
     }
 
@@ -103,6 +107,7 @@ impl NodeClient {
         Self {
             runtime,
             way: Way::Dialled(dialled),
+            desk: None,
         }
     }
 
@@ -112,6 +117,16 @@ impl NodeClient {
         Self {
             runtime,
             way: Way::Local(client),
+            desk: None,
+        }
+    }
+
+    /// The same connection, whose work is done at that desk: for whoever asks several supernodes at once.
+    #[must_use]
+    pub fn at(&self, desk: Desk) -> Self {
+        Self {
+            desk: Some(desk),
+            ..self.clone()
         }
     }
 
@@ -166,10 +181,11 @@ impl NodeClient {
         }
     }
 
-    /// Hands an envelope over, and does the work that is asked for where strangers flood the supernode, up to [`MOST_WORK`].
-    /// The envelope itself goes from one attempt to the next.
+    /// Hands an envelope over, and does the work that is asked for where strangers flood the supernode, up to
+    /// [`MOST_WORK`](crate::supernode::puzzle::MOST_WORK). The envelope itself goes from one attempt to the next.
     async fn consign(&self, consignment: Consignment) -> Result<Response, RequestError> {
-        let mut until = None;
+        let desk = self.desk();
+        let (mut until, mut spent) = (None, 0);
         let mut asking = Request::Consign(consignment);
         loop {
             let answer = self.request(&asking).await;
@@ -180,7 +196,7 @@ impl NodeClient {
                 answer => return answer,
             };
             let now = self.runtime.now();
-            let until = *until.get_or_insert(now + MOST_WORK);
+            let until = *until.get_or_insert_with(|| desk.until(now));
             if now >= until {
                 return Err(RequestError::TooMuchWork);
             }
@@ -192,41 +208,19 @@ impl NodeClient {
             else {
                 unreachable!("nothing else is asked here");
             };
-            let working = self.work(puzzle, consignment.envelope());
-            let proof = timeout(&*self.runtime, until - now, working)
-                .await
-                .flatten();
-            asking = Request::Proven {
-                proof: proof.ok_or(RequestError::TooMuchWork)?,
-                consignment,
+            let working = desk.work(puzzle, consignment.envelope(), &mut spent);
+            let proof = match timeout(&*self.runtime, until - now, working).await {
+                Some(Ok(proof)) => proof,
+                Some(Err(Unproven::TooHard)) | None => return Err(RequestError::TooMuchWork),
+                Some(Err(Unproven::Cleared)) => return Err(RequestError::NotNeeded),
             };
+            asking = Request::Proven { proof, consignment };
         }
     }
 
-    /// Works apart from everything that must go on, until it is done or nobody waits for it any more.
-    async fn work(&self, puzzle: Puzzle, envelope: &[u8]) -> Option<Proof> {
-        if puzzle.bits > MOST_BITS {
-            return None;
-        }
-        tracing::info!(
-            bits = puzzle.bits,
-            "strangers flood a supernode: it wants some work done"
-        );
-        let search = Arc::new(Mutex::new((Search::new(puzzle, envelope), None)));
-        loop {
-            let shared = Arc::clone(&search);
-            let piece = move || {
-                let mut search = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                let (tries, found) = search.0.run(PIECE_OF_WORK);
-                search.1 = found;
-                tries
-            };
-            self.runtime.work(Box::new(piece)).await;
-            let found = search.lock().unwrap_or_else(PoisonError::into_inner).1;
-            if found.is_some() {
-                return found;
-            }
-        }
+    fn desk(&self) -> Desk {
+        let alone = || Workbench::new(Arc::clone(&self.runtime), true).desk();
+        self.desk.clone().unwrap_or_else(alone)
     }
 
     /// Makes this device reachable at the supernode, or renews that.
@@ -278,7 +272,7 @@ impl NodeClient {
     }
 
     /// As [`Self::deliver`], marked as a contact's or not. Where strangers flood the supernode this takes work, for at most
-    /// [`MOST_WORK`].
+    /// [`MOST_WORK`](crate::supernode::puzzle::MOST_WORK).
     ///
     /// # Errors
     /// See [`RequestError`].

@@ -17,3 +17,4 @@ pub mod port;
 pub mod portmap;
 pub mod supernode;
 pub mod turn;
+pub mod workbench;

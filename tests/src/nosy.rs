@@ -17,7 +17,8 @@ use std::{
 
 use ahoy_nat::supernode::{
     admission::DeviceAdmission,
-    protocol::{Request, Response},
+    protocol::{Refusal, Request, Response},
+    puzzle::{PuzzleLimits, Puzzles, Question, Verdict},
     registry::{Answer, ConnectionKey, Limits, Newcomer, Registry},
     relay::source_key,
     witness::Testimony,
@@ -25,7 +26,7 @@ use ahoy_nat::supernode::{
 use ahoy_transport::{
     connection::Connection,
     endpoint::{Endpoint, EndpointConfig},
-    identity::NodeKeys,
+    identity::{DeviceId, NodeKeys, UserId},
     runtime::{Runtime, RuntimeExt},
 };
 
@@ -85,6 +86,8 @@ pub enum Handing {
     Half,
     /// The same with what comes from there.
     NotFrom(IpAddr),
+    /// Hands it on once so many bits of work were done for it, though nobody floods it.
+    ForWork(u8),
 }
 
 struct Nosy {
@@ -94,6 +97,7 @@ struct Nosy {
     record: Record,
     handing: Handing,
     handed: AtomicU64,
+    puzzles: Mutex<Puzzles>,
 }
 
 /// Serves at `addr` for ever.
@@ -111,12 +115,25 @@ pub fn serve(
     let admission = Arc::new(DeviceAdmission::new(Arc::clone(&runtime)));
     let mut listener = endpoint.serve_nodes(keys, admission).unwrap();
     let record = Record::default();
+    let bits = match handing {
+        Handing::ForWork(bits) => bits,
+        Handing::On | Handing::Nowhere | Handing::Half | Handing::NotFrom(_) => 0,
+    };
+    let mut puzzles = Puzzles::new(PuzzleLimits {
+        enabled: bits > 0,
+        least_bits: bits,
+        most_bits: bits,
+    });
+    if bits > 0 {
+        puzzles.start(runtime.now(), runtime.random_array());
+    }
     let nosy = Arc::new(Nosy {
         registry: Mutex::new(Registry::new(Limits::default(), 1)),
         clients: Mutex::default(),
         record: record.clone(),
         handing,
         handed: AtomicU64::new(0),
+        puzzles: Mutex::new(puzzles),
         runtime: Arc::clone(&runtime),
     });
     let accepting = async move {
@@ -175,7 +192,7 @@ impl Nosy {
 
     fn hands_on(&self, from: &Connection) -> bool {
         match self.handing {
-            Handing::On => true,
+            Handing::On | Handing::ForWork(_) => true,
             Handing::Nowhere => false,
             Handing::Half => self
                 .handed
@@ -185,9 +202,36 @@ impl Nosy {
         }
     }
 
+    /// What it says to this request, if it wants work first.
+    fn asks(&self, key: ConnectionKey, request: &Request) -> Option<Response> {
+        let proof = if let Request::Proven { proof, .. } = request {
+            Some(proof)
+        } else {
+            None
+        };
+        let (Request::Consign(consignment) | Request::Proven { consignment, .. }) = request else {
+            return None;
+        };
+        let question = Question {
+            connection: key.0,
+            asker: None,
+            to: (UserId([0; 32]), DeviceId([0; 32])),
+        };
+        let now = self.runtime.now();
+        let envelope = consignment.envelope();
+        match lock(&self.puzzles).judge(now, question, 1000, envelope, proof) {
+            Verdict::Pass { .. } => None,
+            Verdict::Work(puzzle) => Some(Response::Puzzle(puzzle)),
+            Verdict::Full => Some(Response::Refused(Refusal::Full)),
+        }
+    }
+
     async fn answer(&self, key: ConnectionKey, connection: &Connection, bytes: &[u8]) -> Vec<u8> {
         let request = Request::decode(bytes).unwrap();
         self.record.request(key, &request);
+        if let Some(asked) = self.asks(key, &request) {
+            return asked.encode();
+        }
         let now = self.runtime.now();
         let answered = lock(&self.registry).handle_request(now, key, request);
         let (answer, routed) = match answered {
@@ -216,9 +260,7 @@ impl Nosy {
             Answer::Publish(..) | Answer::Find(_) => Response::Record(None),
             Answer::Supernodes(_) => Response::Supernodes(Vec::new()),
             Answer::Witness(..) | Answer::Witnessed(_) => Response::Testimony(Testimony::default()),
-            Answer::RelayGrant | Answer::AllowRelay(_) => {
-                Response::Refused(ahoy_nat::supernode::protocol::Refusal::NoRelay)
-            }
+            Answer::RelayGrant | Answer::AllowRelay(_) => Response::Refused(Refusal::NoRelay),
         };
         response.encode()
     }

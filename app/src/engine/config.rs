@@ -248,6 +248,9 @@ pub struct Upkeep {
     /// Leave homes for better ones whose lines lose packets or are long, as measured; without it one that is up is good enough.
     /// Measured by what [`Self::watch_homes`] leaves there.
     pub better_homes: bool,
+    /// Do the work that flooded supernodes ask for in one search at a time; without it a call to several devices at several
+    /// homes takes as many cores.
+    pub one_search: bool,
 }
 
 impl Default for Upkeep {
@@ -262,6 +265,7 @@ impl Default for Upkeep {
             every_home: true,
             watch_homes: true,
             better_homes: true,
+            one_search: true,
         }
     }
 }

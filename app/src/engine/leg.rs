@@ -32,6 +32,7 @@ use ahoy_nat::{
         TurnError,
         allocation::{RelayBinding, TurnAllocation},
     },
+    workbench::{Desk, Workbench},
 };
 use ahoy_transport::{
     datagram::Priority,
@@ -120,6 +121,8 @@ pub(super) struct LegContext {
     pub(super) inbox: mpsc::Sender<Internal>,
     pub(super) files: mpsc::Sender<ToFiles>,
     pub(super) farewell: mpsc::WeakSender<Farewell>,
+    /// Where the work is done that flooded homes ask for.
+    pub(super) bench: Workbench,
 }
 
 /// Never sent: whoever has something to say that must be said before the program ends holds the sender meanwhile.
@@ -237,6 +240,8 @@ pub(super) struct Leg {
     /// A home has our offer; before, follow-ups wait in `outbox`.
     delivered: bool,
     outbox: Vec<Vec<u8>>,
+    /// Where the homes' work for follow-ups is done.
+    desk: Desk,
     session: Option<Session>,
     /// Signals for the session, in order.
     signals: Option<mpsc::Sender<Bytes>>,
@@ -288,6 +293,7 @@ impl Leg {
         let envelopes = CallEnvelopes::new(&secret, &context.call.0, role);
         Self {
             delivered: role == Role::Callee,
+            desk: context.bench.desk(),
             context,
             role,
             secret,
@@ -518,8 +524,17 @@ impl Leg {
         }
     }
 
+    /// What homes want work for is not needed any more.
+    pub(super) fn stop_working(&self) {
+        self.desk.clear();
+    }
+
     fn carry(&self, envelope: Vec<u8>) {
-        let (ways, report) = (self.ways.clone(), self.reporter());
+        let mut ways = self.ways.clone();
+        for way in &mut ways {
+            way.client = way.client.at(self.desk.clone());
+        }
+        let report = self.reporter();
         let farewell = self.context.farewell.upgrade();
         let carrying = async move {
             let _farewell = farewell;
@@ -699,6 +714,9 @@ impl Leg {
                 if self.session_up {
                     return None;
                 }
+                // Signals go by the session from now on.
+                self.desk.clear();
+                self.desk = self.context.bench.desk();
                 self.session_up = true;
                 // No switch tells of the first path that media goes by.
                 self.observe_path(now, *up, report, path);

@@ -9,6 +9,7 @@ use std::{
 use ahoy_nat::{
     client::{NodeClient, RequestError},
     supernode::{mailbox::WaitingLetter, protocol::Refusal},
+    workbench::Desk,
 };
 use ahoy_transport::{
     endpoint::Endpoint,
@@ -46,6 +47,8 @@ pub(super) struct Post {
     /// What the person's devices told us.
     pub(super) peers: Vec<Peer>,
     pub(super) me: Me,
+    /// Where the work is done that flooded homes ask for.
+    pub(super) desk: Desk,
 }
 
 /// How it went.
@@ -75,6 +78,7 @@ pub(super) async fn post(runtime: Arc<dyn Runtime>, endpoint: Endpoint, post: Po
         known,
         peers,
         me,
+        desk,
     } = post;
     let mut obstacle = if directories.is_empty() {
         Obstacle::Unknown
@@ -117,7 +121,7 @@ pub(super) async fn post(runtime: Arc<dyn Runtime>, endpoint: Endpoint, post: Po
         }
         places.push(Place {
             node,
-            client,
+            client: client.at(desk.clone()),
             is_guest,
             devices,
         });

@@ -17,6 +17,7 @@ use ahoy_nat::{
     port::PortHub,
     portmap::PortMapper,
     supernode::{protocol::Push, witness::Testimony},
+    workbench::Workbench,
 };
 use ahoy_transport::{
     endpoint::Endpoint,
@@ -202,6 +203,8 @@ pub(super) struct Engine {
     renewer: Renewer,
     pub(super) book: Arc<dyn AddressBook>,
     pub(super) endpoint: Endpoint,
+    /// Where the work is done that flooded supernodes ask for.
+    bench: Workbench,
     pub(super) hub: Arc<PortHub>,
     nat: NatScout,
     spray_gate: SprayGate,
@@ -310,6 +313,7 @@ impl Engine {
             farewell,
             farewells,
             relays: Relays::new(Arc::clone(&runtime), Arc::clone(&hub)),
+            bench: Workbench::new(Arc::clone(&runtime), config.upkeep.one_search),
             gatherer: Arc::new(Gatherer::start(
                 &runtime,
                 &hub,
@@ -1082,6 +1086,7 @@ impl Engine {
         }
         if told == Some(SessionEvent::Connected) {
             self.tell_handed(call, device);
+            self.stop_working(call, device);
         }
         if let Some(event) = told {
             self.calls.handle(
@@ -1191,6 +1196,7 @@ impl Engine {
             Action::CloseSession { call, participant } => {
                 self.stop_video(call, Some(participant));
                 self.collect(call);
+                self.stop_working(call, participant);
                 if let Some(slot) = self.slots.get_mut(&call) {
                     if slot
                         .media
@@ -1379,6 +1385,7 @@ impl Engine {
             inbox: self.inbox.clone(),
             files: self.files.tell.clone(),
             farewell: self.farewell.downgrade(),
+            bench: self.bench.clone(),
         }
     }
 }

@@ -155,12 +155,38 @@ impl Runtime for SimRuntime {
             let hashes = job();
             let rate = self.shared.hashes_per_second.load(Ordering::Relaxed).max(1);
             let micros = hashes.saturating_mul(1_000_000) / rate;
+            let _working = AtWork::begin(&self.shared, self.node, hashes);
             self.sleep(Duration::from_micros(micros)).await;
         })
     }
 
     fn suspended(&self) -> Duration {
         lock(&self.shared.network).slept(self.node)
+    }
+}
+
+/// A job of a node, until it is dropped.
+struct AtWork<'a> {
+    shared: &'a Shared,
+    node: SimNode,
+}
+
+impl<'a> AtWork<'a> {
+    fn begin(shared: &'a Shared, node: SimNode, hashes: u64) -> Self {
+        let mut all = lock(&shared.worked);
+        let worked = all.entry(node).or_default();
+        worked.hashes += hashes;
+        worked.at_once += 1;
+        worked.most_at_once = worked.most_at_once.max(worked.at_once);
+        Self { shared, node }
+    }
+}
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        if let Some(worked) = lock(&self.shared.worked).get_mut(&self.node) {
+            worked.at_once -= 1;
+        }
     }
 }
 

@@ -254,6 +254,7 @@ impl Engine {
                 peers,
                 me: self.config.me.clone(),
                 entry,
+                desk: self.bench.desk().as_for_one(),
             };
             let (runtime, endpoint, inbox) = (
                 Arc::clone(&self.runtime),

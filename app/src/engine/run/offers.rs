@@ -9,6 +9,7 @@ use ahoy_nat::{
     client::{NodeClient, RequestError},
     discovery::dht::Dht,
     supernode::protocol::{Push, Refusal},
+    workbench::Desk,
 };
 use ahoy_transport::{
     identity::{
@@ -53,10 +54,12 @@ pub(super) struct Offered {
     failed: Option<(NodeId, RequestError)>,
     /// Delivering ends with the call: the home may have asked for work first.
     tasks: Vec<Task>,
+    /// Where that work is done.
+    desk: Desk,
 }
 
 impl Offered {
-    fn new(offer: sealed::Offer) -> Self {
+    fn new(offer: sealed::Offer, desk: Desk) -> Self {
         Self {
             offer,
             under_way: 0,
@@ -64,6 +67,7 @@ impl Offered {
             taken_by: Vec::new(),
             failed: None,
             tasks: Vec::new(),
+            desk,
         }
     }
 }
@@ -379,7 +383,8 @@ impl Engine {
         let tag = leg.tag();
         if let Some(slot) = self.slots.get_mut(&call) {
             slot.legs.insert(to, leg);
-            slot.offered.insert(to, Offered::new(offer));
+            let offered = Offered::new(offer, self.bench.desk());
+            slot.offered.insert(to, offered);
         }
         self.tags.insert(tag, (call, to));
         for home in target.homes {
@@ -419,8 +424,8 @@ impl Engine {
         offered.under_way += 1;
         let mark = key.map(|key| key.mark((user, to), &envelope));
         let inbox = self.inbox.clone();
+        let client = home.client.at(offered.desk.clone());
         let delivering = self.runtime.spawn_task(async move {
-            let client = home.client;
             let result = client.deliver_marked(to, home.epoch, mark, envelope).await;
             let delivered = Internal::Delivered {
                 call,
@@ -449,6 +454,8 @@ impl Engine {
         };
         offered.under_way -= 1;
         match result {
+            // The device has it, or is not called any more.
+            Err(RequestError::NotNeeded) => {}
             Ok(()) => {
                 offered.taken = true;
                 offered.taken_by.push(node);
@@ -468,6 +475,21 @@ impl Engine {
                 }
                 self.give_up_offer(call, device);
             }
+        }
+    }
+
+    /// Nobody waits for homes that have not taken the offer for this device yet: it is there, or not called any more.
+    pub(super) fn stop_working(&self, call: CallId, device: DeviceId) {
+        let Some(slot) = self.slots.get(&call) else {
+            return;
+        };
+        let Some(offered) = slot.offered.get(&device) else {
+            return;
+        };
+        offered.desk.clear();
+        // Nor is anything else to be told to a device that never heard of the call.
+        if let Some(leg) = slot.legs.get(&device).filter(|_leg| !offered.taken) {
+            leg.stop_working();
         }
     }
 
@@ -531,7 +553,8 @@ impl Engine {
             )
             | RequestError::Lost
             | RequestError::TimedOut
-            | RequestError::Protocol => Unreachable::NoRoute,
+            | RequestError::Protocol
+            | RequestError::NotNeeded => Unreachable::NoRoute,
         };
         let now = self.runtime.now();
         let event = CallEvent::Refused {
