@@ -272,6 +272,56 @@ fn what_all_homes_forgot_is_left_again() {
     });
 }
 
+/// Bob reads on one device while the other one is off, and its home forgets what waits for it. What that one has in the end.
+fn read_by_the_second_device(every_device: bool) -> Vec<String> {
+    let mut texts = Vec::new();
+    play(13, async |stage, homes| {
+        let alices = stage.identity();
+        let mut bobs = stage.identity();
+        let second = stage.second_device(&mut bobs);
+        let alice = stage.phone("Alice", ALICE, &alices, &homes[2..], |config| {
+            config.upkeep.every_device = every_device;
+        });
+        let desk = stage.phone("desk", BOB, &bobs, &homes[..1], |_| {});
+        let pocket = stage.phone("pocket", CAROL, &second, &homes[..1], |_| {});
+        alice.befriend(&desk);
+        pocket.book.add_contact(alice.user, "Alice");
+        for phone in [&alice, &desk, &pocket] {
+            phone.ready().await;
+        }
+        stage.pass(secs(10)).await;
+        stage.switch_off(&pocket);
+        write(&alice, &desk, 1, "the key is under the mat");
+        reads(&desk, secs(20)).await;
+        hears(&alice, 1, secs(20), "delivered").await;
+        stage.pass(secs(10)).await;
+        stage.kill(homes[0]);
+        stage.restart(homes[0]).await;
+        assert_eq!(homes[0].status().rendezvous.mail.waiting, 0);
+        let pocket = stage.switch_on(&pocket, &second, &homes[..1]);
+        pocket.ready().await;
+        stage.pass(secs(600)).await;
+        assert!(read(&pocket).is_empty(), "nothing waits for it");
+        stage.pass(secs(4 * 3600)).await;
+        assert_eq!(kept(&alice).len(), 1);
+        let said = alice.events().into_iter().filter(|(_at, event)| {
+            matches!(event, Event::MessageState { state, .. } if state.word() == "delivered")
+        });
+        assert_eq!(said.count(), 1, "it is said once");
+        texts = read(&pocket);
+    });
+    texts
+}
+
+#[test]
+fn a_message_reaches_the_second_device_though_its_home_forgot_it() {
+    assert_eq!(
+        read_by_the_second_device(true),
+        ["the key is under the mat"]
+    );
+    assert!(read_by_the_second_device(false).is_empty());
+}
+
 #[test]
 fn what_no_home_takes_stays_here_and_goes_when_one_is_back() {
     play(5, async |stage, homes| {

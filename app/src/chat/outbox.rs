@@ -3,10 +3,13 @@
 //! Every entry is tried at once, then until homes have it with growing waits, then now and then until its reader says
 //! that it arrived: a home that started anew has forgotten it. After [`LIFETIME_MILLIS`] it is given up.
 //!
+//! A person may have several devices. With the first one that has it a message is delivered; for the others it stays here, and is
+//! left again now and then, until each has said so. Such entries take no room that messages wait for: of too many the oldest go.
+//!
 //! What was sealed for a device stays what it is, so that a home knows a copy by its bytes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -25,6 +28,8 @@ pub const LIFETIME_MILLIS: u64 = 14 * 24 * 60 * 60 * 1000;
 pub const MAX_OUTGOING: usize = 1_000;
 /// Most entries to one person.
 pub const MAX_OUTGOING_PER_PERSON: usize = 200;
+/// Entries for one person that some of the person's devices have.
+pub const MAX_LINGERING_PER_PERSON: usize = 50;
 /// Attempts at once.
 pub const MAX_POSTING: usize = 4;
 /// Homes that an entry names.
@@ -38,6 +43,8 @@ const LAST_BACKOFF: Duration = Duration::from_secs(30 * 60);
 /// How often it is left again where it may be forgotten: a supernode that started anew has it back within hours.
 const CHECK: Duration = Duration::from_secs(3 * 3600);
 const VERSION: u8 = 1;
+/// Of an entry that some devices have.
+const LINGERING_VERSION: u8 = 2;
 
 /// Something to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +65,10 @@ pub struct Outgoing {
     pub homes: Vec<NodeAddress>,
     /// What was sealed for which device.
     pub sealed: BTreeMap<DeviceId, Vec<u8>>,
+    /// Devices that said that they have it.
+    pub has: BTreeSet<DeviceId>,
+    /// When the first of them did, Unix milliseconds; 0 before.
+    pub delivered_millis: u64,
 }
 
 impl Outgoing {
@@ -81,7 +92,21 @@ impl Outgoing {
             note,
             homes,
             sealed: BTreeMap::new(),
+            has: BTreeSet::new(),
+            delivered_millis: 0,
         }
+    }
+
+    /// Whether it is still to be left for that device.
+    #[must_use]
+    pub fn is_for(&self, device: DeviceId) -> bool {
+        self.only.is_none_or(|only| only == device) && !self.has.contains(&device)
+    }
+
+    /// What was sealed for a device that has it is not kept any more.
+    fn forget_sealed(&mut self) {
+        self.sealed
+            .retain(|device, _sealed| !self.has.contains(device));
     }
 
     /// The same, for one device that has to say that it has it.
@@ -96,9 +121,11 @@ impl Outgoing {
     /// ```text
     /// | ver=1 | user 32 | u8 one device: 1, 2 if it has to answer | device 32 | at u64 | note | u8 count, homes | u8 count, each: device 32, envelope |
     ///                                            each: varint length, bytes
+    /// | ver=2 | … the same … | delivered u64 | u8 count, devices that have it, each 32 |
     /// ```
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![VERSION];
+        let lingers = !self.has.is_empty();
+        let mut bytes = vec![if lingers { LINGERING_VERSION } else { VERSION }];
         bytes.put_bytes(&self.user.0);
         bytes.put_u8(u8::from(self.only.is_some()) + u8::from(self.awaits));
         bytes.put_bytes(&self.only.map_or([0; 32], |device| device.0));
@@ -111,15 +138,22 @@ impl Outgoing {
             bytes.put_bytes(&device.0);
             bytes.put_var_bytes(envelope);
         }
+        if lingers {
+            bytes.put_u64(self.delivered_millis);
+            let has = self.has.iter().take(MAX_DEVICES);
+            bytes.put_u8(u8::try_from(has.len()).unwrap_or(0));
+            has.for_each(|device| bytes.put_bytes(&device.0));
+        }
         bytes
     }
 
     pub(super) fn from_bytes(id: MessageId, bytes: &[u8]) -> Result<Self, WireError> {
         let mut reader = Reader::new(bytes);
-        match reader.u8()? {
-            VERSION => {}
+        let lingers = match reader.u8()? {
+            VERSION => false,
+            LINGERING_VERSION => true,
             other => return Err(WireError::Version(other)),
-        }
+        };
         let user = UserId(reader.array()?);
         let (is_one, awaits) = match reader.u8()? {
             0 => (false, false),
@@ -136,6 +170,14 @@ impl Outgoing {
             let device = DeviceId(reader.array()?);
             sealed.insert(device, reader.var_bytes(MAX_ENVELOPE)?.to_vec());
         }
+        let (mut delivered_millis, mut has) = (0, BTreeSet::new());
+        if lingers {
+            delivered_millis = reader.u64()?;
+            let count = usize::from(reader.u8()?).min(MAX_DEVICES);
+            for _nth in 0..count {
+                has.insert(DeviceId(reader.array()?));
+            }
+        }
         reader.finish()?;
         Ok(Self {
             id,
@@ -146,6 +188,8 @@ impl Outgoing {
             note,
             homes,
             sealed,
+            has,
+            delivered_millis,
         })
     }
 }
@@ -168,6 +212,8 @@ pub struct Change {
     pub state: MessageState,
     /// Nothing more is to be done for it.
     pub done: bool,
+    /// The state is another one than before; if not, only what is kept has changed.
+    pub is_news: bool,
 }
 
 #[derive(Debug)]
@@ -179,10 +225,43 @@ struct Pending {
     waits: bool,
 }
 
+impl Pending {
+    /// Some device has it.
+    fn lingers(&self) -> bool {
+        !self.entry.has.is_empty()
+    }
+
+    /// Every device for which it was sealed has it; whether there are others is known after an attempt alone.
+    fn is_everywhere(&self) -> bool {
+        !self.posting && self.lingers() && self.entry.sealed.is_empty()
+    }
+
+    fn delivered(&self, done: bool) -> Change {
+        Change {
+            entry: self.entry.clone(),
+            state: MessageState::Delivered {
+                at_millis: self.entry.delivered_millis,
+            },
+            done,
+            is_news: false,
+        }
+    }
+}
+
 /// Everything that is to be sent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outbox {
     pending: BTreeMap<MessageId, Pending>,
+    every_device: bool,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self {
+            pending: BTreeMap::new(),
+            every_device: true,
+        }
+    }
 }
 
 /// No more may wait here.
@@ -191,14 +270,25 @@ pub struct Outbox {
 pub struct OutboxFull;
 
 impl Outbox {
+    /// The same, for which the first device that has something is as good as all.
+    #[must_use]
+    pub fn of_first_devices(self) -> Self {
+        Self {
+            every_device: false,
+            ..self
+        }
+    }
+
     /// Whether one more to `user` has room.
     ///
     /// # Errors
     /// [`OutboxFull`].
     pub fn has_room(&self, user: UserId) -> Result<(), OutboxFull> {
-        let to_user = self.pending.values();
-        let to_user = to_user.filter(|pending| pending.entry.user == user).count();
-        if self.pending.len() >= MAX_OUTGOING || to_user >= MAX_OUTGOING_PER_PERSON {
+        let waiting = || self.pending.values().filter(|pending| !pending.lingers());
+        let to_user = waiting()
+            .filter(|pending| pending.entry.user == user)
+            .count();
+        if waiting().count() >= MAX_OUTGOING || to_user >= MAX_OUTGOING_PER_PERSON {
             Err(OutboxFull)
         } else {
             Ok(())
@@ -271,6 +361,17 @@ impl Outbox {
         let pending = self.pending.get_mut(&id)?;
         pending.posting = false;
         pending.entry.sealed = sealed;
+        pending.entry.forget_sealed();
+        if pending.lingers() {
+            pending.waits = true;
+            pending.due = now + drawn(CHECK, draw);
+            let done = pending.is_everywhere();
+            let change = pending.delivered(done);
+            if done {
+                self.pending.remove(&id);
+            }
+            return Some(change);
+        }
         let state = match attempt {
             Attempt::Left(homes) => {
                 pending.failures = 0;
@@ -295,28 +396,58 @@ impl Outbox {
         if done {
             self.pending.remove(&id);
         }
-        Some(Change { entry, state, done })
+        Some(Change {
+            entry,
+            state,
+            done,
+            is_news: true,
+        })
     }
 
-    /// A device of `from` has this.
+    /// The device of `from` has this. Comes with what it changes: the entry itself first, then perhaps an older one to the same
+    /// person that makes room.
     pub fn handle_receipt(
         &mut self,
-        from: UserId,
+        (from, device): (UserId, DeviceId),
         id: MessageId,
         now_millis: u64,
-    ) -> Option<Change> {
-        let pending = self.pending.get(&id)?;
-        if pending.entry.user != from {
-            return None;
+    ) -> Vec<Change> {
+        let every_device = self.every_device;
+        let pending = self.pending.get_mut(&id);
+        let Some(pending) = pending.filter(|pending| pending.entry.user == from) else {
+            return Vec::new();
+        };
+        let entry = &mut pending.entry;
+        if !entry.has.insert(device) {
+            return Vec::new();
         }
-        let pending = self.pending.remove(&id)?;
-        Some(Change {
-            entry: pending.entry,
-            state: MessageState::Delivered {
-                at_millis: now_millis,
-            },
-            done: true,
-        })
+        let is_news = entry.has.len() == 1;
+        if is_news {
+            entry.delivered_millis = now_millis;
+        }
+        entry.forget_sealed();
+        let done = !every_device || entry.only.is_some() || pending.is_everywhere();
+        let mut changes = vec![Change {
+            is_news,
+            ..pending.delivered(done)
+        }];
+        if done {
+            self.pending.remove(&id);
+            return changes;
+        }
+        let lingering = self.pending.values().filter(|pending| pending.lingers());
+        let lingering = lingering.filter(|pending| pending.entry.user == from);
+        let lingering: Vec<&Pending> = lingering.collect();
+        let oldest = lingering
+            .iter()
+            .min_by_key(|pending| (pending.entry.at_millis, pending.entry.id));
+        if lingering.len() > MAX_LINGERING_PER_PERSON
+            && let Some(oldest) = oldest.map(|pending| pending.entry.id)
+            && let Some(oldest) = self.pending.remove(&oldest)
+        {
+            changes.push(oldest.delivered(true));
+        }
+        changes
     }
 
     /// Those that nobody fetched in time.
@@ -327,10 +458,16 @@ impl Outbox {
         let old = self.pending.iter().filter(|(_id, pending)| is_old(pending));
         let old: Vec<MessageId> = old.map(|(id, _pending)| *id).collect();
         let gone = old.into_iter().filter_map(|id| self.pending.remove(&id));
-        gone.map(|pending| Change {
-            entry: pending.entry,
-            state: MessageState::Expired,
-            done: true,
+        gone.map(|pending| {
+            if pending.lingers() {
+                return pending.delivered(true);
+            }
+            Change {
+                entry: pending.entry,
+                state: MessageState::Expired,
+                done: true,
+                is_news: true,
+            }
         })
         .collect()
     }
@@ -360,6 +497,8 @@ mod tests {
     use super::*;
 
     const BO: UserId = UserId([2; 32]);
+    const FIRST: DeviceId = DeviceId([3; 32]);
+    const SECOND: DeviceId = DeviceId([4; 32]);
     const SEALED: BTreeMap<DeviceId, Vec<u8>> = BTreeMap::new();
 
     fn now() -> Instant {
@@ -440,15 +579,87 @@ mod tests {
         );
         let other = UserId([9; 32]);
         assert_eq!(
-            outbox.handle_receipt(other, posted.id, 7),
-            None,
+            outbox.handle_receipt((other, FIRST), posted.id, 7),
+            [],
             "not theirs"
         );
         let delivered = MessageState::Delivered { at_millis: 7 };
-        let change = outbox.handle_receipt(BO, posted.id, 7);
-        assert_eq!(state(change), Some((delivered, true)));
+        let mut changes = outbox.handle_receipt((BO, FIRST), posted.id, 7);
+        assert_eq!(state(changes.pop()), Some((delivered, true)));
         assert!(outbox.is_empty());
-        assert_eq!(outbox.handle_receipt(BO, posted.id, 8), None);
+        assert_eq!(outbox.handle_receipt((BO, FIRST), posted.id, 8), []);
+    }
+
+    fn both() -> BTreeMap<DeviceId, Vec<u8>> {
+        BTreeMap::from([(FIRST, vec![1]), (SECOND, vec![2])])
+    }
+
+    #[test]
+    fn for_a_second_device_it_is_left_again_until_that_one_has_it() {
+        let start = now();
+        let mut outbox = Outbox::default();
+        outbox.push(start, entry(1));
+        let posted = outbox.poll_post(start).unwrap();
+        let id = posted.id;
+        let delivered = MessageState::Delivered { at_millis: 7 };
+        // The first one reads it before all homes have it.
+        let mut early = outbox.handle_receipt((BO, FIRST), id, 7);
+        assert_eq!(state(early.pop()), Some((delivered, false)));
+        let change = outbox
+            .handle_posted(start, id, Attempt::Left(3), both(), 0)
+            .unwrap();
+        assert_eq!((change.state, change.done), (delivered, false));
+        let kept = Outgoing::from_bytes(id, &change.entry.to_bytes()).unwrap();
+        assert_eq!(kept, change.entry);
+        assert!(!kept.is_for(FIRST) && kept.is_for(SECOND));
+        assert_eq!(kept.sealed.keys().copied().collect::<Vec<_>>(), [SECOND]);
+        // Nobody knows better for a while, and it goes on saying what it said.
+        let at = start + CHECK / 2;
+        assert_eq!(outbox.poll_post(at).map(|entry| entry.id), Some(id));
+        let nowhere = Attempt::Nowhere(Obstacle::NoRoute);
+        let change = outbox
+            .handle_posted(at, id, nowhere, kept.sealed, 0)
+            .unwrap();
+        assert_eq!((change.state, change.done), (delivered, false));
+        assert!(!change.is_news);
+        assert_eq!(outbox.handle_receipt((BO, FIRST), id, 8), [], "again");
+        let mut last = outbox.handle_receipt((BO, SECOND), id, 9);
+        assert_eq!(state(last.pop()), Some((delivered, true)));
+        assert!(outbox.is_empty());
+        // It never looks as if it had been in vain.
+        outbox.push(start, entry(1));
+        outbox.poll_post(start).unwrap();
+        outbox.handle_posted(start, id, Attempt::Left(3), both(), 0);
+        outbox.handle_receipt((BO, FIRST), id, 7);
+        let old = outbox.take_expired(1001 + LIFETIME_MILLIS);
+        assert_eq!((old[0].state, old[0].done), (delivered, true));
+        // The old way.
+        let mut outbox = Outbox::default().of_first_devices();
+        outbox.push(start, entry(1));
+        outbox.poll_post(start).unwrap();
+        outbox.handle_posted(start, id, Attempt::Left(3), both(), 0);
+        assert!(outbox.handle_receipt((BO, FIRST), id, 7)[0].done);
+    }
+
+    #[test]
+    fn what_a_device_that_is_off_for_long_has_not_got_takes_no_room() {
+        let now = now();
+        let mut outbox = Outbox::default();
+        let mut gone = Vec::new();
+        for n in 0..MAX_OUTGOING_PER_PERSON as u64 + 10 {
+            assert_eq!(outbox.has_room(BO), Ok(()));
+            let mut one = entry(1);
+            one.id.0[..8].copy_from_slice(&n.to_be_bytes());
+            one.at_millis = n;
+            outbox.push(now, one.clone());
+            outbox.poll_post(now).unwrap();
+            outbox.handle_posted(now, one.id, Attempt::Left(1), both(), 0);
+            let changes = outbox.handle_receipt((BO, FIRST), one.id, 7);
+            gone.extend(changes.into_iter().skip(1));
+        }
+        assert_eq!(outbox.len(), MAX_LINGERING_PER_PERSON);
+        assert!(gone.iter().all(|change| change.done));
+        assert_eq!(gone[0].entry.at_millis, 0, "the oldest goes first");
     }
 
     #[test]

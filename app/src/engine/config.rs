@@ -251,6 +251,9 @@ pub struct Upkeep {
     /// Do the work that flooded supernodes ask for in one search at a time; without it a call to several devices at several
     /// homes takes as many cores.
     pub one_search: bool,
+    /// Leave messages again until each device of a person has them; without it the first that has one is enough, and what a home
+    /// forgets the others never get.
+    pub every_device: bool,
 }
 
 impl Default for Upkeep {
@@ -266,6 +269,7 @@ impl Default for Upkeep {
             watch_homes: true,
             better_homes: true,
             one_search: true,
+            every_device: true,
         }
     }
 }

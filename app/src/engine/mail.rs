@@ -106,7 +106,7 @@ pub(super) async fn post(runtime: Arc<dyn Runtime>, endpoint: Endpoint, post: Po
                         Ok((device, seal_key, log)) => {
                             let device = device.device();
                             logs.extend(log);
-                            if entry.only.is_none_or(|only| only == device) {
+                            if entry.is_for(device) {
                                 devices.push((device, seal_key));
                             }
                         }

@@ -309,6 +309,7 @@ impl Engine {
         config.limits.media.video = config.video.shows();
         let limits: CallConfig = config.limits.clone();
         let (farewell, farewells) = mpsc::channel(1);
+        let mail = mail::Mail::new(config.upkeep.every_device);
         Self {
             farewell,
             farewells,
@@ -352,7 +353,7 @@ impl Engine {
             recording: None,
             ending_recordings: Vec::new(),
             volumes: BTreeMap::new(),
-            mail: mail::Mail::default(),
+            mail,
             files,
             file_links: BTreeMap::new(),
             ticks: 0,

@@ -59,6 +59,19 @@ pub(super) struct Mail {
 }
 
 impl Mail {
+    /// Nothing is to be sent yet. `every_device`: see [`crate::engine::config::Upkeep::every_device`].
+    pub(super) fn new(every_device: bool) -> Self {
+        let outbox = Outbox::default();
+        Self {
+            outbox: if every_device {
+                outbox
+            } else {
+                outbox.of_first_devices()
+            },
+            ..Self::default()
+        }
+    }
+
     /// Nothing more is sent to this person.
     pub(super) fn forget(&mut self, user: UserId) {
         self.outbox.forget(user);
@@ -305,13 +318,18 @@ impl Engine {
 
     /// Keeps and tells what became of something that was to be sent.
     fn settle(&mut self, change: &Change) {
-        let Change { entry, state, done } = change;
+        let Change {
+            entry,
+            state,
+            done,
+            is_news,
+        } = change;
         let left = (!done).then_some(entry);
         told(self.chat().settle(entry.user, entry.id, *state, left));
         if *state == MessageState::Expired {
             self.tell_again(entry);
         }
-        if entry.only.is_none() {
+        if entry.only.is_none() && *is_news {
             self.publish(Event::MessageState {
                 id: entry.id,
                 to: entry.user,
@@ -398,8 +416,8 @@ impl Engine {
         if let Says::Receipt(ids) = &note.says {
             // Whom we wrote to may answer, whoever it is to us.
             for id in ids {
-                let change = self.mail.outbox.handle_receipt(user, *id, now_millis);
-                if let Some(change) = change {
+                let device = (user, sender.device());
+                for change in self.mail.outbox.handle_receipt(device, *id, now_millis) {
                     self.settle(&change);
                 }
             }
