@@ -21,6 +21,8 @@ use rand_chacha::{ChaCha20Rng, rand_core::RngCore as _, rand_core::SeedableRng a
 use tempfile::TempDir;
 
 const PASSPHRASE: &str = "five words that nobody knows";
+/// Guesses in a second that a core may make at a passphrase.
+const MOST_GUESSES: f64 = 20.0;
 /// Made by the last version that had no vault: Ada, who called and wrote to Bob, and blocked somebody.
 const BEFORE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/profiles/before-the-vault");
 const ADA_BEFORE: &str = "gg48zx9x56yu8cgs8n4qxg6o1ym1ou6ubojmbwm6ywd5en7qmmbo";
@@ -43,16 +45,23 @@ fn copy_of(from: &Path, to: &Path) {
     }
 }
 
-/// Every byte of a folder, by file.
+/// Every byte of a folder and of those in it, by file.
 fn image(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
-    let files = entries.filter(|entry| entry.file_type().unwrap().is_file());
-    let mut files: Vec<_> = files
-        .map(|entry| {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            (name, fs::read(entry.path()).unwrap())
-        })
-        .collect();
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            let inner = image(&entry.path());
+            files.extend(
+                inner
+                    .into_iter()
+                    .map(|(file, bytes)| (format!("{name}/{file}"), bytes)),
+            );
+        } else if kind.is_file() {
+            files.push((name, fs::read(entry.path()).unwrap()));
+        }
+    }
     files.sort();
     files
 }
@@ -168,12 +177,29 @@ fn a_life(world: &Household, environment: &[(&str, &str)], locked: bool) -> Cana
     canaries
 }
 
+/// Everything that a program may write outside of its profile goes there.
+const ELSEWHERE: [&str; 7] = [
+    "HOME",
+    "TMPDIR",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_STATE_HOME",
+    "XDG_RUNTIME_DIR",
+];
+
 #[test]
 fn the_profile_of_a_locked_device_tells_nothing() {
     let world = Household::new();
     let file = world.file("passphrase", &format!("{PASSPHRASE}\n"));
-    let canaries = a_life(&world, &[("AHOY_PASSPHRASE_FILE", &file)], true);
-    let image = image(&world.path("ada"));
+    let machine = world.path("machine");
+    fs::create_dir(&machine).unwrap();
+    let machine = machine.to_str().unwrap();
+    let mut environment = ELSEWHERE.map(|name| (name, machine)).to_vec();
+    environment.push(("AHOY_PASSPHRASE_FILE", &file));
+    let canaries = a_life(&world, &environment, true);
+    let mut image = image(&world.path("ada"));
+    image.extend(self::image(Path::new(machine)));
     let found = canaries.found(&image);
     assert!(found.is_empty(), "{found:#?}");
     let profile = Profile::at(world.path("ada"));
@@ -183,6 +209,14 @@ fn the_profile_of_a_locked_device_tells_nothing() {
     // What a guess costs is in the file; how long that takes is told, and depends on who else works here.
     assert!(cost.memory_kib >= 64 * 1024 && cost.passes >= 3);
     let took = how_long(cost);
+    let guesses = 1.0 / took.as_secs_f64();
+    assert!(guesses < MOST_GUESSES, "{guesses}");
+    // Any cost is not enough.
+    let cheap = Cost {
+        memory_kib: 256,
+        passes: 1,
+    };
+    assert!(1.0 / how_long(cheap).as_secs_f64() > MOST_GUESSES);
     let bytes: usize = image.iter().map(|(_file, bytes)| bytes.len()).sum();
     ahoy_tests::threat(
         20,
@@ -192,7 +226,7 @@ fn the_profile_of_a_locked_device_tells_nothing() {
             image.len(),
             cost.memory_kib / 1024,
             cost.passes,
-            1.0 / took.as_secs_f64()
+            guesses
         ),
     );
 }
@@ -645,4 +679,81 @@ fn a_program_that_dies_leaves_no_dump() {
     let own = own.lines().find(|line| line.contains("core file size"));
     let own = own.unwrap().split_whitespace().nth(4).unwrap();
     assert_eq!(limit(&open), own, "with the switch it is as everywhere");
+}
+
+/// Ada's program runs with her profile open and dies of a fault where the system writes what it held to a file. Gives back what
+/// that told, and how many such files there are; nothing where the system writes none anyway.
+#[cfg(target_os = "linux")]
+fn crash(world: &Household, dumps: bool) -> Option<(BTreeSet<String>, usize)> {
+    use std::{
+        io::{BufRead as _, BufReader},
+        process::{Command, Stdio},
+    };
+
+    let folder = world.path(&format!("fell, dumps {dumps}"));
+    fs::create_dir(&folder).unwrap();
+    let line = format!(
+        "ulimit -c unlimited || exit 77; exec '{}' --home '{}' answer --audio-in silence --audio-out null --via '{}'",
+        binary().display(),
+        world.path("ada").display(),
+        world.node
+    );
+    let mut running = Command::new("sh")
+        .args(["-c", &line])
+        .current_dir(&folder)
+        .env_remove("AHOY_HOME")
+        .env("AHOY_CORE_DUMPS", if dumps { "1" } else { "" })
+        .env("AHOY_DHT_BOOTSTRAP", "none")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut link = String::new();
+    let mut said = BufReader::new(running.stdout.take().unwrap());
+    said.read_line(&mut link).unwrap();
+    let kill = format!("kill -ABRT {}", running.id());
+    if !link.is_empty() {
+        assert!(
+            Command::new("sh")
+                .args(["-c", &kill])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+    let ended = running.wait().unwrap();
+    if ended.code() == Some(77) {
+        return None;
+    }
+    assert!(link.starts_with("ahoy:"), "{link:?} {ended:?}");
+    let identity = Profile::at(world.path("ada")).load().unwrap().unwrap();
+    let mut canaries = Canaries::default();
+    canaries.add("her root key", &*identity.root().unwrap().seed());
+    canaries.add("her user key", &identity.user().0);
+    let image = image(&folder);
+    Some((canaries.found(&image), image.len()))
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_program_that_crashes_leaves_nothing_of_what_it_held() {
+    let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
+    if pattern.starts_with('|') || pattern.starts_with('/') {
+        eprintln!("skipped: this system takes dumps elsewhere, {pattern}");
+        return;
+    }
+    let world = Household::new();
+    run(&world.path("ada"), ["id"]).expect_code(0);
+    let Some((told, dumps)) = crash(&world, true) else {
+        eprintln!("skipped: this system permits no dumps");
+        return;
+    };
+    assert!(dumps > 0 && told.len() >= 2, "with the switch: {told:?}");
+    let (told, dumps) = crash(&world, false).unwrap();
+    assert_eq!((dumps, told), (0, BTreeSet::new()));
+    ahoy_tests::threat(
+        20,
+        "0 dumps after a crash; with dumps permitted both keys are in one",
+    );
 }
