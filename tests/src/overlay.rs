@@ -85,6 +85,8 @@ pub struct Person {
     seq: u64,
     told: Vec<NodeAddress>,
     publishes: bool,
+    /// When it looks after its homes next.
+    look: (Duration, u64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,6 +118,7 @@ pub struct Overlay {
     wakes: BTreeMap<Who, (Duration, u64)>,
     happened: u64,
     hostile: Vec<Arc<Announcement>>,
+    takes_others: bool,
 }
 
 /// What a search came to.
@@ -147,6 +150,7 @@ impl Overlay {
             wakes: BTreeMap::new(),
             happened: 0,
             hostile: Vec::new(),
+            takes_others: true,
         }
     }
 
@@ -260,8 +264,9 @@ impl Overlay {
             seq: 1,
             told: Vec::new(),
             publishes: true,
+            look: (Duration::ZERO, 0),
         });
-        self.schedule(Duration::ZERO, Happening::Homes(at));
+        self.look_after(at, Duration::ZERO);
         at
     }
 
@@ -278,11 +283,54 @@ impl Overlay {
         person.told.clear();
     }
 
+    /// The person's device looks after its homes now, as a program does when it starts.
+    pub fn look(&mut self, person: usize) {
+        let due = self.people[person].look;
+        self.agenda.remove(&due);
+        self.look_after(person, Duration::ZERO);
+    }
+
+    fn look_after(&mut self, person: usize, wait: Duration) {
+        self.people[person].look = self.schedule(wait, Happening::Homes(person));
+    }
+
     /// The person's record is not renewed any more, whatever happens.
     pub fn set_publishing(&mut self, publishes: bool) {
         for person in &mut self.people {
             person.publishes = publishes;
         }
+    }
+
+    /// Nobody takes other homes in place of dead ones any more. There to show what that is good for.
+    pub fn keep_homes(&mut self) {
+        self.takes_others = false;
+    }
+
+    /// Whether a home of that person can be called now.
+    #[must_use]
+    pub fn is_reachable(&self, person: usize) -> bool {
+        self.people[person]
+            .homes
+            .up()
+            .any(|home| self.is_up(home.node))
+    }
+
+    /// People registered at each supernode that runs, the fewest first.
+    #[must_use]
+    pub fn crowds(&self) -> Vec<usize> {
+        let mut crowds = vec![0; self.nodes.len()];
+        for home in self.people.iter().flat_map(|person| person.homes.up()) {
+            if let Some(at) = self.by_id.get(&home.node) {
+                crowds[*at] += 1;
+            }
+        }
+        let running = self.nodes.iter().zip(crowds);
+        let mut running: Vec<usize> = running
+            .filter(|(node, _crowd)| node.alive)
+            .map(|(_node, crowd)| crowd)
+            .collect();
+        running.sort_unstable();
+        running
     }
 
     /// A supernode dies without a word.
@@ -638,11 +686,13 @@ impl Overlay {
             let up = self.is_up(home.node);
             self.people[person].homes.handle(home.node, up, now);
         }
+        let takes_others = self.takes_others;
         let Person { homes, gossip, .. } = &mut self.people[person];
         let mut taken = BTreeSet::new();
         while let Some(change) = homes.poll(now, |homes| {
             gossip.draw(|known| {
-                homes.may_take(known, now) && !taken.contains(&known.announcement.node())
+                let new = !taken.contains(&known.announcement.node());
+                takes_others && new && homes.may_take(known, now)
             })
         }) {
             if let HomeChange::Take(address) = change {
@@ -663,6 +713,6 @@ impl Overlay {
                 self.publish(person, true);
             }
         }
-        self.schedule(wait, Happening::Homes(person));
+        self.look_after(person, wait);
     }
 }
