@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::{AbortHandle, Abortable};
+use futures_util::future::{AbortHandle, Abortable, FutureExt as _};
 use quinn::{AsyncTimer, AsyncUdpSocket};
 
 use crate::identity::{Host, NodeAddress};
@@ -192,12 +192,13 @@ pub trait RuntimeExt: Runtime {
     /// Runs `future` in the background until it ends or the returned [`Task`] is dropped.
     fn spawn_task(&self, future: impl Future<Output = ()> + Send + 'static) -> Task {
         let (handle, registration) = AbortHandle::new_pair();
-        let future = Abortable::new(future, registration);
-        self.spawn(Box::pin(async move {
-            // Aborted is how a task is meant to end when its owner goes away.
-            future.await.unwrap_or(());
-        }));
-        Task { handle }
+        // Aborted is how a task is meant to end when its owner goes away. Mapped, and not awaited in a block, which would have
+        // room for the future twice.
+        let future = Abortable::new(future, registration).map(|ended| ended.unwrap_or(()));
+        self.spawn(Box::pin(future));
+        Task {
+            handle: Some(handle),
+        }
     }
 }
 
@@ -221,19 +222,23 @@ pub async fn timeout<F: Future>(
 #[derive(Debug)]
 #[must_use = "dropping the handle ends the task"]
 pub struct Task {
-    handle: AbortHandle,
+    /// Nothing once it is detached.
+    handle: Option<AbortHandle>,
 }
 
 impl Task {
     /// Lets the task run on after the handle is gone.
-    pub fn detach(self) {
-        std::mem::forget(self);
+    pub fn detach(mut self) {
+        // Dropped: what the handle shares with the task would outlive it, with the task's own memory.
+        self.handle = None;
     }
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
-        self.handle.abort();
+        if let Some(handle) = &self.handle {
+            handle.abort();
+        }
     }
 }
 
@@ -265,6 +270,10 @@ impl fmt::Debug for Sleep {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use futures_util::task::{ArcWake, waker};
+
     use super::*;
 
     fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -276,15 +285,25 @@ mod tests {
     }
 
     /// The default methods over the real runtime's required ones.
-    #[derive(Debug)]
-    struct WithoutNames(TokioRuntime);
+    #[derive(Debug, Default)]
+    struct WithoutNames(TokioRuntime, Spawned);
+
+    /// The task that was spawned last, for whoever polls it.
+    #[derive(Default)]
+    struct Spawned(Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>);
+
+    impl fmt::Debug for Spawned {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_struct("Spawned").finish_non_exhaustive()
+        }
+    }
 
     impl quinn::Runtime for WithoutNames {
         fn new_timer(&self, deadline: Instant) -> Pin<Box<dyn AsyncTimer>> {
             quinn::Runtime::new_timer(&self.0, deadline)
         }
         fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
-            quinn::Runtime::spawn(&self.0, future);
+            *self.1.0.lock().unwrap() = Some(future);
         }
         fn wrap_udp_socket(
             &self,
@@ -311,7 +330,7 @@ mod tests {
 
     #[test]
     fn addresses_need_no_name_service_and_names_do() {
-        let runtime = WithoutNames(TokioRuntime);
+        let runtime = WithoutNames::default();
         for host in ["192.0.2.7", "2001:db8::7"] {
             let expected = vec![SocketAddr::new(host.parse().unwrap(), 9)];
             assert_eq!(block_on(runtime.resolve(host, 9)).unwrap(), expected);
@@ -320,6 +339,38 @@ mod tests {
         let error = block_on(runtime.resolve("node.example", 9)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::Unsupported);
         assert!(error.to_string().contains("real network"), "{error}");
+    }
+
+    struct Wakes;
+
+    impl ArcWake for Wakes {
+        fn wake_by_ref(_this: &Arc<Self>) {}
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_detached_task_when_it_has_ended() {
+        let runtime = WithoutNames::default();
+        let wakes = Arc::new(Wakes);
+        let waker = waker(Arc::clone(&wakes));
+        let mut cx = Context::from_waker(&waker);
+        let spawned = || runtime.1.0.lock().unwrap().take().unwrap();
+        let (told, tell) = tokio::sync::oneshot::channel::<()>();
+        runtime.spawn_task(tell.map(|_told| ())).detach();
+        let mut detached = spawned();
+        assert!(detached.as_mut().poll(&mut cx).is_pending(), "it runs on");
+        told.send(()).unwrap();
+        assert!(detached.as_mut().poll(&mut cx).is_ready());
+        drop(detached);
+        // A task's waker holds its memory; ours, and the one that was made of it.
+        assert_eq!(Arc::strong_count(&wakes), 2);
+        let kept = runtime.spawn_task(std::future::pending());
+        let mut ending = spawned();
+        assert!(ending.as_mut().poll(&mut cx).is_pending());
+        drop(kept);
+        assert!(
+            ending.as_mut().poll(&mut cx).is_ready(),
+            "it ends with its handle"
+        );
     }
 
     #[test]
@@ -333,7 +384,7 @@ mod tests {
         let node = crate::identity::NodeKeys::from_seed(&[7; 32]).id();
         let addr = SocketAddr::from(([192, 0, 2, 7], 4433));
         let address = NodeAddress::new(node, addr);
-        let found = block_on(resolve_node(&WithoutNames(TokioRuntime), &address)).unwrap();
+        let found = block_on(resolve_node(&WithoutNames::default(), &address)).unwrap();
         assert_eq!(found, vec![addr]);
     }
 }
