@@ -273,7 +273,7 @@ impl WeakConnection {
 
 struct Inner {
     quinn: quinn::Connection,
-    identity: PeerIdentity,
+    identity: Arc<PeerIdentity>,
     rate: Arc<MediaRate>,
     _admission: Option<Admission>,
 }
@@ -287,7 +287,7 @@ impl Connection {
     ) -> Self {
         let identity = quinn
             .peer_identity()
-            .and_then(|identity| identity.downcast::<PeerIdentity>().ok())
+            .and_then(|identity| identity.downcast::<Arc<PeerIdentity>>().ok())
             .expect("our crypto session knows its peer once the handshake is complete");
         Self {
             inner: Arc::new(Inner {

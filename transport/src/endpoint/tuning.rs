@@ -51,9 +51,10 @@ const HOME_KEEP_ALIVE: Duration = Duration::from_secs(4);
 const PEER_STREAMS: u32 = 16;
 /// Pushes that a supernode may have open at a client.
 const NODE_STREAMS: u32 = 64;
-/// Requests that a client may have open at a supernode, which answers one after the other. quinn keeps places for all
-/// of them, at 50 bytes each.
-const NODE_REQUESTS: u32 = 8;
+/// Requests that a client may have open at a supernode, which answers one after the other. quinn keeps places for all of them,
+/// in tables whose size is a power of two: with these and a push that is on its way, seven of eight are in use, with one more they
+/// would be twice as large.
+const NODE_REQUESTS: u32 = 6;
 
 /// Packets that QUIC need not acknowledge at once, between devices: its own rule is every second one, which costs
 /// as many packets as the sound itself has. The packets that go the other way every 20 ms take the acknowledgements

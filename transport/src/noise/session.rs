@@ -306,8 +306,10 @@ pub(super) struct NoiseSession {
     /// CRYPTO data that does not make a frame yet; at most [`MAX_FRAME_BYTES`].
     pub(super) incoming: Vec<u8>,
     pattern: Option<Pattern>,
-    peer: Option<PeerIdentity>,
-    peer_params: Option<TransportParameters>,
+    /// Shared with the connection, which asks for it when the handshake is complete.
+    peer: Option<Arc<PeerIdentity>>,
+    /// Until quinn has taken them.
+    peer_params: Option<Box<TransportParameters>>,
     /// 1-RTT secrets of the latest key phase handed to quinn.
     data: Option<Directions>,
     /// Set once the other side's Finished was good.
@@ -397,6 +399,10 @@ impl NoiseSession {
                     return Err(HandshakeError::Finished);
                 }
                 self.exporter = Some(schedule.exporter.clone());
+                if next.is_some() {
+                    // A server's quinn took them with message 1.
+                    self.peer_params = None;
+                }
                 self.state = next.unwrap_or(State::Finish { schedule });
                 Ok(false)
             }
@@ -508,13 +514,13 @@ impl NoiseSession {
             .verifier
             .verify(pattern, noise_static, credential)
             .map_err(HandshakeError::Refused)?;
-        self.peer = Some(PeerIdentity {
+        self.peer = Some(Arc::new(PeerIdentity {
             pattern,
             noise_static: noise_static.copied(),
             credential: credential.to_vec(),
             peer,
-        });
-        self.peer_params = Some(params);
+        }));
+        self.peer_params = Some(Box::new(params));
         self.pattern = Some(pattern);
         Ok(())
     }
@@ -588,7 +594,7 @@ impl Session for NoiseSession {
     }
 
     fn transport_parameters(&self) -> Result<Option<TransportParameters>, TransportError> {
-        Ok(self.peer_params)
+        Ok(self.peer_params.as_deref().copied())
     }
 
     fn write_handshake(&mut self, buf: &mut Vec<u8>) -> Option<Keys> {

@@ -1,6 +1,6 @@
 //! Handshakes that succeed, and what the connection then carries.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use quinn_proto::Dir;
@@ -60,7 +60,7 @@ fn identities_are_seen(pair: &mut Pair, pattern: Pattern, cipher: crate::noise::
         let peer = session
             .peer_identity()
             .unwrap()
-            .downcast::<PeerIdentity>()
+            .downcast::<Arc<PeerIdentity>>()
             .unwrap();
         assert_eq!(peer.noise_static, noise_static);
         assert_eq!(peer.credential, credential);
