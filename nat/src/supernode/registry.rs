@@ -47,7 +47,7 @@ const MAX_HELPED: usize = 65_536;
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Connections at once, registered or not. Each costs about 16 KiB.
+    /// Connections at once, registered or not. Each costs some 30 KiB, two thirds of it in quinn.
     pub connections: usize,
     /// Of those, anonymous ones, so that strangers cannot keep devices out.
     pub anonymous_connections: usize,
@@ -153,6 +153,12 @@ pub struct RegistryCounters {
 struct Client {
     newcomer: Newcomer,
     requests: TokenBucket,
+    /// None before the first use: most devices wait for hours, and there are many.
+    meters: Option<Box<Meters>>,
+}
+
+/// What a connection takes and is given. Full at first.
+struct Meters {
     proofs: TokenBucket,
     sent_bytes: TokenBucket,
     /// By strangers.
@@ -249,14 +255,7 @@ impl Registry {
         let client = Client {
             newcomer,
             requests: TokenBucket::full(now, limits.request_burst),
-            proofs: TokenBucket::full(now, PROOF_BURST * PROOF_COST),
-            sent_bytes: TokenBucket::full(now, limits.sent_bytes_per_second * BURST_SECONDS),
-            received_bytes: TokenBucket::full(
-                now,
-                limits.received_bytes_per_second * BURST_SECONDS,
-            ),
-            wanted_bytes: TokenBucket::full(now, limits.received_bytes_per_second * BURST_SECONDS),
-            fetched_bytes: TokenBucket::full(now, limits.received_bytes_per_second * BURST_SECONDS),
+            meters: None,
         };
         self.clients.insert(key, client);
         self.sources.insert(newcomer.source, from_source + 1);
@@ -372,10 +371,12 @@ impl Registry {
     /// [`Refusal::TooFast`], or [`Refusal::NotYours`] when there is no such connection.
     pub fn meter_proof(&mut self, now: Instant, key: ConnectionKey) -> Result<(), Refusal> {
         let client = self.clients.get_mut(&key).ok_or(Refusal::NotYours)?;
-        if client
-            .proofs
-            .take(now, PROOF_COST, 1, PROOF_BURST * PROOF_COST)
-        {
+        if client.meters(now, &self.limits).proofs.take(
+            now,
+            PROOF_COST,
+            1,
+            PROOF_BURST * PROOF_COST,
+        ) {
             Ok(())
         } else {
             Err(Refusal::TooFast)
@@ -653,7 +654,8 @@ impl Registry {
         let client = self.clients.get_mut(&key).ok_or(Refusal::NotYours)?;
         let rate = self.limits.received_bytes_per_second;
         let burst = rate * BURST_SECONDS;
-        if client.fetched_bytes.take(now, bytes, rate, burst) {
+        let meters = client.meters(now, &self.limits);
+        if meters.fetched_bytes.take(now, bytes, rate, burst) {
             Ok(letters)
         } else {
             Err(Refusal::TooFast)
@@ -802,6 +804,19 @@ pub struct Asked {
 }
 
 impl Client {
+    fn meters(&mut self, now: Instant, limits: &Limits) -> &mut Meters {
+        self.meters.get_or_insert_with(|| {
+            let received = limits.received_bytes_per_second * BURST_SECONDS;
+            Box::new(Meters {
+                proofs: TokenBucket::full(now, PROOF_BURST * PROOF_COST),
+                sent_bytes: TokenBucket::full(now, limits.sent_bytes_per_second * BURST_SECONDS),
+                received_bytes: TokenBucket::full(now, received),
+                wanted_bytes: TokenBucket::full(now, received),
+                fetched_bytes: TokenBucket::full(now, received),
+            })
+        })
+    }
+
     fn meter(&mut self, now: Instant, limits: &Limits, cost: u64) -> Result<(), Refusal> {
         let (rate, burst) = (limits.requests_per_second, limits.request_burst);
         if self.requests.take(now, cost, rate, burst) {
@@ -815,7 +830,8 @@ impl Client {
     fn meter_sent(&mut self, now: Instant, limits: &Limits, bytes: usize) -> Result<(), Refusal> {
         let rate = limits.sent_bytes_per_second;
         let burst = rate * BURST_SECONDS;
-        if self.sent_bytes.take(now, bytes as u64, rate, burst) {
+        let meters = self.meters(now, limits);
+        if meters.sent_bytes.take(now, bytes as u64, rate, burst) {
             Ok(())
         } else {
             Err(Refusal::TooFast)
@@ -834,7 +850,7 @@ impl Client {
         let rate = limits.received_bytes_per_second;
         let burst = rate * BURST_SECONDS;
         let bytes = bytes as u64;
-        let received = &mut self.received_bytes;
+        let received = &mut self.meters(now, limits).received_bytes;
         if bytes > burst || (proof.is_some() && !received.holds(now, bytes, rate, burst)) {
             return Err(Refusal::Full);
         }
@@ -845,9 +861,10 @@ impl Client {
     fn meter_received(&mut self, now: Instant, limits: &Limits, bytes: usize, lane: Lane) -> bool {
         let rate = limits.received_bytes_per_second;
         let burst = rate * BURST_SECONDS;
+        let meters = self.meters(now, limits);
         let bucket = match lane {
-            Lane::Strangers => &mut self.received_bytes,
-            Lane::Contacts => &mut self.wanted_bytes,
+            Lane::Strangers => &mut meters.received_bytes,
+            Lane::Contacts => &mut meters.wanted_bytes,
         };
         bucket.take(now, bytes as u64, rate, burst)
     }

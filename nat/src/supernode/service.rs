@@ -221,8 +221,8 @@ impl Private {
     }
 }
 
-/// How a connection was judged, once it asked for something.
-type Judged = Arc<OnceLock<Result<Option<Admitted>, Refusal>>>;
+/// How a connection was judged, once it asked for something. Boxed: most supernodes judge nobody.
+type Judged = Arc<OnceLock<Box<Result<Option<Admitted>, Refusal>>>>;
 
 /// Keeps boxes over restarts.
 pub trait MailKeeper: Send + Sync + fmt::Debug + 'static {
@@ -772,8 +772,8 @@ impl Shared {
             return Ok(None);
         };
         let now_millis = self.runtime.unix_millis();
-        let judge = || closed.core().admit(connection.identity(), now_millis);
-        match *judged.get_or_init(judge) {
+        let judge = || Box::new(closed.core().admit(connection.identity(), now_millis));
+        match **judged.get_or_init(judge) {
             Ok(Some(admitted)) => {
                 closed.core().still(&admitted, now_millis)?;
                 Ok(Some((closed, admitted)))
@@ -817,7 +817,8 @@ impl Shared {
             reason = "all of them are told the same at once"
         )]
         for outbox in state.clients.values() {
-            let Some(Ok(Some(admitted))) = outbox.judged.get() else {
+            let judged = outbox.judged.get().map(|judged| &**judged);
+            let Some(Ok(Some(admitted))) = judged else {
                 continue;
             };
             if let (Err(refusal), Some(connection)) =
