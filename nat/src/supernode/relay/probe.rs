@@ -10,10 +10,15 @@
 //! port, which firewalls of third parties may judge otherwise than one from where the request went, is given twice a
 //! second to one source and [`CHANGES_PER_SECOND`] times to all.
 
+use rtc_stun::{
+    attributes::{ATTR_OTHER_ADDRESS, ATTR_XORMAPPED_ADDRESS},
+    error_code::CODE_BAD_REQUEST,
+};
+
 use super::{
-    ATTR_CHANGE_REQUEST, ATTR_OTHER_ADDRESS, ATTR_XORMAPPED_ADDRESS, Arrival, Builder,
-    CLASS_REQUEST, CODE_BAD_REQUEST, Drop, Instant, IpAddr, KNOWN, METHOD_BINDING, Relay, Request,
-    SocketAddr, Stun, TokenBucket, Transmit, canonical, meter_slot, success,
+    ATTR_CHANGE_REQUEST, Arrival, Builder, CLASS_REQUEST, Drop, Instant, IpAddr, KNOWN,
+    METHOD_BINDING, Relay, Request, SocketAddr, Stun, TokenBucket, Transmit, canonical, meter_slot,
+    success,
 };
 
 /// Answers from the port that was not asked, per second: a NAT is looked at when networks change, with three

@@ -7,9 +7,12 @@
 mod abuse;
 
 use proptest::prelude::*;
-use rtc_stun::message::Method;
+use rtc_stun::{
+    attributes::ATTR_XOR_RELAYED_ADDRESS,
+    message::{METHOD_DATA, Method},
+};
 
-use super::*;
+use super::{data::channel_data, *};
 use crate::stun::long_term_key;
 
 const RELAY_IP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
