@@ -4,7 +4,7 @@ use std::{
     sync::Arc,
 };
 
-use eframe::egui::{Event, Key};
+use eframe::egui::{Event, Key, accesskit::Toggled};
 
 use super::*;
 use crate::{
@@ -206,9 +206,33 @@ fn a_contact_is_renamed_verified_and_hidden_from() {
     assert_eq!(people(&done), [&PeopleChange::Verify { user, verified }]);
     let done = scene.press("Hide my address");
     assert_eq!(people(&done), [&PeopleChange::RelayOnly { user, only }]);
-    let (ring, done) = (Ring::Never, scene.press("Never ring"));
-    assert_eq!(people(&done), [&PeopleChange::Ring { user, ring }]);
     let done = scene.press("Rename");
     let name = String::from("Grace");
     assert_eq!(people(&done), [&PeopleChange::Rename { user, name }]);
+}
+
+#[test]
+fn how_their_calls_are_told_of_is_shown_and_chosen() {
+    let rings = [
+        (Ring::Usual, words::ring_usual(), words::ring_usual_why()),
+        (Ring::Always, words::ring_always(), words::ring_always_why()),
+        (Ring::Never, words::ring_never(), words::ring_never_why()),
+    ];
+    for (chosen, _label, why) in rings {
+        let mut scene = Scene::new(true);
+        scene.view.contacts[0].ring = chosen;
+        scene.frame(vec![]);
+        scene.press("Details");
+        scene.frame(vec![]);
+        assert!(scene.text(|text| text == why).is_some(), "{why}");
+        for (ring, label, _why) in rings {
+            let is_chosen = scene.node(label).1.toggled() == Some(Toggled::True);
+            assert_eq!(is_chosen, ring == chosen, "{label} where it is {chosen:?}");
+            let done = scene.press(label);
+            let user = GRACE;
+            let expected = (ring != chosen).then_some(PeopleChange::Ring { user, ring });
+            let expected: Vec<_> = expected.iter().collect();
+            assert_eq!(people(&done), expected, "{label} where it is {chosen:?}");
+        }
+    }
 }
