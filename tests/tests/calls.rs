@@ -15,14 +15,18 @@ use ahoy::{
         config::EngineConfig,
         handle::{Command, Event, OtherState, Phase},
         media::AudioIn,
+        video::{VideoIn, VideoOut},
     },
     headless::measure::measure,
     report::{Outcome, PathKind},
     sim::{Fault, PacketEvent},
 };
-use ahoy_media::audio::{
-    align::{align, score},
-    wav::read_all,
+use ahoy_media::{
+    audio::{
+        align::{align, score},
+        wav::read_all,
+    },
+    video::frame::Size,
 };
 use ahoy_tests::{
     pair::{
@@ -319,6 +323,91 @@ fn a_second_call_waits_is_answered_and_both_are_switched_between() {
                 assert_eq!(phone.ends(SOON).await.report.outcome, Outcome::Completed);
             }
         });
+}
+
+/// Who puts whom on hold, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holding {
+    /// The one who is called, before they answer.
+    BeforeTheAnswer,
+    /// The same, with the answer.
+    WithTheAnswer,
+    /// The one who calls, as soon as it is answered.
+    TheCaller,
+}
+
+/// Pictures that cost next to nothing.
+fn film(config: &mut EngineConfig) {
+    config.video.threads = false;
+    config.video.output = Some(VideoOut::Null);
+    config.video.input = Some(VideoIn::Pattern {
+        size: Size::new(160, 90).unwrap(),
+        fps: 10,
+    });
+}
+
+#[test]
+fn hold_counts_also_where_it_is_pressed_while_it_connects() {
+    let cases = [
+        Holding::BeforeTheAnswer,
+        Holding::WithTheAnswer,
+        Holding::TheCaller,
+    ];
+    for (seed, when) in (SEED + 15..).zip(cases) {
+        let shows = |_name: &str, config: &mut EngineConfig| {
+            hum(config);
+            film(config);
+        };
+        plan(seed).configure(shows).run(async |pair| {
+            eprintln!("seed {seed}: {when:?}");
+            let (alice, bob) = (&pair.alice, &pair.bob);
+            alice.call(bob);
+            bob.rings().await;
+            pair.pass(secs(1)).await;
+            let holds = match when {
+                Holding::BeforeTheAnswer => {
+                    bob.tell(Command::Hold(true));
+                    bob.tell(Command::Accept);
+                    bob
+                }
+                Holding::WithTheAnswer => {
+                    bob.tell(Command::Accept);
+                    bob.tell(Command::Hold(true));
+                    bob
+                }
+                Holding::TheCaller => {
+                    bob.tell(Command::Accept);
+                    let answered =
+                        |event: &Event| matches!(event, Event::Connected { .. }).then_some(());
+                    alice.wait("the answer", SOON, answered).await;
+                    alice.tell(Command::Hold(true));
+                    alice
+                }
+            };
+            let waits = if holds.name == alice.name { bob } else { alice };
+            pair.pass(secs(5)).await;
+            let call = |phone: &Phone| phone.engine.view().borrow().call.clone().unwrap();
+            let pictures = |phone: &Phone| call(phone).stats.unwrap().pictures_sent.unwrap_or(0);
+            for phone in [alice, bob] {
+                assert!(
+                    matches!(call(phone).phase, Phase::Talking { .. }),
+                    "{when:?}"
+                );
+            }
+            assert!(call(holds).held, "{when:?}");
+            assert_eq!(seen(waits), (true, false), "{when:?}");
+            // What was on its way when it was pressed came.
+            let most = if when == Holding::TheCaller { 2 } else { 0 };
+            assert!(pictures(holds) <= most, "{when:?}: {}", pictures(holds));
+            holds.tell(Command::Hold(false));
+            pair.pass(secs(3)).await;
+            assert_eq!(seen(waits), (false, true), "{when:?}");
+            assert!(pictures(holds) > 10, "{when:?}: {}", pictures(holds));
+            let [first, second] = pair.hang_up().await;
+            assert_eq!(first.report.outcome, Outcome::Completed);
+            assert_eq!(second.report.outcome, Outcome::Completed);
+        });
+    }
 }
 
 #[test]

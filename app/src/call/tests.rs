@@ -448,6 +448,40 @@ fn mute_set_while_it_rings_holds_from_the_first_moment() {
 }
 
 #[test]
+fn what_is_set_while_it_connects_is_said_again_once_the_way_is_there() {
+    let held = |actions: &[Action]| -> Vec<(u32, bool)> {
+        let said = sent(actions).into_iter();
+        let held = said.filter_map(|(_to, signal)| {
+            if let Signal::MediaState { revision, held, .. } = signal {
+                Some((revision, held))
+            } else {
+                None
+            }
+        });
+        held.collect()
+    };
+    let mut bench = Bench::new();
+    bench.incoming(CALL, PHONE, PERSON);
+    bench.calls.accept(bench.now, CALL).unwrap();
+    bench.actions();
+    bench.calls.set_held(CALL, true).unwrap();
+    // It goes by an envelope as yet, which may be lost.
+    assert_eq!(held(&bench.actions()), [(1, true)]);
+    let connected = bench.session(PHONE, SessionEvent::Connected);
+    assert_eq!(held(&connected), [(1, true)]);
+    bench.calls.set_held(CALL, false).unwrap();
+    assert_eq!(held(&bench.actions()), [(2, false)]);
+
+    // Who has set nothing has nothing to say.
+    let mut bench = Bench::new();
+    bench.incoming(CALL, PHONE, PERSON);
+    bench.calls.accept(bench.now, CALL).unwrap();
+    bench.actions();
+    let connected = bench.session(PHONE, SessionEvent::Connected);
+    assert_eq!(held(&connected), []);
+}
+
+#[test]
 fn with_push_to_talk_a_call_begins_muted_at_either_side() {
     let mute = |actions: &[Action]| {
         let set = |action: &Action, wanted| matches!(action, Action::SetLocalMedia { muted, .. } if *muted == wanted);

@@ -1270,9 +1270,12 @@ impl Engine {
             Ok((media, video)) => {
                 slot.video = video;
                 media.set_volume(slot.volume_percent);
-                // Whoever muted while it rang is not heard now.
+                // Whoever muted while it rang is not heard now, and who was put on hold sees nothing.
                 if let Some(info) = self.calls.info(call) {
                     media.set_silent(info.muted, info.held);
+                    if let Some(video) = &slot.video {
+                        video.set_paused(now, info.held);
+                    }
                 }
                 slot.media = Some((participant, media));
                 slot.talking_since = Some(now);

@@ -163,15 +163,13 @@ pub fn call_actions(call: &CallView) -> Vec<Action> {
                 // Before, nobody is there to be told.
                 actions.push(action(words::record(), Key::R, Act::Record, plain));
             }
-            if matches!(call.phase, Phase::Talking { .. }) || call.held {
-                let (label, kind) = if call.held {
-                    (words::resume(), primary)
-                } else {
-                    (words::hold(), plain)
-                };
-                let hold = Act::Tell(Command::Hold(!call.held));
-                actions.push(action(label, Key::O, hold, kind));
-            }
+            let (label, kind) = if call.held {
+                (words::resume(), primary)
+            } else {
+                (words::hold(), plain)
+            };
+            let hold = Act::Tell(Command::Hold(!call.held));
+            actions.push(action(label, Key::O, hold, kind));
             actions.push(danger(words::hang_up(), Key::H, Command::HangUp));
             actions
         }

@@ -223,6 +223,14 @@ impl Calls {
                 self.handle_session_end(now, common, phase, participant, end);
             }
             SessionEvent::Connected | SessionEvent::Restored | SessionEvent::Reconnecting => {
+                // What was said before went by envelopes, which may be lost. Who knows it takes no notice.
+                if event == SessionEvent::Connected
+                    && let Phase::InCall(in_call) = &phase
+                    && in_call.members.contains_key(&participant)
+                    && common.revision > 0
+                {
+                    self.send(call, participant, common.media_state());
+                }
                 self.current = Some((common, phase));
             }
         }

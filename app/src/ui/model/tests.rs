@@ -103,13 +103,12 @@ fn every_phase_offers_a_way_out_until_it_is_over() {
     )]
     let now = Instant::now();
     let in_call = if cfg!(feature = "video") {
-        vec!["Mute", "Camera", "Share", "Hang up"]
+        vec!["Mute", "Camera", "Share", "Hold", "Hang up"]
     } else {
-        vec!["Mute", "Hang up"]
+        vec!["Mute", "Hold", "Hang up"]
     };
     let mut talking = in_call.clone();
-    talking.insert(talking.len() - 1, "Record");
-    talking.insert(talking.len() - 1, "Hold");
+    talking.insert(talking.len() - 2, "Record");
     let phases = [
         (Phase::Calling, vec!["Cancel"]),
         (Phase::Ringing, vec!["Cancel"]),
