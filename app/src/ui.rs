@@ -32,6 +32,7 @@ mod parts;
 mod person;
 mod recents;
 mod record;
+mod reply;
 mod settings;
 mod share;
 mod shelf;
@@ -63,7 +64,7 @@ use crate::{
     control::Opened,
     engine::{
         book::AddressBook,
-        handle::{Command, EngineHandle, Phase, View},
+        handle::{CallView, Command, EngineHandle, OtherCall, Phase, View},
         nat::NatReports,
         video::WindowPictures,
     },
@@ -110,6 +111,29 @@ pub struct Opening {
     pub door: Door,
 }
 
+/// Somebody who is to see the camera once they talk with us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seer {
+    /// They are called with it.
+    Called {
+        user: UserId,
+        /// The call that was shown then, which is another one.
+        before: Option<CallId>,
+    },
+    /// This call of theirs is answered with it.
+    Answered(CallId),
+}
+
+impl Seer {
+    /// Whether this is the call that was meant.
+    fn is_in(self, call: &CallView) -> bool {
+        match self {
+            Self::Called { user, before } => call.user == user && before != Some(call.id),
+            Self::Answered(id) => call.id == id,
+        }
+    }
+}
+
 /// The desktop window on a running engine.
 #[derive(Debug)]
 pub struct Window {
@@ -143,8 +167,9 @@ pub struct Window {
     forced_theme: Option<egui::ThemePreference>,
     chat: chat::Page,
     chooser: Chooser,
-    /// Whoever is called with the camera, until they see it.
-    sees_camera: Option<UserId>,
+    /// Whoever is called or answered with the camera, until they see it.
+    sees_camera: Option<Seer>,
+    reply: reply::Page,
     runtime: tokio::runtime::Handle,
     stage: Stage,
     share: share::Page,
@@ -215,6 +240,7 @@ impl Window {
             chat: chat::Page::default(),
             chooser: Chooser::new(runtime),
             sees_camera: None,
+            reply: reply::Page::default(),
             runtime: runtime.clone(),
             stage: Stage::new(pictures, ctx, pace.clone()),
             share: share::Page::default(),
@@ -236,7 +262,11 @@ impl Window {
         }
     }
 
-    fn send(&self, command: Command) {
+    fn send(&mut self, command: Command) {
+        if matches!(command, Command::Call(_) | Command::Accept) {
+            // Whoever begins to talk without the camera does not show it because of a call that came to nothing.
+            self.sees_camera = None;
+        }
         if !self.engine.send(command) {
             tracing::warn!("the engine does not take commands");
         }
@@ -267,6 +297,17 @@ impl Window {
     fn act(&mut self, act: Act) {
         match act {
             Act::Tell(command) => self.send(command),
+            Act::AnswerSeen => {
+                let ringing = model::ringing(&self.view.borrow()).map(|(call, ..)| call);
+                self.send(Command::Accept);
+                self.sees_camera = ringing.map(Seer::Answered);
+            }
+            Act::Reply => {
+                let view = self.view.borrow();
+                if let Some((call, user, name)) = model::ringing(&view) {
+                    self.reply.open(call, user, name);
+                }
+            }
             Act::Camera => {
                 let camera = share::camera(self.share.camera.clone());
                 self.send(Command::Show(Some(camera)));
@@ -323,14 +364,30 @@ impl Window {
 
     /// Whoever was called with the camera sees it once they have answered.
     fn show_camera(&mut self, view: &View) {
-        let Some(user) = self.sees_camera else { return };
-        match view.call.as_ref().filter(|call| call.user == user) {
-            Some(call) if matches!(call.phase, Phase::Talking { .. }) => {
-                self.sees_camera = None;
-                self.act(Act::Camera);
+        let Some(seer) = self.sees_camera else { return };
+        let is_answered = matches!(seer, Seer::Answered(_));
+        match view.call.as_ref().filter(|call| seer.is_in(call)) {
+            Some(call) => match call.phase {
+                Phase::Talking { .. } => {
+                    self.sees_camera = None;
+                    self.act(Act::Camera);
+                }
+                Phase::Ended { .. } => self.sees_camera = None,
+                // They call by themselves: whoever answers decides anew.
+                Phase::Incoming if !is_answered => self.sees_camera = None,
+                Phase::Calling
+                | Phase::Ringing
+                | Phase::Incoming
+                | Phase::Connecting
+                | Phase::Reconnecting => {}
+            },
+            None => {
+                let waits = |other: &OtherCall| seer == Seer::Answered(other.id);
+                if is_answered && !view.other.as_ref().is_some_and(waits) {
+                    // It was over before it was answered.
+                    self.sees_camera = None;
+                }
             }
-            Some(call) if model::is_over(call) => self.sees_camera = None,
-            Some(_) | None => {}
         }
     }
 
@@ -475,7 +532,7 @@ impl Window {
         }
     }
 
-    fn carry_out(&self, commands: Vec<Command>, changes: Vec<SettingsChange>) {
+    fn carry_out(&mut self, commands: Vec<Command>, changes: Vec<SettingsChange>) {
         for command in commands {
             self.send(command);
         }

@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use ahoy::{
     call::{CallConfig, Ending, LostReason, Side, Unreachable},
+    chat::{Content, MessageId},
     cli::Exit,
     engine::{
         config::EngineConfig,
         handle::{Command, Event, OtherState, Phase},
         media::AudioIn,
+        people::PeopleChange,
         video::{VideoIn, VideoOut},
     },
     headless::measure::measure,
@@ -406,6 +408,51 @@ fn hold_counts_also_where_it_is_pressed_while_it_connects() {
             let [first, second] = pair.hang_up().await;
             assert_eq!(first.report.outcome, Outcome::Completed);
             assert_eq!(second.report.outcome, Outcome::Completed);
+        });
+    }
+}
+
+#[test]
+fn a_call_is_declined_with_a_message_to_contacts_alone() {
+    for (seed, is_contact) in [(SEED + 18, true), (SEED + 19, false)] {
+        plan(seed).run(async |pair| {
+            let (alice, bob) = (&pair.alice, &pair.bob);
+            alice.call(bob);
+            bob.rings().await;
+            if !is_contact {
+                bob.tell(Command::People(PeopleChange::Remove(alice.user)));
+            }
+            let call = bob.engine.view().borrow().call.clone().unwrap().id;
+            let say = |text: &str, n: u8| Command::DeclineSaying {
+                call,
+                to: alice.user,
+                id: MessageId([n; 16]),
+                text: text.into(),
+            };
+            bob.tell(say("I will call you back.", 1));
+            let declined = alice.ends(SOON).await.ending;
+            assert_eq!(declined, Ending::Declined { by: Side::Remote });
+            // Whoever gave up meanwhile is told all the same.
+            pair.pass(secs(1)).await;
+            bob.tell(say("Too late.", 2));
+            pair.pass(secs(10)).await;
+            let texts = alice.events().into_iter().filter_map(|(_at, event)| {
+                let Event::Message { message, .. } = event else {
+                    return None;
+                };
+                let Content::Text(text) = message.content else {
+                    return None;
+                };
+                Some(text)
+            });
+            let expected: &[&str] = if is_contact {
+                &["I will call you back.", "Too late."]
+            } else {
+                &[]
+            };
+            assert_eq!(texts.collect::<Vec<_>>(), expected);
+            let told = bob.engine.view().borrow().notice.clone();
+            assert_eq!(told.is_some(), !is_contact, "{told:?}");
         });
     }
 }

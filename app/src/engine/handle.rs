@@ -48,6 +48,17 @@ pub enum Command {
     Accept,
     /// Do not answer the call that rings, or waits.
     Decline,
+    /// Do not answer this call, and write to whoever calls if they are a contact; also where they have given up meanwhile.
+    DeclineSaying {
+        /// The call that rings, or waits.
+        call: CallId,
+        /// Who calls.
+        to: UserId,
+        /// Names the message; random.
+        id: MessageId,
+        /// What they are told.
+        text: String,
+    },
     /// Hear no more of the call that waits, which goes on waiting.
     Ignore,
     /// Go on with the call that is on hold, and put the one in hand on hold.

@@ -35,6 +35,7 @@ mod offers;
 mod own;
 mod people;
 mod record;
+mod reply;
 mod show;
 
 use offers::Offered;
@@ -473,6 +474,9 @@ impl Engine {
             (Command::Accept, Some(call)) => self.calls.accept(now, self.ringing().unwrap_or(call)),
             (Command::Decline, Some(call)) => {
                 self.calls.decline(now, self.ringing().unwrap_or(call))
+            }
+            (Command::DeclineSaying { call, to, id, text }, _) => {
+                return self.decline_saying(call, to, id, &text);
             }
             (Command::Ignore, Some(_call)) => return self.ignore(),
             (Command::Switch, Some(_call)) => self.calls.switch(),

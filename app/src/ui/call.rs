@@ -47,7 +47,7 @@ pub(super) fn show(
         }
         done.act = trouble(ui, call, tokens).or(done.act.take());
         ui.add_space(size.gap);
-        let actions = model::call_actions(call);
+        let actions = model::actions(view, call);
         if actions.is_empty() {
             done.act = after::show(ui, view, call, tokens).or(done.act.take());
             ui.add_space(size.gap);
@@ -76,7 +76,7 @@ pub(super) fn other(ui: &mut egui::Ui, view: &View, tokens: &Tokens) -> Option<A
     parts::card(ui, tokens, |ui| {
         let line = model::other_line(other, &call.name);
         ui.add(egui::Label::new(RichText::new(line)).wrap());
-        act = buttons(ui, model::other_actions(other), tokens);
+        act = buttons(ui, model::actions_beside(view, other), tokens);
     });
     ui.add_space(tokens.size.gap);
     act

@@ -240,6 +240,12 @@ impl Person {
         self.frame(vec![press(false)]);
     }
 
+    /// Presses a key, and lets it go.
+    fn tap(&mut self, key: Key) {
+        self.frame(vec![Reader::key(key, true)]);
+        self.frame(vec![Reader::key(key, false)]);
+    }
+
     /// The link that reaches them.
     #[track_caller]
     fn link(&self) -> String {

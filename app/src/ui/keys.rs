@@ -29,7 +29,9 @@ pub(super) const SHEET: [(Word, &[(Word, Word)]); 3] = [
         words::keys_ringing,
         &[
             (|| "A", words::key_answers),
+            (|| "V", words::key_answers_seen),
             (|| "D", words::key_declines),
+            (|| "T", words::key_declines_saying),
             (|| "H", words::key_stops_calling),
         ],
     ),
@@ -42,7 +44,7 @@ pub(super) const SHEET: [(Word, &[(Word, Word)]); 3] = [
             (|| "R", words::key_records),
             (|| "O", words::key_holds),
             (|| "H", words::key_hangs_up),
-            (|| "A, D, I", words::key_other_does),
+            (|| "A, V, D, T, I", words::key_other_does),
             (|| "W", words::key_switches),
             (words::key_space, words::key_talks),
         ],

@@ -5,7 +5,7 @@ use std::time::Instant;
 use eframe::egui::{self, RichText};
 
 use super::{
-    Window, call, echo, files, model, network, parts,
+    Seer, Window, call, echo, files, model, network, parts,
     settings::{Known, Tab},
     shortcuts, sound, words,
 };
@@ -142,6 +142,7 @@ impl Window {
                     if let Some(act) = call::other(ui, view, &self.tokens) {
                         self.act(act);
                     }
+                    self.reply_card(ui, view);
                     self.call_bar(ui, call, is_short, now);
                 });
             if is_open && !has_room {
@@ -321,9 +322,19 @@ impl Window {
         }
         if done.put_away {
             self.put_away = Some(call.id);
+            self.reply.close();
             ui.ctx().request_repaint();
         }
         ui.add_space(self.tokens.size.gap);
+        self.reply_card(ui, view);
+    }
+
+    /// The sentences to decline with, while they are wanted.
+    fn reply_card(&mut self, ui: &mut egui::Ui, view: &View) {
+        let tokens = self.tokens;
+        if let Some(command) = self.reply.show(ui, view, &tokens) {
+            self.send(command);
+        }
     }
 
     pub(super) fn home(&mut self, ui: &mut egui::Ui, view: &View) {
@@ -359,9 +370,10 @@ impl Window {
         let favourite = favourite.map(|(user, on)| SettingsChange::Favourite(user, on));
         if done.video {
             let user = self.chat.user;
-            self.sees_camera = user;
             let target = user.map(model::link_of);
             self.carry_out(target.map(Command::Call).into_iter().collect(), Vec::new());
+            let before = view.call.as_ref().map(|call| call.id);
+            self.sees_camera = user.map(|user| Seer::Called { user, before });
         }
         if let Some(file) = &done.folder {
             files::open_folder(&self.runtime, file);
@@ -408,7 +420,7 @@ impl Window {
         }
     }
 
-    pub(super) fn do_not_disturb(&self, ui: &mut egui::Ui, view: &View) {
+    pub(super) fn do_not_disturb(&mut self, ui: &mut egui::Ui, view: &View) {
         let mut undisturbed = view.do_not_disturb;
         let label = words::do_not_disturb();
         if parts::checkbox(ui, &self.tokens, (label, true), &mut undisturbed).clicked() {

@@ -49,6 +49,10 @@ pub struct Action {
 pub enum Act {
     /// The engine is told.
     Tell(Command),
+    /// The call that rings is answered, and its caller sees the camera.
+    AnswerSeen,
+    /// The sentences appear with which the call that rings can be declined.
+    Reply,
     /// The camera is shown.
     Camera,
     /// The page opens, or closes, where people choose what else to show.
@@ -110,15 +114,19 @@ pub fn call_line(call: &CallView, now: Instant) -> String {
     }
 }
 
-/// What can be done about the call now, most wanted first.
-#[must_use]
-pub fn call_actions(call: &CallView) -> Vec<Action> {
-    let action = |label, key, act, kind| Action {
+/// A button, with its key.
+fn action(label: &'static str, key: Key, act: Act, kind: ActionKind) -> Action {
+    Action {
         label,
         act,
         key,
         kind,
-    };
+    }
+}
+
+/// What can be done about the call now, most wanted first.
+#[must_use]
+pub fn call_actions(call: &CallView) -> Vec<Action> {
     let (plain, primary) = (ActionKind::Plain, ActionKind::Primary);
     let danger = |label, key, command| action(label, key, Act::Tell(command), ActionKind::Danger);
     let mute = if call.muted {
@@ -128,11 +136,10 @@ pub fn call_actions(call: &CallView) -> Vec<Action> {
         action(words::mute(), Key::M, Act::Tell(Command::Mute(true)), plain)
     };
     match call.phase {
-        Phase::Incoming => vec![
-            action(words::answer(), Key::A, Act::Tell(Command::Accept), primary),
-            danger(words::decline(), Key::D, Command::Decline),
-        ],
-        Phase::Calling | Phase::Ringing => vec![danger(words::cancel(), Key::H, Command::HangUp)],
+        Phase::Incoming => answers(),
+        Phase::Calling | Phase::Ringing => {
+            vec![danger(words::cancel(), Key::H, Command::HangUp)]
+        }
         Phase::Connecting | Phase::Talking { .. } | Phase::Reconnecting => {
             let mut actions = vec![mute];
             if cfg!(feature = "video") {
@@ -177,6 +184,64 @@ pub fn call_actions(call: &CallView) -> Vec<Action> {
     }
 }
 
+/// What can be done about a call that rings, or waits, whoever calls.
+fn answers() -> Vec<Action> {
+    let accept = Act::Tell(Command::Accept);
+    let mut answers = vec![action(words::answer(), Key::A, accept, ActionKind::Primary)];
+    if cfg!(feature = "video") {
+        let label = words::answer_seen();
+        answers.push(action(label, Key::V, Act::AnswerSeen, ActionKind::Primary));
+    }
+    let decline = Act::Tell(Command::Decline);
+    answers.push(action(
+        words::decline(),
+        Key::D,
+        decline,
+        ActionKind::Danger,
+    ));
+    answers
+}
+
+/// Declining with a message, where somebody rings or waits whom one writes to: strangers are told nothing.
+fn reply(view: &View, user: UserId) -> Option<Action> {
+    let (_call, rings, _name) = ringing(view)?;
+    let label = words::decline_saying();
+    let may_write = rings == user && is_contact(view, user);
+    may_write.then(|| action(label, Key::T, Act::Reply, ActionKind::Plain))
+}
+
+/// What can be done about the call in hand, as far as `view` knows who it is.
+#[must_use]
+pub fn actions(view: &View, call: &CallView) -> Vec<Action> {
+    let mut actions = call_actions(call);
+    if call.phase == Phase::Incoming {
+        actions.extend(reply(view, call.user));
+    }
+    actions
+}
+
+/// What can be done about the call beside it, likewise.
+#[must_use]
+pub fn actions_beside(view: &View, other: &OtherCall) -> Vec<Action> {
+    let mut actions = other_actions(other);
+    if other.state.waits() {
+        actions.extend(reply(view, other.user));
+    }
+    actions
+}
+
+/// The call that is answered or declined now, if any: the one that rings, or else the one that waits; who calls, and as whom.
+#[must_use]
+pub fn ringing(view: &View) -> Option<(CallId, UserId, &str)> {
+    let call = view.call.as_ref()?;
+    if call.phase == Phase::Incoming {
+        return Some((call.id, call.user, &call.name));
+    }
+    let (_call, other) = other_call(view)?;
+    let waits = other.state.waits();
+    waits.then_some((other.id, other.user, &other.name))
+}
+
 /// What there is to say of the call beside the one in hand, called `name`.
 #[must_use]
 pub fn other_line(other: &OtherCall, name: &str) -> String {
@@ -192,37 +257,17 @@ pub fn other_line(other: &OtherCall, name: &str) -> String {
 /// What can be done about the call beside the one in hand.
 #[must_use]
 pub fn other_actions(other: &OtherCall) -> Vec<Action> {
-    let action = |label, key, command, kind| Action {
-        label,
-        act: Act::Tell(command),
-        key,
-        kind,
-    };
-    let answer = action(
-        words::answer(),
-        Key::A,
-        Command::Accept,
-        ActionKind::Primary,
-    );
-    let decline = action(
-        words::decline(),
-        Key::D,
-        Command::Decline,
-        ActionKind::Danger,
-    );
+    let plain = |label, key, command| action(label, key, Act::Tell(command), ActionKind::Plain);
     match other.state {
         OtherState::Waits => {
-            let ignore = action(words::ignore(), Key::I, Command::Ignore, ActionKind::Plain);
-            vec![answer, decline, ignore]
+            let mut actions = answers();
+            let label = words::ignore();
+            actions.push(plain(label, Key::I, Command::Ignore));
+            actions
         }
-        OtherState::Ignored => vec![answer, decline],
+        OtherState::Ignored => answers(),
         OtherState::OnHold | OtherState::Reconnecting => {
-            vec![action(
-                words::switch_calls(),
-                Key::W,
-                Command::Switch,
-                ActionKind::Plain,
-            )]
+            vec![plain(words::switch_calls(), Key::W, Command::Switch)]
         }
     }
 }

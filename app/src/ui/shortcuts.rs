@@ -44,6 +44,7 @@ impl Window {
             self.welcome.open = false;
             self.comeback.close();
             self.share.open = false;
+            self.reply.close();
             self.close_chat();
         }
         if ui.input(|input| input.key_pressed(egui::Key::F11)) {
@@ -59,21 +60,13 @@ impl Window {
             self.open_settings(Tab::Keys);
         }
         let Some(call) = &view.call else { return };
-        let other = model::other_call(view).map(|(_call, other)| model::other_actions(other));
-        let pressed = |key| {
-            ui.input(|input| {
-                input.events.iter().any(|event| {
-                    // A key that is held down is one wish.
-                    matches!(event, egui::Event::Key { key: which, pressed: true, repeat: false, modifiers, .. }
-                        if *which == key && modifiers.is_none())
-                })
-            })
-        };
-        for action in model::call_actions(call)
+        let other =
+            model::other_call(view).map(|(_call, other)| model::actions_beside(view, other));
+        for action in model::actions(view, call)
             .into_iter()
             .chain(other.into_iter().flatten())
         {
-            if pressed(action.key) {
+            if pressed(ui, action.key) {
                 self.act(action.act);
             }
         }
@@ -135,6 +128,16 @@ impl Window {
             }
         }
     }
+}
+
+/// Whether this key was pressed alone. One that is held down is one wish.
+pub(super) fn pressed(ui: &egui::Ui, key: egui::Key) -> bool {
+    ui.input(|input| {
+        input.events.iter().any(|event| {
+            matches!(event, egui::Event::Key { key: which, pressed: true, repeat: false, modifiers, .. }
+                if *which == key && modifiers.is_none())
+        })
+    })
 }
 
 pub(super) fn toggle_fullscreen(ctx: &egui::Context) {

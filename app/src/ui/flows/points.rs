@@ -16,6 +16,15 @@ fn friends(meeting: &Meeting) -> (Person, Person) {
     (ada, grace)
 }
 
+/// The same, and Ada has called.
+fn talking(meeting: &Meeting) -> (Person, Person) {
+    let (mut ada, mut grace) = friends(meeting);
+    ada.press("Call Grace");
+    grace.press("Answer");
+    ada.wait("sound", |reader| reader.has("Record"));
+    (ada, grace)
+}
+
 #[test]
 fn a_missed_call_is_called_back_and_a_declined_one_called_again() {
     let meeting = Meeting::new();
@@ -47,10 +56,7 @@ fn a_missed_call_is_called_back_and_a_declined_one_called_again() {
 #[test]
 fn muting_holding_and_rating_are_told_by_name() {
     let meeting = Meeting::new();
-    let (mut ada, mut grace) = friends(&meeting);
-    ada.press("Call Grace");
-    grace.press("Answer");
-    ada.wait("sound", |reader| reader.has("Record"));
+    let (mut ada, mut grace) = talking(&meeting);
     for name in ["Mute", "Camera", "Share", "Hang up"] {
         assert!(ada.reader.has(name), "{name}");
     }
@@ -107,6 +113,44 @@ fn nobody_rings_who_does_not_want_to_be_disturbed() {
         assert!(!wants(&grace), "she did not want to be disturbed");
     }
     ada.press("Cancel");
+    for person in [ada, grace] {
+        meeting.close(person);
+    }
+}
+
+#[test]
+fn a_call_is_answered_with_the_camera_and_one_declined_with_a_message() {
+    let meeting = Meeting::new();
+    let (mut ada, mut grace) = friends(&meeting);
+    ada.press("Call Grace");
+    grace.says("calls you");
+    if cfg!(feature = "video") {
+        grace.tap(Key::V);
+        // It may not be there, which is told; what was wanted is plain.
+        grace.wait("the camera", |reader| reader.has("Stop camera"));
+        grace.press("Hang up");
+        for person in [&mut ada, &mut grace] {
+            person.press("Close");
+        }
+        // The next one hears, and sees nothing.
+        ada.press("Call Grace");
+        grace.press("Answer");
+        grace.wait("sound", |reader| reader.has("Record"));
+        assert!(grace.reader.has("Camera"), "nobody asked for it");
+        grace.press("Hang up");
+        for person in [&mut ada, &mut grace] {
+            person.press("Close");
+        }
+        ada.press("Call Grace");
+        grace.says("calls you");
+    }
+    grace.tap(Key::T);
+    grace.press("I will call you back soon.");
+    ada.says("Grace declined.");
+    grace.says("You declined the call from Ada.");
+    ada.says("I will call you back soon.");
+    grace.press("Close");
+    grace.says("You: I will call you back soon.");
     for person in [ada, grace] {
         meeting.close(person);
     }

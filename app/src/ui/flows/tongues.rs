@@ -266,6 +266,9 @@ fn every_page_is_said_in_german_and_spanish_and_fits_at_twice_the_size() {
     ada.says("Ringing");
     survey.look_at("calling", &mut ada);
     survey.look_at("called", &mut grace);
+    grace.press("Decline with a message");
+    survey.look_at("called, to be declined", &mut grace);
+    grace.tap(Key::Escape);
     grace.press("Answer");
     ada.wait("sound", |reader| reader.has("Record"));
     ada.says(" · end-to-end encrypted");

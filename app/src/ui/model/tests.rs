@@ -95,6 +95,15 @@ fn only_links_of_people_who_are_no_contacts_can_be_added() {
     assert_eq!(addable(&view, &link_of(user)), None);
 }
 
+/// What can be done about a call that rings.
+fn answering() -> Vec<&'static str> {
+    if cfg!(feature = "video") {
+        vec!["Answer", "Answer with camera", "Decline"]
+    } else {
+        vec!["Answer", "Decline"]
+    }
+}
+
 #[test]
 fn every_phase_offers_a_way_out_until_it_is_over() {
     #[expect(
@@ -112,7 +121,7 @@ fn every_phase_offers_a_way_out_until_it_is_over() {
     let phases = [
         (Phase::Calling, vec!["Cancel"]),
         (Phase::Ringing, vec!["Cancel"]),
-        (Phase::Incoming, vec!["Answer", "Decline"]),
+        (Phase::Incoming, answering()),
         (Phase::Connecting, in_call.clone()),
         (Phase::Talking { since: now }, talking),
         (Phase::Reconnecting, in_call.clone()),
@@ -454,8 +463,9 @@ fn a_second_call_is_told_and_can_be_answered_declined_ignored_or_switched_to() {
         other: Some(other(OtherState::Waits)),
         ..View::default()
     };
-    assert_eq!(labels(OtherState::Waits), ["Answer", "Decline", "Ignore"]);
-    assert_eq!(labels(OtherState::Ignored), ["Answer", "Decline"]);
+    let waiting = [answering(), vec!["Ignore"]].concat();
+    assert_eq!(labels(OtherState::Waits), waiting);
+    assert_eq!(labels(OtherState::Ignored), answering());
     assert_eq!(labels(OtherState::OnHold), ["Switch"]);
     assert_eq!(labels(OtherState::Reconnecting), ["Switch"]);
     let (_call, shown) = other_call(&view).unwrap();
