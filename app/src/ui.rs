@@ -4,6 +4,7 @@
 //! nothing happens nothing is drawn; only the clock of a call asks for the next second.
 
 mod after;
+mod bar;
 mod call;
 mod chat;
 mod chooser;
@@ -170,6 +171,7 @@ pub struct Window {
     /// Whoever is called or answered with the camera, until they see it.
     sees_camera: Option<Seer>,
     reply: reply::Page,
+    bar: bar::Bar,
     runtime: tokio::runtime::Handle,
     stage: Stage,
     share: share::Page,
@@ -241,6 +243,7 @@ impl Window {
             chooser: Chooser::new(runtime),
             sees_camera: None,
             reply: reply::Page::default(),
+            bar: bar::Bar::default(),
             runtime: runtime.clone(),
             stage: Stage::new(pictures, ctx, pace.clone()),
             share: share::Page::default(),
@@ -492,6 +495,7 @@ impl Window {
             }
         });
         self.hovering(ui, &view);
+        self.bar(ui, &view);
         let at_sound =
             self.settings.is_at_sound() || self.shows_welcome(&view) && self.welcome.is_at_sound();
         let listen = at_sound && !model::is_talking(&view);

@@ -231,7 +231,8 @@ impl Page {
     }
 }
 
-fn is_screen(input: &VideoIn) -> bool {
+/// Whether it is a screen or a window.
+pub(super) fn is_screen(input: &VideoIn) -> bool {
     match input {
         VideoIn::Screen { .. } => true,
         VideoIn::File(_) | VideoIn::Pattern { .. } | VideoIn::Camera { .. } => false,
@@ -239,7 +240,7 @@ fn is_screen(input: &VideoIn) -> bool {
 }
 
 /// What a person calls what is shown.
-fn name_of(input: &VideoIn, shelf: &ShelfView) -> String {
+pub(super) fn name_of(input: &VideoIn, shelf: &ShelfView) -> String {
     match input {
         VideoIn::Camera { .. } => words::your_camera().into(),
         VideoIn::Pattern { .. } => words::the_test_pattern().into(),

@@ -442,6 +442,21 @@ fn windows_show_what_is_sent_as_it_is_and_our_own_as_in_a_mirror() {
     ada.wait_told("shown", "screen");
     grace.wait_told("seen", "comes");
     screen.shoot("25-screen-shared-dark");
+
+    // A bar above everything says so. It takes the keyboard from nobody, and ends it by a key of its own.
+    let bar = || {
+        let found = ["search", "--onlyvisible", "--name", "what you show"];
+        screen.xdotool(&found).unwrap_or_default()
+    };
+    wait_until("the bar", || !bar().is_empty());
+    assert!(scene.left.has_focus(), "the bar took the keyboard");
+    let id = bar().lines().last().unwrap().to_owned();
+    screen.xdotool(&["windowfocus", "--sync", &id]);
+    screen.xdotool(&["key", "m"]);
+    scene.ada.wait_muted(true);
+    screen.xdotool(&["key", "s"]);
+    ada.wait_told("shown", "");
+    wait_until("the bar to go", || bar().is_empty());
     scene.left.press("h");
     scene.grace.wait_told("state", "");
     for window in [&mut scene.left, &mut scene.right] {

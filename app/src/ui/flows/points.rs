@@ -3,6 +3,8 @@
 use eframe::egui::accesskit::Toggled;
 
 use super::*;
+#[cfg(feature = "video")]
+use crate::engine::video::{Showing, VideoIn};
 
 /// Two people who know each other.
 fn friends(meeting: &Meeting) -> (Person, Person) {
@@ -151,6 +153,46 @@ fn a_call_is_answered_with_the_camera_and_one_declined_with_a_message() {
     ada.says("I will call you back soon.");
     grace.press("Close");
     grace.says("You: I will call you back soon.");
+    for person in [ada, grace] {
+        meeting.close(person);
+    }
+}
+
+#[cfg(feature = "video")]
+#[test]
+fn a_bar_floats_over_what_is_shared_and_stops_it() {
+    let meeting = Meeting::new();
+    let (mut ada, grace) = talking(&meeting);
+    assert!(!ada.reader.has("Stop showing it"), "nothing is shown");
+    // There may be no screen here: what was wanted is plain all the same.
+    let share = |ada: &mut Person| {
+        ada.window.send(Command::Show(Some(Showing {
+            input: VideoIn::Screen {
+                target: "screen".into(),
+                fps: 5,
+            },
+            content: None,
+        })));
+        ada.wait("the bar", |reader| reader.has("Stop showing it"));
+    };
+    share(&mut ada);
+    ada.says("Grace sees your screen");
+    ada.press("Stop showing it");
+    ada.wait("its end", |reader| !reader.has("Stop showing it"));
+    let shown = ada.window.view.borrow().call.clone().unwrap().pictures.sent;
+    assert_eq!(shown, None);
+
+    // Hidden, it stays away until something else is shown.
+    share(&mut ada);
+    ada.press("Hide this bar");
+    ada.wait("no bar", |reader| !reader.has("Stop showing it"));
+    let sent = ada.window.view.borrow().call.clone().unwrap().pictures.sent;
+    assert!(sent.is_some(), "it is shown all the same");
+    ada.window.send(Command::Show(None));
+    ada.wait("its end", |reader| reader.has("Share"));
+    share(&mut ada);
+    ada.press("Hang up");
+    ada.wait("its end", |reader| !reader.has("Stop showing it"));
     for person in [ada, grace] {
         meeting.close(person);
     }
