@@ -24,6 +24,7 @@ mod keys;
 mod layout;
 mod ledger;
 mod lending;
+mod mirror;
 pub mod model;
 mod network;
 mod notify;
@@ -80,6 +81,7 @@ use devices::{Devices, DevicesView};
 use history::History;
 use home::Home;
 use ledger::{Ledger, LedgerView};
+use mirror::{Mirror, MirrorView};
 use model::Act;
 use pace::{Pace, Part};
 use settings::Tab;
@@ -174,6 +176,8 @@ pub struct Window {
     bar: bar::Bar,
     runtime: tokio::runtime::Handle,
     stage: Stage,
+    mirror: Mirror,
+    mirrored: watch::Receiver<MirrorView>,
     share: share::Page,
     shelf: Shelf,
     showable: watch::Receiver<ShelfView>,
@@ -219,6 +223,8 @@ impl Window {
         let desk = Desk::start(runtime);
         let shelf = Shelf::start(runtime);
         let pace = Pace::default();
+        let stage = Stage::new(pictures, ctx, pace.clone());
+        let mirror = Mirror::start(runtime, stage.mirror_place());
         Self {
             devices: desk.shown(),
             desk,
@@ -245,7 +251,9 @@ impl Window {
             reply: reply::Page::default(),
             bar: bar::Bar::default(),
             runtime: runtime.clone(),
-            stage: Stage::new(pictures, ctx, pace.clone()),
+            stage,
+            mirrored: mirror.shown(),
+            mirror,
             share: share::Page::default(),
             showable: shelf.shown(),
             shelf,
@@ -501,7 +509,10 @@ impl Window {
         let listen = at_sound && !model::is_talking(&view);
         let microphone = listen.then(|| view.sound.microphone.clone());
         self.desk.look(at_sound, microphone);
-        self.shelf.look(self.share.open);
+        let at_camera = self.shows_welcome(&view) && self.welcome.is_at_camera();
+        self.shelf.look(self.share.open || at_camera);
+        let camera = at_camera.then(|| share::camera(self.share.camera.clone()).input);
+        self.mirror.look(camera);
         if let Some(call) = &view.call
             && let Some(wait) = model::next_change(call, now)
         {
@@ -525,7 +536,18 @@ impl Window {
             }
             return;
         }
-        let done = self.welcome.show(ui, view, &devices, &saved, &tokens);
+        let shelf = self.showable.borrow_and_update().clone();
+        let sight = welcome::Sight {
+            stage: &self.stage,
+            mirror: *self.mirrored.borrow_and_update(),
+            shelf: &shelf,
+            camera: self.share.camera.as_ref(),
+        };
+        let welcome = &mut self.welcome;
+        let done = welcome.show(ui, view, &devices, &saved, sight, &tokens);
+        if done.camera.is_some() {
+            self.share.camera = done.camera;
+        }
         self.echo_test(ui, view);
         if done.comes_back {
             self.comeback.begin();
@@ -628,6 +650,7 @@ pub fn run(opening: Opening, runtime: &tokio::runtime::Handle) -> eframe::Result
             });
             repaint_with(&runtime, ctx, window.desk.shown());
             repaint_with(&runtime, ctx, window.shelf.shown());
+            repaint_with(&runtime, ctx, window.mirror.shown());
             repaint_with(&runtime, ctx, window.ledger.shown());
             repaint_with(&runtime, ctx, window.own.shown());
             repaint_with(&runtime, ctx, window.opened.clone());

@@ -738,9 +738,17 @@ locked-means = Deine Kontakte, Nachrichten und Schlüssel sind auf diesem Gerät
 
 step-name = Wie heißt du?
 step-sound = Geht dein Ton?
+step-camera = Sieht man dich gut?
 step-card = Das ist deine Karte
 step-of = Schritt { $number } von { $all }
 sound-step-is = Sprich, und sieh, wie der Pegel ausschlägt. Nimm drei Sekunden auf, um dich zu hören, wie andere es tun.
+camera-step-is = Du siehst dich wie im Spiegel. Nichts wird gesendet, und die Kamera ist aus, sobald du weitergehst.
+mirror-opens = Eine Kamera wird gesucht …
+mirror-missing = Hier ist keine Kamera. Anrufe gehen auch ohne; steck eine an, dann ist ihr Bild hier zu sehen.
+mirror-denied = Du darfst die Kamera nicht benutzen. Tritt der Gruppe bei, der sie gehört (meistens: video), und melde dich neu an.
+mirror-busy = Ein anderes Programm benutzt die Kamera. Beende sie dort, dann kommt das Bild hierher.
+mirror-gone = Die Kamera wurde abgezogen. Steck sie wieder an.
+mirror-failed = Die Kamera gibt kein Bild. Steck sie neu an oder wähle eine andere.
 name-step-is = Wen du anrufst, sieht ihn. Es gibt kein Konto: Wer du bist, ist ein Schlüssel, der eben gemacht wurde und auf diesem Gerät bleibt.
 next = Weiter
 skip-all = Alles überspringen

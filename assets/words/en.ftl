@@ -738,9 +738,17 @@ locked-means = Your contacts, messages and keys are sealed on this device. Nobod
 
 step-name = What are you called?
 step-sound = Does your sound work?
+step-camera = Are you seen well?
 step-card = This is your card
 step-of = Step { $number } of { $all }
 sound-step-is = Speak, and watch the level move. Record three seconds to hear yourself as others will.
+camera-step-is = You see yourself as in a mirror. Nothing is sent, and the camera is off as soon as you go on.
+mirror-opens = Looking for a camera…
+mirror-missing = There is no camera here. Calls work without one; plug one in, and it is seen here.
+mirror-denied = You may not use the camera. Join the group that owns it (on most systems: video), then log in anew.
+mirror-busy = Another program uses the camera. End it there, and the picture comes here.
+mirror-gone = The camera was pulled out. Plug it in again.
+mirror-failed = The camera gives no picture. Plug it in anew, or choose another one.
 name-step-is = People whom you call see it. There is no account: who you are is a key that was made just now and stays on this device.
 next = Next
 skip-all = Skip all

@@ -735,9 +735,17 @@ locked-means = Tus contactos, mensajes y claves están sellados en este disposit
 
 step-name = ¿Cómo te llamas?
 step-sound = ¿Funciona tu sonido?
+step-camera = ¿Se te ve bien?
 step-card = Esta es tu tarjeta
 step-of = Paso { $number } de { $all }
 sound-step-is = Habla y mira cómo se mueve el nivel. Graba tres segundos para oírte como te oirán.
+camera-step-is = Te ves como en un espejo. No se envía nada, y la cámara se apaga en cuanto sigues adelante.
+mirror-opens = Buscando una cámara…
+mirror-missing = Aquí no hay cámara. Las llamadas funcionan sin ella; conecta una y se verá aquí.
+mirror-denied = No puedes usar la cámara. Entra en el grupo al que pertenece (casi siempre: video) y vuelve a iniciar sesión.
+mirror-busy = Otro programa usa la cámara. Ciérrala allí y la imagen llegará aquí.
+mirror-gone = Se ha desconectado la cámara. Vuelve a conectarla.
+mirror-failed = La cámara no da imagen. Vuelve a conectarla o elige otra.
 name-step-is = Lo ve la gente a la que llamas. No hay cuenta: tu identidad es una clave que se acaba de crear y se queda en este dispositivo.
 next = Siguiente
 skip-all = Saltar todo

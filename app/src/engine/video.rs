@@ -45,6 +45,8 @@ use crate::{
 mod running;
 pub mod view;
 
+#[cfg(all(feature = "video", feature = "window"))]
+pub(crate) use running::Mirror;
 pub(super) use running::Video;
 
 /// The flow that packets of pictures travel in.

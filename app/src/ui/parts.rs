@@ -300,7 +300,7 @@ pub(super) fn progress(ui: &mut egui::Ui, tokens: &Tokens, name: &str, part: f32
 pub(super) fn choice(
     ui: &mut egui::Ui,
     tokens: &Tokens,
-    (role, labels): (egui::accesskit::Role, &[&'static str]),
+    (role, labels): (egui::accesskit::Role, &[&str]),
     chosen: usize,
 ) -> Option<usize> {
     let colors = tokens.colors(ui.ctx());

@@ -4,7 +4,7 @@ mod gl;
 
 use std::sync::Arc;
 
-use ahoy_media::video::latest::Newest;
+use ahoy_media::video::latest::{Latest, Newest};
 use eframe::{
     egui::{
         self, Align2, Color32, CornerRadius, FontId, PaintCallback, Rect, Sense, Shape, Vec2,
@@ -41,6 +41,9 @@ pub(super) struct Stage {
     easel: Easel,
     theirs: Option<Newest>,
     own: Option<Newest>,
+    /// Where we see ourselves outside of calls.
+    mirror: Latest,
+    mirrored: Option<Newest>,
     pace: Pace,
 }
 
@@ -53,7 +56,8 @@ fn fit(outer: Rect, width: u32, height: u32) -> Rect {
 
 impl Stage {
     pub(super) fn new(pictures: WindowPictures, ctx: &egui::Context, pace: Pace) -> Self {
-        for latest in [&pictures.theirs, &pictures.own] {
+        let mirror = Latest::default();
+        for latest in [&pictures.theirs, &pictures.own, &mirror] {
             let ctx = ctx.clone();
             latest.on_change(move || ctx.request_repaint());
         }
@@ -62,14 +66,22 @@ impl Stage {
             easel: Easel::default(),
             theirs: None,
             own: None,
+            mirror,
+            mirrored: None,
             pace,
         }
+    }
+
+    /// Where pictures of a camera are put that nobody else sees.
+    pub(super) fn mirror_place(&self) -> Latest {
+        self.mirror.clone()
     }
 
     /// Takes the newest pictures. Never waits: whoever changes one in this moment asks for another look.
     pub(super) fn look(&mut self) {
         self.pictures.theirs.look(&mut self.theirs);
         self.pictures.own.look(&mut self.own);
+        self.mirror.look(&mut self.mirrored);
     }
 
     /// Whether there is something to be seen.
@@ -118,6 +130,26 @@ impl Stage {
             pill(ui, area, words::cannot_draw(), colors.danger_text);
         }
         response.double_clicked()
+    }
+
+    /// Draws what the camera sees outside of a call, if there is a picture of it.
+    pub(super) fn mirror(&self, ui: &mut egui::Ui, tokens: &Tokens) -> bool {
+        /// Higher would leave no room for what is said below it.
+        const MOST_HEIGHT: f32 = 240.0;
+        let Some(mirrored) = &self.mirrored else {
+            return false;
+        };
+        let size = mirrored.frame.size();
+        let most = Vec2::new(ui.available_width(), MOST_HEIGHT);
+        let shape = fit(
+            Rect::from_min_size(egui::Pos2::ZERO, most),
+            size.width(),
+            size.height(),
+        );
+        let (rect, response) = ui.allocate_exact_size(shape.size(), Sense::hover());
+        self.picture(ui, rect, Place::Mirror, mirrored, tokens.size.radius);
+        response.widget_info(|| WidgetInfo::labeled(Role::Image, true, words::own_picture()));
+        true
     }
 
     fn own(&self, ui: &egui::Ui, area: Rect, own: &Newest, tokens: &Tokens) {

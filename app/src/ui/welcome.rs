@@ -1,4 +1,4 @@
-//! The first minute: a name, a look at microphone and speaker, and the card to give to others.
+//! The first minute: a name, a look at microphone, speaker and camera, and the card to give to others.
 //!
 //! Each step can be skipped, none asks for an account, and all can be seen again from the settings.
 
@@ -7,10 +7,13 @@ use eframe::egui::{self, RichText};
 use super::{
     desk::{Ask, DeskView},
     ledger::LedgerView,
+    mirror::{self, MirrorView},
     model::ActionKind,
     parts::{self, Qr},
     settings::own_card,
+    shelf::ShelfView,
     sound,
+    stage::Stage,
     theme::Tokens,
     words,
 };
@@ -27,35 +30,40 @@ pub(super) enum Step {
     Name,
     /// Whether one is heard, and hears.
     Sound,
+    /// Whether one is seen.
+    Camera,
     /// How others reach one.
     Card,
 }
 
 impl Step {
-    const ALL: [Self; 3] = [Self::Name, Self::Sound, Self::Card];
+    const ALL: &[Self] = if cfg!(feature = "video") {
+        &[Self::Name, Self::Sound, Self::Camera, Self::Card]
+    } else {
+        &[Self::Name, Self::Sound, Self::Card]
+    };
 
     fn title(self) -> &'static str {
         match self {
             Self::Name => words::step_name(),
             Self::Sound => words::step_sound(),
+            Self::Camera => words::step_camera(),
             Self::Card => words::step_card(),
         }
     }
 
+    /// Where it stands among all, from 0.
+    fn place(self) -> usize {
+        let place = Self::ALL.iter().position(|step| *step == self);
+        place.unwrap_or_default()
+    }
+
     fn next(self) -> Option<Self> {
-        match self {
-            Self::Name => Some(Self::Sound),
-            Self::Sound => Some(Self::Card),
-            Self::Card => None,
-        }
+        Self::ALL.get(self.place() + 1).copied()
     }
 
     fn before(self) -> Option<Self> {
-        match self {
-            Self::Name => None,
-            Self::Sound => Some(Self::Name),
-            Self::Card => Some(Self::Sound),
-        }
+        Self::ALL.get(self.place().checked_sub(1)?).copied()
     }
 }
 
@@ -65,8 +73,20 @@ pub(super) struct Done {
     pub(super) commands: Vec<Command>,
     pub(super) changes: Vec<SettingsChange>,
     pub(super) ask: Option<Ask>,
+    /// This camera is theirs.
+    pub(super) camera: Option<String>,
     /// They have ahoy already, elsewhere.
     pub(super) comes_back: bool,
+}
+
+/// What is known of cameras.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sight<'a> {
+    pub(super) stage: &'a Stage,
+    pub(super) mirror: MirrorView,
+    pub(super) shelf: &'a ShelfView,
+    /// The camera that was chosen.
+    pub(super) camera: Option<&'a String>,
 }
 
 /// What the steps remember.
@@ -101,6 +121,11 @@ impl Page {
         self.open && self.step == Step::Sound
     }
 
+    /// Somebody looks at the camera.
+    pub(super) fn is_at_camera(&self) -> bool {
+        self.open && self.step == Step::Camera
+    }
+
     fn go(&mut self, step: Option<Step>) {
         match step {
             Some(step) => {
@@ -119,12 +144,12 @@ impl Page {
         view: &View,
         desk: &DeskView,
         ledger: &LedgerView,
+        sight: Sight<'_>,
         tokens: &Tokens,
     ) -> Done {
         let mut done = Done::default();
         let gap = tokens.size.gap;
-        let number = Step::ALL.iter().position(|step| *step == self.step);
-        let number = number.map_or(1, |number| number + 1);
+        let number = self.step.place() + 1;
         parts::caption(ui, tokens, &words::step_of(number, Step::ALL.len()));
         ui.add(egui::Label::new(RichText::new(self.step.title()).heading()).wrap());
         ui.add_space(gap);
@@ -139,6 +164,13 @@ impl Page {
                     let told = self.sound.devices_only(ui, view, desk, tokens);
                     done.commands.extend(told.change.map(Command::Sound));
                     done.ask = told.ask;
+                });
+            }
+            Step::Camera => {
+                parts::caption(ui, tokens, words::camera_step_is());
+                parts::card(ui, tokens, |ui| {
+                    let cameras = (sight.shelf, sight.camera);
+                    done.camera = mirror::show(ui, sight.stage, sight.mirror, cameras, tokens);
                 });
             }
             Step::Card => parts::card(ui, tokens, |ui| {
@@ -175,7 +207,8 @@ impl Page {
                 words::next()
             };
             let primary = parts::button(ui, tokens, (label, None), ActionKind::Primary, area, true);
-            if self.step == Step::Card && std::mem::take(&mut self.focus) {
+            let has_no_field = matches!(self.step, Step::Camera | Step::Card);
+            if has_no_field && std::mem::take(&mut self.focus) {
                 primary.request_focus();
             }
             let onwards = next || primary.clicked();

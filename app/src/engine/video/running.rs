@@ -2,6 +2,8 @@
 
 mod eye;
 mod hands;
+#[cfg(feature = "window")]
+mod mirror;
 mod open;
 mod preview;
 
@@ -39,6 +41,8 @@ use ahoy_transport::{
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, watch};
 
+#[cfg(feature = "window")]
+pub(crate) use self::mirror::Mirror;
 use self::{
     eye::{Eye, Look},
     hands::Hands,

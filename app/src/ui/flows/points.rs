@@ -160,6 +160,35 @@ fn a_call_is_answered_with_the_camera_and_one_declined_with_a_message() {
 
 #[cfg(feature = "video")]
 #[test]
+fn the_camera_is_looked_at_in_its_step_and_let_go_with_it() {
+    let meeting = Meeting::new();
+    let mut new = meeting.open("new", true);
+    assert_eq!(new.window.mirror.wanted(), None, "nobody asked for it");
+    new.press("Next");
+    assert_eq!(new.window.mirror.wanted(), None);
+    new.press("Next");
+    // A machine that tests may have one, and somebody may use it.
+    let opens = words::mirror_opens();
+    new.wait("a picture, or why there is none", |reader| {
+        let says = |sentence: &str| reader.text(|text| text == sentence).is_some();
+        says("Are you seen well?") && !says(opens)
+    });
+    assert!(new.window.mirror.wanted().is_some());
+    new.press("Next");
+    new.frame(vec![]);
+    assert_eq!(new.window.mirror.wanted(), None, "the step is left");
+    // And so it is where a call comes, or the steps are closed.
+    new.press("Back");
+    new.frame(vec![]);
+    assert!(new.window.mirror.wanted().is_some());
+    new.press("Skip all");
+    new.frame(vec![]);
+    assert_eq!(new.window.mirror.wanted(), None, "all steps are left");
+    meeting.close(new);
+}
+
+#[cfg(feature = "video")]
+#[test]
 fn a_bar_floats_over_what_is_shared_and_stops_it() {
     let meeting = Meeting::new();
     let (mut ada, grace) = talking(&meeting);

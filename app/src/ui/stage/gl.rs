@@ -84,10 +84,12 @@ pub(in crate::ui) enum Place {
     Theirs,
     /// Our own.
     Own,
+    /// Our own too, where there is no call.
+    Mirror,
 }
 
 impl Place {
-    const COUNT: usize = 2;
+    const COUNT: usize = 3;
 }
 
 /// Textures of one place.
@@ -244,7 +246,7 @@ impl Gl {
                 } else {
                     (glow::LUMINANCE.cast_signed(), glow::LUMINANCE)
                 },
-                pictures: [Picture::new(gl)?, Picture::new(gl)?],
+                pictures: [Picture::new(gl)?, Picture::new(gl)?, Picture::new(gl)?],
                 program,
                 vertices,
                 array,
@@ -263,8 +265,9 @@ impl Gl {
         radius: f32,
     ) {
         let picture = match (place, &mut self.pictures) {
-            (Place::Theirs, [theirs, _]) => theirs,
-            (Place::Own, [_, own]) => own,
+            (Place::Theirs, [theirs, ..]) => theirs,
+            (Place::Own, [_, own, _]) => own,
+            (Place::Mirror, [.., mirror]) => mirror,
         };
         let [width, height] = pixels;
         let is_new = self.array.is_some();

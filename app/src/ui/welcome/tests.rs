@@ -3,12 +3,17 @@
 use eframe::egui::{Event, Key};
 
 use super::*;
-use crate::{settings::Settings, ui::testing::Reader};
+use crate::{
+    engine::video::WindowPictures,
+    settings::Settings,
+    ui::{pace::Pace, testing::Reader},
+};
 
 struct Bench {
     reader: Reader,
     page: Page,
     view: View,
+    stage: Stage,
 }
 
 impl Bench {
@@ -19,8 +24,10 @@ impl Bench {
             link: Some(format!("ahoy:{}", "y".repeat(52))),
             ..View::default()
         };
+        let reader = Reader::new();
         let mut bench = Self {
-            reader: Reader::new(),
+            stage: Stage::new(WindowPictures::default(), &reader.ctx, Pace::default()),
+            reader,
             page,
             view,
         };
@@ -37,11 +44,19 @@ impl Bench {
             ..LedgerView::default()
         };
         let desk = DeskView::default();
+        let shelf = ShelfView::default();
         self.reader.frame(events, |ui| {
             if !self.page.open {
                 return;
             }
-            let told = self.page.show(ui, &self.view, &desk, &ledger, &tokens);
+            let sight = Sight {
+                stage: &self.stage,
+                mirror: MirrorView::default(),
+                shelf: &shelf,
+                camera: None,
+            };
+            let page = &mut self.page;
+            let told = page.show(ui, &self.view, &desk, &ledger, sight, &tokens);
             done.commands.extend(told.commands);
             done.changes.extend(told.changes);
             done.ask = told.ask.or(done.ask.take());
@@ -69,6 +84,15 @@ fn by_keyboard_a_name_is_given_and_all_steps_are_seen() {
     let done = bench.press("Record 3 seconds and play them");
     assert!(matches!(done.ask, Some(Ask::RecordAndPlay { .. })));
     bench.press("Next");
+    if cfg!(feature = "video") {
+        assert_eq!(bench.page.step, Step::Camera);
+        assert!(bench.page.is_at_camera());
+        bench.frame(vec![]);
+        bench.frame(vec![]);
+        // What leads on has the keyboard.
+        bench.frame(vec![Reader::key(Key::Enter, true)]);
+        assert!(!bench.page.is_at_camera());
+    }
     assert_eq!(bench.page.step, Step::Card);
     bench.frame(vec![]);
     bench.reader.node("Your link as a QR code");
@@ -96,7 +120,7 @@ fn nobody_has_to() {
 #[test]
 fn nothing_is_wider_than_the_page() {
     for width in [268.0, 348.0, 560.0] {
-        for step in Step::ALL {
+        for step in Step::ALL.iter().copied() {
             let mut bench = Bench::new();
             bench.reader.width = width;
             bench.page.step = step;
