@@ -4,6 +4,7 @@
 //! nothing happens nothing is drawn; only the clock of a call asks for the next second.
 
 mod after;
+mod backup;
 mod bar;
 mod call;
 mod chat;

@@ -320,6 +320,26 @@ devices-are = Jedes spricht für dich: Anrufe klingeln auf allen, und Kontakte u
 one-more-device = Noch ein Gerät
 device-lost = Ein Gerät ist verloren oder gestohlen
 device-lost-what = Nimm es oben heraus, von irgendeinem Gerät, das du noch hast: Anrufe und Nachrichten gehen dann an ihm vorbei, und niemand hält es für dich. Was schon darauf ist, bleibt darauf, hinter seiner Passphrase, wenn es eine hat. War es dein letztes, fängst du mit deinen 24 Wörtern auf einem anderen neu an.
+backup = Eine Sicherung
+backup-is = Eine Datei mit allem, was du hier bist und hast: Schlüssel, Kontakte, Nachrichten, Einstellungen. Sie enthält die Schlüssel dieses Geräts: Komm mit ihr zurück, wenn es dieses Gerät nicht mehr gibt, nicht daneben.
+make-backup-dots = Sicherung anlegen …
+make-backup = Sicherung jetzt anlegen
+backup-making = Wird angelegt …
+backup-by-words = Die 24 Wörter öffnen sie
+backup-by-words-why = Statt einer Passphrase: Wer die Wörter hat, kann sie öffnen.
+backup-passphrase = Passphrase dafür
+backup-passphrase-again = Noch einmal dieselbe Passphrase
+backup-differs = Das ist nicht dieselbe.
+backup-choose = Wählen, wo die Sicherung liegen soll
+backup-no-dialog = Dein Desktop hat keinen Dialog dafür: Schreib, wo die Datei liegen soll.
+backup-made = Die Sicherung liegt in { $file } und hat { $size }. Heb sie woanders auf als hier.
+backup-is-there = { $file } gibt es schon: Wähle einen anderen Namen.
+backup-short =
+    { $least ->
+        *[other] Die Passphrase ist zu kurz: mindestens { $least } Zeichen, besser fünf Wörter, die niemand kennt.
+    }
+backup-no-words = Dieses Gerät hat die 24 Wörter nicht: Nimm eine Passphrase.
+backup-not-made = Die Sicherung wurde nicht angelegt: { $error }
 this-device-since = dieses Gerät · seit { $day }
 another-device-since = ein anderes Gerät · seit { $day }
 take-out = Herausnehmen

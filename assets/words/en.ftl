@@ -320,6 +320,26 @@ devices-are = Each of them speaks for you: calls ring on all, and contacts and w
 one-more-device = One more device
 device-lost = A device is lost or stolen
 device-lost-what = Take it out above, from any device that you still have: calls and messages then go past it, and nobody takes it for you. What is on it already stays on it, behind its passphrase if it has one. If it was your last one, your 24 words begin anew on another.
+backup = A backup
+backup-is = One file with all that you are and have here: keys, contacts, messages, settings. It holds this device's keys: come back with it when this device is gone, not beside it.
+make-backup-dots = Make a backup…
+make-backup = Make the backup
+backup-making = Being made…
+backup-by-words = The 24 words open it
+backup-by-words-why = Instead of a passphrase: whoever has the words can open it.
+backup-passphrase = Passphrase for it
+backup-passphrase-again = The same passphrase again
+backup-differs = These are not the same.
+backup-choose = Choose where the backup is kept
+backup-no-dialog = Your desktop has no dialog for that: write where the file is to be.
+backup-made = The backup is in { $file }, { $size } long. Keep it somewhere else than here.
+backup-is-there = { $file } is there already: choose another name.
+backup-short =
+    { $least ->
+        *[other] The passphrase is too short: { $least } characters at least, better five words that nobody knows.
+    }
+backup-no-words = This device does not hold the 24 words: use a passphrase.
+backup-not-made = The backup was not made: { $error }
 this-device-since = this device · since { $day }
 another-device-since = another device · since { $day }
 take-out = Take out

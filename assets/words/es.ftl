@@ -320,6 +320,26 @@ devices-are = Cada uno habla por ti: las llamadas suenan en todos, y los contact
 one-more-device = Un dispositivo más
 device-lost = Has perdido un dispositivo o te lo han robado
 device-lost-what = Quítalo arriba, desde cualquier dispositivo que aún tengas: las llamadas y los mensajes ya no pasan por él y nadie lo toma por ti. Lo que ya tiene se queda en él, tras su frase de contraseña si la tiene. Si era el último, tus 24 palabras empiezan de nuevo en otro.
+backup = Una copia de seguridad
+backup-is = Un archivo con todo lo que eres y tienes aquí: claves, contactos, mensajes, ajustes. Contiene las claves de este dispositivo: vuelve con él cuando este dispositivo ya no exista, no a la vez.
+make-backup-dots = Hacer una copia…
+make-backup = Hacer la copia
+backup-making = Haciendo la copia…
+backup-by-words = La abren las 24 palabras
+backup-by-words-why = En lugar de una frase de contraseña: quien tenga las palabras puede abrirla.
+backup-passphrase = Frase de contraseña para ella
+backup-passphrase-again = La misma frase otra vez
+backup-differs = No son iguales.
+backup-choose = Elegir dónde guardar la copia
+backup-no-dialog = Tu escritorio no tiene un diálogo para eso: escribe dónde debe estar el archivo.
+backup-made = La copia está en { $file } y ocupa { $size }. Guárdala en otro sitio.
+backup-is-there = { $file } ya existe: elige otro nombre.
+backup-short =
+    { $least ->
+        *[other] La frase de contraseña es demasiado corta: al menos { $least } caracteres, mejor cinco palabras que nadie conozca.
+    }
+backup-no-words = Este dispositivo no tiene las 24 palabras: usa una frase de contraseña.
+backup-not-made = No se ha hecho la copia: { $error }
 this-device-since = este dispositivo · desde el { $day }
 another-device-since = otro dispositivo · desde el { $day }
 take-out = Quitar

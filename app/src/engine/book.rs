@@ -14,6 +14,7 @@ use super::{
     people::PeopleChange,
 };
 use crate::{
+    backup,
     call::{CallId, EndedCall},
     chat::{book::ChatBook, shelf::Shelf},
     contacts::{CallRecord, Ring, Strangers},
@@ -65,6 +66,12 @@ pub trait AddressBook: Send + Sync + fmt::Debug + 'static {
     /// A stranger goes to the inbox. `name` is what they call themselves, `log` the device log as it came, perhaps
     /// empty. Says whether there is room.
     fn request(&self, caller: &VerifiedDevice, name: &str, log: &[u8], now_millis: u64) -> bool;
+
+    /// Everything that is kept, for a backup.
+    ///
+    /// # Errors
+    /// A sentence, where it cannot be read, or nothing is kept.
+    fn items(&self) -> Result<Vec<backup::Item>, String>;
 
     /// Where conversations lie.
     fn shelf(&self) -> &dyn Shelf;

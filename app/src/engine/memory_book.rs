@@ -20,6 +20,7 @@ use super::{
     people::PeopleChange,
 };
 use crate::{
+    backup,
     call::{CallId, EndedCall},
     chat::shelf::{MemoryShelf, Shelf},
     contacts::{CallRecord, Contact, Ring},
@@ -168,6 +169,10 @@ impl AddressBook for MemoryBook {
         let renamed = self.lock().renamed.clone();
         link.name = Some(renamed.unwrap_or_else(|| self.name.clone()));
         link.to_string()
+    }
+
+    fn items(&self) -> Result<Vec<backup::Item>, String> {
+        Err("nothing of this is kept, so there is nothing to back up".into())
     }
 
     fn shelf(&self) -> &dyn Shelf {

@@ -24,6 +24,7 @@ use super::{
     people::PeopleChange,
 };
 use crate::{
+    backup,
     call::{CallId, EndedCall},
     chat::shelf::Shelf,
     contacts::{CallRecord, Contact, Ring, RingPolicy, Strangers, find_by_name, ring_policy},
@@ -149,6 +150,10 @@ impl AddressBook for ProfileBook {
         link.homes = homes;
         link.name.clone_from(&self.wishes().name);
         link.to_string()
+    }
+
+    fn items(&self) -> Result<Vec<backup::Item>, String> {
+        self.store.items().map_err(|error| error.to_string())
     }
 
     fn shelf(&self) -> &dyn Shelf {

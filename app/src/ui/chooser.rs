@@ -88,6 +88,11 @@ impl Chooser {
     }
 }
 
+/// Has the person say where a file is to be that does not exist yet. Waits for them.
+pub(super) fn place(name: &str) -> Chosen {
+    system::choose_place(name)
+}
+
 /// What becomes of `file` at the place that was `chosen` for a copy.
 fn kept(file: &Path, chosen: Chosen) -> Chosen {
     let place = match chosen {

@@ -177,19 +177,8 @@ impl Page {
             let words = (words::path_to_backup(), words::backup_file());
             parts::field(ui, tokens, &mut self.file, words, width);
             ui.add_space(size.gap);
-            let field = egui::TextEdit::singleline(&mut *self.passphrase)
-                .password(true)
-                .hint_text(words::its_passphrase())
-                .margin(egui::Margin::symmetric(10, 4))
-                .align(egui::Align2::LEFT_CENTER);
-            let field = ui.add_sized([width, size.control_height], field);
-            field.widget_info(|| {
-                egui::WidgetInfo::labeled(
-                    egui::accesskit::Role::PasswordInput,
-                    true,
-                    words::its_passphrase(),
-                )
-            });
+            let name = words::its_passphrase();
+            parts::secret(ui, tokens, &mut self.passphrase, name, width);
         });
         ui.add_space(size.gap);
         parts::card(ui, tokens, |ui| {

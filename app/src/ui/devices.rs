@@ -12,10 +12,11 @@ use tokio::{
 };
 
 use super::{
+    backup::{self, BackupView},
     model::{self, ActionKind},
     parts::{self, Qr},
     theme::Tokens,
-    words,
+    words::{self, Language},
 };
 use crate::{
     cli::{CliError, Exit},
@@ -90,6 +91,7 @@ pub(super) struct DevicesView {
     pub(super) pairing: Pairing,
     /// Whether the last device that was to be taken out is; else why not, in English.
     pub(super) taken_out: Option<Result<(), String>>,
+    pub(super) backup: BackupView,
 }
 
 /// What the person wants.
@@ -105,6 +107,8 @@ pub(super) enum Wish {
     Stop,
     /// This one speaks for us no more.
     Remove(DeviceId),
+    /// A backup; dialogs about it speak so.
+    Backup(backup::Ask, Language),
 }
 
 /// The near end.
@@ -254,6 +258,9 @@ async fn serve(
                     view.taken_out = told.map(|told| told.map(drop));
                 });
             }
+            Wish::Backup(ask, language) => {
+                backup::begin(ask, profile.clone(), inside.clone(), &view, language);
+            }
         }
     }
 }
@@ -356,6 +363,7 @@ pub(super) struct Page {
     asked: Option<DeviceId>,
     qr: Qr,
     copied: bool,
+    backup: backup::Page,
 }
 
 impl Page {
@@ -388,6 +396,12 @@ impl Page {
         parts::card(ui, tokens, |ui| {
             parts::title(ui, words::one_more_device());
             wish = self.pair(ui, view, known, tokens).or(wish.take());
+        });
+        ui.add_space(tokens.size.gap);
+        parts::card(ui, tokens, |ui| {
+            let ask = self.backup.show(ui, &known.backup, tokens);
+            let asked = ask.map(|ask| Wish::Backup(ask, words::language()));
+            wish = asked.or(wish.take());
         });
         ui.add_space(tokens.size.gap);
         parts::card(ui, tokens, |ui| {

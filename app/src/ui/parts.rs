@@ -94,6 +94,25 @@ pub(super) fn field(
     field
 }
 
+/// A field for what nobody is to read over somebody's shoulder. Its name is its hint, too.
+pub(super) fn secret(
+    ui: &mut egui::Ui,
+    tokens: &Tokens,
+    text: &mut String,
+    name: &'static str,
+    width: f32,
+) -> egui::Response {
+    let field = egui::TextEdit::singleline(text)
+        .password(true)
+        .hint_text(name)
+        .margin(egui::Margin::symmetric(10, 4))
+        .align(egui::Align2::LEFT_CENTER);
+    let field = ui.add_sized([width, tokens.size.control_height], field);
+    let role = egui::accesskit::Role::PasswordInput;
+    field.widget_info(|| egui::WidgetInfo::labeled(role, true, name));
+    field
+}
+
 /// A box with its label, which can be ticked where it is enabled.
 pub(super) fn checkbox(
     ui: &mut egui::Ui,

@@ -30,7 +30,7 @@ impl Bench {
             known: DevicesView {
                 rows: vec![row(1, true), row(2, false)],
                 pairing,
-                taken_out: None,
+                ..DevicesView::default()
             },
         };
         bench.frame(vec![]);

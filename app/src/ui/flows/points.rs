@@ -5,6 +5,10 @@ use eframe::egui::accesskit::Toggled;
 use super::*;
 #[cfg(feature = "video")]
 use crate::engine::video::{Showing, VideoIn};
+use crate::{
+    backup::{Key as BackupKey, open},
+    identity::root_from_words,
+};
 
 /// Two people who know each other.
 fn friends(meeting: &Meeting) -> (Person, Person) {
@@ -185,6 +189,69 @@ fn the_camera_is_looked_at_in_its_step_and_let_go_with_it() {
     new.frame(vec![]);
     assert_eq!(new.window.mirror.wanted(), None, "all steps are left");
     meeting.close(new);
+}
+
+#[test]
+fn a_backup_is_made_in_the_window_and_holds_everything() {
+    let meeting = Meeting::new();
+    let (mut ada, grace) = (meeting.open("Ada", false), meeting.open("Grace", false));
+    let to_grace = grace.link();
+    ada.link();
+    ada.add(&to_grace);
+    ada.keys(Key::Comma);
+    ada.press("Devices");
+    let taken = meeting.file("taken.backup", b"somebody else's");
+    let make = |ada: &mut Person, file: &std::path::Path| {
+        ada.press("Make a backup…");
+        ada.write("Backup file", file.to_str().unwrap());
+    };
+    make(&mut ada, &taken);
+    for field in ["Passphrase for it", "The same passphrase again"] {
+        ada.write(field, "short");
+    }
+    ada.press("Make the backup");
+    ada.says("is there already");
+    ada.press("Cancel");
+    assert_eq!(fs::read(&taken).unwrap(), b"somebody else's");
+
+    let file = meeting.dir.path().join("ada.backup");
+    make(&mut ada, &file);
+    for field in ["Passphrase for it", "The same passphrase again"] {
+        ada.write(field, "short");
+    }
+    ada.press("Make the backup");
+    ada.says("too short");
+    assert!(!file.exists());
+    for field in ["Passphrase for it", "The same passphrase again"] {
+        ada.write(field, " but long enough");
+    }
+    ada.press("Make the backup");
+    ada.says("The backup is in");
+    let opened = open(
+        &fs::read(&file).unwrap(),
+        &BackupKey::Passphrase("short but long enough"),
+    )
+    .unwrap();
+    assert!(opened.settings.contains("Ada"));
+    let is_grace = |(table, _key, value): &(String, Vec<u8>, Vec<u8>)| {
+        table == "contacts" && value.windows(5).any(|part| part == b"Grace")
+    };
+    assert!(opened.items.iter().any(is_grace), "whom she knows");
+
+    // The 24 words, which this device holds, open another one.
+    let by_words = meeting.dir.path().join("words.backup");
+    make(&mut ada, &by_words);
+    ada.press("The 24 words open it");
+    ada.press("Make the backup");
+    // The path stands in its field, too.
+    ada.says("words.backup, ");
+    let words = crate::identity::words(opened.identity.root().unwrap());
+    let root = root_from_words(&words).unwrap();
+    let again = open(&fs::read(&by_words).unwrap(), &BackupKey::Words(&root)).unwrap();
+    assert_eq!(again.identity.user(), opened.identity.user());
+    for person in [ada, grace] {
+        meeting.close(person);
+    }
 }
 
 #[cfg(feature = "video")]

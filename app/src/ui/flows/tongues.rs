@@ -276,6 +276,10 @@ fn every_page_is_said_in_german_and_spanish_and_fits_at_twice_the_size() {
             ada.says("this device");
         }
         survey.look_at(&format!("settings: {tab}"), &mut ada);
+        if tab == "Devices" {
+            ada.press("Make a backup…");
+            survey.look_at("settings: a backup", &mut ada);
+        }
     }
     ada.keys(Key::Comma);
 
