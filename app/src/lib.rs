@@ -15,6 +15,7 @@ pub mod files;
 pub mod headless;
 pub mod identity;
 pub mod keyring;
+pub mod keys;
 pub mod link;
 pub mod network;
 pub mod pairing;

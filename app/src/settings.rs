@@ -20,6 +20,7 @@ use toml_edit::{DocumentMut, Item};
 
 use crate::{
     contacts::Strangers,
+    keys::KeyChoices,
     link::{NodeLink, display_name},
     network::Membership,
     profile::{Profile, ProfileError, SettingsTexts, sealing::SealedFile},
@@ -143,6 +144,8 @@ pub enum SettingsChange {
     Language(LanguageChoice),
     /// How large things are drawn, in percent; see [`SCALES`].
     Scale(u16),
+    /// Which keys do what in a call.
+    Keys(KeyChoices),
     /// Somebody stands on top of the list, or no more.
     Favourite(UserId, bool),
     /// See [`Lend::upload`].
@@ -318,6 +321,9 @@ pub struct Settings {
     /// The private network that this profile belongs to; `ahoy network` writes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<Membership>,
+    /// Keys that do something else in a call than usual.
+    #[serde(skip_serializing_if = "KeyChoices::are_usual")]
+    pub keys: KeyChoices,
     /// What this machine does for others.
     pub lend: Lend,
 }
@@ -362,6 +368,7 @@ impl Default for Settings {
             favourites: vec![],
             proxy: None,
             network: None,
+            keys: KeyChoices::default(),
             lend: Lend::default(),
         }
     }
@@ -595,6 +602,7 @@ impl Settings {
                     self.favourites.push(*user);
                 }
             }
+            SettingsChange::Keys(keys) => self.keys.clone_from(keys),
             SettingsChange::LendUpload(kilobits) => self.lend.upload = *kilobits,
             SettingsChange::LendPeople(people) => self.lend.people = *people,
         }

@@ -456,6 +456,7 @@ impl Window {
             Some(settings) => {
                 let theme = settings::theme_of(settings.theme);
                 let theme = self.forced_theme.unwrap_or(theme);
+                keys::choose(&settings.keys);
                 ((theme, settings.scale_percent), settings.language)
             }
             None => return,

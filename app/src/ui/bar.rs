@@ -15,7 +15,7 @@ use std::sync::{
 use eframe::egui::{self, Key, ViewportBuilder, ViewportClass, ViewportCommand, ViewportId};
 
 use super::{
-    Window,
+    Window, keys,
     model::{self, Act, Action, ActionKind},
     parts, share,
     shelf::ShelfView,
@@ -23,9 +23,12 @@ use super::{
     theme::Tokens,
     words,
 };
-use crate::engine::{
-    handle::{CallView, Command, EngineHandle, View},
-    video::Showing,
+use crate::{
+    engine::{
+        handle::{CallView, Command, EngineHandle, View},
+        video::Showing,
+    },
+    keys::CallKey,
 };
 
 /// From the top of the screen, in points.
@@ -59,7 +62,7 @@ impl Lines {
         let stop = Action {
             label: words::stop_showing(),
             act: Act::Tell(Command::Show(None)),
-            key: Key::S,
+            key: keys::of(CallKey::Share),
             kind: ActionKind::Danger,
         };
         let mut actions = model::call_actions(call);
@@ -116,9 +119,9 @@ impl Window {
 fn builder(ui: &egui::Ui, tokens: &Tokens) -> ViewportBuilder {
     let size = tokens.size;
     let wide = |label: &str, key: &str| parts::button_width(ui, label, Some(key), 0.0);
-    let key = Key::M.name();
+    let key = keys::of(CallKey::Mute).name();
     let mute = wide(words::mute(), key).max(wide(words::unmute(), key));
-    let stop = wide(words::stop_showing(), Key::S.name());
+    let stop = wide(words::stop_showing(), keys::of(CallKey::Share).name());
     let hide = wide(words::hide_bar(), words::key_escape());
     let buttons = mute + stop + hide + 3.0 * size.gap;
     let area = egui::vec2(

@@ -171,6 +171,7 @@ pub(super) fn waits_for_start(change: &SettingsChange) -> bool {
         | SettingsChange::Theme(_)
         | SettingsChange::Language(_)
         | SettingsChange::Scale(_)
+        | SettingsChange::Keys(_)
         | SettingsChange::Favourite(..)
         | SettingsChange::Switch(
             Switch::KeepRunning | Switch::CallWaiting | Switch::Autostart | Switch::Keyring,

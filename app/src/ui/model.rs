@@ -9,7 +9,7 @@ use rand_core::{OsRng, RngCore as _};
 
 use super::{
     desk::DeskView,
-    told,
+    keys, told,
     words::{self, Word},
 };
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
         TransferId,
         book::{Direction, State},
     },
+    keys::CallKey,
     link::{Link, PersonLink},
     sound::{SoundDevice, SoundSwitch},
 };
@@ -114,12 +115,12 @@ pub fn call_line(call: &CallView, now: Instant) -> String {
     }
 }
 
-/// A button, with its key.
-fn action(label: &'static str, key: Key, act: Act, kind: ActionKind) -> Action {
+/// A button, with its key as the person has chosen it.
+fn action(label: &'static str, key: CallKey, act: Act, kind: ActionKind) -> Action {
     Action {
         label,
         act,
-        key,
+        key: keys::of(key),
         kind,
     }
 }
@@ -131,14 +132,19 @@ pub fn call_actions(call: &CallView) -> Vec<Action> {
     let danger = |label, key, command| action(label, key, Act::Tell(command), ActionKind::Danger);
     let mute = if call.muted {
         let unmute = Act::Tell(Command::Mute(false));
-        action(words::unmute(), Key::M, unmute, primary)
+        action(words::unmute(), CallKey::Mute, unmute, primary)
     } else {
-        action(words::mute(), Key::M, Act::Tell(Command::Mute(true)), plain)
+        action(
+            words::mute(),
+            CallKey::Mute,
+            Act::Tell(Command::Mute(true)),
+            plain,
+        )
     };
     match call.phase {
         Phase::Incoming => answers(),
         Phase::Calling | Phase::Ringing => {
-            vec![danger(words::cancel(), Key::H, Command::HangUp)]
+            vec![danger(words::cancel(), CallKey::HangUp, Command::HangUp)]
         }
         Phase::Connecting | Phase::Talking { .. } | Phase::Reconnecting => {
             let mut actions = vec![mute];
@@ -153,22 +159,27 @@ pub fn call_actions(call: &CallView) -> Vec<Action> {
                 };
                 actions.push(if camera {
                     let stop = Act::Tell(Command::Show(None));
-                    action(words::stop_camera(), Key::C, stop, primary)
+                    action(words::stop_camera(), CallKey::Camera, stop, primary)
                 } else {
-                    action(words::camera(), Key::C, Act::Camera, plain)
+                    action(words::camera(), CallKey::Camera, Act::Camera, plain)
                 });
                 actions.push(if share {
-                    action(words::sharing(), Key::S, Act::Share, primary)
+                    action(words::sharing(), CallKey::Share, Act::Share, primary)
                 } else {
-                    action(words::share(), Key::S, Act::Share, plain)
+                    action(words::share(), CallKey::Share, Act::Share, plain)
                 });
             }
             if call.recording.is_some() {
                 let stop = Act::Tell(Command::Record(None));
-                actions.push(action(words::stop_recording(), Key::R, stop, primary));
+                actions.push(action(
+                    words::stop_recording(),
+                    CallKey::Record,
+                    stop,
+                    primary,
+                ));
             } else if matches!(call.phase, Phase::Talking { .. }) {
                 // Before, nobody is there to be told.
-                actions.push(action(words::record(), Key::R, Act::Record, plain));
+                actions.push(action(words::record(), CallKey::Record, Act::Record, plain));
             }
             let (label, kind) = if call.held {
                 (words::resume(), primary)
@@ -176,8 +187,8 @@ pub fn call_actions(call: &CallView) -> Vec<Action> {
                 (words::hold(), plain)
             };
             let hold = Act::Tell(Command::Hold(!call.held));
-            actions.push(action(label, Key::O, hold, kind));
-            actions.push(danger(words::hang_up(), Key::H, Command::HangUp));
+            actions.push(action(label, CallKey::Hold, hold, kind));
+            actions.push(danger(words::hang_up(), CallKey::HangUp, Command::HangUp));
             actions
         }
         Phase::Ended { .. } => Vec::new(),
@@ -187,15 +198,25 @@ pub fn call_actions(call: &CallView) -> Vec<Action> {
 /// What can be done about a call that rings, or waits, whoever calls.
 fn answers() -> Vec<Action> {
     let accept = Act::Tell(Command::Accept);
-    let mut answers = vec![action(words::answer(), Key::A, accept, ActionKind::Primary)];
+    let mut answers = vec![action(
+        words::answer(),
+        CallKey::Answer,
+        accept,
+        ActionKind::Primary,
+    )];
     if cfg!(feature = "video") {
         let label = words::answer_seen();
-        answers.push(action(label, Key::V, Act::AnswerSeen, ActionKind::Primary));
+        answers.push(action(
+            label,
+            CallKey::AnswerSeen,
+            Act::AnswerSeen,
+            ActionKind::Primary,
+        ));
     }
     let decline = Act::Tell(Command::Decline);
     answers.push(action(
         words::decline(),
-        Key::D,
+        CallKey::Decline,
         decline,
         ActionKind::Danger,
     ));
@@ -207,7 +228,7 @@ fn reply(view: &View, user: UserId) -> Option<Action> {
     let (_call, rings, _name) = ringing(view)?;
     let label = words::decline_saying();
     let may_write = rings == user && is_contact(view, user);
-    may_write.then(|| action(label, Key::T, Act::Reply, ActionKind::Plain))
+    may_write.then(|| action(label, CallKey::DeclineSaying, Act::Reply, ActionKind::Plain))
 }
 
 /// What can be done about the call in hand, as far as `view` knows who it is.
@@ -262,12 +283,16 @@ pub fn other_actions(other: &OtherCall) -> Vec<Action> {
         OtherState::Waits => {
             let mut actions = answers();
             let label = words::ignore();
-            actions.push(plain(label, Key::I, Command::Ignore));
+            actions.push(plain(label, CallKey::Ignore, Command::Ignore));
             actions
         }
         OtherState::Ignored => answers(),
         OtherState::OnHold | OtherState::Reconnecting => {
-            vec![plain(words::switch_calls(), Key::W, Command::Switch)]
+            vec![plain(
+                words::switch_calls(),
+                CallKey::Switch,
+                Command::Switch,
+            )]
         }
     }
 }

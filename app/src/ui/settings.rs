@@ -123,6 +123,7 @@ pub(super) struct Page {
     qr: Qr,
     copied: bool,
     devices: devices::Page,
+    keys: keys::Page,
     /// The list of devices was asked for.
     listed: bool,
 }
@@ -142,6 +143,11 @@ impl Page {
 
     pub(super) fn close(&mut self) {
         self.open = false;
+    }
+
+    /// The next key is chosen for something, and does nothing else.
+    pub(super) fn takes_key(&self) -> bool {
+        self.open && self.tab == Tab::Keys && self.keys.takes_key()
     }
 
     /// Somebody looks at sound devices.
@@ -185,7 +191,12 @@ impl Page {
                 done.commands.extend(told.change.map(Command::Sound));
                 done.ask = told.ask;
             }
-            Tab::Keys => parts::card(ui, tokens, |ui| keys::sheet(ui, tokens)),
+            Tab::Keys => parts::card(ui, tokens, |ui| {
+                let saved = ledger.settings.as_ref();
+                let choices = saved.map(|settings| settings.keys.clone());
+                let chosen = self.keys.show(ui, &choices.unwrap_or_default(), tokens);
+                done.changes.extend(chosen.map(SettingsChange::Keys));
+            }),
             Tab::Call => network::call(ui, view, known.history, tokens),
             Tab::Devices => {
                 done.wish = self.devices.show(ui, view, known.devices, tokens);

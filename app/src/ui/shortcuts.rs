@@ -50,7 +50,7 @@ impl Window {
         if ui.input(|input| input.key_pressed(egui::Key::F11)) {
             toggle_fullscreen(ui.ctx());
         }
-        let typing = ui.ctx().text_edit_focused();
+        let typing = ui.ctx().text_edit_focused() || self.settings.takes_key();
         self.talk_by_key(ui, view, typing);
         if typing {
             return;

@@ -8,6 +8,7 @@ use crate::engine::video::{Showing, VideoIn};
 use crate::{
     backup::{Key as BackupKey, open},
     identity::root_from_words,
+    keys::{CallKey, KeyChoices},
 };
 
 /// Two people who know each other.
@@ -292,4 +293,37 @@ fn a_bar_floats_over_what_is_shared_and_stops_it() {
     for person in [ada, grace] {
         meeting.close(person);
     }
+}
+
+#[test]
+fn another_key_is_chosen_and_does_it_in_a_call() {
+    let meeting = Meeting::new();
+    let (mut ada, mut grace) = talking(&meeting);
+    ada.keys(Key::Slash);
+    ada.press("Mutes you, or not any more: M. Choose another key");
+    ada.frame(vec![]);
+    // What it did before it does not do while it is chosen.
+    ada.tap(Key::H);
+    ada.says("H does something else already: Hangs up");
+    ada.press("Mutes you, or not any more: M. Choose another key");
+    ada.frame(vec![]);
+    ada.tap(Key::K);
+    let is_chosen = |settings: &Settings| settings.keys.key(CallKey::Mute) == 'K';
+    let mut saved = ada.window.saved.clone();
+    let chosen = saved.wait_for(|saved| saved.settings.as_ref().is_some_and(is_chosen));
+    drop(meeting.runtime.block_on(chosen).unwrap());
+    let ctx = ada.reader.ctx.clone();
+    ada.window.dress(&ctx);
+    ada.keys(Key::Slash);
+    ada.tap(Key::Escape);
+    ada.tap(Key::M);
+    ada.tap(Key::K);
+    ada.wait("silence", |reader| reader.has("Unmute"));
+    keys::choose(&KeyChoices::default());
+    ada.press("Hang up");
+    grace.says("hung up");
+    meeting.close(grace);
+    // It is there at the next start.
+    let profile = meeting.close(ada);
+    assert!(is_chosen(&Settings::load(&profile).unwrap()));
 }

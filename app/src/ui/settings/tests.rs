@@ -159,12 +159,9 @@ fn tabs_lead_to_every_part_and_keys_have_a_list() {
         bench.frame(vec![]);
     }
     assert_eq!(bench.page.tab, Tab::Keys);
-    for (_title, lines) in keys::SHEET {
-        assert!(
-            lines
-                .iter()
-                .all(|(keys, what)| !keys().is_empty() && !what().is_empty())
-        );
+    for (title, lines) in keys::SHEET {
+        assert!(!title().is_empty());
+        assert!(lines.iter().all(|(_keys, what)| !what().is_empty()));
     }
     bench.frame(vec![Reader::key(Key::Tab, true)]);
 }
