@@ -5,7 +5,7 @@ use eframe::egui::{self, Color32, CornerRadius, RichText};
 use super::{
     model::ActionKind,
     theme::{self, Tokens},
-    words,
+    words::{self, Word},
 };
 
 /// Where the word before a meter ends.
@@ -345,6 +345,25 @@ pub(super) fn choice(
         }
     });
     picked
+}
+
+/// One of several things, each with what it means: that of the chosen one stands below. Which was pressed, if it is another
+/// one. What is `chosen` and not among them is as good as the first.
+pub(super) fn explained_choice<T: Copy + PartialEq, const COUNT: usize>(
+    ui: &mut egui::Ui,
+    tokens: &Tokens,
+    options: &[(T, Word, Word); COUNT],
+    chosen: T,
+) -> Option<T> {
+    let at = options.iter().position(|(value, ..)| *value == chosen);
+    let at = at.unwrap_or(0);
+    let labels = options.each_ref().map(|(_, label, _)| label());
+    let role = egui::accesskit::Role::RadioButton;
+    let picked = choice(ui, tokens, (role, &labels), at);
+    if let Some((_, _, why)) = options.get(at) {
+        caption(ui, tokens, why());
+    }
+    picked.and_then(|index| options.get(index)).map(|(value, ..)| *value)
 }
 
 /// Something that is wrong, and the one thing to do about it. Whether that was pressed.

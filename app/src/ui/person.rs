@@ -354,16 +354,10 @@ fn ring(ui: &mut egui::Ui, user: UserId, lines: &PersonLines, tokens: &Tokens, d
         (Ring::Never, words::ring_never, words::ring_never_why),
     ];
     parts::title(ui, words::their_calls());
-    let chosen = RINGS.iter().position(|(ring, ..)| *ring == lines.ring);
-    let chosen = chosen.unwrap_or(0);
-    let labels = RINGS.map(|(_, label, _)| label());
-    if let Some(index) = parts::choice(ui, tokens, (Role::RadioButton, &labels), chosen)
-        && let Some((ring, ..)) = RINGS.get(index)
-    {
-        let change = PeopleChange::Ring { user, ring: *ring };
+    if let Some(ring) = parts::explained_choice(ui, tokens, &RINGS, lines.ring) {
+        let change = PeopleChange::Ring { user, ring };
         done.commands.push(Command::People(change));
     }
-    parts::caption(ui, tokens, RINGS[chosen].2());
 }
 
 /// What can be done with a person.

@@ -616,18 +616,11 @@ fn privacy(ui: &mut egui::Ui, view: &View, settings: &Settings, tokens: &Tokens,
     let gap = tokens.size.gap;
     parts::card(ui, tokens, |ui| {
         parts::title(ui, words::when_strangers_call());
-        let chosen = STRANGERS
-            .iter()
-            .position(|(which, ..)| *which == settings.strangers);
-        let chosen = chosen.unwrap_or(0);
-        let labels = STRANGERS.map(|(_, label, _)| label());
-        if let Some(index) = parts::choice(ui, tokens, (Role::RadioButton, &labels), chosen)
-            && let Some((which, ..)) = STRANGERS.get(index)
-        {
-            done.commands.push(Command::Strangers(*which));
-            done.changes.push(SettingsChange::Strangers(*which));
+        let picked = parts::explained_choice(ui, tokens, &STRANGERS, settings.strangers);
+        if let Some(which) = picked {
+            done.commands.push(Command::Strangers(which));
+            done.changes.push(SettingsChange::Strangers(which));
         }
-        parts::caption(ui, tokens, STRANGERS[chosen].2());
     });
     ui.add_space(gap);
     parts::card(ui, tokens, |ui| {
@@ -637,15 +630,9 @@ fn privacy(ui: &mut egui::Ui, view: &View, settings: &Settings, tokens: &Tokens,
     ui.add_space(gap);
     parts::card(ui, tokens, |ui| {
         parts::title(ui, words::ways_calls_take());
-        let chosen = PATHS.iter().position(|(which, ..)| *which == settings.path);
-        let chosen = chosen.unwrap_or(0);
-        let labels = PATHS.map(|(_, label, _)| label());
-        if let Some(index) = parts::choice(ui, tokens, (Role::RadioButton, &labels), chosen)
-            && let Some((which, ..)) = PATHS.get(index)
-        {
-            done.changes.push(SettingsChange::Path(*which));
+        if let Some(which) = parts::explained_choice(ui, tokens, &PATHS, settings.path) {
+            done.changes.push(SettingsChange::Path(which));
         }
-        parts::caption(ui, tokens, PATHS[chosen].2());
     });
     ui.add_space(gap);
     parts::card(ui, tokens, |ui| {

@@ -356,6 +356,16 @@ fn a_wide_window_keeps_its_column_in_the_middle() {
     meeting.close(ada);
 }
 
+/// Waits until this language is in the settings on the disk.
+fn is_saved(meeting: &Meeting, person: &Person, language: LanguageChoice) {
+    let mut settings = person.window.saved.clone();
+    let chosen = settings.wait_for(|saved| {
+        let saved = saved.settings.as_ref();
+        saved.is_some_and(|saved| saved.language == language)
+    });
+    meeting.runtime.block_on(chosen).unwrap();
+}
+
 #[test]
 fn a_language_is_chosen_and_spoken_at_once() {
     let meeting = Meeting::new();
@@ -363,23 +373,13 @@ fn a_language_is_chosen_and_spoken_at_once() {
     ada.keys(Key::Comma);
     ada.press("Look");
     ada.press("Deutsch");
-    let mut settings = ada.window.saved.clone();
-    let chosen = settings.wait_for(|saved| {
-        let saved = saved.settings.as_ref();
-        saved.is_some_and(|saved| saved.language == LanguageChoice::De)
-    });
-    meeting.runtime.block_on(chosen).unwrap();
+    is_saved(&meeting, &ada, LanguageChoice::De);
     let ctx = ada.reader.ctx.clone();
     ada.window.dress(&ctx);
     ada.wait("German", |reader| reader.has("Einstellungen schließen"));
     assert_eq!(*ada.window.spoken.borrow(), Language::German);
     ada.press("English");
-    let mut settings = ada.window.saved.clone();
-    let chosen = settings.wait_for(|saved| {
-        let saved = saved.settings.as_ref();
-        saved.is_some_and(|saved| saved.language == LanguageChoice::En)
-    });
-    meeting.runtime.block_on(chosen).unwrap();
+    is_saved(&meeting, &ada, LanguageChoice::En);
     ada.window.dress(&ctx);
     ada.wait("English", |reader| reader.has("Close the settings"));
     // It is there at the next start, also for whoever is asked for a passphrase.
