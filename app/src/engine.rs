@@ -46,6 +46,7 @@ mod mail;
 pub mod media;
 pub mod memory_book;
 pub mod nat;
+pub mod notice;
 mod pass;
 pub mod people;
 pub mod profile_book;

@@ -31,6 +31,7 @@ pub mod name;
 pub mod part;
 pub mod serve;
 pub mod tree;
+pub mod trouble;
 pub mod wire;
 
 pub use tree::Root;

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod contacts;
 pub mod control;
 pub mod dht;
+pub mod disk;
 #[cfg(feature = "voice")]
 pub mod engine;
 pub mod files;

@@ -1153,7 +1153,7 @@ fn read_pinned(user: UserId, bytes: &[u8]) -> Result<(u64, DeviceLog), StoreErro
 mod behind;
 mod own;
 pub(crate) use rescue::is_damaged_file;
-mod rescue;
+pub mod rescue;
 mod reseal;
 mod sealed;
 #[cfg(test)]

@@ -752,6 +752,162 @@ one-of-your-windows = eines deiner Fenster
 your-screen = deinen Bildschirm
 show-what = { $what } zeigen
 
+## What went wrong
+
+trouble-disk-full = der Datenträger ist voll: schaff Platz
+trouble-disk-denied = das System erlaubt es nicht: wähl einen anderen Ordner oder ändere, was dort erlaubt ist
+trouble-disk-read-only = dort lässt sich nichts schreiben: wähl einen anderen Ordner
+trouble-disk-missing = diese Datei oder diesen Ordner gibt es nicht
+trouble-disk-other = das System sagt: { $error }
+trouble-file-full = der Datenträger ist voll: schaff Platz und lass es weitergehen
+trouble-file-disk = { $path } lässt sich nicht schreiben: { $why }
+trouble-file-names = in { $folder } heißen zu viele Dateien so
+trouble-file-unreadable = { $path } lässt sich nicht lesen: { $why }.
+trouble-no-file = { $path } ist keine Datei.
+trouble-file-larger = { $path } ist größer als alles, was gesendet werden kann: höchstens { $most }.
+trouble-disk-busy = Der Datenträger ist beschäftigt. Versuch es noch einmal.
+trouble-too-many-files = Zu viele Dateien sind zu dieser Person unterwegs: brich einige ab.
+trouble-unknown-file = Diese Datei ist nicht mehr unterwegs.
+trouble-own-file = Eine Datei von dir lässt sich nur abbrechen, und nur, bevor sie da ist.
+trouble-file-complete = Diese Datei ist ganz da.
+trouble-file-was-refused = Du wolltest diese Datei nicht, und { $person } weiß es. Bitte darum, sie noch einmal zu bekommen.
+trouble-no-folder = Es gibt keinen Ordner für Dateien: setz download_folder in settings.toml.
+trouble-file-still = Diese Datei bewegt sich nicht.
+trouble-link-empty = er ist leer
+trouble-link-long = er ist länger als jeder Link; wurde etwas dahinter eingefügt?
+trouble-link-space = darin ist ein Leerzeichen oder Umbruch; kopier ihn noch einmal am Stück
+trouble-link-none = der einer Person beginnt mit ahoy: und der einer Supernode mit ahoy-node:
+trouble-link-slashes = schreib ahoy: ohne Schrägstriche
+trouble-link-case = schreib den Anfang klein
+trouble-link-person-wanted = er gehört einer Supernode; frag nach dem, der mit ahoy: beginnt
+trouble-link-node-wanted = er gehört einer Person; der einer Supernode beginnt mit ahoy-node:
+trouble-link-cut = sein Schlüssel hat { $count } Zeichen statt { $all }; wurde er abgeschnitten?
+trouble-link-character = { $character } kommt in keinem Schlüssel vor; kopier ihn, statt ihn zu tippen
+trouble-link-mistyped = sein Schlüssel ist vertippt; kopier ihn, statt ihn zu tippen
+trouble-link-newer = ein neueres ahoy hat ihn gemacht; aktualisiere, um ihn zu benutzen
+trouble-link-damaged = ein Teil davon ({ $part }) ist beschädigt; kopier ihn noch einmal
+trouble-link-home = die Adresse einer Supernode darin stimmt nicht; kopier ihn noch einmal
+trouble-link-node = geschrieben wird er ahoy-node:SCHLÜSSEL@HOST:PORT; kopier ihn noch einmal
+trouble-link-invite = die Einladung darin ist beschädigt oder abgelaufen; bitte um eine neue
+trouble-name-unknown = Kein Kontakt heißt { $name }.
+trouble-name-several = Mehrere Kontakte heißen { $name }: gib einem davon einen anderen Namen.
+trouble-own-link = Das ist dein eigener Link: bitte die andere Person um ihren.
+trouble-own-link-add = Das ist dein eigener Link: gib ihn anderen.
+trouble-node-link = Das ist der Link einer Supernode: Der einer Person beginnt mit ahoy:
+trouble-no-contact = Diese Person ist kein Kontakt von dir.
+trouble-no-name = Ein Kontakt braucht einen Namen.
+trouble-profile = Das Profil lässt sich nicht schreiben oder lesen: { $error }.
+trouble-not-saved = Das gilt, bis ahoy geschlossen wird, und ließ sich nicht speichern: { $error }.
+trouble-rescued = Die Datenbank des Profils war beschädigt. Sie liegt als { $file } beiseite; { $read } ihrer Einträge waren lesbar, { $added } weitere kommen aus einer Kopie, und Nachrichten können fehlen.
+trouble-no-echo = Der Echotest beginnt nicht: { $error }.
+trouble-in-call = Es läuft schon ein Anruf: leg zuerst auf.
+trouble-no-call = Diesen Anruf gibt es nicht mehr.
+trouble-not-ringing = Der Anruf klingelt hier nicht mehr.
+trouble-not-talking = Ein Anruf lässt sich aufnehmen, sobald ihr sprecht: Die andere Seite muss davon erfahren.
+trouble-no-words = Dieser Anruf hat keine Sicherheitswörter: Die andere Seite hat den Austausch dahinter gebrochen. Vielleicht sitzt jemand dazwischen; trau diesem Anruf nicht.
+trouble-media = Dein Ton lässt sich nicht einrichten: { $error }.
+trouble-device-none-microphone = Kein Mikrofon gefunden: steck eins an.
+trouble-device-none-speaker = Kein Lautsprecher gefunden: steck einen an.
+trouble-device-away = Das gewählte Gerät ist nicht da: steck es an oder wähl ein anderes.
+trouble-device-busy = Das Gerät wird von einem anderen Programm benutzt: schließ es oder wähl ein anderes Gerät.
+trouble-device-denied = Das System lässt ahoy das Gerät nicht benutzen: erlaub es in dessen Einstellungen zur Privatsphäre.
+trouble-device-format = Das Gerät bietet kein brauchbares Tonformat ({ $format }): wähl ein anderes.
+trouble-device-lost = Das Gerät ist weg.
+trouble-device-stalled = Das Gerät arbeitet nicht mehr.
+trouble-sound-hung = Das Tonsystem antwortet nicht: starte es neu, oder den Rechner.
+trouble-sound-system = Das Tonsystem versagt: { $error }.
+trouble-microphone-lost = Dein Mikrofon: { $why }
+trouble-speaker-lost = Dein Lautsprecher: { $why }
+trouble-microphone-open = Dein Mikrofon ist { $device }.
+trouble-speaker-open = Dein Lautsprecher ist { $device }.
+trouble-microphone-gone = Das gewählte Mikrofon ist weg, und nichts tritt an seine Stelle: steck es an oder wähl ein anderes.
+trouble-speaker-gone = Der gewählte Lautsprecher ist weg, und nichts tritt an seine Stelle: steck ihn an oder wähl einen anderen.
+trouble-microphone-displaced = Das System hat vielleicht für einen Augenblick ein anderes Mikrofon benutzt; das gewählte ist wieder da.
+trouble-speaker-displaced = Das System hat vielleicht für einen Augenblick einen anderen Lautsprecher benutzt; der gewählte ist wieder da.
+trouble-microphone-follows = Dein Mikrofon ist jetzt { $device }, wie es das System sagt.
+trouble-speaker-follows = Dein Lautsprecher ist jetzt { $device }, wie es das System sagt.
+trouble-others-need-devices = Was andere Programme spielen, ist nur in Anrufen mit Mikrofon oder Lautsprecher zu hören.
+trouble-others-unheard = Was andere Programme spielen, ist nicht zu hören: { $why }.
+trouble-picture-black = Dein Bildschirm ist für die andere Seite schwarz: Unter Wayland sieht ein Programm von sich aus nur Fenster von X11-Programmen. Wähl den Bildschirm stattdessen im Dialog deiner Arbeitsfläche.
+trouble-picture-unseen = Die andere Seite zeigt keine Bilder, also werden keine gesendet. Zu hören bist du trotzdem.
+trouble-picture-codec = Die andere Seite zeigt keine Bilder in einem Format von uns, also werden keine gesendet. Zu hören bist du trotzdem; jemand von euch sollte ahoy aktualisieren.
+trouble-picture-not-encoded = Dein Bild wird nicht gesendet ({ $error }). Mit jedem wird es wieder versucht.
+trouble-picture-undecodable = Ein Bild der anderen Seite lässt sich nicht dekodieren, also bleibt das letzte stehen; ein neues ist angefordert. Geht das so weiter, sollte jemand von euch ahoy aktualisieren.
+trouble-picture-stuck = Dein Bild wird gerade nicht gesendet: Die Verbindung trägt zu wenig dafür, oder dieser Rechner ist beschäftigt. Zu hören bist du, und es kommt von selbst wieder.
+trouble-picture-not-built = Dieses ahoy wurde ohne Bilder gebaut.
+trouble-picture-not-yet = Bilder lassen sich zeigen, sobald ihr sprecht.
+trouble-picture-nobody = Die andere Seite zeigt keine Bilder. Zu hören bist du trotzdem.
+trouble-picture-open = Das lässt sich nicht zeigen: { $error }.
+trouble-no-camera = Keine Kamera ist angesteckt, also sieht dich die andere Seite nicht. Sie tut es, sobald eine da ist.
+trouble-camera-away = Die Kamera { $camera } ist nicht angesteckt, also sieht dich die andere Seite nicht. Sie tut es, sobald sie es ist.
+trouble-camera-unknown = Die Kamera { $camera } ist nicht angesteckt, also sieht dich die andere Seite nicht. Es gibt: { $there }.
+trouble-camera-several = Mehrere Kameras heißen { $camera }, also wird keine benutzt. Wähl eine: { $several }.
+trouble-camera-unplugged = Die Kamera { $camera } wurde abgezogen, also sieht dich die andere Seite nicht. Steck sie wieder an, dann tut sie es.
+trouble-camera-denied = Du darfst { $camera } nicht benutzen, also sieht dich die andere Seite nicht. Tritt der Gruppe bei, der sie gehört (sudo usermod -aG video $USER), und melde dich neu an.
+trouble-camera-busy = Die Kamera { $camera } wird von einem anderen Programm benutzt, also sieht dich die andere Seite nicht. Schließ es, dann tut sie es.
+trouble-camera-broken = Die Kamera { $camera } arbeitet nicht ({ $error }), also sieht dich die andere Seite nicht. Es wird wieder versucht; hilft das nicht, zieh sie ab und steck sie wieder an.
+trouble-camera-format = Die Kamera { $camera } liefert Bilder, die niemand hier versteht ({ $given }), also sieht dich die andere Seite nicht. Wähl eine andere Kamera.
+trouble-camera-silent = Die Kamera { $camera } liefert keine Bilder, also sieht dich die andere Seite nicht. Es wird wieder versucht; ist ihre Klappe zu oder ihre Taste für Privatsphäre gedrückt?
+trouble-no-screens = Bildschirme lassen sich bisher nur unter Linux zeigen, also sieht die andere Seite nichts.
+trouble-no-display-wayland = Hier gibt es keine Anzeige von X11, also sieht die andere Seite nichts. Wähl den Bildschirm im Dialog deiner Arbeitsfläche, oder melde dich in einer Sitzung mit X11 an.
+trouble-no-display = Es gibt keine Anzeige zum Zeigen (ist DISPLAY gesetzt, und darfst du sie benutzen?), also sieht die andere Seite nichts. Sie wird wieder gesucht.
+trouble-display-lost = Die Anzeige ist weg oder antwortet nicht, also sieht die andere Seite nichts davon. Sie wird wieder gesucht.
+trouble-display-refuses = Die Anzeige lässt sich nicht lesen, also sieht die andere Seite nichts davon. Es wird wieder versucht.
+trouble-screen-number = Dieser Bildschirm lässt sich nicht zeigen: Diese Nummer gibt es nicht.
+trouble-screen-depth = Dieser Bildschirm lässt sich nicht zeigen: Seine Bildpunkte haben { $depth } Bit. Wähl in den Einstellungen der Anzeige eine Tiefe von 24.
+trouble-screens-size = Alle Bildschirme zusammen sind zu groß zum Zeigen: wähl einen davon.
+trouble-screen-size = Das hat eine Größe, die sich nicht zeigen lässt: mach es größer oder kleiner.
+trouble-screen-unknown = Es gibt keinen Bildschirm { $screen }, also sieht die andere Seite nichts, bis es ihn gibt. Es gibt: { $there }.
+trouble-window-unknown = Kein Fenster heißt „{ $window }“, also sieht die andere Seite nichts, bis es eins gibt.
+trouble-window-several = Mehrere Fenster heißen „{ $window }“, also sieht die andere Seite keins. Wähl eins: { $several }.
+trouble-window-closed = Das Fenster „{ $window }“ wurde geschlossen, also sieht die andere Seite nichts Neues davon. Es wird wieder gezeigt, sobald eins so heißt.
+trouble-window-closed-for-good = Das Fenster „{ $window }“ wurde geschlossen, also sieht die andere Seite nichts Neues davon. Wähl ein anderes.
+trouble-window-hidden = Das Fenster „{ $window }“ ist verkleinert, also sieht die andere Seite nichts Neues davon, bis du es wieder öffnest.
+trouble-locked = Dein Bildschirm ist gesperrt oder schläft, also sieht die andere Seite nichts Neues davon, bis du zurück bist.
+trouble-no-portal = Deine Arbeitsfläche hat keinen Weg, auf dem Programme ihre Bildschirme zeigen, also sieht die andere Seite nichts. Installier xdg-desktop-portal mit dem Teil für deine Arbeitsfläche und PipeWire, oder melde dich in einer Sitzung mit X11 an.
+trouble-not-picked = Im Dialog deiner Arbeitsfläche wurde nichts gewählt, also sieht die andere Seite nichts. Teil noch einmal, um wieder gefragt zu werden.
+trouble-share-ended = Deine Arbeitsfläche hat das Zeigen beendet, also sieht die andere Seite nichts mehr. Teil noch einmal, um weiterzumachen.
+trouble-portal-format = Deine Arbeitsfläche liefert keine Bilder, die ahoy versteht, also sieht die andere Seite nichts. Sag uns, welche es ist.
+trouble-film = Es werden keine Bilder mehr gesendet: { $error }.
+trouble-recorded-already = Dieser Anruf wird schon aufgenommen.
+trouble-other-recorded = Der gehaltene Anruf wird aufgenommen: wechsle zu ihm und beende das zuerst.
+trouble-record-exists = Es gibt schon eine Datei { $path }, und nichts wird darüber aufgenommen: wähl einen anderen Namen.
+trouble-record-create = Die Aufnahme { $path } lässt sich nicht anlegen: { $why }.
+trouble-record-write = Die Aufnahme { $path } ist abgebrochen: { $why }. Was bis dahin aufgenommen wurde, bleibt.
+trouble-record-other = Nichts wird aufgenommen: { $error }.
+trouble-nothing-to-say = In dieser Nachricht steht nichts.
+trouble-outbox-full = Zu viele Nachrichten warten hier aufs Senden. Versuch es wieder, wenn einige fort sind.
+trouble-message-not-kept = Die Nachricht lässt sich nicht aufheben und wird nicht gesendet: { $error }.
+trouble-files-to-contacts = Dateien gehen nur an Kontakte: füg die Person zuerst hinzu.
+trouble-cannot-lend = Dieses ahoy kann nichts verleihen.
+trouble-no-pass = Eine Supernode dient nur einem privaten Netz: bitte um eine Einladung und tritt ihm bei.
+trouble-pass-foreign = Eine Supernode dient einem anderen privaten Netz als dem, in dem du bist.
+trouble-pass-expired = Deine Einladung ins private Netz ist abgelaufen: bitte um eine neue.
+trouble-pass-revoked = Deine Einladung ins private Netz wurde zurückgenommen.
+trouble-pass-taken = Deine Einladung ins private Netz hat vorher jemand anders benutzt. Sag es der Person, die sie gemacht hat, und bitte um eine neue.
+trouble-pass-wrong = Der Ausweis fürs private Netz gehört nicht diesem Gerät.
+trouble-supernode-refuses = Eine Supernode lässt dieses Gerät nicht ein: { $error }.
+trouble-pass-over = Deine Einladung ins private Netz ist zu Ende: Niemand dort kann dich anrufen oder angerufen werden. Bitte die Person, die es betreibt, um eine neue.
+trouble-taken-out = Ein anderes Gerät von dir hat dieses herausgenommen: Es spricht nicht mehr für dich, und von hier ist niemand zu erreichen.
+trouble-own-fork = Es gibt zwei Listen deiner eigenen Geräte, die einander widersprechen: Jemand anders hat deinen Schlüssel oder eins deiner Geräte. Mach eine neue Identität und sag es deinen Kontakten.
+trouble-fork = Die Geräteliste von { $name } widerspricht der früheren: Vielleicht gibt sich jemand als { $name } aus. Frag auf einem anderen Weg nach. Der Beweis ist aufgehoben.
+trouble-unwitnessed = Keine Supernode hat die Geräteliste von { $name } unterschrieben, obwohl sie Stunden alt ist. So ist es, wo deren Supernodes älter sind oder jemand sie nur dir zeigt. Vergleicht im Anruf die Sicherheitswörter.
+trouble-pass-ends =
+    { $days ->
+        [one] Deine Einladung ins private Netz endet in { $days } Tag: bitte vorher die Person, die es betreibt, um eine neue.
+       *[other] Deine Einladung ins private Netz endet in { $days } Tagen: bitte vorher die Person, die es betreibt, um eine neue.
+    }
+trouble-contradicted =
+    { $networks ->
+        [one] Es gibt zwei Gerätelisten von { $name }, und Supernodes in { $networks } Netz haben die unterschrieben, von der der neueste Eintrag nicht spricht: Vielleicht gibt sich jemand als { $name } aus. Vergleicht im Anruf die Sicherheitswörter, oder frag auf einem anderen Weg nach.
+       *[other] Es gibt zwei Gerätelisten von { $name }, und Supernodes in { $networks } Netzen haben die unterschrieben, von der der neueste Eintrag nicht spricht: Vielleicht gibt sich jemand als { $name } aus. Vergleicht im Anruf die Sicherheitswörter, oder frag auf einem anderen Weg nach.
+    }
+trouble-behind =
+    { $networks ->
+        [one] Supernodes in { $networks } Netz haben eine längere Geräteliste von { $name } unterschrieben, als der neueste Eintrag kennt: Er führt vielleicht zu einem Gerät, das { $name } herausgenommen hat. Frag auf einem anderen Weg nach.
+       *[other] Supernodes in { $networks } Netzen haben eine längere Geräteliste von { $name } unterschrieben, als der neueste Eintrag kennt: Er führt vielleicht zu einem Gerät, das { $name } herausgenommen hat. Frag auf einem anderen Weg nach.
+    }
+
 ## A locked profile
 
 profile-is-locked = Dieses Profil ist verschlossen

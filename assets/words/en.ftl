@@ -752,6 +752,162 @@ one-of-your-windows = one of your windows
 your-screen = your screen
 show-what = Show { $what }
 
+## What went wrong
+
+trouble-disk-full = the disk is full: make room
+trouble-disk-denied = the system does not allow it: choose another folder, or change what is allowed there
+trouble-disk-read-only = nothing can be written there: choose another folder
+trouble-disk-missing = there is no such file or folder
+trouble-disk-other = the system says: { $error }
+trouble-file-full = the disk is full: make room and let it go on
+trouble-file-disk = { $path } cannot be written: { $why }
+trouble-file-names = too many files in { $folder } are called so
+trouble-file-unreadable = { $path } cannot be read: { $why }.
+trouble-no-file = { $path } is no file.
+trouble-file-larger = { $path } is larger than any file that can be sent: { $most } at most.
+trouble-disk-busy = The disk is busy. Try again.
+trouble-too-many-files = Too many files are on their way to this person: cancel some.
+trouble-unknown-file = That file is not on its way any more.
+trouble-own-file = A file of yours can only be cancelled, and before it has arrived.
+trouble-file-complete = That file is all there.
+trouble-file-was-refused = You did not want that file, and { $person } knows. Ask to be sent it again.
+trouble-no-folder = There is no folder for files: set download_folder in settings.toml.
+trouble-file-still = That file does not move.
+trouble-link-empty = it is empty
+trouble-link-long = it is longer than any link; was something pasted after it?
+trouble-link-space = there is a space or a line break in it; copy it again in one piece
+trouble-link-none = a person's begins with ahoy: and a supernode's with ahoy-node:
+trouble-link-slashes = write ahoy: without slashes
+trouble-link-case = write its beginning in lower case
+trouble-link-person-wanted = it is a supernode's; ask for the one that begins with ahoy:
+trouble-link-node-wanted = it is a person's; a supernode's begins with ahoy-node:
+trouble-link-cut = its key has { $count } characters instead of { $all }; was it cut off?
+trouble-link-character = { $character } cannot occur in a key; copy it instead of typing it
+trouble-link-mistyped = its key is mistyped; copy it instead of typing it
+trouble-link-newer = a newer ahoy made it; update to use it
+trouble-link-damaged = a part of it ({ $part }) is damaged; copy it again
+trouble-link-home = the address of a supernode in it is wrong; copy it again
+trouble-link-node = it is written ahoy-node:KEY@HOST:PORT; copy it again
+trouble-link-invite = the invite in it is damaged, or over; ask for a new one
+trouble-name-unknown = No contact is called { $name }.
+trouble-name-several = Several contacts are called { $name }: give one of them another name.
+trouble-own-link = That is your own link: ask the other person for theirs.
+trouble-own-link-add = That is your own link: give it to others.
+trouble-node-link = That is a supernode's link: a person's begins with ahoy:
+trouble-no-contact = That person is no contact of yours.
+trouble-no-name = A contact needs a name.
+trouble-profile = The profile cannot be written or read: { $error }.
+trouble-not-saved = This holds until ahoy is closed, and could not be saved: { $error }.
+trouble-rescued = The profile's database was damaged. It is kept as { $file }; { $read } of its entries could be read, { $added } more come from a copy, and messages may be missing.
+trouble-no-echo = The echo test does not begin: { $error }.
+trouble-in-call = There is a call already: hang up first.
+trouble-no-call = There is no such call any more.
+trouble-not-ringing = The call does not ring here any more.
+trouble-not-talking = A call can be recorded once you talk: the other side has to be told.
+trouble-no-words = This call has no safety words: the other side broke the exchange behind them. Somebody may sit between you; do not trust this call.
+trouble-media = Your sound cannot be set up: { $error }.
+trouble-device-none-microphone = No microphone was found: plug one in.
+trouble-device-none-speaker = No speaker was found: plug one in.
+trouble-device-away = The chosen device is not there: plug it in or choose another one.
+trouble-device-busy = The device is in use by another program: close that one or choose another device.
+trouble-device-denied = The system does not let ahoy use the device: allow it in its privacy settings.
+trouble-device-format = The device offers no sound format that can be used ({ $format }): choose another one.
+trouble-device-lost = The device went away.
+trouble-device-stalled = The device has stopped working.
+trouble-sound-hung = The sound system does not answer: restart it, or the machine.
+trouble-sound-system = The sound system fails: { $error }.
+trouble-microphone-lost = Your microphone: { $why }
+trouble-speaker-lost = Your speaker: { $why }
+trouble-microphone-open = Your microphone is { $device }.
+trouble-speaker-open = Your speaker is { $device }.
+trouble-microphone-gone = The chosen microphone is gone, and nothing takes its place: plug it in or choose another one.
+trouble-speaker-gone = The chosen speaker is gone, and nothing takes its place: plug it in or choose another one.
+trouble-microphone-displaced = The system may have used another microphone for a moment; the chosen one is back.
+trouble-speaker-displaced = The system may have used another speaker for a moment; the chosen one is back.
+trouble-microphone-follows = Your microphone is now { $device }, as the system says.
+trouble-speaker-follows = Your speaker is now { $device }, as the system says.
+trouble-others-need-devices = What other programs play is heard only in calls with a microphone or a speaker.
+trouble-others-unheard = What other programs play cannot be heard: { $why }.
+trouble-picture-black = Your screen is black to the other side: under Wayland, a program sees by itself only windows of X11 programs. Choose the screen in your desktop's dialog instead.
+trouble-picture-unseen = The other side shows no pictures, so none are sent. You are heard all the same.
+trouble-picture-codec = The other side shows no pictures in a format of ours, so none are sent. You are heard all the same; one of you should update ahoy.
+trouble-picture-not-encoded = Your picture is not sent ({ $error }). That is tried again with each one.
+trouble-picture-undecodable = A picture of the other side cannot be decoded, so the last one stays; a new one is asked for. If that goes on, one of you should update ahoy.
+trouble-picture-stuck = Your picture is not sent at the moment: the connection carries too little for it, or this machine is busy. You are heard, and it comes back by itself.
+trouble-picture-not-built = This ahoy was built without pictures.
+trouble-picture-not-yet = Pictures can be shown once you talk.
+trouble-picture-nobody = The other side shows no pictures. You are heard all the same.
+trouble-picture-open = That cannot be shown: { $error }.
+trouble-no-camera = No camera is plugged in, so the other side does not see you. It will as soon as there is one.
+trouble-camera-away = The camera { $camera } is not plugged in, so the other side does not see you. It will as soon as it is.
+trouble-camera-unknown = The camera { $camera } is not plugged in, so the other side does not see you. There are: { $there }.
+trouble-camera-several = Several cameras are called { $camera }, so none is used. Choose one of { $several }.
+trouble-camera-unplugged = The camera { $camera } was unplugged, so the other side does not see you. Plug it in again, and it will.
+trouble-camera-denied = You may not use { $camera }, so the other side does not see you. Join the group that owns it (sudo usermod -aG video $USER), then log in anew.
+trouble-camera-busy = The camera { $camera } is used by another program, so the other side does not see you. Close that one, and it will.
+trouble-camera-broken = The camera { $camera } does not work ({ $error }), so the other side does not see you. It is tried again; if that does not help, plug it out and in.
+trouble-camera-format = The camera { $camera } gives pictures that are not understood ({ $given }), so the other side does not see you. Choose another camera.
+trouble-camera-silent = The camera { $camera } gives no pictures, so the other side does not see you. It is tried again; is its cover closed, or its key for privacy pressed?
+trouble-no-screens = Screens can be shown on Linux only so far, so the other side sees nothing.
+trouble-no-display-wayland = There is no display of X11 here, so the other side sees nothing. Choose the screen in your desktop's dialog, or log in to a session with X11.
+trouble-no-display = There is no display to show (is DISPLAY set, and may you use it?), so the other side sees nothing. It is looked for again.
+trouble-display-lost = The display is gone or does not answer, so the other side sees nothing of it. It is looked for again.
+trouble-display-refuses = The display refuses to be read, so the other side sees nothing of it. That is tried again.
+trouble-screen-number = This screen cannot be shown: it has no such number.
+trouble-screen-depth = This screen cannot be shown: its pixels have { $depth } bits. Choose a depth of 24 in the settings of the display.
+trouble-screens-size = All screens together are too large to be shown: choose one of them.
+trouble-screen-size = This has a size that cannot be shown: make it larger or smaller.
+trouble-screen-unknown = There is no screen { $screen }, so the other side sees nothing until there is. There are: { $there }.
+trouble-window-unknown = No window is called “{ $window }”, so the other side sees nothing until there is one.
+trouble-window-several = Several windows are called “{ $window }”, so the other side sees none. Choose one of { $several }.
+trouble-window-closed = The window “{ $window }” was closed, so the other side sees nothing new of it. It is shown again as soon as there is one by that name.
+trouble-window-closed-for-good = The window “{ $window }” was closed, so the other side sees nothing new of it. Choose another one.
+trouble-window-hidden = The window “{ $window }” is minimised, so the other side sees nothing new of it until you open it again.
+trouble-locked = Your screen is locked or asleep, so the other side sees nothing new of it until you are back.
+trouble-no-portal = Your desktop has no way for programs to show its screens, so the other side sees nothing. Install xdg-desktop-portal with the part for your desktop, and PipeWire, or log in to a session with X11.
+trouble-not-picked = Nothing was picked in your desktop's dialog, so the other side sees nothing. Share again to be asked again.
+trouble-share-ended = Your desktop ended the showing, so the other side sees nothing any more. Share again to go on.
+trouble-portal-format = Your desktop gives no pictures that ahoy understands, so the other side sees nothing. Tell us which desktop it is.
+trouble-film = No more pictures are sent: { $error }.
+trouble-recorded-already = This call is recorded already.
+trouble-other-recorded = The call that is on hold is recorded: switch to it and end that first.
+trouble-record-exists = There is a file { $path } already, and nothing is recorded over it: choose another name.
+trouble-record-create = The recording { $path } cannot be created: { $why }.
+trouble-record-write = The recording { $path } has stopped: { $why }. What was recorded until then is kept.
+trouble-record-other = Nothing is recorded: { $error }.
+trouble-nothing-to-say = There is nothing to say in that message.
+trouble-outbox-full = Too many messages wait here to be sent. Try again when some have gone.
+trouble-message-not-kept = The message cannot be kept, and is not sent: { $error }.
+trouble-files-to-contacts = Files go to contacts alone: add this person first.
+trouble-cannot-lend = This ahoy cannot lend anything.
+trouble-no-pass = A supernode serves a private network only: ask for an invite, and join it.
+trouble-pass-foreign = A supernode serves another private network than the one that you are in.
+trouble-pass-expired = Your invite to the private network has expired: ask for a new one.
+trouble-pass-revoked = Your invite to the private network was taken back.
+trouble-pass-taken = Your invite to the private network was used by somebody else before. Say so to whoever made it, and ask for a new one.
+trouble-pass-wrong = The pass to the private network is not this device's.
+trouble-supernode-refuses = A supernode does not let this device in: { $error }.
+trouble-pass-over = Your invite to the private network has ended: nobody there can call you, or be called. Ask whoever runs it for a new one.
+trouble-taken-out = Another device of yours took this one out: it no longer speaks for you, and nobody is reached from here.
+trouble-own-fork = There are two lists of your own devices that contradict each other: somebody else has your key or one of your devices. Make a new identity and tell your contacts.
+trouble-fork = The device list of { $name } contradicts the one seen before: somebody may be posing as { $name }. Ask them by another way. The proof is kept.
+trouble-unwitnessed = No supernode has signed the device list of { $name }, although it is hours old. That is so where their supernodes are of an older version, or where somebody shows it to you alone. Compare the safety words in the call.
+trouble-pass-ends =
+    { $days ->
+        [one] Your invite to the private network ends in { $days } day: ask whoever runs it for a new one before.
+       *[other] Your invite to the private network ends in { $days } days: ask whoever runs it for a new one before.
+    }
+trouble-contradicted =
+    { $networks ->
+        [one] There are two device lists of { $name }, and supernodes in { $networks } network have signed the one that their newest record does not speak of: somebody may be posing as { $name }. Compare the safety words in the call, or ask them by another way.
+       *[other] There are two device lists of { $name }, and supernodes in { $networks } networks have signed the one that their newest record does not speak of: somebody may be posing as { $name }. Compare the safety words in the call, or ask them by another way.
+    }
+trouble-behind =
+    { $networks ->
+        [one] Supernodes in { $networks } network have signed a longer device list of { $name } than the newest record speaks of: it may lead to a device that { $name } has taken out. Ask them by another way.
+       *[other] Supernodes in { $networks } networks have signed a longer device list of { $name } than the newest record speaks of: it may lead to a device that { $name } has taken out. Ask them by another way.
+    }
+
 ## A locked profile
 
 profile-is-locked = This profile is locked

@@ -749,6 +749,162 @@ one-of-your-windows = una de tus ventanas
 your-screen = tu pantalla
 show-what = Mostrar { $what }
 
+## What went wrong
+
+trouble-disk-full = el disco está lleno: haz sitio
+trouble-disk-denied = el sistema no lo permite: elige otra carpeta o cambia sus permisos
+trouble-disk-read-only = ahí no se puede escribir nada: elige otra carpeta
+trouble-disk-missing = no existe ese archivo o esa carpeta
+trouble-disk-other = el sistema dice: { $error }
+trouble-file-full = el disco está lleno: haz sitio y deja que siga
+trouble-file-disk = no se puede escribir { $path }: { $why }
+trouble-file-names = en { $folder } hay demasiados archivos con ese nombre
+trouble-file-unreadable = No se puede leer { $path }: { $why }.
+trouble-no-file = { $path } no es un archivo.
+trouble-file-larger = { $path } es mayor que lo que se puede enviar: { $most } como mucho.
+trouble-disk-busy = El disco está ocupado. Inténtalo otra vez.
+trouble-too-many-files = Hay demasiados archivos en camino a esta persona: cancela alguno.
+trouble-unknown-file = Ese archivo ya no está en camino.
+trouble-own-file = Un archivo tuyo solo se puede cancelar, y antes de que llegue.
+trouble-file-complete = Ese archivo ya está completo.
+trouble-file-was-refused = No querías ese archivo, y { $person } lo sabe. Pide que te lo envíe otra vez.
+trouble-no-folder = No hay carpeta para archivos: indica download_folder en settings.toml.
+trouble-file-still = Ese archivo no se mueve.
+trouble-link-empty = está vacío
+trouble-link-long = es más largo que cualquier enlace; ¿se pegó algo detrás?
+trouble-link-space = tiene un espacio o un salto de línea; cópialo otra vez de una pieza
+trouble-link-none = el de una persona empieza por ahoy: y el de un supernodo por ahoy-node:
+trouble-link-slashes = escribe ahoy: sin barras
+trouble-link-case = escribe el principio en minúsculas
+trouble-link-person-wanted = es de un supernodo; pide el que empieza por ahoy:
+trouble-link-node-wanted = es de una persona; el de un supernodo empieza por ahoy-node:
+trouble-link-cut = su clave tiene { $count } caracteres en vez de { $all }; ¿está cortado?
+trouble-link-character = { $character } no aparece en ninguna clave; cópialo en vez de teclearlo
+trouble-link-mistyped = su clave está mal escrita; cópialo en vez de teclearlo
+trouble-link-newer = lo hizo un ahoy más nuevo; actualiza para usarlo
+trouble-link-damaged = una parte ({ $part }) está dañada; cópialo otra vez
+trouble-link-home = la dirección de un supernodo que contiene no es correcta; cópialo otra vez
+trouble-link-node = se escribe ahoy-node:CLAVE@HOST:PUERTO; cópialo otra vez
+trouble-link-invite = la invitación que contiene está dañada o caducada; pide otra
+trouble-name-unknown = Ningún contacto se llama { $name }.
+trouble-name-several = Varios contactos se llaman { $name }: ponle otro nombre a alguno.
+trouble-own-link = Es tu propio enlace: pide el suyo a la otra persona.
+trouble-own-link-add = Es tu propio enlace: dáselo a otros.
+trouble-node-link = Es el enlace de un supernodo: el de una persona empieza por ahoy:
+trouble-no-contact = Esa persona no es contacto tuyo.
+trouble-no-name = Un contacto necesita un nombre.
+trouble-profile = El perfil no se puede escribir ni leer: { $error }.
+trouble-not-saved = Esto vale hasta que se cierre ahoy, y no se pudo guardar: { $error }.
+trouble-rescued = La base de datos del perfil estaba dañada. Se conserva como { $file }; { $read } de sus entradas se pudieron leer, { $added } más vienen de una copia, y pueden faltar mensajes.
+trouble-no-echo = La prueba de eco no empieza: { $error }.
+trouble-in-call = Ya hay una llamada: cuelga primero.
+trouble-no-call = Esa llamada ya no existe.
+trouble-not-ringing = La llamada ya no suena aquí.
+trouble-not-talking = Una llamada se puede grabar cuando habléis: hay que avisar al otro lado.
+trouble-no-words = Esta llamada no tiene palabras de seguridad: el otro lado rompió el intercambio del que salen. Puede haber alguien en medio; no te fíes de esta llamada.
+trouble-media = No se puede preparar tu sonido: { $error }.
+trouble-device-none-microphone = No se encontró ningún micrófono: conecta uno.
+trouble-device-none-speaker = No se encontró ningún altavoz: conecta uno.
+trouble-device-away = El dispositivo elegido no está: conéctalo o elige otro.
+trouble-device-busy = Otro programa usa el dispositivo: ciérralo o elige otro dispositivo.
+trouble-device-denied = El sistema no deja que ahoy use el dispositivo: permítelo en sus ajustes de privacidad.
+trouble-device-format = El dispositivo no ofrece ningún formato de sonido utilizable ({ $format }): elige otro.
+trouble-device-lost = El dispositivo desapareció.
+trouble-device-stalled = El dispositivo dejó de funcionar.
+trouble-sound-hung = El sistema de sonido no responde: reinícialo, o el equipo.
+trouble-sound-system = El sistema de sonido falla: { $error }.
+trouble-microphone-lost = Tu micrófono: { $why }
+trouble-speaker-lost = Tu altavoz: { $why }
+trouble-microphone-open = Tu micrófono es { $device }.
+trouble-speaker-open = Tu altavoz es { $device }.
+trouble-microphone-gone = El micrófono elegido desapareció y nada ocupa su lugar: conéctalo o elige otro.
+trouble-speaker-gone = El altavoz elegido desapareció y nada ocupa su lugar: conéctalo o elige otro.
+trouble-microphone-displaced = Puede que el sistema usara otro micrófono un momento; el elegido ha vuelto.
+trouble-speaker-displaced = Puede que el sistema usara otro altavoz un momento; el elegido ha vuelto.
+trouble-microphone-follows = Tu micrófono ahora es { $device }, como dice el sistema.
+trouble-speaker-follows = Tu altavoz ahora es { $device }, como dice el sistema.
+trouble-others-need-devices = Lo que suena en otros programas solo se oye en llamadas con micrófono o altavoz.
+trouble-others-unheard = Lo que suena en otros programas no se oye: { $why }.
+trouble-picture-black = Tu pantalla está negra para el otro lado: con Wayland, un programa solo ve por sí mismo ventanas de programas X11. Elige la pantalla en el diálogo de tu escritorio.
+trouble-picture-unseen = El otro lado no muestra imagen, así que no se envía ninguna. Se te oye igual.
+trouble-picture-codec = El otro lado no muestra ningún formato nuestro de imagen, así que no se envía ninguna. Se te oye igual; uno de los dos debería actualizar ahoy.
+trouble-picture-not-encoded = Tu imagen no se envía ({ $error }). Se vuelve a intentar con cada una.
+trouble-picture-undecodable = Una imagen del otro lado no se puede descodificar, así que queda la última; se ha pedido otra. Si sigue así, uno de los dos debería actualizar ahoy.
+trouble-picture-stuck = Tu imagen no se envía en este momento: la conexión no da para ella, o este equipo está ocupado. Se te oye, y volverá por sí sola.
+trouble-picture-not-built = Este ahoy se compiló sin imagen.
+trouble-picture-not-yet = Se puede mostrar imagen cuando habléis.
+trouble-picture-nobody = El otro lado no muestra imagen. Se te oye igual.
+trouble-picture-open = Eso no se puede mostrar: { $error }.
+trouble-no-camera = No hay ninguna cámara conectada, así que el otro lado no te ve. Te verá en cuanto haya una.
+trouble-camera-away = La cámara { $camera } no está conectada, así que el otro lado no te ve. Te verá en cuanto lo esté.
+trouble-camera-unknown = La cámara { $camera } no está conectada, así que el otro lado no te ve. Hay estas: { $there }.
+trouble-camera-several = Varias cámaras se llaman { $camera }, así que no se usa ninguna. Elige una: { $several }.
+trouble-camera-unplugged = La cámara { $camera } se desconectó, así que el otro lado no te ve. Conéctala otra vez y te verá.
+trouble-camera-denied = No puedes usar { $camera }, así que el otro lado no te ve. Únete al grupo al que pertenece (sudo usermod -aG video $USER) y vuelve a iniciar sesión.
+trouble-camera-busy = Otro programa usa la cámara { $camera }, así que el otro lado no te ve. Ciérralo y te verá.
+trouble-camera-broken = La cámara { $camera } no funciona ({ $error }), así que el otro lado no te ve. Se vuelve a intentar; si no ayuda, desconéctala y conéctala.
+trouble-camera-format = La cámara { $camera } da imágenes que no se entienden ({ $given }), así que el otro lado no te ve. Elige otra cámara.
+trouble-camera-silent = La cámara { $camera } no da imágenes, así que el otro lado no te ve. Se vuelve a intentar; ¿está tapada, o pulsada su tecla de privacidad?
+trouble-no-screens = De momento las pantallas solo se pueden mostrar en Linux, así que el otro lado no ve nada.
+trouble-no-display-wayland = Aquí no hay pantalla de X11, así que el otro lado no ve nada. Elige la pantalla en el diálogo de tu escritorio, o inicia una sesión con X11.
+trouble-no-display = No hay pantalla que mostrar (¿está definida DISPLAY y puedes usarla?), así que el otro lado no ve nada. Se vuelve a buscar.
+trouble-display-lost = La pantalla desapareció o no responde, así que el otro lado no ve nada de ella. Se vuelve a buscar.
+trouble-display-refuses = La pantalla no se deja leer, así que el otro lado no ve nada de ella. Se vuelve a intentar.
+trouble-screen-number = Esta pantalla no se puede mostrar: no existe ese número.
+trouble-screen-depth = Esta pantalla no se puede mostrar: sus píxeles tienen { $depth } bits. Elige una profundidad de 24 en los ajustes de la pantalla.
+trouble-screens-size = Todas las pantallas juntas son demasiado grandes: elige una.
+trouble-screen-size = Esto tiene un tamaño que no se puede mostrar: hazlo mayor o menor.
+trouble-screen-unknown = No hay ninguna pantalla { $screen }, así que el otro lado no ve nada hasta que la haya. Hay estas: { $there }.
+trouble-window-unknown = Ninguna ventana se llama «{ $window }», así que el otro lado no ve nada hasta que haya una.
+trouble-window-several = Varias ventanas se llaman «{ $window }», así que el otro lado no ve ninguna. Elige una: { $several }.
+trouble-window-closed = La ventana «{ $window }» se cerró, así que el otro lado no ve nada nuevo de ella. Se volverá a mostrar en cuanto haya una con ese nombre.
+trouble-window-closed-for-good = La ventana «{ $window }» se cerró, así que el otro lado no ve nada nuevo de ella. Elige otra.
+trouble-window-hidden = La ventana «{ $window }» está minimizada, así que el otro lado no ve nada nuevo de ella hasta que la abras.
+trouble-locked = Tu pantalla está bloqueada o dormida, así que el otro lado no ve nada nuevo de ella hasta que vuelvas.
+trouble-no-portal = Tu escritorio no ofrece a los programas una vía para mostrar sus pantallas, así que el otro lado no ve nada. Instala xdg-desktop-portal con la parte de tu escritorio, y PipeWire, o inicia una sesión con X11.
+trouble-not-picked = No se eligió nada en el diálogo de tu escritorio, así que el otro lado no ve nada. Comparte otra vez para que te pregunte de nuevo.
+trouble-share-ended = Tu escritorio terminó la emisión, así que el otro lado ya no ve nada. Comparte otra vez para seguir.
+trouble-portal-format = Tu escritorio no da imágenes que ahoy entienda, así que el otro lado no ve nada. Dinos cuál es.
+trouble-film = Ya no se envían imágenes: { $error }.
+trouble-recorded-already = Esta llamada ya se está grabando.
+trouble-other-recorded = Se está grabando la llamada en espera: cambia a ella y termina eso primero.
+trouble-record-exists = Ya hay un archivo { $path }, y no se graba encima: elige otro nombre.
+trouble-record-create = No se puede crear la grabación { $path }: { $why }.
+trouble-record-write = La grabación { $path } se ha parado: { $why }. Lo grabado hasta entonces se conserva.
+trouble-record-other = No se graba nada: { $error }.
+trouble-nothing-to-say = Ese mensaje no dice nada.
+trouble-outbox-full = Hay demasiados mensajes esperando a salir. Inténtalo cuando hayan salido algunos.
+trouble-message-not-kept = El mensaje no se puede guardar, y no se envía: { $error }.
+trouble-files-to-contacts = Los archivos solo van a contactos: añade antes a esta persona.
+trouble-cannot-lend = Este ahoy no puede prestar nada.
+trouble-no-pass = Un supernodo solo sirve a una red privada: pide una invitación y únete a ella.
+trouble-pass-foreign = Un supernodo sirve a una red privada distinta de la tuya.
+trouble-pass-expired = Tu invitación a la red privada caducó: pide otra.
+trouble-pass-revoked = Tu invitación a la red privada fue retirada.
+trouble-pass-taken = Otra persona usó antes tu invitación a la red privada. Díselo a quien la hizo y pide otra.
+trouble-pass-wrong = El pase a la red privada no es de este dispositivo.
+trouble-supernode-refuses = Un supernodo no deja entrar a este dispositivo: { $error }.
+trouble-pass-over = Tu invitación a la red privada ha terminado: allí nadie puede llamarte ni recibir tu llamada. Pide otra a quien la lleva.
+trouble-taken-out = Otro dispositivo tuyo ha quitado este: ya no habla por ti, y desde aquí no se llega a nadie.
+trouble-own-fork = Hay dos listas de tus propios dispositivos que se contradicen: otra persona tiene tu clave o uno de tus dispositivos. Crea una identidad nueva y díselo a tus contactos.
+trouble-fork = La lista de dispositivos de { $name } contradice la que se vio antes: puede que alguien se haga pasar por { $name }. Pregúntale por otra vía. La prueba se conserva.
+trouble-unwitnessed = Ningún supernodo ha firmado la lista de dispositivos de { $name }, aunque tiene horas. Pasa si sus supernodos son de una versión anterior, o si alguien te la muestra solo a ti. Comparad las palabras de seguridad en la llamada.
+trouble-pass-ends =
+    { $days ->
+        [one] Tu invitación a la red privada termina en { $days } día: pide antes otra a quien la lleva.
+       *[other] Tu invitación a la red privada termina en { $days } días: pide antes otra a quien la lleva.
+    }
+trouble-contradicted =
+    { $networks ->
+        [one] Hay dos listas de dispositivos de { $name }, y supernodos de { $networks } red han firmado la que su registro más nuevo no menciona: puede que alguien se haga pasar por { $name }. Comparad las palabras de seguridad en la llamada, o pregúntale por otra vía.
+       *[other] Hay dos listas de dispositivos de { $name }, y supernodos de { $networks } redes han firmado la que su registro más nuevo no menciona: puede que alguien se haga pasar por { $name }. Comparad las palabras de seguridad en la llamada, o pregúntale por otra vía.
+    }
+trouble-behind =
+    { $networks ->
+        [one] Supernodos de { $networks } red han firmado una lista de dispositivos de { $name } más larga que la que menciona su registro más nuevo: puede llevar a un dispositivo que { $name } ha quitado. Pregúntale por otra vía.
+       *[other] Supernodos de { $networks } redes han firmado una lista de dispositivos de { $name } más larga que la que menciona su registro más nuevo: puede llevar a un dispositivo que { $name } ha quitado. Pregúntale por otra vía.
+    }
+
 ## A locked profile
 
 profile-is-locked = Este perfil está bloqueado

@@ -10,6 +10,7 @@ pub mod capture;
 mod correlate;
 #[cfg(feature = "devices")]
 pub mod device;
+pub mod device_error;
 pub mod drift;
 pub mod level;
 pub mod marker;

@@ -34,5 +34,6 @@ pub mod sink;
 pub mod source;
 #[cfg(feature = "video")]
 pub mod stage;
+pub mod trouble;
 pub mod worker;
 pub mod y4m;

@@ -59,6 +59,17 @@ pub enum RequestError {
     NotNeeded,
 }
 
+impl RequestError {
+    /// Why the supernode said no, if it did.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(*refusal),
+            Self::Lost | Self::TimedOut | Self::Protocol | Self::TooMuchWork => None,
+        }
+    }
+}
+
 /// What a registration brought.
 #[derive(Debug, Clone)]
 pub struct Registered {

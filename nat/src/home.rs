@@ -19,7 +19,7 @@ use crate::{
     dial::{Dialled, NodePlace, Ways},
     supernode::{
         mailbox::MailKey,
-        protocol::{Push, Registration},
+        protocol::{Push, Refusal, Registration},
     },
 };
 
@@ -84,7 +84,7 @@ pub enum HomeEvent {
         /// Why, for a person.
         reason: String,
         /// The supernode serves a private network that this device is not let into.
-        closed: bool,
+        closed: Option<Refusal>,
     },
     /// An envelope for this device.
     Incoming {
@@ -295,7 +295,7 @@ struct Ended {
     /// The networks changed, so the next attempt has other chances and need not wait.
     kicked: bool,
     /// The supernode does not let this device in.
-    closed: bool,
+    closed: Option<Refusal>,
 }
 
 impl Ended {
@@ -305,7 +305,7 @@ impl Ended {
             since: None,
             by_supernode: false,
             kicked: false,
-            closed: false,
+            closed: None,
         }
     }
 }
@@ -391,8 +391,7 @@ impl Keeper {
         let client = NodeClient::dialled(Arc::clone(&self.runtime), dialled);
         if let Err(error) = self.register(&client).await? {
             client.close();
-            let closed =
-                matches!(error, RequestError::Refused(refusal) if refusal.is_about_a_pass());
+            let closed = error.refusal().filter(|refusal| refusal.is_about_a_pass());
             return Ok(Ended {
                 closed,
                 ..Ended::before_it_began(error)
@@ -405,7 +404,7 @@ impl Keeper {
             since,
             by_supernode: matches!(lost, Loss::Connection(ConnectionLost::ClosedByPeer(_))),
             kicked: matches!(lost, Loss::Networks),
-            closed: false,
+            closed: None,
         })
     }
 

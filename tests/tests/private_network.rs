@@ -131,7 +131,7 @@ impl<'a> Net<'a> {
             config.finding.access = access;
         });
         self.stage.pass(secs(3)).await;
-        let notice = eve.engine.view().borrow().notice.clone();
+        let notice = notice(&eve);
         // Even Bob's friends: he could not let them in.
         eve.befriend(&self.bob);
         eve.call(&self.bob);
@@ -271,6 +271,12 @@ async fn outsiders(net: &mut Net<'_>, check: bool) -> [(Option<NetworkMember>, R
     ]
 }
 
+/// What a person is told, as commands say it.
+fn notice(phone: &Phone) -> Option<String> {
+    let view = phone.engine.view().borrow().clone();
+    view.notice.map(|notice| notice.to_string())
+}
+
 /// Why nobody but a member comes in.
 #[test]
 fn whoever_has_no_pass_of_their_own_is_refused_with_a_sentence() {
@@ -341,7 +347,7 @@ fn a_pass_that_is_about_to_end_is_said() {
         net.stage.pass(secs(300)).await;
         let sentence = told(&soon).unwrap();
         assert!(sentence.contains("ends in 3 days"), "{sentence}");
-        assert_eq!(soon.engine.view().borrow().notice, Some(sentence));
+        assert_eq!(notice(&soon), Some(sentence));
         assert_eq!(told(&later), None, "not yet");
         net.stage.pass(secs(400)).await;
         assert!(told(&later).unwrap().contains("ends in 14 days"));
@@ -374,7 +380,7 @@ fn whoever_is_revoked_is_sent_away_and_the_others_stay() {
         net.stage.pass(secs(20)).await;
         assert_eq!((registered(&net.first), registered(second)), (1, 1));
         let told = RequestError::Refused(Refusal::PassRevoked).to_string();
-        assert_eq!(net.alice.engine.view().borrow().notice, Some(told));
+        assert_eq!(notice(&net.alice), Some(told));
         net.bob.call(&net.alice);
         let ended = net.bob.ends(secs(40)).await;
         assert_eq!(ended.ending, Ending::Unreachable(Unreachable::Offline));

@@ -11,6 +11,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 
 use super::{
     handle::{BlockedView, ContactView, RequestView},
+    notice::Notice,
     people::PeopleChange,
 };
 use crate::{
@@ -51,11 +52,11 @@ pub enum Welcome {
 /// People, as far as the engine needs them. None of the calls waits for long: they come from the engine's
 /// task.
 pub trait AddressBook: Send + Sync + fmt::Debug + 'static {
-    /// The person that a name or a link stands for; otherwise a sentence that says what is wrong and what to do.
+    /// The person that a name or a link stands for.
     ///
     /// # Errors
-    /// The sentence.
-    fn find(&self, target: &str) -> Result<Person, String>;
+    /// What is wrong, and what to do.
+    fn find(&self, target: &str) -> Result<Person, Notice>;
 
     /// Our own link, with these homes.
     fn my_link(&self, homes: Vec<NodeAddress>) -> String;
@@ -180,8 +181,8 @@ pub trait AddressBook: Send + Sync + fmt::Debug + 'static {
     /// Changes the address book as a person does. Says whose entry it was.
     ///
     /// # Errors
-    /// A sentence for the person: what is wrong and what to do.
-    fn change(&self, change: &PeopleChange, now_millis: u64) -> Result<UserId, String>;
+    /// What is wrong, and what to do.
+    fn change(&self, change: &PeopleChange, now_millis: u64) -> Result<UserId, Notice>;
 
     /// Does what `ahoy contact` asks for. A book that is no profile's does nothing.
     ///

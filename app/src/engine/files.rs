@@ -29,7 +29,7 @@ use disk::Disk;
 use lines::{IDLE, tags_of};
 use shown::Pace;
 
-use super::{book::AddressBook, run::Internal};
+use super::{book::AddressBook, notice::FileRefused, run::Internal};
 use crate::{
     call::CallId,
     files::{
@@ -40,14 +40,13 @@ use crate::{
         part::{Opened, Part, PartError},
         serve::Serve,
         tree::{Node, Tree},
+        trouble::FileTrouble,
         wire::Tag,
     },
 };
 
 /// The flow that files travel in.
 pub(super) const FILE_FLOW: u64 = 5;
-/// What stands at a file that its sender took back: it is kept with it.
-pub(crate) const TAKEN_BACK: &str = "you took it back";
 /// What waits for the task: most of it datagrams, which are asked for again when they are lost.
 const QUEUE: usize = 2048;
 /// Places of that which datagrams leave to what a person wants.
@@ -128,7 +127,7 @@ pub struct TransferView {
     /// Where it lies.
     pub path: Option<PathBuf>,
     /// Why it failed, waits or was not taken, where that is no person's wish.
-    pub trouble: Option<String>,
+    pub trouble: Option<FileTrouble>,
     /// How it stands, for a person.
     pub sentence: String,
     /// Counters of what is fetched.
@@ -186,10 +185,10 @@ pub(super) enum ToFiles {
         id: TransferId,
         user: UserId,
         path: PathBuf,
-        tree: Result<Tree, String>,
+        tree: Result<Tree, FileRefused>,
     },
     /// The same of one that somebody asks for.
-    Loaded(Root, PathBuf, Result<Tree, String>),
+    Loaded(Root, PathBuf, Result<Tree, FileRefused>),
     Opened(TransferId, Result<Opened, PartError>),
     Finished(TransferId, Result<PathBuf, PartError>),
 }
@@ -200,7 +199,7 @@ pub(super) enum FilesNews {
     /// A file of ours is ready to be offered.
     Ready(Transfer),
     /// Something cannot be done.
-    Failed(String),
+    Failed(FileRefused),
     /// Whoever offered this is to know that it is not wanted.
     Unwanted(UserId, TransferId),
     /// A line to this person is wanted, for these files.

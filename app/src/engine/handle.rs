@@ -4,6 +4,7 @@
 //! are what happened, for those who wait for something.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -18,6 +19,7 @@ use super::{
     lending::LendingView,
     media::SoundNews,
     nat::NatReports,
+    notice::{Notice, SoundTold},
     people::{ChatView, ConversationView, PeopleChange, RecentView},
     recording::{RecordTo, RecordingNews, RecordingView},
     renewal::Renewer,
@@ -124,8 +126,8 @@ pub enum Command {
     Name(String),
     /// What becomes of calls by people who are no contacts, from now on.
     Strangers(Strangers),
-    /// Something went wrong outside of the engine, in a sentence for the person.
-    Complain(String),
+    /// Something went wrong outside of the engine.
+    Complain(Notice),
     /// Close everything.
     Quit,
 }
@@ -321,8 +323,8 @@ pub struct View {
     pub other: Option<OtherCall>,
     /// The call that ended last, if anything was said in it.
     pub last: Option<Arc<LastCall>>,
-    /// The last thing that went wrong, for a person.
-    pub notice: Option<String>,
+    /// The last thing that went wrong.
+    pub notice: Option<Notice>,
 }
 
 impl View {
@@ -487,8 +489,8 @@ pub struct CallView {
     pub rtt: Option<Duration>,
     /// What was counted since sound flows.
     pub stats: Option<StatsView>,
-    /// What keeps sound from flowing here, for a person: a device that was pulled out, say.
-    pub sound_trouble: Option<String>,
+    /// What keeps sound from flowing here: a device that was pulled out, say.
+    pub sound_trouble: Option<SoundTold>,
     /// While it is reconnecting: when it is given up.
     pub gives_up_at: Option<Instant>,
     /// What finding direct paths has cost so far; absent while none was looked for.

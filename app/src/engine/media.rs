@@ -16,6 +16,7 @@ use ahoy_media::audio::device::DeviceChoice;
 use ahoy_media::{
     audio::{
         BLOCK_DURATION,
+        device_error::DeviceError,
         level::Level,
         neteq::{AudioKind, NetEqConfig, NetEqStats},
         opus::{Codec, Content, EncoderConfig, FrameDuration, OpusError},
@@ -44,6 +45,7 @@ use tokio::sync::mpsc;
 
 use super::{
     echo::{self, EchoLine},
+    notice::{SoundTold, SoundWhat},
     voice_rate::VoiceRate,
 };
 
@@ -106,8 +108,33 @@ pub struct SoundNews {
     pub kind: SoundNewsKind,
     /// It is the microphone; else the speaker.
     pub microphone: bool,
-    /// What, for a person.
+    /// What, for a person, in English.
     pub sentence: String,
+    /// The same by type.
+    pub told: SoundTold,
+}
+
+impl SoundNews {
+    /// Of what happened to the microphone, or else the speaker.
+    #[must_use]
+    pub fn of(microphone: bool, what: SoundWhat) -> Self {
+        let kind = match &what {
+            SoundWhat::Opened(_) => SoundNewsKind::Opened,
+            SoundWhat::Lost(_) | SoundWhat::OthersNeedDevices | SoundWhat::OthersUnheard(_) => {
+                SoundNewsKind::Lost
+            }
+            SoundWhat::Gone => SoundNewsKind::Gone,
+            SoundWhat::Displaced => SoundNewsKind::Displaced,
+            SoundWhat::Followed(_) => SoundNewsKind::Followed,
+        };
+        let told = SoundTold { microphone, what };
+        Self {
+            kind,
+            microphone,
+            sentence: told.to_string(),
+            told,
+        }
+    }
 }
 
 /// What happened to a sound device.
@@ -204,8 +231,11 @@ pub enum MediaError {
     #[error("{0}")]
     Tone(#[from] ahoy_media::audio::tone::ToneError),
     /// A sound device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// Devices, otherwise.
     #[error("{0}")]
-    Device(String),
+    Devices(String),
     /// A film.
     #[error("{0}")]
     Y4m(#[from] ahoy_media::video::y4m::Y4mError),
@@ -573,11 +603,7 @@ impl Media {
             }
             tell(
                 &self.shared,
-                SoundNews {
-                    kind: SoundNewsKind::Lost,
-                    microphone: true,
-                    sentence: "what other programs play is heard only in calls with a microphone or speaker".into(),
-                },
+                SoundNews::of(true, SoundWhat::OthersNeedDevices),
             );
         }
     }
@@ -793,13 +819,13 @@ fn open_room(settings: &AudioSettings) -> Result<Option<(RoomDevices, bool)>, Me
         return Ok(None);
     };
     let devices = RoomDevices::new(&read_all(path)?, settings.voice)
-        .map_err(|error| MediaError::Device(error.to_string()))?;
+        .map_err(|error| MediaError::Devices(error.to_string()))?;
     Ok(Some((devices, !settings.voice.is_off())))
 }
 
 #[cfg(not(feature = "devices"))]
 fn no_devices(flag: &str) -> MediaError {
-    MediaError::Device(format!(
+    MediaError::Devices(format!(
         "this ahoy was built without sound devices: name a file with {flag} FILE.wav"
     ))
 }
@@ -893,7 +919,7 @@ mod devices {
     use ahoy_transport::runtime::{Runtime, RuntimeExt, Task};
 
     use super::{
-        ClockedSink, MediaError, Shared, Sink, SoundDevices, SoundNews, SoundNewsKind, Source,
+        ClockedSink, MediaError, Shared, Sink, SoundDevices, SoundNews, SoundWhat, Source,
         device_choice, lock,
     };
 
@@ -941,40 +967,15 @@ mod devices {
     ) -> impl FnMut(DeviceEvent) + Send + 'static {
         let shared = Arc::clone(shared);
         move |event| {
-            let (kind, sentence) = match event {
-                DeviceEvent::Opened(device) => (
-                    SoundNewsKind::Opened,
-                    format!("{direction}: {}", device.name),
-                ),
-                DeviceEvent::Lost { error, .. } => {
-                    (SoundNewsKind::Lost, format!("{direction}: {error}"))
-                }
-                DeviceEvent::Gone { .. } => (
-                    SoundNewsKind::Gone,
-                    format!(
-                        "the chosen {direction} is gone, and nothing takes its place: plug it in or choose another"
-                    ),
-                ),
-                DeviceEvent::Displaced { .. } => (
-                    SoundNewsKind::Displaced,
-                    format!(
-                        "the system may have used another {direction} for a moment; the chosen one is back"
-                    ),
-                ),
-                DeviceEvent::DefaultChanged { to } => (
-                    SoundNewsKind::Followed,
-                    format!("the {direction} is now {}, as the system says", to.name),
-                ),
+            let what = match event {
+                DeviceEvent::Opened(device) => SoundWhat::Opened(device.name),
+                DeviceEvent::Lost { error, .. } => SoundWhat::Lost(error),
+                DeviceEvent::Gone { .. } => SoundWhat::Gone,
+                DeviceEvent::Displaced { .. } => SoundWhat::Displaced,
+                DeviceEvent::DefaultChanged { to } => SoundWhat::Followed(to.name),
             };
             let microphone = direction == Direction::Input;
-            super::tell(
-                &shared,
-                SoundNews {
-                    kind,
-                    microphone,
-                    sentence,
-                },
-            );
+            super::tell(&shared, SoundNews::of(microphone, what));
         }
     }
 
@@ -1009,14 +1010,8 @@ mod devices {
     }
 
     fn cannot_share(shared: &Shared, why: &str) {
-        super::tell(
-            shared,
-            SoundNews {
-                kind: SoundNewsKind::Lost,
-                microphone: true,
-                sentence: format!("what other programs play cannot be heard: {why}"),
-            },
-        );
+        let what = SoundWhat::OthersUnheard(why.to_owned());
+        super::tell(shared, SoundNews::of(true, what));
     }
 
     pub(super) fn open(
@@ -1064,8 +1059,7 @@ mod devices {
                     Some(voice),
                     on_block,
                     tell(&heard, Direction::Input),
-                )
-                .map_err(|error| MediaError::Device(error.to_string()))?;
+                )?;
                 open.microphone = Some(microphone);
             }
             Source::Clocked(source) => file_source = Some(source),
@@ -1089,8 +1083,7 @@ mod devices {
                     writer.filter(|_| open.microphone.is_some()),
                     pull,
                     tell(&heard, Direction::Output),
-                )
-                .map_err(|error| MediaError::Device(error.to_string()))?;
+                )?;
                 open.speaker = Some(speaker);
             }
             Sink::Clocked(sink) => {

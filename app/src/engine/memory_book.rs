@@ -17,6 +17,7 @@ use ahoy_transport::identity::{
 use super::{
     book::{AddressBook, Person, Welcome},
     handle::{ContactView, RequestView},
+    notice::Notice,
     people::PeopleChange,
 };
 use crate::{
@@ -150,10 +151,8 @@ impl MemoryBook {
 }
 
 impl AddressBook for MemoryBook {
-    fn find(&self, target: &str) -> Result<Person, String> {
-        let link: PersonLink = target
-            .parse()
-            .map_err(|error: link::LinkError| error.to_string())?;
+    fn find(&self, target: &str) -> Result<Person, Notice> {
+        let link: PersonLink = target.parse()?;
         Ok(Person {
             user: link.user,
             name: self.display_name(link.user, link.name.as_deref().unwrap_or_default()),
@@ -343,18 +342,16 @@ impl AddressBook for MemoryBook {
         is_news
     }
 
-    fn change(&self, change: &PeopleChange, now_millis: u64) -> Result<UserId, String> {
+    fn change(&self, change: &PeopleChange, now_millis: u64) -> Result<UserId, Notice> {
         let user = match change {
             PeopleChange::Add { link, name } => {
-                let link: PersonLink = link
-                    .parse()
-                    .map_err(|error: link::LinkError| error.to_string())?;
+                let link: PersonLink = link.parse()?;
                 let name = link::display_name(name);
                 let name = Some(name).filter(|name| !name.is_empty()).or(link.name);
                 self.lock().requests.retain(|known| known.user != link.user);
                 let name = name.unwrap_or_else(|| format!("{:?}", link.user));
                 if !self.note_contact(link.user, &name, now_millis) {
-                    return Err("that cannot be noted".into());
+                    return Err(Notice::Profile("that cannot be noted".into()));
                 }
                 link.user
             }
@@ -362,7 +359,6 @@ impl AddressBook for MemoryBook {
                 self.add_contact(*user, name);
                 *user
             }
-            // Nobody is verified or kept away here.
             PeopleChange::Ring { user, ring } => {
                 self.lock().rings.insert(*user, *ring);
                 *user
@@ -371,7 +367,7 @@ impl AddressBook for MemoryBook {
             PeopleChange::Block(user) => {
                 self.lock().requests.retain(|known| known.user != *user);
                 if !self.note_block(*user, now_millis) {
-                    return Err("that cannot be noted".into());
+                    return Err(Notice::Profile("that cannot be noted".into()));
                 }
                 *user
             }

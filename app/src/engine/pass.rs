@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use ahoy_transport::runtime::RuntimeExt as _;
 
 use super::{
-    handle::{Anomaly, Event},
+    handle::Anomaly,
+    notice::Notice,
     run::{Engine, Internal},
 };
 use crate::network::{DAY_MILLIS, ENDING_DAYS};
@@ -47,21 +48,7 @@ impl Engine {
 
     /// So many milliseconds are left.
     pub(super) fn tell_pass_ends(&self, left_millis: u64) {
-        let sentence = match left_millis.div_ceil(DAY_MILLIS) {
-            0 => String::from(
-                "Your invite to the private network has ended: nobody there can call you, or be called. Ask whoever \
-                 runs it for a new one.",
-            ),
-            days => format!(
-                "Your invite to the private network ends in {}: ask whoever runs it for a new one before.",
-                crate::network::days(days)
-            ),
-        };
-        let kind = Anomaly::PassEnds;
-        self.publish(Event::Anomaly {
-            kind,
-            sentence: sentence.clone(),
-        });
-        self.tell_person(sentence);
+        let notice = Notice::PassEnds(left_millis.div_ceil(DAY_MILLIS));
+        self.tell_anomaly(Anomaly::PassEnds, notice);
     }
 }

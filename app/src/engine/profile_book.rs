@@ -21,6 +21,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use super::{
     book::{AddressBook, Person, Welcome},
     handle::{BlockedView, ContactView, RequestView},
+    notice::Notice,
     people::PeopleChange,
 };
 use crate::{
@@ -110,20 +111,16 @@ impl AddressBook for ProfileBook {
         self.store.settled().boxed()
     }
 
-    fn find(&self, target: &str) -> Result<Person, String> {
+    fn find(&self, target: &str) -> Result<Person, Notice> {
         let target = target.trim();
         if !target.starts_with("ahoy") || !target.contains(':') {
-            let contacts = self.store.contacts().map_err(|error| error.to_string())?;
-            return find_by_name(&contacts, target)
-                .map(|contact| person(contact.clone()))
-                .map_err(|error| error.to_string());
+            let contacts = self.store.contacts()?;
+            return Ok(person(find_by_name(&contacts, target)?.clone()));
         }
         let link: PersonLink = match target.parse() {
             Ok(Link::Person(link)) => link,
-            Ok(Link::Node(_)) => {
-                return Err("that is a supernode's link: use it with --via, and call a person's link (ahoy:…)".into());
-            }
-            Err(error) => return Err(LinkError::to_string(&error)),
+            Ok(Link::Node(_)) => return Err(Notice::NodeToCall),
+            Err(error) => return Err(LinkError::into(error)),
         };
         let mut found = match self.contact(link.user) {
             Some(contact) => person(contact),
@@ -273,12 +270,8 @@ impl AddressBook for ProfileBook {
         told(self.store.keep_fork(proof)).unwrap_or_default();
     }
 
-    fn change(&self, change: &PeopleChange, now_millis: u64) -> Result<UserId, String> {
+    fn change(&self, change: &PeopleChange, now_millis: u64) -> Result<UserId, Notice> {
         self.changed(change, now_millis)
-            .map_err(|error| match error {
-                Unchanged::Person(sentence) => sentence,
-                Unchanged::Store(error) => error.to_string(),
-            })
     }
 
     fn manage(
@@ -378,43 +371,23 @@ impl AddressBook for ProfileBook {
     }
 }
 
-/// Why an entry is as it was.
-enum Unchanged {
-    /// A sentence for the person.
-    Person(String),
-    Store(StoreError),
-}
-
-impl From<StoreError> for Unchanged {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
 impl ProfileBook {
-    fn changed(&self, change: &PeopleChange, now_millis: u64) -> Result<UserId, Unchanged> {
-        let person = |sentence: &str| Unchanged::Person(sentence.into());
+    fn changed(&self, change: &PeopleChange, now_millis: u64) -> Result<UserId, Notice> {
         let edit = |user: UserId, edit: &dyn Fn(&mut Contact)| {
-            let contact = self.store.contact(user)?;
-            let mut contact =
-                contact.ok_or_else(|| person("that person is no contact of yours"))?;
+            let mut contact = self.store.contact(user)?.ok_or(Notice::NotAContact)?;
             edit(&mut contact);
             self.store.put_contact(&contact, now_millis)?;
-            Ok(user)
+            Ok::<_, Notice>(user)
         };
         match change {
             PeopleChange::Add { link, name } => {
                 let link: PersonLink = match link.trim().parse() {
                     Ok(Link::Person(link)) => link,
-                    Ok(Link::Node(_)) => {
-                        return Err(person(
-                            "that is a supernode's link: a person's begins with ahoy:",
-                        ));
-                    }
-                    Err(error) => return Err(Unchanged::Person(LinkError::to_string(&error))),
+                    Ok(Link::Node(_)) => return Err(Notice::NodeToAdd),
+                    Err(error) => return Err(LinkError::into(error)),
                 };
                 if link.user == self.own_log_user() {
-                    return Err(person("that is your own link: give it to others"));
+                    return Err(Notice::OwnLinkToAdd);
                 }
                 let name = display_name(name);
                 let name = (!name.is_empty()).then_some(name);
@@ -424,7 +397,7 @@ impl ProfileBook {
             PeopleChange::Rename { user, name } => {
                 let name = display_name(name);
                 if name.is_empty() {
-                    return Err(person("a contact needs a name"));
+                    return Err(Notice::NoName);
                 }
                 edit(*user, &|contact| contact.name.clone_from(&name))
             }

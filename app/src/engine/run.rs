@@ -54,13 +54,14 @@ use super::{
     mail::{Delivery, Posted},
     media::{Media, SoundDevices},
     nat::NatScout,
+    notice::{Notice, SoundTold},
     people::{MAX_RECENT, RecentView},
     reach::MAX_RELAYED,
     relays::{RelaySource, Relays},
     rendezvous::Rendezvous,
     renewal::Renewer,
     trust::{Exchange, Trust},
-    video::{PICTURE_QUEUE, Showing, Video, view::PictureWatch},
+    video::{PICTURE_QUEUE, PictureTrouble, Showing, Video, view::PictureWatch},
     witness::Witnesses,
 };
 use crate::{
@@ -187,7 +188,7 @@ struct Slot {
     /// A recording was begun because every call is recorded.
     recorded_by_itself: bool,
     /// What keeps sound from flowing here: by the microphone or the speaker, and why.
-    sound_trouble: Option<(bool, String)>,
+    sound_trouble: Option<SoundTold>,
     /// What we recorded last, complete.
     recorded: Option<PathBuf>,
     /// The other side records.
@@ -517,7 +518,7 @@ impl Engine {
             (Command::PeopleChanged { user, blocked }, _) => {
                 return self.people_changed(user, blocked);
             }
-            (Command::Complain(sentence), _) => return self.fail(sentence),
+            (Command::Complain(notice), _) => return self.fail(notice),
             (Command::Message { id, to, text }, _) => return self.write_message(id, &to, &text),
             (Command::SendFile { id, to, path }, _) => return self.send_file(id, &to, path),
             (Command::File(id, change), _) => {
@@ -554,7 +555,7 @@ impl Engine {
             | (Command::Quit, _) => return,
         };
         if let Err(error) = result {
-            self.fail(error.to_string());
+            self.fail(error);
         }
     }
 
@@ -598,11 +599,14 @@ impl Engine {
             media.share_sound(false);
         }
         let shown = match &mut slot.video {
-            Some(video) => video.show(wanted).map_err(|error| error.to_string()),
+            Some(video) => {
+                let shown = video.show(wanted);
+                shown.map_err(|error| PictureTrouble::Open(error.to_string()))
+            }
             None if wanted.is_none() => Ok(true),
-            None if !cfg!(feature = "video") => Err("this ahoy was built without pictures".into()),
-            None if slot.media.is_none() => Err("pictures can be shown once you talk".into()),
-            None => Err("the other side shows no pictures; you are heard all the same".into()),
+            None if !cfg!(feature = "video") => Err(PictureTrouble::NotBuilt),
+            None if slot.media.is_none() => Err(PictureTrouble::NotYet),
+            None => Err(PictureTrouble::NobodySees),
         };
         let is_blank = slot
             .video
@@ -611,9 +615,9 @@ impl Engine {
         match shown {
             Ok(true) => {}
             Ok(false) => self.collect(call),
-            Err(sentence) => {
-                slot.pictures.complain(sentence.clone());
-                self.fail(sentence);
+            Err(trouble) => {
+                slot.pictures.complain(trouble.clone());
+                self.fail(Notice::Pictures(trouble));
             }
         }
         self.tell_blank(call, is_blank);
@@ -655,10 +659,10 @@ impl Engine {
     fn place(&mut self, target: &str, echo: bool) {
         let person = match self.book.find(target) {
             Ok(person) => person,
-            Err(sentence) => return self.fail(sentence),
+            Err(notice) => return self.fail(notice),
         };
         if person.user == self.config.me.user {
-            return self.fail("that is your own link: ask the other person for theirs".into());
+            return self.fail(Notice::OwnLink);
         }
         let now = self.runtime.now();
         let fresh = CallId(self.runtime.random_array());
@@ -671,14 +675,15 @@ impl Engine {
                 self.insert_slot(call, slot);
             }
             Ok(_answered) => {}
-            Err(error) => self.fail(error.to_string()),
+            Err(error) => self.fail(error),
         }
     }
 
-    fn fail(&self, sentence: String) {
+    fn fail(&self, notice: impl Into<Notice>) {
+        let notice = notice.into();
+        let sentence = notice.to_string();
         tracing::debug!(sentence, "command failed");
-        self.view
-            .send_modify(|view| view.notice = Some(sentence.clone()));
+        self.view.send_modify(|view| view.notice = Some(notice));
         self.publish(Event::Failed { sentence });
     }
 
@@ -686,7 +691,7 @@ impl Engine {
     fn lend(&self, on: bool) {
         match &self.lender {
             Some(lender) => lender.set(on),
-            None if on => self.fail("this ahoy cannot lend anything".into()),
+            None if on => self.fail(Notice::CannotLend),
             None => {}
         }
     }
@@ -802,9 +807,11 @@ impl Engine {
             }
             HomeEvent::Lost { reason, closed } => {
                 tracing::debug!(?node, reason, "home lost");
-                if closed && self.view.borrow().notice.as_ref() != Some(&reason) {
-                    tracing::warn!(?node, "{reason}");
-                    self.view.send_modify(|view| view.notice = Some(reason));
+                let notice = closed.map(|why| Notice::ShutOut { why, text: reason });
+                if let Some(notice) = notice
+                    && self.view.borrow().notice.as_ref() != Some(&notice)
+                {
+                    self.tell_person(notice);
                 }
                 self.trust.note_up(node, false, self.runtime.now());
                 self.each_leg(|leg| leg.handle_home_lost(node));
@@ -1009,11 +1016,7 @@ impl Engine {
             Ok(None) => {}
             Err(broken) => {
                 tracing::warn!(%broken, "no safety words in this call");
-                self.fail(
-                    "This call has no safety words: the other side broke the exchange behind them. \
-                     Somebody may sit between you; do not trust this call."
-                        .into(),
-                );
+                self.fail(Notice::NoSafetyWords);
             }
         }
     }
@@ -1291,7 +1294,7 @@ impl Engine {
                 self.publish(Event::Connected { call });
             }
             Err(error) => {
-                self.fail(error.to_string());
+                self.fail(error);
                 self.calls.handle(now, CallEvent::MediaFailed { call });
             }
         }

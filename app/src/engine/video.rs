@@ -25,7 +25,8 @@ use ahoy_media::{
         recv::VideoRecvStats,
         reference::Likeness,
         send::VideoSendStats,
-        source::SourceNewsKind,
+        source::{BLACK_SENTENCE, SourceNews, SourceNewsKind},
+        trouble::SourceTrouble,
     },
 };
 use ahoy_transport::{
@@ -280,8 +281,74 @@ impl VideoSettings {
 pub struct PictureNews {
     /// What.
     pub kind: PictureNewsKind,
-    /// What, for a person, and what to do.
+    /// What, for a person, and what to do, in English.
     pub sentence: String,
+    /// The same by type, where it is trouble.
+    pub trouble: Option<PictureTrouble>,
+}
+
+/// What is wrong with the pictures of a call, and what to do. As text it is English.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PictureTrouble {
+    /// With what we show.
+    #[error("{0}")]
+    Source(SourceTrouble),
+    /// What we show is black to the other side, as Wayland has it.
+    #[error("{}", BLACK_SENTENCE)]
+    Black,
+    /// The other side shows no pictures.
+    #[error(
+        "The other side shows no pictures, so none are sent; you are heard all the same. It can ask for them with \
+         --video-out, if its ahoy was built with pictures."
+    )]
+    NotShown,
+    /// The other side shows none in a codec of ours.
+    #[error(
+        "The other side shows no pictures in a codec that we may send, so none are sent; you are heard all the same. \
+         Leave out --video-codec, or let it update its ahoy."
+    )]
+    NoCodec,
+    /// The encoder refuses ours.
+    #[error("Your picture is not sent ({0}); that is tried again with each one.")]
+    NotEncoded(String),
+    /// The decoder refuses theirs.
+    #[error(
+        "A picture of the other side cannot be decoded, so the last one stays; a new one is asked for. If that goes on, \
+         one of you should update ahoy."
+    )]
+    Undecodable,
+    /// None of ours leave.
+    #[error(
+        "Your picture is not sent at the moment: the connection carries too little for it, or this machine is busy. You \
+         are heard, and it comes back by itself."
+    )]
+    Stuck,
+    /// This program knows none.
+    #[error("this ahoy was built without pictures")]
+    NotBuilt,
+    /// Nobody is there yet.
+    #[error("pictures can be shown once you talk")]
+    NotYet,
+    /// Nobody would see them.
+    #[error("the other side shows no pictures; you are heard all the same")]
+    NobodySees,
+    /// What was to be shown cannot be opened.
+    #[error("{0}")]
+    Open(String),
+}
+
+impl From<SourceNews> for PictureNews {
+    fn from(news: SourceNews) -> Self {
+        let is_black = news.kind == SourceNewsKind::Black;
+        Self {
+            kind: PictureNewsKind::Source(news.kind),
+            sentence: news.sentence,
+            trouble: match news.trouble {
+                Some(trouble) => Some(PictureTrouble::Source(trouble)),
+                None => is_black.then_some(PictureTrouble::Black),
+            },
+        }
+    }
 }
 
 /// What happened to the pictures of a call.

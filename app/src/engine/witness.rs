@@ -23,7 +23,8 @@ use ahoy_transport::{
 
 use super::{
     directory::Seen,
-    handle::{Anomaly, Event},
+    handle::Anomaly,
+    notice::Notice,
     run::{Engine, Internal},
 };
 
@@ -164,23 +165,12 @@ impl Engine {
             return;
         }
         let name = self.book.display_name(user, "");
-        let sentence = match found {
-            Doubt::Contradicted(witnesses) => format!(
-                "There are two device lists of {name}, and supernodes in {witnesses} networks have signed the one that {name}'s newest record does not speak of: somebody may be posing as {name}. Compare the safety words in the call, or ask them by another way."
-            ),
-            Doubt::Behind(witnesses) => format!(
-                "Supernodes in {witnesses} networks have signed a longer device list of {name} than the newest record speaks of: it may lead to a device that {name} has taken out. Ask them by another way."
-            ),
-            Doubt::Unwitnessed => format!(
-                "No supernode has signed the device list of {name}, although it is hours old. That is so where their supernodes are of an older version, or where somebody shows it to you alone. Compare the safety words in the call."
-            ),
+        let notice = match found {
+            Doubt::Contradicted(networks) => Notice::Contradicted { name, networks },
+            Doubt::Behind(networks) => Notice::Behind { name, networks },
+            Doubt::Unwitnessed => Notice::Unwitnessed { name },
         };
-        let kind = Anomaly::DoubtfulList;
-        self.publish(Event::Anomaly {
-            kind,
-            sentence: sentence.clone(),
-        });
-        self.tell_person(sentence);
+        self.tell_anomaly(Anomaly::DoubtfulList, notice);
     }
 
     fn compare_lists(&mut self, user: UserId, known: &DeviceLog, shown: &DeviceLog) {

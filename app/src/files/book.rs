@@ -12,7 +12,7 @@ use ahoy_transport::{
     wire::{Reader, WireError, Writer},
 };
 
-use super::{FileOffer, TransferId};
+use super::{FileOffer, TransferId, trouble::FileTrouble};
 use crate::chat::shelf::{Shelf, ShelfError};
 
 /// Transfers that are kept in all, and with one person. The oldest that are over go first; where none is, no more come.
@@ -111,7 +111,7 @@ pub struct Transfer {
     /// Where the file lies: ours, or the one that came. None while it is not complete.
     pub path: Option<PathBuf>,
     /// Why it failed, or waits.
-    pub trouble: Option<String>,
+    pub trouble: Option<FileTrouble>,
 }
 
 impl Transfer {
@@ -127,7 +127,8 @@ impl Transfer {
             .as_ref()
             .map(|path| path.as_os_str().as_encoded_bytes());
         out.put_var_bytes(path.unwrap_or_default());
-        out.put_var_bytes(self.trouble.as_deref().unwrap_or_default().as_bytes());
+        let trouble = self.trouble.as_ref().map(FileTrouble::to_text);
+        out.put_var_bytes(trouble.unwrap_or_default().as_bytes());
         out
     }
 
@@ -148,7 +149,6 @@ impl Transfer {
         let path = reader.var_bytes(MAX_TEXT)?;
         let trouble = reader.var_bytes(MAX_TEXT)?;
         reader.finish()?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok(Self {
             id,
             direction,
@@ -157,7 +157,7 @@ impl Transfer {
             offer,
             state,
             path: (!path.is_empty()).then(|| path_of(path)),
-            trouble: (!trouble.is_empty()).then(|| text(trouble)),
+            trouble: FileTrouble::from_text(&String::from_utf8_lossy(trouble)),
         })
     }
 }
@@ -251,7 +251,7 @@ mod tests {
         ] {
             transfer.state = state;
             transfer.path = Some("/tmp/ü".into());
-            transfer.trouble = Some("why".into());
+            transfer.trouble = FileTrouble::from_text("why");
             book.keep(&transfer).unwrap();
             assert_eq!(book.all().unwrap(), [transfer.clone()]);
         }

@@ -29,6 +29,7 @@ use crate::{
         book::AddressBook,
         handle::{self, CallView, EngineHandle, Event, OtherCall, OtherState, Phase, View},
         lending::LendingView,
+        notice::Notice,
         recording::RecordTo,
         video::{Showing, VideoIn as ShownIn, view::Received},
     },
@@ -507,7 +508,7 @@ fn shown(source: &VideoIn, content: Option<&str>) -> Result<Option<Showing>, Con
 /// What was to be seen before a command.
 struct Before {
     muted: Option<bool>,
-    notice: Option<String>,
+    notice: Option<Notice>,
     other: Option<OtherCall>,
 }
 
@@ -527,7 +528,8 @@ fn is_recorded(view: &View) -> Result<Option<Told>, ControlError> {
     if call.is_some_and(|call| call.recording.is_some()) {
         return Ok(None);
     }
-    let why = view.notice.as_deref().unwrap_or("the call is not recorded");
+    let why = view.notice.as_ref().map(ToString::to_string);
+    let why = why.unwrap_or_else(|| "the call is not recorded".into());
     Err(ControlError::new(ErrorCode::Unavailable, why))
 }
 
@@ -658,7 +660,7 @@ fn call_status(call: &CallView) -> CallStatus {
             Received::Still => "still",
         }
         .into(),
-        picture_trouble: call.pictures.trouble.clone(),
+        picture_trouble: call.pictures.trouble.as_ref().map(ToString::to_string),
         recording: call
             .recording
             .as_ref()

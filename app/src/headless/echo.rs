@@ -24,6 +24,7 @@ use crate::{
         handle::{CallView, Command, EngineHandle, Phase, View},
         media::{AudioIn, AudioOut, AudioSettings},
         memory_book::MemoryBook,
+        notice::Notice,
         recording::RecordSettings,
         video::VideoSettings,
     },
@@ -149,7 +150,7 @@ pub(crate) async fn call_by(engine: EngineHandle) {
     let peer = match EchoPeer::start(&runtime).await {
         Ok(peer) => peer,
         Err(error) => {
-            engine.send(Command::Complain(error.to_string()));
+            engine.send(Command::Complain(Notice::NoEcho(error.to_string())));
             return;
         }
     };

@@ -280,7 +280,7 @@ fn at_rest(profile: &Profile) -> Result<Vec<FileLine>, CliError> {
     let all = FileBook(book.shelf()).all().map_err(CliError::failed)?;
     let line = |transfer: crate::files::book::Transfer| {
         let sentence = match (&transfer.trouble, &transfer.state) {
-            (Some(trouble), _) => trouble.clone(),
+            (Some(trouble), _) => trouble.to_string(),
             (None, State::Offered | State::Active) => "it goes on when ahoy runs".into(),
             (None, State::Paused | State::Done | State::Refused | State::Failed) => String::new(),
         };

@@ -222,7 +222,8 @@ fn lines(
     with: Option<&str>,
     max_bytes: usize,
 ) -> Result<Vec<MessageLine>, String> {
-    let user = with.map(|with| book.find(with)).transpose()?;
+    let user = with.map(|with| book.find(with)).transpose();
+    let user = user.map_err(|notice| notice.to_string())?;
     let user = user.map(|person| person.user);
     let messages = ChatBook(book.shelf()).messages(user, SHOWN);
     let messages = messages.map_err(|error| error.to_string())?;

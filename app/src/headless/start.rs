@@ -39,6 +39,7 @@ use crate::{
         handle::{Command, EngineHandle, Event},
         lending::LendSettings,
         media::{AudioIn, AudioOut, AudioSettings, SoundDevices},
+        notice::Notice,
         profile_book::ProfileBook,
         recording::RecordSettings,
         video::{Showing, VideoIn, VideoOut, VideoSettings, WindowPictures},
@@ -98,7 +99,7 @@ pub(crate) async fn start(
     }
     let settings = Settings::load(profile)?;
     let store = Store::open(&lock)?;
-    let rescued = store.rescued().map(str::to_owned);
+    let rescued = store.rescued().cloned();
     store.note_people(runtime.unix_millis())?;
     // From here on one thread does everything, calls included.
     store.write_behind();
@@ -242,7 +243,7 @@ pub(crate) async fn start(
     })
     .map_err(|error| CliError::failed(format_args!("cannot open a UDP port: {error}")))?;
     if let Some(rescued) = rescued {
-        engine.send(Command::Complain(rescued));
+        engine.send(Command::Complain(Notice::Rescued(rescued)));
     }
     let saving = Arc::clone(&lock);
     let renewal =
@@ -312,8 +313,7 @@ async fn save_choices(
         match saved.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                let sentence = format!("this holds until ahoy is closed: {error}");
-                engine.send(Command::Complain(sentence));
+                engine.send(Command::Complain(Notice::NotSaved(error.to_string())));
             }
             Err(error) => tracing::error!(%error, "saving settings"),
         }

@@ -8,7 +8,7 @@ use std::{
     fs::{self, File},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Mutex,
 };
 
@@ -34,7 +34,25 @@ pub(super) struct Rescue {
     profile: Option<Profile>,
     /// What was copied last.
     copied: Mutex<Option<zeroize::Zeroizing<Vec<u8>>>>,
-    told: Option<String>,
+    told: Option<Rescued>,
+}
+
+/// What became of a database that was damaged. As text it is English, for a person.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the profile's database was damaged ({why}): it is kept as {}; {read} of its entries could be read, {added} more come \
+     from a copy, and messages may be missing",
+    aside.display()
+)]
+pub struct Rescued {
+    /// What was wrong with it.
+    pub why: String,
+    /// Where it lies now.
+    pub aside: PathBuf,
+    /// Entries that could be read.
+    pub read: usize,
+    /// Entries that come from a copy.
+    pub added: usize,
 }
 
 /// How it can go on.
@@ -53,7 +71,7 @@ pub(super) fn open(lock: &ProfileLock) -> Result<Store, StoreError> {
     let mut store = match checked(lock)? {
         Outcome::Open(store) => store,
         Outcome::Damaged(why) => {
-            let told = rescue(profile, &path, &why)?;
+            let told = rescue(profile, &path, why)?;
             tracing::warn!("{told}");
             match checked(lock)? {
                 Outcome::Open(mut store) => {
@@ -150,7 +168,7 @@ fn is_damage(error: &StoreError) -> bool {
 
 /// Makes a new database of what can be read of the damaged one and its copy, and keeps that one under another name. Gives
 /// back what to tell.
-fn rescue(profile: &Profile, path: &Path, why: &str) -> Result<String, StoreError> {
+fn rescue(profile: &Profile, path: &Path, why: String) -> Result<Rescued, StoreError> {
     let file = profile.create_file("ahoy.redb.new")?;
     let trial = path.with_file_name("ahoy.redb.read.tmp");
     drop(profile.create_file("ahoy.redb.read.tmp")?);
@@ -183,11 +201,12 @@ fn rescue(profile: &Profile, path: &Path, why: &str) -> Result<String, StoreErro
         SealedFile::Database.name(),
     )
     .map_err(io)?;
-    Ok(format!(
-        "the profile's database was damaged ({why}): it is kept as {}; {read} of its entries could be read, {added} more \
-         come from a copy, and messages may be missing",
-        aside.display()
-    ))
+    Ok(Rescued {
+        why,
+        aside,
+        read,
+        added,
+    })
 }
 
 /// All records of a damaged database that open.
@@ -285,10 +304,10 @@ fn from_copy(bytes: &[u8]) -> Result<Vec<Item>, WireError> {
 }
 
 impl Store {
-    /// What became of a database that was damaged, for a person; `None` when it was whole.
+    /// What became of a database that was damaged; `None` when it was whole.
     #[must_use]
-    pub fn rescued(&self) -> Option<&str> {
-        self.rescue.told.as_deref()
+    pub fn rescued(&self) -> Option<&Rescued> {
+        self.rescue.told.as_ref()
     }
 
     fn copy_people(&self) -> Result<(), StoreError> {

@@ -844,6 +844,7 @@ fn a_damaged_database_is_set_aside_and_everything_that_can_be_read_is_kept() {
         match store.rescued() {
             Some(told) => {
                 rescued += 1;
+                let told = told.to_string();
                 assert!(told.contains("ahoy.redb.damaged-20"), "{told}");
                 let aside = std::fs::read_dir(dir.path()).unwrap().map(Result::unwrap);
                 let aside = aside

@@ -11,7 +11,7 @@ use std::{
 use eframe::egui;
 use tokio::runtime::Handle;
 
-use super::words;
+use super::{told, words};
 
 /// What came of asking.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +110,7 @@ fn kept(file: &Path, chosen: Chosen) -> Chosen {
     }
     match std::fs::copy(file, &place) {
         Ok(_bytes) => Chosen::Kept,
-        Err(error) => Chosen::NotKept(words::not_kept(error)),
+        Err(error) => Chosen::NotKept(words::not_kept(told::trouble::disk(&(&error).into()))),
     }
 }
 

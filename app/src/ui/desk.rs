@@ -10,12 +10,13 @@
 
 use std::collections::BTreeMap;
 
+use ahoy_media::audio::device_error::DeviceError;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, watch},
 };
 
-use super::words;
+use super::{told, words};
 
 /// Trials that wait. A person presses one button.
 const ASK_QUEUE: usize = 4;
@@ -82,8 +83,8 @@ pub(super) enum Outcome {
         /// Its name.
         speaker: String,
     },
-    /// A device does not work: what is said of it, in English.
-    Failed(String),
+    /// A device does not work.
+    Failed(DeviceError),
     /// The trial itself did not work.
     Broken(String),
 }
@@ -106,7 +107,7 @@ impl Outcome {
             } => words::heard_you(microphone, decibels),
             Self::Faint { microphone } => words::heard_nothing(microphone),
             Self::Played { speaker } => words::played_sound(speaker),
-            Self::Failed(sentence) => sentence.clone(),
+            Self::Failed(error) => told::trouble::device(error),
             Self::Broken(error) => words::test_failed(error),
         }
     }
@@ -131,8 +132,8 @@ pub(super) struct DeskView {
     pub(super) devices: Vec<DeviceRow>,
     /// Names of devices that were there since the window was opened.
     pub(super) names: BTreeMap<String, String>,
-    /// Why there is no list, in English.
-    pub(super) error: Option<String>,
+    /// Why there is no list.
+    pub(super) error: Option<DeviceError>,
     /// Level of the microphone, or of what is played in a trial, in dBFS.
     pub(super) level: Option<f32>,
     /// The last trial.
@@ -291,7 +292,7 @@ mod devices {
                 }
                 Err(error) => {
                     view.devices.clear();
-                    view.error = Some(sentence(&error));
+                    view.error = Some(error);
                 }
             }
             *view != before
@@ -305,14 +306,6 @@ mod devices {
             name: device.name,
             is_default: device.is_default,
         }
-    }
-
-    /// An error as it stands alone.
-    fn sentence(error: &DeviceError) -> String {
-        let text = error.to_string();
-        let mut letters = text.chars();
-        let first = letters.next().into_iter().flat_map(char::to_uppercase);
-        format!("{}{}.", first.collect::<String>(), letters.as_str())
     }
 
     /// Keeps the microphone open whose level is wanted, while no trial needs it.
@@ -399,8 +392,8 @@ mod devices {
         }
     }
 
-    fn failed(error: &DeviceError) -> TrialView {
-        TrialView::Over(Outcome::Failed(sentence(error)))
+    fn failed(error: DeviceError) -> TrialView {
+        TrialView::Over(Outcome::Failed(error))
     }
 
     fn record(
@@ -437,7 +430,7 @@ mod devices {
                 microphone: trial.microphone.name,
                 decibels: -trial.level.peak_dbfs.round() as i32,
             }),
-            Err(error) => failed(&error),
+            Err(error) => failed(error),
         }
     }
 
@@ -457,7 +450,7 @@ mod devices {
         });
         let (ringer, name) = match opened.await? {
             Ok(opened) => opened,
-            Err(error) => return Ok(failed(&error)),
+            Err(error) => return Ok(failed(error)),
         };
         view.send_modify(|view| view.trial = TrialView::Playing);
         tokio::time::sleep(RING).await;

@@ -6,7 +6,10 @@ use ahoy_transport::identity::UserId;
 use eframe::egui;
 
 use super::{Window, chooser::Chosen, model, words};
-use crate::engine::handle::{Command, View};
+use crate::engine::{
+    handle::{Command, View},
+    notice::Notice,
+};
 
 impl Window {
     /// Whom a file would go to: whoever is written to, or else talked with.
@@ -20,7 +23,7 @@ impl Window {
     /// Asks which file is to be sent.
     pub(super) fn send_file(&mut self, ctx: &egui::Context) {
         let Some(user) = self.file_partner() else {
-            return self.send(Command::Complain(words::no_partner().into()));
+            return self.send(Command::Complain(Notice::Said(words::no_partner().into())));
         };
         if self.chat.user != Some(user) {
             self.open_chat(user);
@@ -33,7 +36,7 @@ impl Window {
     pub(super) fn take_files(&mut self, ui: &egui::Ui) {
         if let Some(chosen) = self.chooser.poll() {
             match chosen {
-                Chosen::NotKept(why) => self.send(Command::Complain(why)),
+                Chosen::NotKept(why) => self.send(Command::Complain(Notice::Said(why))),
                 Chosen::Files(_) | Chosen::Nothing | Chosen::NoDialog | Chosen::Kept => {
                     self.chat.chosen(chosen);
                 }
@@ -51,7 +54,7 @@ impl Window {
             return;
         }
         let Some(user) = self.file_partner() else {
-            return self.send(Command::Complain(words::no_partner().into()));
+            return self.send(Command::Complain(Notice::Said(words::no_partner().into())));
         };
         if self.chat.user != Some(user) {
             self.open_chat(user);

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use ahoy_media::video::trouble::SourceTrouble;
 use ahoy_transport::identity::UserId;
 
 use super::{
@@ -27,7 +28,9 @@ use crate::{
         handle::{
             CallView, ContactView, OtherCall, OtherState, Phase, RequestView, StatsView, View,
         },
+        notice::{SoundTold, SoundWhat},
         people::{ChatView, ConversationView, RecentView},
+        video::PictureTrouble,
     },
     files::{
         book::{Direction, State},
@@ -129,8 +132,15 @@ fn talking(name: &str) -> (CallView, History) {
         since: call.started,
     };
     call.name = name.to_owned();
-    call.sound_trouble = Some("The microphone “X” was pulled out.".into());
-    call.pictures.trouble = Some(format!("The window “{name}” was closed."));
+    call.sound_trouble = Some(SoundTold {
+        microphone: true,
+        what: SoundWhat::Gone,
+    });
+    let closed = SourceTrouble::WindowClosed {
+        window: name.into(),
+        comes_back: true,
+    };
+    call.pictures.trouble = Some(PictureTrouble::Source(closed));
     call.recorded_there = true;
     call.held_there = true;
     call.path = Some("relay");

@@ -324,14 +324,14 @@ pub fn banners(call: &CallView) -> Vec<Banner> {
     }
     if let Some(trouble) = &call.sound_trouble {
         banners.push(Banner {
-            text: trouble.clone(),
+            text: told::trouble::sound(trouble),
             label: words::choose_device(),
             act: Act::Sound,
         });
     }
     if let Some(trouble) = &call.pictures.trouble {
         banners.push(Banner {
-            text: trouble.clone(),
+            text: told::trouble::pictures(trouble),
             label: words::choose_to_show(),
             act: Act::Share,
         });
@@ -556,7 +556,7 @@ pub fn target_hint(view: &View, target: &str) -> Option<String> {
     match target.parse() {
         Ok(Link::Person(_)) => None,
         Ok(Link::Node(_)) => Some(words::is_supernode_link().into()),
-        Err(error) => Some(words::link_unusable(error)),
+        Err(error) => Some(told::trouble::link(&error)),
     }
 }
 
@@ -692,9 +692,10 @@ pub fn is_reachable(homes: &[HomeView]) -> bool {
 
 /// What went wrong last, while it still matters: a call that goes on has answered it.
 #[must_use]
-pub fn notice(view: &View) -> Option<&str> {
+pub fn notice(view: &View) -> Option<String> {
     let going_on = view.call.as_ref().is_some_and(|call| !is_over(call));
-    view.notice.as_deref().filter(|_| !going_on)
+    let notice = view.notice.as_ref().filter(|_| !going_on);
+    notice.map(told::trouble::notice)
 }
 
 /// Whether a new call can be placed.

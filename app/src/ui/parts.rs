@@ -363,7 +363,9 @@ pub(super) fn explained_choice<T: Copy + PartialEq, const COUNT: usize>(
     if let Some((_, _, why)) = options.get(at) {
         caption(ui, tokens, why());
     }
-    picked.and_then(|index| options.get(index)).map(|(value, ..)| *value)
+    picked
+        .and_then(|index| options.get(index))
+        .map(|(value, ..)| *value)
 }
 
 /// Something that is wrong, and the one thing to do about it. Whether that was pressed.

@@ -14,6 +14,7 @@ use super::{
     parts::{self, Qr},
     sound,
     theme::Tokens,
+    told,
     words::{self, Word},
 };
 use crate::{
@@ -489,7 +490,7 @@ fn node_link(text: &str) -> Result<NodeLink, String> {
     match text.trim().parse::<Link>() {
         Ok(Link::Node(link)) => Ok(link),
         Ok(Link::Person(_)) => Err(words::is_person_link().into()),
-        Err(error) => Err(words::no_supernode_link(error)),
+        Err(error) => Err(words::no_supernode_link(told::trouble::link_part(&error))),
     }
 }
 

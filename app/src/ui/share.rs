@@ -8,6 +8,7 @@ use super::{
     parts,
     shelf::{Item, ShelfView},
     theme::Tokens,
+    told,
     words::{self, Word},
 };
 use crate::engine::{
@@ -223,7 +224,7 @@ impl Page {
         if !shelf.listed {
             parts::caption(ui, tokens, words::looking_for_screens());
         } else if let Some(error) = &shelf.error {
-            parts::caption(ui, tokens, error);
+            parts::caption(ui, tokens, &told::trouble::source(error));
         } else if shelf.windows.is_empty() {
             parts::caption(ui, tokens, words::no_other_window());
         }

@@ -3,6 +3,7 @@
 //! Asking the system takes time, and is done by tasks of the runtime while the list is open. The thread that draws only
 //! says whether it is, and takes what is known.
 
+use ahoy_media::video::trouble::SourceTrouble;
 use tokio::{runtime::Handle, sync::watch};
 
 /// Something that can be shown.
@@ -25,8 +26,8 @@ pub(super) struct ShelfView {
     pub(super) windows: Vec<Item>,
     /// Cameras.
     pub(super) cameras: Vec<Item>,
-    /// Why there are no screens, for a person.
-    pub(super) error: Option<String>,
+    /// Why there are no screens.
+    pub(super) error: Option<SourceTrouble>,
 }
 
 /// The near end.
@@ -112,7 +113,7 @@ mod system {
                     });
                 }
             }
-            Err(trouble) => view.error = Some(trouble.sentence),
+            Err(trouble) => view.error = Some(trouble.why),
         }
         view
     }

@@ -7,7 +7,7 @@ use super::{
     model::{self, ActionKind, DeviceOption},
     parts,
     theme::Tokens,
-    words,
+    told, words,
 };
 use crate::{
     engine::handle::{Phase, View},
@@ -83,9 +83,9 @@ impl Page {
             && cfg!(feature = "devices");
         parts::title(ui, words::devices());
         let error = if cfg!(feature = "devices") {
-            desk.error.as_deref()
+            desk.error.as_ref().map(told::trouble::device)
         } else {
-            Some(words::no_sound_built())
+            Some(words::no_sound_built().into())
         };
         if let Some(error) = error {
             ui.add(egui::Label::new(RichText::new(error).color(colors.danger_text)).wrap());

@@ -4,12 +4,14 @@
 
 use ahoy_nat::behaviour::NatBehaviour;
 
+pub(super) mod trouble;
+
 use super::words;
 use crate::{
     call::{Direction, Ending, Failure, Side, Unreachable},
     chat::{MessageState, Obstacle},
     engine::{
-        files::{TAKEN_BACK, TransferView},
+        files::TransferView,
         handle::HomeStanding,
         lending::{LendingState, LendingView},
         sentence,
@@ -78,11 +80,11 @@ pub(super) fn delivery(state: MessageState, name: &str) -> String {
     }
 }
 
-/// How a file stands. What a disk or a system says of it stays as they say it.
+/// How a file stands. What a disk says that nobody knows stays as it says it.
 pub(super) fn file(file: &TransferView) -> String {
     let (person, size) = (&file.person, words::size(file.size));
     let done = words::size(file.done);
-    let because = file.trouble.as_deref();
+    let because = file.trouble.as_ref();
     match (&file.state, file.direction) {
         (State::Offered, Way::Incoming) => words::file_offers(person, size),
         (State::Offered | State::Active | State::Paused, Way::Outgoing) if file.done > 0 => {
@@ -97,19 +99,19 @@ pub(super) fn file(file: &TransferView) -> String {
         },
         (State::Active, Way::Incoming) => words::file_from(done, size, file.sources as u64),
         (State::Paused, Way::Incoming) => match because {
-            Some(because) => words::file_paused_why(done, size, because),
+            Some(because) => words::file_paused_why(done, size, trouble::file(because)),
             None => words::file_paused(done, size),
         },
         (State::Done, Way::Incoming) => words::file_complete().into(),
         (State::Done, Way::Outgoing) => words::file_they_have_it(person),
-        (State::Refused, Way::Outgoing) if because == Some(TAKEN_BACK) => {
-            words::file_taken_back().into()
-        }
-        (State::Refused, Way::Outgoing) if because.is_some() => words::file_they_refused(person),
-        (State::Refused, Way::Incoming) if because.is_some() => words::file_too_large().into(),
-        (State::Refused, _) => words::file_not_wanted().into(),
-        (State::Failed, Way::Outgoing) if because.is_some() => words::file_changed().into(),
-        (State::Failed, _) => because.unwrap_or(words::file_failed()).into(),
+        (State::Refused, _) => match because {
+            Some(because) => trouble::file(because),
+            None => words::file_not_wanted().into(),
+        },
+        (State::Failed, _) => match because {
+            Some(because) => trouble::file(because),
+            None => words::file_failed().into(),
+        },
     }
 }
 

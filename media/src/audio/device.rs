@@ -26,7 +26,6 @@ mod supervisor;
 mod trial;
 
 use std::{
-    fmt,
     sync::OnceLock,
     time::{Duration, Instant},
 };
@@ -48,6 +47,8 @@ use super::{
     wide::WideBlock,
 };
 
+pub use super::device_error::{DeviceError, Direction};
+
 pub use self::{
     host::list,
     trial::{MAX_TRIAL, Trial, TrialNews, record_and_play},
@@ -59,24 +60,6 @@ pub const CALLBACK_SAMPLES: u32 = 480;
 /// The same for the microphone of a sound server, which waits until it has as much. Its speakers are asked for no less:
 /// half of their buffer runs dry when the machine is busy.
 const SERVER_MICROPHONE_SAMPLES: u32 = 240;
-
-/// Which way sound goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// A microphone.
-    Input,
-    /// A speaker.
-    Output,
-}
-
-impl fmt::Display for Direction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Input => "microphone",
-            Self::Output => "speaker",
-        })
-    }
-}
 
 /// Which of the system's sound interfaces is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -137,41 +120,6 @@ impl From<DeviceChoice> for Opening {
             speak_directly: true,
         }
     }
-}
-
-/// Why there is no sound.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DeviceError {
-    /// The system has none at all.
-    #[error("no {0} found: plug one in, or choose a file instead")]
-    None(Direction),
-    /// The chosen one is not there.
-    #[error("the chosen device {id} is not there: plug it in or choose another one")]
-    NotFound {
-        /// The id that was asked for.
-        id: String,
-    },
-    /// Somebody else holds it.
-    #[error("the device is in use by another program: close that one or choose another device")]
-    Busy,
-    /// The system forbids it.
-    #[error("the system does not let ahoy use the device: allow it in the privacy settings")]
-    Denied,
-    /// It cannot do anything that we can.
-    #[error("the device offers no usable sound format ({0}): choose another device")]
-    Unsupported(String),
-    /// It was pulled out, or the sound server went away.
-    #[error("the device went away")]
-    Lost,
-    /// It is open and neither gives nor takes sound.
-    #[error("the device has stopped working")]
-    Stalled,
-    /// The sound system does not answer.
-    #[error("the sound system does not answer: restart it, or the machine")]
-    Hung,
-    /// There is no sound system, or it fails in a way of its own.
-    #[error("the sound system fails: {0}")]
-    System(String),
 }
 
 /// What happened to a device that was opened.

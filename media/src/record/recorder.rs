@@ -23,14 +23,14 @@ const QUEUE: usize = 384;
 const QUEUE_BYTES: usize = 16 << 20;
 
 /// How a recording is.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct RecordStatus {
     /// The first file.
     pub path: PathBuf,
     /// What is in the files.
     pub stats: RecordStats,
     /// Why it has stopped by itself.
-    pub error: Option<String>,
+    pub error: Option<Arc<RecordError>>,
     /// Nothing more is written.
     pub is_over: bool,
 }
@@ -102,7 +102,7 @@ impl Shared {
         self.closed.store(true, Ordering::Release);
         let mut status = lock(&self.status);
         status.stats = stats;
-        status.error = error.map(|error| error.to_string());
+        status.error = error.map(Arc::new);
         status.is_over = true;
         self.over.notify_all();
     }

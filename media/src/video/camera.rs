@@ -8,7 +8,8 @@ use std::{io, path::PathBuf, time::Duration};
 use super::{
     frame::{Frame, Size},
     live::{Grabbed, LiveDevice, LiveOpener, LiveSource, Trouble},
-    source::{SourceKind, TroubleKind},
+    source::SourceKind,
+    trouble::SourceTrouble,
 };
 
 mod node;
@@ -46,8 +47,8 @@ pub struct CameraInfo {
 pub struct Cameras {
     /// Those that can be used.
     pub there: Vec<CameraInfo>,
-    /// What keeps us from others, a sentence each.
-    pub troubles: Vec<String>,
+    /// What keeps us from others.
+    pub troubles: Vec<SourceTrouble>,
 }
 
 /// What is wanted of a camera.
@@ -92,15 +93,9 @@ fn printable(name: &str) -> String {
         .collect()
 }
 
-fn denied(what: &str) -> String {
-    format!(
-        "{what} may not be used by you, so the other side does not see you: join the group that owns it (`sudo usermod -aG \
-         video $USER`, then log in anew)."
-    )
-}
-
 fn look(nodes: &dyn Nodes) -> Cameras {
     let mut cameras = Cameras::default();
+    let mut denied = Vec::new();
     for path in nodes.list() {
         let identity = nodes.open(&path).and_then(|mut node| node.identity());
         match identity {
@@ -127,32 +122,30 @@ fn look(nodes: &dyn Nodes) -> Cameras {
             // Most cameras have a second node that tells about the pictures of the first.
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                cameras.troubles.push(denied(&path.display().to_string()));
+                denied.push(path.display().to_string());
             }
             Err(error) => tracing::debug!(path = %path.display(), %error, "no camera"),
         }
     }
+    if !denied.is_empty() {
+        let trouble = SourceTrouble::NodesDenied { nodes: denied };
+        cameras.troubles.push(trouble);
+    }
     cameras
 }
 
-fn names(cameras: &[CameraInfo]) -> String {
-    let names: Vec<String> = cameras
-        .iter()
-        .map(|camera| format!("{} (camera:{})", camera.name, camera.id))
-        .collect();
-    names.join(", ")
+fn names(cameras: &[CameraInfo]) -> Vec<String> {
+    let name = |camera: &CameraInfo| format!("{} (camera:{})", camera.name, camera.id);
+    cameras.iter().map(name).collect()
 }
 
 /// The camera that is meant. Never another one: a camera sees what it stands before.
 fn choose(cameras: &Cameras, wanted: Option<&str>) -> Result<CameraInfo, Trouble> {
-    let missing = |sentence| Err(Trouble::new(TroubleKind::Missing, sentence));
     let Some(wanted) = wanted else {
         return match (cameras.there.first(), cameras.troubles.first()) {
             (Some(camera), _) => Ok(camera.clone()),
-            (None, Some(sentence)) => Err(Trouble::new(TroubleKind::Denied, sentence)),
-            (None, None) => missing(
-                "No camera is plugged in, so the other side does not see you; it will as soon as there is one.".into(),
-            ),
+            (None, Some(trouble)) => Err(Trouble::new(trouble.clone())),
+            (None, None) => Err(Trouble::new(SourceTrouble::NoCamera)),
         };
     };
     let lower = wanted.to_lowercase();
@@ -168,25 +161,21 @@ fn choose(cameras: &Cameras, wanted: Option<&str>) -> Result<CameraInfo, Trouble
     .into_iter()
     .find(|found| !found.is_empty())
     .unwrap_or_default();
-    let wanted = printable(wanted);
-    match found.as_slice() {
-        [camera] => Ok(camera.clone()),
-        [] if cameras.there.is_empty() && !cameras.troubles.is_empty() => Err(Trouble::new(
-            TroubleKind::Denied,
-            cameras.troubles.join(" "),
-        )),
-        [] if cameras.there.is_empty() => missing(format!(
-            "The camera {wanted} is not plugged in, so the other side does not see you; it will as soon as it is."
-        )),
-        [] => missing(format!(
-            "The camera {wanted} is not plugged in, so the other side does not see you. There are: {}.",
-            names(&cameras.there)
-        )),
-        several => missing(format!(
-            "Several cameras are called {wanted}, so none is used. Choose one: {}.",
-            names(several)
-        )),
-    }
+    let camera = printable(wanted);
+    let trouble = match (found.as_slice(), cameras.troubles.first()) {
+        ([camera], _) => return Ok(camera.clone()),
+        ([], Some(trouble)) if cameras.there.is_empty() => trouble.clone(),
+        ([], _) if cameras.there.is_empty() => SourceTrouble::CameraAway { camera },
+        ([], _) => SourceTrouble::CameraUnknown {
+            camera,
+            there: names(&cameras.there),
+        },
+        (several, _) => SourceTrouble::CameraAmbiguous {
+            camera,
+            several: names(several),
+        },
+    };
+    Err(Trouble::new(trouble))
 }
 
 /// The mode that is nearest to what is wanted.
@@ -214,39 +203,21 @@ fn explain(error: &io::Error, name: &str, was_open: bool) -> Trouble {
     tracing::debug!(%error, name, "a camera refuses");
     let is = |wanted: Errno| error.raw_os_error() == Some(wanted.raw_os_error());
     let pulled = is(Errno::NODEV) || is(Errno::NXIO) || is(Errno::NOENT);
-    let (kind, sentence) = if pulled && was_open {
-        (
-            TroubleKind::Gone,
-            format!(
-                "{name} was unplugged, so the other side does not see you; plug it in again, and it will."
-            ),
-        )
+    let camera = name.to_owned();
+    Trouble::new(if pulled && was_open {
+        SourceTrouble::CameraUnplugged { camera }
     } else if pulled {
-        (
-            TroubleKind::Missing,
-            format!(
-                "{name} is not plugged in, so the other side does not see you; it will as soon as it is."
-            ),
-        )
+        SourceTrouble::CameraAway { camera }
     } else if error.kind() == io::ErrorKind::PermissionDenied {
-        (TroubleKind::Denied, denied(name))
+        SourceTrouble::CameraDenied { camera }
     } else if is(Errno::BUSY) {
-        (
-            TroubleKind::Busy,
-            format!(
-                "{name} is used by another program, so the other side does not see you: close that one, and it will."
-            ),
-        )
+        SourceTrouble::CameraBusy { camera }
     } else {
-        (
-            TroubleKind::Failed,
-            format!(
-                "{name} does not work ({error}), so the other side does not see you. It is tried again; if that does not \
-                 help, plug it out and in."
-            ),
-        )
-    };
-    Trouble::new(kind, sentence)
+        SourceTrouble::CameraBroken {
+            camera,
+            error: error.to_string(),
+        }
+    })
 }
 
 #[derive(Debug)]
@@ -268,13 +239,11 @@ impl LiveOpener for Opener {
     fn open(&mut self) -> Result<Box<dyn LiveDevice>, Trouble> {
         let cameras = look(&*self.nodes);
         let camera = match &self.chosen {
-            Some(chosen) => choose(&cameras, Some(&chosen.id)).map_err(|_other| {
-                let name = format!("The camera {}", chosen.name);
-                explain(&rustix::io::Errno::NODEV.into(), &name, true)
-            })?,
+            Some(chosen) => choose(&cameras, Some(&chosen.id))
+                .map_err(|_other| explain(&rustix::io::Errno::NODEV.into(), &chosen.name, true))?,
             None => choose(&cameras, self.wish.camera.as_deref())?,
         };
-        let name = format!("The camera {}", camera.name);
+        let name = camera.name.clone();
         let failed = |error: io::Error| explain(&error, &name, false);
         let mut node = self.nodes.open(&camera.path).map_err(failed)?;
         let CameraWish { size, fps, .. } = self.wish;
@@ -284,17 +253,13 @@ impl LiveOpener for Opener {
                 .iter()
                 .map(|mode| printable(&String::from_utf8_lossy(&mode.fourcc)))
                 .collect();
-            let given: Vec<String> = given.into_iter().collect();
-            let known = PixelFormat::ALL.map(|format| String::from_utf8_lossy(&format.fourcc()).into_owned());
-            Trouble::new(
-                TroubleKind::Failed,
-                format!(
-                    "{name} gives pictures that are not understood ({}; understood are {}), so the other side does not see \
-                     you. Choose another camera.",
-                    given.join(", "),
-                    known.join(", ")
-                ),
-            )
+            let known = PixelFormat::ALL
+                .map(|format| String::from_utf8_lossy(&format.fourcc()).into_owned());
+            Trouble::new(SourceTrouble::CameraFormat {
+                camera: name.clone(),
+                given: given.into_iter().collect(),
+                known: known.into(),
+            })
         })?;
         let layout = node.set_mode(mode).map_err(failed)?;
         let reader = Reader::new(layout).ok_or_else(|| {
@@ -364,14 +329,9 @@ impl LiveDevice for Camera {
         if now.saturating_sub(last) < PATIENCE {
             return Ok(Grabbed::NotYet);
         }
-        Err(Trouble::new(
-            TroubleKind::Failed,
-            format!(
-                "{} gives no pictures, so the other side does not see you. It is tried again; is its cover closed, or its \
-                 key for privacy pressed?",
-                self.name
-            ),
-        ))
+        Err(Trouble::new(SourceTrouble::CameraSilent {
+            camera: self.name.clone(),
+        }))
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::{
     frame::{Frame, Size},
-    source::{SourceKind, SourceNews, SourceNewsKind, Taken, TroubleKind, VideoSource},
+    source::{SourceKind, SourceNews, SourceNewsKind, Taken, VideoSource},
+    trouble::SourceTrouble,
     y4m::Y4mError,
 };
 
@@ -35,20 +36,18 @@ pub enum Retry {
 /// Why there is no picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
-    /// What kind of reason.
-    pub kind: TroubleKind,
-    /// For a person: what it is, and what to do.
-    pub sentence: String,
+    /// What it is, and what to do.
+    pub why: SourceTrouble,
     /// What is done about it.
     pub retry: Retry,
 }
 
 impl Trouble {
     /// One after which it is opened anew.
-    pub fn new(kind: TroubleKind, sentence: impl Into<String>) -> Self {
+    #[must_use]
+    pub const fn new(why: SourceTrouble) -> Self {
         Self {
-            kind,
-            sentence: sentence.into(),
+            why,
             retry: Retry::Reopen,
         }
     }
@@ -135,10 +134,18 @@ impl LiveSource {
         }
     }
 
-    fn tell(&mut self, kind: SourceNewsKind, sentence: String) {
+    fn tell(&mut self, news: SourceNews) {
         if self.news.len() < MAX_NEWS {
-            self.news.push(SourceNews { kind, sentence });
+            self.news.push(news);
         }
+    }
+
+    fn tell_seen(&mut self, kind: SourceNewsKind, sentence: String) {
+        self.tell(SourceNews {
+            kind,
+            sentence,
+            trouble: None,
+        });
     }
 
     fn note(&mut self, now: Duration, trouble: Trouble) {
@@ -153,10 +160,7 @@ impl LiveSource {
             Retry::Never => self.device = None,
         }
         if self.trouble.as_ref() != Some(&trouble) {
-            self.tell(
-                SourceNewsKind::Trouble(trouble.kind),
-                trouble.sentence.clone(),
-            );
+            self.tell(SourceNews::of(trouble.why.clone()));
             self.trouble = Some(trouble);
         }
     }
@@ -198,7 +202,7 @@ impl VideoSource for LiveSource {
         }
         let grabbed = self.grab(frame);
         if let Some(news) = self.device.as_mut().and_then(|device| device.remark()) {
-            self.tell(news.kind, news.sentence);
+            self.tell(news);
         }
         Ok(match grabbed {
             Ok(Grabbed::NotYet) => Taken::Nothing,
@@ -211,12 +215,12 @@ impl VideoSource for LiveSource {
                     self.was_seen = true;
                     self.trouble = None;
                     let size = self.size;
-                    self.tell(
+                    self.tell_seen(
                         SourceNewsKind::Opened,
                         format!("{name} can be seen by the other side now ({size})."),
                     );
                 } else if self.trouble.take().is_some() {
-                    self.tell(
+                    self.tell_seen(
                         SourceNewsKind::Back,
                         format!("{name} can be seen by the other side again."),
                     );
@@ -243,6 +247,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::video::source::TroubleKind;
 
     /// What opening and grabbing answer, one after the other.
     #[derive(Debug, Default)]
@@ -300,7 +305,9 @@ mod tests {
     }
 
     fn busy() -> Trouble {
-        Trouble::new(TroubleKind::Busy, "somebody else has it")
+        Trouble::new(SourceTrouble::CameraBusy {
+            camera: "Cam".into(),
+        })
     }
 
     #[test]
@@ -331,7 +338,7 @@ mod tests {
         let fake = Fake::default();
         {
             let mut script = fake.0.lock().unwrap();
-            let gone = Trouble::new(TroubleKind::Gone, "it was pulled out");
+            let gone = Trouble::new(SourceTrouble::Ended);
             script.grabs.extend([
                 Ok(Grabbed::Picture),
                 Ok(Grabbed::Unchanged),
@@ -363,8 +370,11 @@ mod tests {
         let fake = Fake::default();
         {
             let mut script = fake.0.lock().unwrap();
-            let hidden = Trouble::new(TroubleKind::Hidden, "minimised").and(Retry::Wait);
-            let closed = Trouble::new(TroubleKind::Gone, "closed").and(Retry::Never);
+            let hidden = Trouble::new(SourceTrouble::WindowHidden {
+                window: "Film".into(),
+            })
+            .and(Retry::Wait);
+            let closed = Trouble::new(SourceTrouble::Ended).and(Retry::Never);
             script.grabs.extend([
                 Ok(Grabbed::Picture),
                 Err(hidden.clone()),

@@ -155,11 +155,7 @@ pub fn list(_except: u32) -> Result<Vec<Showable>, Trouble> {
 
 #[cfg(not(target_os = "linux"))]
 fn unsupported() -> Trouble {
-    Trouble::new(
-        super::source::TroubleKind::Missing,
-        "Screens can be shown on Linux with X11 only so far, so the other side sees nothing.",
-    )
-    .and(super::live::Retry::Never)
+    Trouble::new(super::trouble::SourceTrouble::NoScreens).and(super::live::Retry::Never)
 }
 
 #[derive(Debug)]

@@ -6,6 +6,7 @@ use super::{
     codec::Content,
     frame::{Frame, Size},
     pattern::TestPattern,
+    trouble::SourceTrouble,
     y4m::{Y4mError, Y4mSource},
 };
 
@@ -109,13 +110,31 @@ impl SourceNewsKind {
     }
 }
 
+/// What [`SourceNewsKind::Black`] is, for a person.
+pub const BLACK_SENTENCE: &str = "Your screen is black to the other side: under Wayland, a program sees only windows of X11 programs \
+     by itself. Share screen:pick, and your desktop asks what to show.";
+
 /// Something happened to a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceNews {
     /// What.
     pub kind: SourceNewsKind,
-    /// What, for a person, and what to do.
+    /// What, for a person, and what to do, in English.
     pub sentence: String,
+    /// The same by type, where it is trouble.
+    pub trouble: Option<SourceTrouble>,
+}
+
+impl SourceNews {
+    /// That none come, and why.
+    #[must_use]
+    pub fn of(trouble: SourceTrouble) -> Self {
+        Self {
+            kind: SourceNewsKind::Trouble(trouble.kind()),
+            sentence: trouble.to_string(),
+            trouble: Some(trouble),
+        }
+    }
 }
 
 /// Gives one picture after the other, at one rate.

@@ -4,7 +4,10 @@ use std::{fs::File, path::Path, sync::mpsc as threads};
 
 use tokio::sync::oneshot;
 
-use crate::files::{MAX_SIZE, book::MAX_TRANSFERS, readable, tree::Tree};
+use crate::{
+    engine::notice::FileRefused,
+    files::{MAX_SIZE, book::MAX_TRANSFERS, tree::Tree},
+};
 
 /// Jobs that wait for the disk: one for each transfer that is opened or completed, and some.
 const JOBS: usize = 2 * MAX_TRANSFERS;
@@ -54,16 +57,18 @@ impl Disk {
 }
 
 /// Reads a file of ours through.
-pub(super) fn hash(path: &Path) -> Result<Tree, String> {
-    let wrong = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
+pub(super) fn hash(path: &Path) -> Result<Tree, FileRefused> {
+    let wrong = |error: std::io::Error| FileRefused::Unreadable {
+        path: path.to_owned(),
+        disk: (&error).into(),
+    };
     let file = File::open(path).map_err(wrong)?;
     let meta = file.metadata().map_err(wrong)?;
     if !meta.is_file() {
-        return Err(format!("{} is no file", path.display()));
+        return Err(FileRefused::NoFile(path.to_owned()));
     }
     if meta.len() > MAX_SIZE {
-        let most = readable(MAX_SIZE);
-        return Err(format!("{} is larger than {most}", path.display()));
+        return Err(FileRefused::TooLarge(path.to_owned()));
     }
     Tree::of(file, meta.len()).map_err(wrong)
 }

@@ -10,12 +10,16 @@ use ahoy_transport::{
 };
 
 use super::{FILE_FLOW, FilesNews, Hub, LineId, Served, ToFiles, disk::hash, is_held, lines::send};
-use crate::files::{
-    Capability, FileOffer, Root, TransferId,
-    book::{Direction, State, Transfer},
-    part::read_piece,
-    tree::{FRAGMENT, Node, Shape, Tree},
-    wire::{FileDatagram, Tag},
+use crate::{
+    engine::notice::FileRefused,
+    files::{
+        Capability, FileOffer, Root, TransferId,
+        book::{Direction, State, Transfer},
+        part::read_piece,
+        tree::{FRAGMENT, Node, Shape, Tree},
+        trouble::FileTrouble,
+        wire::{FileDatagram, Tag},
+    },
 };
 
 /// So much of a line's answers waits in the session: enough until we look again, at any rate that the session allows.
@@ -29,7 +33,7 @@ impl Hub {
         let task = async move {
             let place = path.clone();
             let tree = disk.run(move || hash(&place)).await;
-            let tree = tree.unwrap_or_else(|| Err("the disk is busy: try again".into()));
+            let tree = tree.unwrap_or(Err(FileRefused::Busy));
             let hashed = ToFiles::Hashed {
                 id,
                 user,
@@ -46,15 +50,14 @@ impl Hub {
         id: TransferId,
         user: UserId,
         path: PathBuf,
-        tree: Result<Tree, String>,
+        tree: Result<Tree, FileRefused>,
     ) {
         let tree = match tree {
             Ok(tree) => tree,
-            Err(sentence) => return self.news(FilesNews::Failed(sentence)).await,
+            Err(refused) => return self.news(FilesNews::Failed(refused)).await,
         };
         if !self.make_room(user) {
-            let sentence = "too many files are on their way to this person: cancel some".into();
-            return self.news(FilesNews::Failed(sentence)).await;
+            return self.news(FilesNews::Failed(FileRefused::TooMany)).await;
         }
         let root = tree.root();
         // Everybody who is sent the same file by us may send it to the others.
@@ -96,12 +99,12 @@ impl Hub {
             .insert(root, Served::Ready(path, Arc::new(tree)));
     }
 
-    pub(super) fn loaded(&mut self, root: Root, path: PathBuf, tree: Result<Tree, String>) {
+    pub(super) fn loaded(&mut self, root: Root, path: PathBuf, tree: Result<Tree, FileRefused>) {
         match tree {
             Ok(tree) if tree.root() == root => self.serve_from(root, path, tree),
             Ok(_other) => self.changed_on_disk(root, &path),
-            Err(sentence) => {
-                tracing::info!(sentence, "a file that was offered cannot be read");
+            Err(refused) => {
+                tracing::info!(%refused, "a file that was offered cannot be read");
                 self.changed_on_disk(root, &path);
             }
         }
@@ -118,7 +121,7 @@ impl Hub {
             if transfer.direction == Direction::Outgoing && !transfer.state.is_over() {
                 self.keep(Transfer {
                     state: State::Failed,
-                    trouble: Some("the file was changed or taken away since it was offered".into()),
+                    trouble: Some(FileTrouble::Changed),
                     ..transfer
                 });
             }
@@ -161,7 +164,7 @@ impl Hub {
         let person = self.book.display_name(user, "");
         self.keep(Transfer {
             state: State::Refused,
-            trouble: Some(format!("{person} does not want it")),
+            trouble: Some(FileTrouble::NotWanted(person)),
             ..transfer
         });
     }
@@ -334,7 +337,7 @@ impl Hub {
         let task = async move {
             let place = path.clone();
             let tree = disk.run(move || hash(&place)).await;
-            let tree = tree.unwrap_or_else(|| Err("the disk is busy".into()));
+            let tree = tree.unwrap_or(Err(FileRefused::Busy));
             let loaded = ToFiles::Loaded(root, path, tree);
             inbox.send(loaded).await.unwrap_or_default();
         };

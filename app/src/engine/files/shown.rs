@@ -132,7 +132,7 @@ fn sentence(
 ) -> String {
     let size = transfer.offer.size;
     let of = format!("{} of {}", readable(done), readable(size));
-    let because = transfer.trouble.as_deref();
+    let because = transfer.trouble.as_ref();
     match (&transfer.state, transfer.direction) {
         (State::Offered, Direction::Incoming) => {
             format!(
@@ -160,8 +160,10 @@ fn sentence(
         },
         (State::Done, Direction::Incoming) => "complete, each byte verified".into(),
         (State::Done, Direction::Outgoing) => format!("{person} has it"),
-        (State::Refused, _) => because.unwrap_or("not wanted").into(),
-        (State::Failed, _) => because.unwrap_or("it cannot be sent any more").into(),
+        (State::Refused, _) => because.map_or_else(|| "not wanted".into(), ToString::to_string),
+        (State::Failed, _) => {
+            because.map_or_else(|| "it cannot be sent any more".into(), ToString::to_string)
+        }
     }
 }
 

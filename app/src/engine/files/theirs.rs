@@ -8,15 +8,18 @@ use ahoy_transport::{
     runtime::RuntimeExt as _,
 };
 
-use super::{Active, FileChange, FilesNews, Hub, LineId, TAKEN_BACK, ToFiles, lines::send};
-use crate::files::{
-    Capability, FileOffer, TransferId,
-    book::{Direction, State, Transfer},
-    fetch::{Fetch, FetchEvent, Piece, SourceId},
-    part::{Opened, Part, PartError, discard},
-    readable,
-    tree::{Node, Shape},
-    wire::{FileDatagram, Tag},
+use super::{Active, FileChange, FilesNews, Hub, LineId, ToFiles, lines::send};
+use crate::{
+    engine::notice::FileRefused,
+    files::{
+        Capability, FileOffer, TransferId,
+        book::{Direction, State, Transfer},
+        fetch::{Fetch, FetchEvent, Piece, SourceId},
+        part::{Opened, Part, PartError, discard},
+        tree::{Node, Shape},
+        trouble::FileTrouble,
+        wire::{FileDatagram, Tag},
+    },
 };
 
 impl Hub {
@@ -30,12 +33,7 @@ impl Hub {
         }
         let too_large = offer.size > self.settings.max_bytes;
         let accepts = self.settings.accept && !too_large && self.settings.folder.is_some();
-        let trouble = too_large.then(|| {
-            format!(
-                "it is larger than the {} that you take",
-                readable(self.settings.max_bytes)
-            )
-        });
+        let trouble = too_large.then_some(FileTrouble::TooLarge(self.settings.max_bytes));
         self.keep(Transfer {
             id,
             direction: Direction::Incoming,
@@ -57,39 +55,32 @@ impl Hub {
 
     pub(super) async fn change(&mut self, id: TransferId, change: FileChange) {
         let Some(mut transfer) = self.transfers.get(&id).cloned() else {
-            let sentence = format!("there is no file {id} on its way; see ahoy files");
-            return self.news(FilesNews::Failed(sentence)).await;
+            return self.news(FilesNews::Failed(FileRefused::Unknown(id))).await;
         };
         if transfer.direction == Direction::Outgoing {
             if change == FileChange::Cancel && transfer.state != State::Done {
                 transfer.state = State::Refused;
-                transfer.trouble = Some(TAKEN_BACK.into());
+                transfer.trouble = Some(FileTrouble::TakenBack);
                 self.keep(transfer);
             } else {
-                let sentence =
-                    "a file of yours can only be cancelled, and before it arrived".into();
-                self.news(FilesNews::Failed(sentence)).await;
+                self.news(FilesNews::Failed(FileRefused::Ours)).await;
             }
             return;
         }
         let finishing = self.active.get(&id).is_some_and(|active| active.finishing);
         if transfer.state == State::Done || finishing {
-            let sentence = "that file is all there".into();
-            return self.news(FilesNews::Failed(sentence)).await;
+            return self.news(FilesNews::Failed(FileRefused::Complete)).await;
         }
         match change {
             FileChange::Accept => {
                 // What is too large was refused by nobody.
                 if transfer.state == State::Refused && transfer.trouble.is_none() {
                     let person = self.book.display_name(transfer.user, "");
-                    let sentence = format!(
-                        "you did not want that file, and {person} knows: ask to be sent it again"
-                    );
-                    return self.news(FilesNews::Failed(sentence)).await;
+                    let refused = FileRefused::Refused { person };
+                    return self.news(FilesNews::Failed(refused)).await;
                 }
                 if self.settings.folder.is_none() {
-                    let sentence = "there is no folder for files: set download_folder".into();
-                    return self.news(FilesNews::Failed(sentence)).await;
+                    return self.news(FilesNews::Failed(FileRefused::NoFolder)).await;
                 }
                 transfer.state = State::Active;
                 transfer.trouble = None;
@@ -107,8 +98,7 @@ impl Hub {
             }
             FileChange::Pause => {
                 if transfer.state != State::Active {
-                    let sentence = "that file does not move".into();
-                    return self.news(FilesNews::Failed(sentence)).await;
+                    return self.news(FilesNews::Failed(FileRefused::Still)).await;
                 }
                 transfer.state = State::Paused;
                 self.stop(id);
@@ -213,7 +203,7 @@ impl Hub {
         if let Some(transfer) = self.transfers.get(&id).cloned() {
             self.keep(Transfer {
                 state: State::Paused,
-                trouble: Some(error.to_string()),
+                trouble: Some(error.into()),
                 ..transfer
             });
         }

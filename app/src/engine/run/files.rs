@@ -20,6 +20,7 @@ use crate::{
         files::{FilesNews, LineId, ToFiles},
         handle::Event,
         leg::{Leg, Way},
+        notice::Notice,
     },
     files::{Capability, Root, TransferId, book::Transfer, wire::Tag},
     signal::{FilesOffer, Signal, SignalMessage},
@@ -58,13 +59,11 @@ impl Engine {
     pub(super) fn send_file(&self, id: TransferId, to: &str, path: PathBuf) {
         let person = match self.book.find(to) {
             Ok(person) => person,
-            Err(sentence) => return self.fail(sentence),
+            Err(notice) => return self.fail(notice),
         };
         let user = person.user;
         if !self.book.is_contact(user) {
-            return self.fail(
-                "files go to contacts alone: add this person first, with ahoy contact add".into(),
-            );
+            return self.fail(Notice::FilesToContacts);
         }
         self.files.tell(ToFiles::Send { id, user, path });
     }
@@ -72,7 +71,7 @@ impl Engine {
     pub(super) fn handle_files(&mut self, news: FilesNews) {
         match news {
             FilesNews::Ready(transfer) => self.offer_file(&transfer),
-            FilesNews::Failed(sentence) => self.fail(sentence),
+            FilesNews::Failed(refused) => self.fail(refused),
             FilesNews::Unwanted(user, id) => self.tell_unwanted(user, id),
             FilesNews::Need(user, wanted) => self.place_link(user, wanted),
             FilesNews::Idle(line) => self.end_link(line),
@@ -101,7 +100,7 @@ impl Engine {
     fn offer_file(&mut self, transfer: &Transfer) {
         let user = transfer.user;
         if let Err(full) = self.mail.outbox.has_room(user) {
-            return self.fail(full.to_string());
+            return self.fail(full);
         }
         let says = Says::File(transfer.offer.clone());
         self.write_about_file(user, MessageId(transfer.id.0), transfer.at_millis, says);

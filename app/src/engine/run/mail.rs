@@ -32,6 +32,7 @@ use crate::{
         files::ToFiles,
         handle::Event,
         mail::{Delivery, Post, Posted, fetch, post},
+        notice::Notice,
     },
     files::TransferId,
     signal::{Signal, SignalMessage},
@@ -103,17 +104,17 @@ impl Engine {
     pub(super) fn write_message(&mut self, id: MessageId, to: &str, text: &str) {
         let person = match self.book.find(to) {
             Ok(person) => person,
-            Err(sentence) => return self.fail(sentence),
+            Err(notice) => return self.fail(notice),
         };
         if person.user == self.config.me.user {
-            return self.fail("that is your own link: ask the other person for theirs".into());
+            return self.fail(Notice::OwnLink);
         }
         let text = clean_text(text);
         if text.is_empty() {
-            return self.fail("there is nothing to say in that message".into());
+            return self.fail(Notice::NothingToSay);
         }
         if let Err(full) = self.mail.outbox.has_room(person.user) {
-            return self.fail(full.to_string());
+            return self.fail(full);
         }
         let at_millis = self.runtime.unix_millis();
         let says = Says::Text(text.clone());
@@ -126,9 +127,7 @@ impl Engine {
             line: Line::Sent(MessageState::Queued(None)),
         };
         if let Err(error) = self.chat().write(&message, &entry) {
-            return self.fail(format!(
-                "the message cannot be kept, and is not sent: {error}"
-            ));
+            return self.fail(Notice::MessageNotKept(error.to_string()));
         }
         self.publish(Event::MessageState {
             id,

@@ -19,6 +19,7 @@ use crate::{
     },
     engine::{
         handle::{Anomaly, Event},
+        notice::Notice,
         renewal::ChangeError,
     },
     sync::{Entry, SyncBook},
@@ -133,12 +134,12 @@ impl Engine {
         }
         let is_member = log.has_device(me.keys.id(), &me.keys.noise_public());
         let now_millis = self.runtime.unix_millis();
-        match self.renewer.change(|identity| identity.adopt(log, now_millis)) {
+        match self
+            .renewer
+            .change(|identity| identity.adopt(log, now_millis))
+        {
             Ok(()) if is_member => tracing::info!("the list of your devices has changed"),
-            Ok(()) => self.tell_person(
-                "Another device of yours took this one out: it no longer speaks for you, and nobody is reached from here."
-                    .into(),
-            ),
+            Ok(()) => self.tell_person(Notice::TakenOut),
             Err(ChangeError::Fixed) => {}
             Err(error) => tracing::error!(%error, "a longer device log cannot be taken"),
         }
@@ -168,29 +169,27 @@ impl Engine {
     /// Somebody shows another device log than we know: the proof is kept, and the person told.
     pub(in crate::engine) fn tell_fork(&self, proof: &ForkProof) {
         self.book.keep_fork(proof);
-        let sentence = if proof.user() == self.config.me.user {
-            "There are two lists of your own devices that contradict each other: somebody else has your key or one of \
-             your devices. Make a new identity and tell your contacts."
-                .to_owned()
+        let notice = if proof.user() == self.config.me.user {
+            Notice::OwnFork
         } else {
-            let name = self.book.display_name(proof.user(), "");
-            format!(
-                "The device list of {name} contradicts the one seen before: somebody may be posing as {name}. Ask them \
-                 by another way. The proof is kept: ahoy device check"
-            )
+            Notice::Fork {
+                name: self.book.display_name(proof.user(), ""),
+            }
         };
-        let kind = Anomaly::ForkedList;
-        self.publish(Event::Anomaly {
-            kind,
-            sentence: sentence.clone(),
-        });
-        self.tell_person(sentence);
+        self.tell_anomaly(Anomaly::ForkedList, notice);
+    }
+
+    /// Tells of something that somebody may be behind.
+    pub(in crate::engine) fn tell_anomaly(&self, kind: Anomaly, notice: Notice) {
+        let sentence = notice.to_string();
+        self.publish(Event::Anomaly { kind, sentence });
+        self.tell_person(notice);
     }
 
     /// Something that nobody asked for and everybody has to know: no command failed by it.
-    pub(in crate::engine) fn tell_person(&self, sentence: String) {
-        tracing::warn!("{sentence}");
-        self.view.send_modify(|view| view.notice = Some(sentence));
+    pub(in crate::engine) fn tell_person(&self, notice: Notice) {
+        tracing::warn!("{notice}");
+        self.view.send_modify(|view| view.notice = Some(notice));
     }
 }
 

@@ -121,7 +121,7 @@ impl Engine {
         let now_millis = self.runtime.unix_millis();
         let user = match self.book.change(change, now_millis) {
             Ok(user) => user,
-            Err(sentence) => return self.fail(sentence),
+            Err(notice) => return self.fail(notice),
         };
         self.people_changed(user, matches!(change, PeopleChange::Block(_)));
         self.view.send_modify(|view| view.notice = None);

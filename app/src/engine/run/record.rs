@@ -10,6 +10,7 @@ use crate::{
     call::CallId,
     engine::{
         handle::Event,
+        notice::{Notice, RecordTrouble},
         recording::{RecordTo, RecordingNews, RecordingNewsKind, RecordingView, report},
         sentence,
     },
@@ -42,26 +43,23 @@ impl Engine {
             self.end_recording(call);
             return;
         };
-        if let Err(sentence) = self.begin_recording(call, to) {
-            self.fail(sentence);
+        if let Err(notice) = self.begin_recording(call, to) {
+            self.fail(notice);
         }
     }
 
-    fn begin_recording(&mut self, call: CallId, to: RecordTo) -> Result<(), String> {
+    fn begin_recording(&mut self, call: CallId, to: RecordTo) -> Result<(), Notice> {
         if let Some(recording) = &self.recording {
-            let sentence = if recording.call == call {
-                "this call is recorded already"
+            return Err(Notice::Recording(if recording.call == call {
+                RecordTrouble::Already
             } else {
-                "the call that is on hold is recorded: switch to it and end that first"
-            };
-            return Err(sentence.into());
+                RecordTrouble::OtherCall
+            }));
         }
-        self.calls
-            .may_record(call)
-            .map_err(|error| error.to_string())?;
+        self.calls.may_record(call)?;
         let slot = self.slots.get_mut(&call);
         let Some(slot) = slot.filter(|slot| slot.media.is_some()) else {
-            return Err(crate::call::CommandError::NotTalking.to_string());
+            return Err(crate::call::CommandError::NotTalking.into());
         };
         let config = RecordConfig {
             name: slot.name.clone(),
@@ -76,12 +74,10 @@ impl Engine {
         let now = self.runtime.now();
         let threads = self.config.recording.threads;
         let recorder = Recorder::start(config, Box::new(shelf), now, threads);
-        let recorder = recorder.map_err(|error| error.to_string())?;
+        let recorder = recorder.map_err(|error| RecordTrouble::from(&error))?;
         let path = recorder.status().path;
         // Nothing is recorded before the other side is told.
-        self.calls
-            .set_recording(call, true)
-            .map_err(|error| error.to_string())?;
+        self.calls.set_recording(call, true)?;
         let tap = recorder.tap();
         self.recording = Some(Recording {
             call,
@@ -197,10 +193,10 @@ impl Engine {
                 RecordingNewsKind::Finished,
                 sentence::recorded(&status.path, &status.stats),
             ),
-            Some(error) => (RecordingNewsKind::Failed, sentence::of(error)),
+            Some(error) => (RecordingNewsKind::Failed, sentence::of(&error.to_string())),
         };
-        if kind == RecordingNewsKind::Failed {
-            self.fail(sentence.clone());
+        if let Some(error) = &status.error {
+            self.fail(RecordTrouble::from(&**error));
         }
         self.tell_recording(call, kind, sentence);
         self.show();

@@ -11,6 +11,7 @@ use crate::{
         },
         leg::Leg,
         media::{MediaStats, SoundNewsKind},
+        notice::{Notice, SoundTold},
         sentence,
         video::{self, Video, view::Counted},
     },
@@ -50,10 +51,10 @@ impl Engine {
         let device = *device;
         let news = media.take_news();
         for news in &news {
-            let is_same = |(microphone, _): &(bool, String)| *microphone == news.microphone;
+            let is_same = |told: &SoundTold| told.microphone == news.microphone;
             match news.kind {
                 SoundNewsKind::Lost | SoundNewsKind::Gone => {
-                    slot.sound_trouble = Some((news.microphone, news.sentence.clone()));
+                    slot.sound_trouble = Some(news.told.clone());
                 }
                 SoundNewsKind::Opened | SoundNewsKind::Followed => {
                     slot.sound_trouble.take_if(|trouble| is_same(trouble));
@@ -127,8 +128,8 @@ impl Engine {
                 | SoundNewsKind::Displaced
                 | SoundNewsKind::Followed => {
                     tracing::warn!("{}", news.sentence);
-                    let sentence = news.sentence.clone();
-                    self.view.send_modify(|view| view.notice = Some(sentence));
+                    let notice = Notice::Sound(news.told.clone());
+                    self.view.send_modify(|view| view.notice = Some(notice));
                 }
             }
             self.publish(Event::Sound { call, news });
@@ -250,10 +251,7 @@ impl Engine {
                         ..stats_view(&stats)
                     }
                 }),
-                sound_trouble: slot
-                    .sound_trouble
-                    .as_ref()
-                    .map(|(_microphone, sentence)| sentence.clone()),
+                sound_trouble: slot.sound_trouble.clone(),
                 gives_up_at: match info.state {
                     CallState::Reconnecting { until } => Some(until),
                     CallState::LookingUp

@@ -51,8 +51,8 @@ use self::{
 };
 use super::{
     MAX_NEWS, MOMENT_FLOW, PICTURE_FLOW, PictureArrival, PictureLine, PictureNews, PictureNewsKind,
-    REQUEST_EXPIRY, REQUEST_FLOW, Showing, VideoIn, VideoOut, VideoProbe, VideoSettings,
-    VideoStats,
+    PictureTrouble, REQUEST_EXPIRY, REQUEST_FLOW, Showing, VideoIn, VideoOut, VideoProbe,
+    VideoSettings, VideoStats,
 };
 use crate::{
     engine::media::{MediaError, SoundClocks},
@@ -228,14 +228,19 @@ struct Shared {
 }
 
 impl Shared {
-    fn tell(&self, kind: PictureNewsKind, sentence: impl Into<String>) {
-        let mut news = lock(&self.news);
-        if news.len() < MAX_NEWS {
-            news.push_back(PictureNews {
-                kind,
-                sentence: sentence.into(),
-            });
+    fn tell(&self, news: PictureNews) {
+        let mut waiting = lock(&self.news);
+        if waiting.len() < MAX_NEWS {
+            waiting.push_back(news);
         }
+    }
+
+    fn tell_trouble(&self, kind: PictureNewsKind, trouble: PictureTrouble) {
+        self.tell(PictureNews {
+            kind,
+            sentence: trouble.to_string(),
+            trouble: Some(trouble),
+        });
     }
 
     fn send_all(&self, packets: Vec<Packet>) {
@@ -400,16 +405,10 @@ fn within(size: Size, theirs: &VideoCapabilities) -> Option<Size> {
     Size::rounded_down(part(width), part(height)).ok()
 }
 
-fn not_shown_sentence(theirs: Option<&VideoCapabilities>) -> &'static str {
+fn not_shown(theirs: Option<&VideoCapabilities>) -> PictureTrouble {
     match theirs {
-        None => {
-            "The other side shows no pictures, so none are sent; you are heard all the same. It can ask for them with \
-             --video-out, if its ahoy was built with pictures."
-        }
-        Some(_) => {
-            "The other side shows no pictures in a codec that we may send, so none are sent; you are heard all the same. \
-             Leave out --video-codec, or let it update its ahoy."
-        }
+        None => PictureTrouble::NotShown,
+        Some(_) => PictureTrouble::NoCodec,
     }
 }
 
@@ -431,7 +430,7 @@ impl Video {
         if settings.input.is_none() && show.is_none() && codec.is_none() {
             return Ok(None);
         }
-        let not_shown = settings.input.is_some() && codec.is_none();
+        let is_unseen = settings.input.is_some() && codec.is_none();
         let half = match (theirs, codec) {
             (Some(theirs), Some(codec)) => {
                 let (config, video) = plan(&**runtime, settings, theirs, codec)?;
@@ -490,8 +489,8 @@ impl Video {
                 }
             });
         }
-        if not_shown {
-            shared.tell(PictureNewsKind::NotShown, not_shown_sentence(theirs));
+        if is_unseen {
+            shared.tell_trouble(PictureNewsKind::NotShown, not_shown(theirs));
         }
         let mut tasks = Vec::new();
         if let Some(codec) = codec {
@@ -536,8 +535,8 @@ impl Video {
             return Ok(true);
         };
         if self.shared.send.is_none() {
-            let sentence = not_shown_sentence(self.theirs.as_ref());
-            self.shared.tell(PictureNewsKind::NotShown, sentence);
+            let trouble = not_shown(self.theirs.as_ref());
+            self.shared.tell_trouble(PictureNewsKind::NotShown, trouble);
             return Ok(false);
         }
         let source = open_source(&wanted.input)?;
@@ -909,7 +908,7 @@ fn encoding(
         let mut is_gone = false;
         for news in eye.take_news() {
             is_gone |= matches!(news.kind, SourceNewsKind::Trouble(_));
-            shared.tell(PictureNewsKind::Source(news.kind), news.sentence);
+            shared.tell(news.into());
         }
         if let Some(preview) = &mut preview {
             match seen {
@@ -943,11 +942,9 @@ fn encoding(
             Ok(_) => is_failing = false,
             Err(error) if !is_failing => {
                 is_failing = true;
-                shared.tell(
+                shared.tell_trouble(
                     PictureNewsKind::NotEncoded,
-                    format!(
-                        "Your picture is not sent ({error}); that is tried again with each one."
-                    ),
+                    PictureTrouble::NotEncoded(error.to_string()),
                 );
             }
             Err(error) => tracing::debug!(%error, "a picture is not sent"),
@@ -1148,10 +1145,11 @@ fn decoding(
             Ok(Some(picture)) => {
                 if is_failing {
                     is_failing = false;
-                    shared.tell(
-                        PictureNewsKind::Decodable,
-                        "The other side can be seen again.",
-                    );
+                    shared.tell(PictureNews {
+                        kind: PictureNewsKind::Decodable,
+                        sentence: "The other side can be seen again.".into(),
+                        trouble: None,
+                    });
                 }
                 // Whoever stops counts what was shown until then, and no more.
                 let mut show = lock(&shared.show);
@@ -1189,11 +1187,7 @@ fn decoding(
                 tracing::debug!(%error, number = frame.frame.number, "a key frame is needed");
                 if !is_failing {
                     is_failing = true;
-                    shared.tell(
-                        PictureNewsKind::Undecodable,
-                        "A picture of the other side cannot be decoded, so the last one stays; a new one is asked for. If \
-                         that goes on, one of you should update ahoy.",
-                    );
+                    shared.tell_trouble(PictureNewsKind::Undecodable, PictureTrouble::Undecodable);
                 }
                 lock(recv).pipeline.decoded(false);
             }

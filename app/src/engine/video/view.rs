@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use ahoy_media::video::{codec::Content, source::SourceNewsKind};
 
-use super::{PictureNews, PictureNewsKind, Showing};
+use super::{PictureNews, PictureNewsKind, PictureTrouble, Showing};
 
 /// A picture that has not changed for so long is told of. Even what stands still is sent again more often.
 const STILL: Duration = Duration::from_secs(2);
@@ -16,8 +16,8 @@ pub struct PicturesView {
     pub sent: Option<Showing>,
     /// As what it is encoded, where that is decided by what is to be seen.
     pub judged: Option<Content>,
-    /// Why the other side does not see it, or something else that went wrong with pictures, for a person.
-    pub trouble: Option<String>,
+    /// Why the other side does not see it, or something else that went wrong with pictures.
+    pub trouble: Option<PictureTrouble>,
     /// What we see of the other side.
     pub received: Received,
 }
@@ -38,9 +38,9 @@ pub enum Received {
 #[derive(Debug, Default)]
 pub(crate) struct PictureWatch {
     /// With our source, or on the way out.
-    own: Option<String>,
+    own: Option<PictureTrouble>,
     /// With what the other side shows.
-    theirs: Option<String>,
+    theirs: Option<PictureTrouble>,
     judged: Option<Content>,
     /// The source gives nothing.
     is_dark: bool,
@@ -74,14 +74,14 @@ impl PictureWatch {
     }
 
     /// Something could not be begun.
-    pub(crate) fn complain(&mut self, sentence: String) {
-        self.own = Some(sentence);
+    pub(crate) fn complain(&mut self, trouble: PictureTrouble) {
+        self.own = Some(trouble);
     }
 
     /// Something happened. Whether the other side should take our picture away from now on, or expect one, if that
     /// changed.
     pub(crate) fn note(&mut self, news: &PictureNews) -> Option<bool> {
-        let sentence = || Some(news.sentence.clone());
+        let trouble = || news.trouble.clone();
         let was_dark = self.is_dark;
         match news.kind {
             PictureNewsKind::Source(SourceNewsKind::Opened | SourceNewsKind::Back) => {
@@ -89,16 +89,16 @@ impl PictureWatch {
                 self.is_dark = false;
             }
             PictureNewsKind::Source(SourceNewsKind::Trouble(_)) => {
-                self.own = sentence();
+                self.own = trouble();
                 self.is_dark = true;
             }
             PictureNewsKind::Source(SourceNewsKind::Black)
             | PictureNewsKind::NotShown
-            | PictureNewsKind::NotEncoded => self.own = sentence(),
+            | PictureNewsKind::NotEncoded => self.own = trouble(),
             PictureNewsKind::Source(SourceNewsKind::Content(content)) => {
                 self.judged = Some(content);
             }
-            PictureNewsKind::Undecodable => self.theirs = sentence(),
+            PictureNewsKind::Undecodable => self.theirs = trouble(),
             PictureNewsKind::Decodable => self.theirs = None,
         }
         (was_dark != self.is_dark).then_some(self.is_dark)
@@ -139,11 +139,8 @@ impl PictureWatch {
         let is_stuck = self
             .sent
             .is_some_and(|(_, since)| now.saturating_duration_since(since) > STILL);
-        let stuck = (is_stuck && sent.is_some() && self.own.is_none()).then(|| {
-            "Your picture is not sent at the moment: the connection carries too little for it, or this machine is busy. \
-             You are heard, and it comes back by itself."
-                .to_owned()
-        });
+        let is_stuck = is_stuck && sent.is_some() && self.own.is_none();
+        let stuck = is_stuck.then_some(PictureTrouble::Stuck);
         PicturesView {
             sent: sent.cloned(),
             judged: self.judged,
@@ -155,7 +152,7 @@ impl PictureWatch {
 
 #[cfg(test)]
 mod tests {
-    use ahoy_media::video::source::TroubleKind;
+    use ahoy_media::video::{source::TroubleKind, trouble::SourceTrouble};
 
     use super::*;
     use crate::engine::video::VideoIn;
@@ -169,6 +166,7 @@ mod tests {
         PictureNews {
             kind,
             sentence: kind.name().into(),
+            trouble: Some(PictureTrouble::Source(SourceTrouble::NoCamera)),
         }
     }
 
@@ -193,8 +191,9 @@ mod tests {
         let gone = PictureNewsKind::Source(SourceNewsKind::Trouble(TroubleKind::Gone));
         assert_eq!(watch.note(&news(gone)), Some(true));
         assert_eq!(watch.note(&news(gone)), None);
-        let sentence = watch.view(now, Some(&camera())).trouble;
-        assert_eq!(sentence.as_deref(), Some("gone"));
+        let told = watch.view(now, Some(&camera())).trouble;
+        let expected = PictureTrouble::Source(SourceTrouble::NoCamera);
+        assert_eq!(told, Some(expected));
         let back = PictureNewsKind::Source(SourceNewsKind::Back);
         assert_eq!(watch.note(&news(back)), Some(false));
         assert_eq!(watch.view(now, Some(&camera())).trouble, None);
@@ -221,7 +220,7 @@ mod tests {
             }
             let told = watch.view(now + seconds(4), Some(&camera())).trouble;
             assert_eq!(told.is_some(), is_told, "{frames:?} {is_held}");
-            assert!(told.is_none_or(|told| told.contains("You are heard")));
+            assert!(told.is_none_or(|told| told == PictureTrouble::Stuck));
         }
     }
 

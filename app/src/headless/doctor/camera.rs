@@ -42,9 +42,14 @@ fn judge(cameras: ahoy_media::video::camera::Cameras) -> (Vec<Camera>, Vec<Findi
             )
         })
         .collect();
-    for sentence in &cameras.troubles {
+    for trouble in &cameras.troubles {
         let found = "one that may not be looked at";
-        findings.push(Finding::note(Group::Pictures, WHAT, found, sentence));
+        findings.push(Finding::note(
+            Group::Pictures,
+            WHAT,
+            found,
+            trouble.to_string(),
+        ));
     }
     if findings.is_empty() {
         let none = Finding::note(
@@ -67,20 +72,26 @@ fn judge(cameras: ahoy_media::video::camera::Cameras) -> (Vec<Camera>, Vec<Findi
 
 #[cfg(all(test, feature = "video", target_os = "linux"))]
 mod tests {
-    use ahoy_media::video::camera::{CameraInfo, Cameras};
+    use ahoy_media::video::{
+        camera::{CameraInfo, Cameras},
+        trouble::SourceTrouble,
+    };
 
     use super::*;
     use crate::headless::doctor::findings::Standing;
 
     #[test]
     fn cameras_are_named_with_their_ids_and_none_keeps_nobody_from_calling() {
+        let denied = SourceTrouble::NodesDenied {
+            nodes: vec!["/dev/video2".into()],
+        };
         let (told, findings) = judge(Cameras {
             there: vec![CameraInfo {
                 id: "usb-1".into(),
                 name: "Cam 3000".into(),
                 path: "/dev/video0".into(),
             }],
-            troubles: vec!["/dev/video2 may not be used by you".into()],
+            troubles: vec![denied.clone()],
         });
         assert_eq!(told[0].id, "usb-1");
         let lines: Vec<(Standing, &str, &str)> = findings
@@ -94,7 +105,7 @@ mod tests {
                 (
                     Standing::Note,
                     "one that may not be looked at",
-                    "/dev/video2 may not be used by you"
+                    denied.to_string().as_str()
                 ),
             ]
         );

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     chat::{Content, Line, MessageId},
-    files::{TransferId, fetch::FetchStats},
+    files::{TransferId, fetch::FetchStats, trouble::FileTrouble},
     ui::testing::Reader,
 };
 
@@ -54,7 +54,7 @@ fn each_state_offers_what_can_be_done_and_nothing_else() {
         assert_eq!(labels(&file), expected, "{file:?}");
     }
     let large = TransferView {
-        trouble: Some("it is larger than the 5.0 MB that you take".into()),
+        trouble: Some(FileTrouble::TooLarge(5_000_000)),
         ..file(1, Incoming, State::Refused)
     };
     assert_eq!(labels(&large), ["Accept all the same"]);

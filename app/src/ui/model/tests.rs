@@ -5,7 +5,11 @@ use ahoy_transport::identity::{NodeId, UserId};
 use super::*;
 use crate::{
     call::{CallId, Direction as CallDirection, Ending, Side},
-    engine::{recording::RecordingView, video::view::PicturesView},
+    engine::{
+        notice::{Notice, SoundTold, SoundWhat},
+        recording::RecordingView,
+        video::{PictureTrouble, view::PicturesView},
+    },
     ui::desk::DeviceRow,
 };
 
@@ -243,7 +247,7 @@ fn an_ended_call_stays_until_it_is_put_away() {
     let ended = over();
     let mut view = View {
         call: Some(call(ended)),
-        notice: Some("There is no such contact.".into()),
+        notice: Some(Notice::NotAContact),
         ..View::default()
     };
     assert!(shown_call(&view, None).is_some());
@@ -431,8 +435,11 @@ fn a_call_that_lost_its_ways_counts_down() {
 fn what_is_wrong_has_one_thing_to_do_about_it() {
     let mut bad = call(Phase::Talking { since: now() });
     assert!(banners(&bad).is_empty());
-    bad.sound_trouble = Some("The microphone was pulled out.".into());
-    bad.pictures.trouble = Some("The camera is in use.".into());
+    bad.sound_trouble = Some(SoundTold {
+        microphone: true,
+        what: SoundWhat::Gone,
+    });
+    bad.pictures.trouble = Some(PictureTrouble::Stuck);
     let acts: Vec<Act> = banners(&bad).into_iter().map(|banner| banner.act).collect();
     assert_eq!(acts, [Act::Sound, Act::Share]);
     bad.phase = over();

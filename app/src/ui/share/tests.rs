@@ -1,5 +1,6 @@
 //! The page is worked by the names that a screen reader tells.
 
+use ahoy_media::video::trouble::SourceTrouble;
 use eframe::egui::Key;
 
 use super::*;
@@ -137,7 +138,7 @@ fn the_first_key_chooses_the_first_screen_or_stops_what_is_shown() {
 fn a_display_that_cannot_be_seen_has_its_sentence_and_cameras_are_still_there() {
     let mut bench = Bench::new(None);
     bench.shelf = ShelfView {
-        error: Some("There is no display.".into()),
+        error: Some(SourceTrouble::NoDisplay { wayland: false }),
         cameras: bench.shelf.cameras,
         ..ShelfView::default()
     };
@@ -149,7 +150,8 @@ fn a_display_that_cannot_be_seen_has_its_sentence_and_cameras_are_still_there() 
         .values()
         .filter_map(|node| node.value())
         .collect();
-    assert!(values.contains(&"There is no display."), "{values:?}");
+    let told = told::trouble::source(&SourceTrouble::NoDisplay { wayland: false });
+    assert!(values.contains(&told.as_str()), "{values:?}");
     bench.reader.node("Show Cam 3000");
 }
 

@@ -11,7 +11,7 @@ use super::{
     pixels::{Colours, Layout},
     *,
 };
-use crate::video::source::{SourceNewsKind, Taken, VideoSource as _};
+use crate::video::source::{SourceNewsKind, Taken, TroubleKind, VideoSource as _};
 
 /// A node of the machine below.
 #[derive(Debug, Clone)]
@@ -331,7 +331,7 @@ fn cameras_are_listed_once_each_with_ids_and_found_by_them_and_by_names() {
         ]
     );
     assert_eq!(cameras.troubles.len(), 1);
-    assert!(cameras.troubles[0].contains("/dev/video4"));
+    assert!(cameras.troubles[0].to_string().contains("/dev/video4"));
     let found = |wanted| choose(&cameras, Some(wanted)).map(|camera| camera.id);
     for (wanted, id) in [
         ("usb-1#2", "usb-1#2"),
@@ -343,9 +343,9 @@ fn cameras_are_listed_once_each_with_ids_and_found_by_them_and_by_names() {
         assert_eq!(found(wanted).as_deref(), Ok(id), "{wanted}");
     }
     assert_eq!(choose(&cameras, None).unwrap().id, "usb-1");
-    let several = found("cam").unwrap_err().sentence;
+    let several = found("cam").unwrap_err().why.to_string();
     assert!(several.contains("camera:usb-1#2"), "{several}");
-    let none = found("attic").unwrap_err().sentence;
+    let none = found("attic").unwrap_err().why.to_string();
     assert!(
         none.contains("There are: Cam 3000 (camera:usb-1)"),
         "{none}"

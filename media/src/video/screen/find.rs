@@ -1,6 +1,9 @@
 //! Which window is meant.
 
-use crate::video::{live::Trouble, source::TroubleKind};
+use crate::video::{
+    live::Trouble,
+    trouble::{Named, SourceTrouble},
+};
 
 /// A window that can be shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,16 +27,13 @@ pub(super) fn printable(title: &str) -> String {
     title.chars().filter(is_harmless).take(MAX_TITLE).collect()
 }
 
-fn list(windows: &[&WindowInfo]) -> String {
-    let mut named: Vec<String> = windows
-        .iter()
-        .take(MAX_NAMED)
-        .map(|window| format!("“{}” ({:#x})", printable(&window.title), window.id))
-        .collect();
-    if windows.len() > MAX_NAMED {
-        named.push(format!("{} more", windows.len() - MAX_NAMED));
+fn list(windows: &[&WindowInfo]) -> Named {
+    let names = windows.iter().take(MAX_NAMED);
+    let names = names.map(|window| format!("“{}” ({:#x})", printable(&window.title), window.id));
+    Named {
+        names: names.collect(),
+        more: windows.len().saturating_sub(MAX_NAMED),
     }
-    named.join(", ")
 }
 
 /// The number of a window, as X11's tools print it: `0x1e00003`.
@@ -63,35 +63,23 @@ pub(super) fn choose(windows: &[WindowInfo], wanted: &str) -> Result<WindowInfo,
         [window] => Ok((*window).clone()),
         [] => {
             let all: Vec<&WindowInfo> = windows.iter().collect();
-            let there = if all.is_empty() {
-                "No window is open.".into()
-            } else {
-                format!("There are: {}.", list(&all))
-            };
-            Err(Trouble::new(
-                TroubleKind::Missing,
-                format!(
-                    "No window is called “{}”, so the other side sees nothing until there is one. {there}",
-                    printable(wanted)
-                ),
-            ))
+            Err(Trouble::new(SourceTrouble::WindowUnknown {
+                window: printable(wanted),
+                there: list(&all),
+            }))
         }
-        several => Err(Trouble::new(
-            TroubleKind::Missing,
-            format!(
-                "Several windows are called “{}”, so the other side sees none. Name one by its number, as in \
-                 window:{:#x}: {}.",
-                printable(wanted),
-                several[0].id,
-                list(several)
-            ),
-        )),
+        several => Err(Trouble::new(SourceTrouble::WindowAmbiguous {
+            window: printable(wanted),
+            first: several[0].id,
+            several: list(several),
+        })),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::video::source::TroubleKind;
 
     fn windows() -> Vec<WindowInfo> {
         [
@@ -122,11 +110,12 @@ mod tests {
             ("0x99", "No window is called “0x99”"),
         ] {
             let trouble = choose(&windows(), wanted).unwrap_err();
-            assert_eq!(trouble.kind, TroubleKind::Missing);
-            assert!(trouble.sentence.contains(part), "{}", trouble.sentence);
+            assert_eq!(trouble.why.kind(), TroubleKind::Missing);
+            let sentence = trouble.why.to_string();
+            assert!(sentence.contains(part), "{sentence}");
         }
         let none = choose(&[], "x").unwrap_err();
-        assert!(none.sentence.contains("No window is open"));
+        assert!(none.why.to_string().contains("No window is open"));
     }
 
     #[test]
@@ -135,7 +124,7 @@ mod tests {
             id: 1,
             title: format!("a\u{1b}[2J\u{202e}b\n{}", "x".repeat(500)),
         };
-        let sentence = choose(&[nasty], "other").unwrap_err().sentence;
+        let sentence = choose(&[nasty], "other").unwrap_err().why.to_string();
         assert!(sentence.contains("“a[2Jbxxx"), "{sentence}");
         assert!(!sentence.contains(['\u{1b}', '\u{202e}', '\n']));
         assert!(sentence.len() < 300);
@@ -149,7 +138,7 @@ mod tests {
                 title: format!("no {id}"),
             })
             .collect();
-        let sentence = choose(&many, "other").unwrap_err().sentence;
+        let sentence = choose(&many, "other").unwrap_err().why.to_string();
         assert!(sentence.ends_with("41 more."), "{sentence}");
     }
 }

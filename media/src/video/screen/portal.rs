@@ -39,7 +39,7 @@ use super::{
 use crate::video::{
     frame::Frame,
     live::{Grabbed, LiveDevice, Retry, Trouble},
-    source::TroubleKind,
+    trouble::SourceTrouble,
 };
 
 /// A stream begins within this, once something was picked.
@@ -85,37 +85,19 @@ impl std::fmt::Debug for Portal {
 
 fn missing(error: &dyn std::fmt::Display) -> Trouble {
     tracing::debug!(%error, "no portal");
-    Trouble::new(
-        TroubleKind::Missing,
-        "Your desktop has no way for programs to show its screens, so the other side sees nothing: install \
-         xdg-desktop-portal with the part for your desktop (such as xdg-desktop-portal-gnome, -kde or -wlr) and PipeWire, \
-         or log in to a session with X11.",
-    )
-    .and(Retry::Never)
+    Trouble::new(SourceTrouble::NoPortal).and(Retry::Never)
 }
 
 fn refused() -> Trouble {
-    Trouble::new(
-        TroubleKind::Denied,
-        "Nothing was picked in your desktop's dialog, so the other side sees nothing; share again to be asked again.",
-    )
-    .and(Retry::Never)
+    Trouble::new(SourceTrouble::NotPicked).and(Retry::Never)
 }
 
 fn ended() -> Trouble {
-    Trouble::new(
-        TroubleKind::Gone,
-        "Showing was ended by your desktop, so the other side sees nothing any more; share again to go on.",
-    )
-    .and(Retry::Never)
+    Trouble::new(SourceTrouble::Ended).and(Retry::Never)
 }
 
 fn failed() -> Trouble {
-    Trouble::new(
-        TroubleKind::Failed,
-        "Your desktop gives no pictures that ahoy understands, so the other side sees nothing; tell us which desktop it is.",
-    )
-    .and(Retry::Never)
+    Trouble::new(SourceTrouble::PortalFormat).and(Retry::Never)
 }
 
 impl Portal {

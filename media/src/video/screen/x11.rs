@@ -39,7 +39,8 @@ use super::{
 use crate::video::{
     frame::{Frame, Plane, Size},
     live::{Grabbed, LiveDevice, Retry, Trouble},
-    source::{SourceNews, SourceNewsKind, TroubleKind},
+    source::{BLACK_SENTENCE, SourceNews, SourceNewsKind},
+    trouble::SourceTrouble,
 };
 
 /// Windows that are looked at, of a tree that strangers' programs make.
@@ -54,9 +55,6 @@ const MAX_REFUSED: u32 = 5;
 
 /// All bits of a pixel.
 const ALL_PLANES: u32 = !0;
-
-const BLACK_SENTENCE: &str = "Your screen is black to the other side: under Wayland, a program sees only windows of X11 programs \
-     by itself. Share screen:pick, and your desktop asks what to show.";
 
 /// What is looked at.
 #[derive(Debug)]
@@ -138,20 +136,11 @@ type Answer<T> = Result<T, ReplyOrIdError>;
 
 fn display_lost(error: &dyn std::fmt::Display) -> Trouble {
     tracing::debug!(%error, "the display is lost");
-    Trouble::new(
-        TroubleKind::Gone,
-        "The display is gone or does not answer, so the other side sees nothing of it; it is looked for again.",
-    )
+    Trouble::new(SourceTrouble::DisplayLost)
 }
 
-fn not_understood(what: impl std::fmt::Display) -> Trouble {
-    Trouble::new(
-        TroubleKind::Failed,
-        format!(
-            "This screen cannot be shown: {what}. Pixels of 24 bits in 32 are understood; choose that depth in the \
-             settings of the display."
-        ),
-    )
+fn not_understood(depth: Option<u8>) -> Trouble {
+    Trouble::new(SourceTrouble::ScreenDepth { depth })
 }
 
 /// A request failed: the connection is over, or what it was about is no more.
@@ -161,10 +150,7 @@ fn failed(error: ReplyOrIdError) -> Trouble {
         ReplyOrIdError::IdsExhausted => display_lost(&"no numbers are left"),
         ReplyOrIdError::X11Error(error) => {
             tracing::debug!(?error, "a request was refused");
-            Trouble::new(
-                TroubleKind::Failed,
-                "The display refuses to be read, so the other side sees nothing of it; that is tried again.",
-            )
+            Trouble::new(SourceTrouble::DisplayRefuses)
         }
     }
 }
@@ -219,7 +205,7 @@ impl X11 {
         let screen = setup
             .roots
             .get(screen)
-            .ok_or_else(|| not_understood("it has no such number"))?;
+            .ok_or_else(|| not_understood(None))?;
         let root = screen.root;
         let is_32 = setup
             .pixmap_formats
@@ -235,10 +221,7 @@ impl X11 {
             || masks != Some((0x00ff_0000, 0xff00, 0xff))
             || setup.image_byte_order != xproto::ImageOrder::LSB_FIRST
         {
-            return Err(not_understood(format_args!(
-                "its pixels have a depth of {}",
-                screen.root_depth
-            )));
+            return Err(not_understood(Some(screen.root_depth)));
         }
         let extensions = Extensions::of(&connection, options).map_err(failed)?;
         let mut this = Self {
@@ -260,7 +243,10 @@ impl X11 {
             pixels: Vec::new(),
             scratch: Vec::new(),
             picture: Frame::black(
-                Size::new(16, 16).map_err(not_understood)?,
+                Size::new(16, 16).map_err(|error| {
+                    let all = false;
+                    Trouble::new(SourceTrouble::ScreenSize { all, error })
+                })?,
                 std::time::Duration::ZERO,
             ),
             part: 1,
@@ -527,14 +513,8 @@ impl X11 {
         };
         let (width, height) = (side(area.width), side(area.height));
         let (part, size) = best_size(width, height).map_err(|error| {
-            let advice = match self.what {
-                What::Screen { all: true, .. } => "show one monitor of it with screen:NAME",
-                What::Screen { .. } | What::Window { .. } => "make it larger or smaller",
-            };
-            Trouble::new(
-                TroubleKind::Failed,
-                format!("This cannot be shown as it is ({error}): {advice}."),
-            )
+            let all = matches!(self.what, What::Screen { all: true, .. });
+            Trouble::new(SourceTrouble::ScreenSize { all, error })
         })?;
         let bytes = usize::from(area.width) * usize::from(area.height) * PIXEL_BYTES;
         if self.area != area || self.pixels.len() != bytes {
@@ -577,14 +557,10 @@ impl X11 {
             Some(name) => {
                 let names: Vec<String> =
                     monitors.iter().map(|(name, ..)| printable(name)).collect();
-                Err(Trouble::new(
-                    TroubleKind::Missing,
-                    format!(
-                        "There is no screen {}, so the other side sees nothing until there is. There are: {}.",
-                        printable(name),
-                        names.join(", ")
-                    ),
-                ))
+                Err(Trouble::new(SourceTrouble::ScreenUnknown {
+                    screen: printable(name),
+                    there: names,
+                }))
             }
         }
     }
@@ -867,35 +843,24 @@ impl X11 {
         else {
             return display_lost(&"its root window was destroyed");
         };
-        let (then, retry) = if *by_number {
-            ("call again to show another one.", Retry::Never)
+        let retry = if *by_number {
+            Retry::Never
         } else {
-            (
-                "it is shown again as soon as there is one by that name.",
-                Retry::Reopen,
-            )
+            Retry::Reopen
         };
-        Trouble::new(
-            TroubleKind::Gone,
-            format!(
-                "The window “{title}” was closed, so the other side sees nothing new of it; {then}"
-            ),
-        )
+        Trouble::new(SourceTrouble::WindowClosed {
+            window: title.clone(),
+            comes_back: !by_number,
+        })
         .and(retry)
     }
 
     fn hidden(&self) -> Trouble {
-        let title = match &self.what {
-            What::Window { title, .. } => title,
-            What::Screen { .. } => "",
+        let window = match &self.what {
+            What::Window { title, .. } => title.clone(),
+            What::Screen { .. } => String::new(),
         };
-        Trouble::new(
-            TroubleKind::Hidden,
-            format!(
-                "The window “{title}” is minimised, so the other side sees nothing new of it until you open it again."
-            ),
-        )
-        .and(Retry::Wait)
+        Trouble::new(SourceTrouble::WindowHidden { window }).and(Retry::Wait)
     }
 
     fn look(&mut self) -> Result<Grabbed, Trouble> {
@@ -904,11 +869,7 @@ impl X11 {
             return Err(self.closed());
         }
         if self.is_locked {
-            return Err(Trouble::new(
-                TroubleKind::Locked,
-                "Your screen is locked or asleep, so the other side sees nothing new of it until you are back.",
-            )
-            .and(Retry::Wait));
+            return Err(Trouble::new(SourceTrouble::Locked).and(Retry::Wait));
         }
         if let What::Window {
             is_mapped: false, ..
@@ -965,6 +926,7 @@ impl X11 {
             self.remark = Some(SourceNews {
                 kind: SourceNewsKind::Black,
                 sentence: BLACK_SENTENCE.into(),
+                trouble: None,
             });
         }
         self.is_black = is_black;

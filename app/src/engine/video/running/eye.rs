@@ -6,7 +6,7 @@ use ahoy_media::video::{
     codec::Content,
     content::ContentJudge,
     frame::{Frame, Size},
-    source::{SourceKind, SourceNews, SourceNewsKind, Taken, TroubleKind, VideoSource},
+    source::{SourceKind, SourceNews, SourceNewsKind, Taken, VideoSource},
 };
 
 use super::{Shot, within};
@@ -174,10 +174,7 @@ impl Eye {
                 Ok(got) => taken = got,
                 Err(error) => {
                     self.failed = true;
-                    self.news.push(SourceNews {
-                        kind: SourceNewsKind::Trouble(TroubleKind::Failed),
-                        sentence: format!("No more pictures are sent: {error}."),
-                    });
+                    self.news.push(SourceNews::of((&error).into()));
                     return Taken::End;
                 }
             }
@@ -208,6 +205,7 @@ impl Eye {
         self.news.push(SourceNews {
             kind: SourceNewsKind::Content(content),
             sentence: sentence.into(),
+            trouble: None,
         });
         true
     }

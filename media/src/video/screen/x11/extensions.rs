@@ -14,7 +14,7 @@ use x11rb::{
 };
 
 use super::{Answer, patient::Connection};
-use crate::video::{live::Trouble, screen::ScreenOptions, source::TroubleKind};
+use crate::video::{live::Trouble, screen::ScreenOptions, trouble::SourceTrouble};
 
 /// Which extensions there are, and are wanted.
 #[derive(Debug, Clone, Copy)]
@@ -83,12 +83,7 @@ fn is_wayland() -> bool {
 }
 
 pub(super) fn no_display() -> Trouble {
-    let sentence = if is_wayland() {
-        "There is no display of X11 here, and the portal of Wayland is not built in yet, so the other side sees nothing. \
-         Log in to a session with X11 to show the screen."
-    } else {
-        "There is no display to show (is DISPLAY set, and may you use it?), so the other side sees nothing; it is looked \
-         for again."
-    };
-    Trouble::new(TroubleKind::Missing, sentence)
+    Trouble::new(SourceTrouble::NoDisplay {
+        wayland: is_wayland(),
+    })
 }
