@@ -49,6 +49,7 @@ pub mod nat;
 pub mod notice;
 mod pass;
 pub mod people;
+pub mod presence;
 pub mod profile_book;
 pub mod reach;
 pub mod recording;

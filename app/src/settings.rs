@@ -177,6 +177,8 @@ pub enum SettingsSwitch {
     AcceptFiles,
     /// See [`Settings::call_waiting`].
     CallWaiting,
+    /// See [`Settings::presence`].
+    Presence,
     /// See [`Settings::autostart`].
     Autostart,
     /// See [`Settings::keyring`].
@@ -300,6 +302,8 @@ pub struct Settings {
     pub keep_running: bool,
     /// Who calls during a call waits to be answered, instead of hearing that the person is busy.
     pub call_waiting: bool,
+    /// Contacts see whether this device is there, and it is seen of them; else neither.
+    pub presence: bool,
     /// Ahoy starts with the session, without a window. That is a file of the desktop's ([`crate::autostart`]), not one of
     /// these settings: whoever shows them looks it up.
     #[serde(skip)]
@@ -363,6 +367,7 @@ impl Default for Settings {
             scale_percent: NORMAL_SCALE,
             keep_running: true,
             call_waiting: true,
+            presence: true,
             autostart: false,
             keyring: false,
             favourites: vec![],
@@ -620,6 +625,7 @@ impl Settings {
             SettingsSwitch::LendMetered => &mut self.lend.metered,
             SettingsSwitch::AcceptFiles => &mut self.accept_files,
             SettingsSwitch::CallWaiting => &mut self.call_waiting,
+            SettingsSwitch::Presence => &mut self.presence,
             SettingsSwitch::Autostart => &mut self.autostart,
             SettingsSwitch::Keyring => &mut self.keyring,
         }

@@ -65,6 +65,7 @@ pub use media::{
 pub const VERSION: u8 = 1;
 /// What stands where other offers have their version.
 const FILES_VERSION: u8 = 2;
+const PRESENCE_VERSION: u8 = 3;
 /// Files that are asked for at once.
 pub const MAX_TAGS: usize = 16;
 /// Longest name a caller may show, in bytes of UTF-8. A full name in any script fits.
@@ -196,6 +197,14 @@ pub struct FilesOffer {
     /// What the caller wants; whoever knows none of it does not answer. At most [`MAX_TAGS`].
     pub tags: Vec<Tag>,
 }
+
+/// Asks a contact's device whether it is there, and says so: nothing rings. An ahoy that does not know it drops it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PresenceOffer;
+
+/// Asks a contact's device whether it is there, and says so: nothing rings. An ahoy that does not know it drops it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PresenceOffer;
 
 /// What follows an offer by the homes, in both directions, until the session is up.
 #[derive(Debug, Clone, PartialEq)]
@@ -459,7 +468,35 @@ impl FilesOffer {
         let tags = (0..count).map(|_nth| reader.array().map(Tag));
         let tags = tags.collect::<Result<Vec<_>, _>>()?;
         reader.finish()?;
+impl PresenceOffer {
+    /// Whether an offer is one of these.
+    #[must_use]
+    pub fn is_it(bytes: &[u8]) -> bool {
+        bytes.first() == Some(&PRESENCE_VERSION)
+    }
+
+    /// Writes it.
+    #[must_use]
+    pub fn encode(self) -> Vec<u8> {
+        vec![PRESENCE_VERSION]
+    }
+}
+
         Ok(Self { tags })
+    }
+}
+
+impl PresenceOffer {
+    /// Whether an offer is one of these.
+    #[must_use]
+    pub fn is_it(bytes: &[u8]) -> bool {
+        bytes.first() == Some(&PRESENCE_VERSION)
+    }
+
+    /// Writes it.
+    #[must_use]
+    pub fn encode(self) -> Vec<u8> {
+        vec![PRESENCE_VERSION]
     }
 }
 

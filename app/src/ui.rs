@@ -166,6 +166,8 @@ pub struct Window {
     look: Option<(egui::ThemePreference, u16)>,
     language: Option<LanguageChoice>,
     /// The language, for those who speak on other threads.
+    /// The engine knows that somebody looks at the window.
+    looked_at: bool,
     spoken: watch::Sender<Language>,
     /// The theme that was asked for by `AHOY_THEME`, whatever the settings say.
     forced_theme: Option<egui::ThemePreference>,
@@ -248,6 +250,7 @@ impl Window {
             forced_theme: model::forced_theme(std::env::var(THEME_VARIABLE).ok().as_deref()),
             chat: chat::Page::default(),
             chooser: Chooser::new(runtime),
+            looked_at: false,
             sees_camera: None,
             reply: reply::Page::default(),
             bar: bar::Bar::default(),
@@ -450,6 +453,16 @@ impl Window {
         }
     }
 
+    /// Contacts are asked whether they are there while somebody may look, and only then.
+    fn tell_looked_at(&mut self, ctx: &egui::Context) {
+        let minimised = ctx.input(|input| input.viewport().minimized);
+        let looked_at = !self.hidden && minimised != Some(true);
+        if looked_at != self.looked_at {
+            self.looked_at = looked_at;
+            self.send(Command::Look(looked_at));
+        }
+    }
+
     /// Follows the settings about looks.
     fn dress(&mut self, ctx: &egui::Context) {
         let (look, choice) = match &self.saved.borrow().settings {
@@ -590,6 +603,7 @@ impl eframe::App for Window {
         clippy::disallowed_methods,
         reason = "the window is outside the simulated world: the person's clock is the real one"
     )]
+        self.tell_looked_at(ctx);
     fn ui(&mut self, ui: &mut egui::Ui, frame: &mut eframe::Frame) {
         // Of the frame before.
         let whole = frame.info().cpu_usage;

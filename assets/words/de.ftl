@@ -752,6 +752,16 @@ one-of-your-windows = eines deiner Fenster
 your-screen = deinen Bildschirm
 show-what = { $what } zeigen
 
+## Who can be reached
+
+presence-switch = Kontakte sehen, ob du erreichbar bist
+presence-switch-why = Und du siehst es von ihnen. Ihre Geräte werden gefragt, solange dieses Fenster offen ist, mit einer versiegelten Frage, die nur sie öffnen können; Antwort bekommen nur Kontakte. Eine Supernode von ihnen sieht, was sie von einem Anruf sieht: dass jemand nach ihnen gefragt hat, und von welcher Adresse. Aus: Du antwortest nicht und fragst nicht. Wem deine Adresse verborgen bleibt, wird nicht gefragt.
+your-contacts = Deine Kontakte
+is-reachable = Jetzt erreichbar
+is-away = Jetzt nicht erreichbar
+is-reachable-now = { $name } ist jetzt erreichbar
+is-away-now = { $name } ist jetzt nicht erreichbar
+
 ## What went wrong
 
 trouble-disk-full = der Datenträger ist voll: schaff Platz

@@ -752,6 +752,16 @@ one-of-your-windows = one of your windows
 your-screen = your screen
 show-what = Show { $what }
 
+## Who can be reached
+
+presence-switch = Contacts see whether you can be reached
+presence-switch-why = And you see it of them. Their devices are asked while this window is open, by a sealed question that only they can open; contacts alone are answered. A home of theirs sees what it sees of a call: that somebody asked for them, and from which address. Off: you neither answer nor ask. Whom your address is hidden from is not asked.
+your-contacts = Your contacts
+is-reachable = Can be reached now
+is-away = Cannot be reached now
+is-reachable-now = { $name } can be reached now
+is-away-now = { $name } cannot be reached now
+
 ## What went wrong
 
 trouble-disk-full = the disk is full: make room

@@ -749,6 +749,16 @@ one-of-your-windows = una de tus ventanas
 your-screen = tu pantalla
 show-what = Mostrar { $what }
 
+## Who can be reached
+
+presence-switch = Los contactos ven si estás localizable
+presence-switch-why = Y tú lo ves de ellos. Se pregunta a sus dispositivos mientras esta ventana está abierta, con una pregunta sellada que solo ellos pueden abrir; solo se responde a contactos. Un supernodo suyo ve lo mismo que en una llamada: que alguien preguntó por ellos, y desde qué dirección. Apagado: ni respondes ni preguntas. A quien se oculta tu dirección no se le pregunta.
+your-contacts = Tus contactos
+is-reachable = Localizable ahora
+is-away = No localizable ahora
+is-reachable-now = { $name } está localizable ahora
+is-away-now = { $name } no está localizable ahora
+
 ## What went wrong
 
 trouble-disk-full = el disco está lleno: haz sitio

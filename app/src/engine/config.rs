@@ -204,6 +204,8 @@ pub struct Finding {
     /// Devices of one person keep a record where it is looked for that another of them signed, since not all hold the key for
     /// that.
     pub hand_on: bool,
+    /// Tell contacts who ask that this device is there, and ask them: see [`super::presence`].
+    pub presence: bool,
     /// The private network that this device belongs to: its supernodes are shown our pass, and others asked nothing unless it
     /// says so.
     pub access: Option<Arc<NetworkAccess>>,
@@ -220,6 +222,7 @@ impl Default for Finding {
             heads: true,
             witnesses: true,
             hand_on: true,
+            presence: false,
             access: None,
         }
     }

@@ -21,6 +21,7 @@ use super::{
     nat::NatReports,
     notice::{Notice, SoundTold},
     people::{ChatView, ConversationView, PeopleChange, RecentView},
+    presence::Presence,
     recording::{RecordTo, RecordingNews, RecordingView},
     renewal::Renewer,
     video::{PictureNews, Showing, view::PicturesView},
@@ -85,6 +86,10 @@ pub enum Command {
     DoNotDisturb(bool),
     /// Who calls during a call waits, from now on, or hears that the person is busy.
     CallWaiting(bool),
+    /// Contacts may know whether this device is there, and are asked; or neither.
+    Presence(bool),
+    /// Somebody looks at the window from now on, or nobody does: contacts are asked only then.
+    Look(bool),
     /// Serve others as a supernode from now on, or no more.
     Lend(bool),
     /// Another microphone, without echo cancellation, and so on: from now on, also in a call that goes on.
@@ -299,6 +304,8 @@ pub struct View {
     pub standings: Vec<HomeStanding>,
     /// People in the address book, by name.
     pub contacts: Vec<ContactView>,
+    /// Which of them can be reached now; who is not in it may be anywhere.
+    pub presences: Arc<BTreeMap<UserId, Presence>>,
     /// Strangers who called.
     pub requests: Vec<RequestView>,
     /// People whom nobody wants to hear from.

@@ -1,7 +1,7 @@
 //! An address book that is gone with the process: for demonstrations and simulations.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -65,6 +65,7 @@ struct State {
     own_capability: Option<[u8; 32]>,
     capabilities: BTreeMap<UserId, [u8; 32]>,
     rings: BTreeMap<UserId, Ring>,
+    relay_only: BTreeSet<UserId>,
 }
 
 impl MemoryBook {
@@ -223,8 +224,8 @@ impl AddressBook for MemoryBook {
         self.lock().contacts.contains_key(&user)
     }
 
-    fn relay_only(&self, _user: UserId) -> bool {
-        false
+    fn relay_only(&self, user: UserId) -> bool {
+        self.lock().relay_only.contains(&user)
     }
 
     fn ring(&self, user: UserId) -> Ring {
@@ -363,7 +364,17 @@ impl AddressBook for MemoryBook {
                 self.lock().rings.insert(*user, *ring);
                 *user
             }
-            PeopleChange::Verify { user, .. } | PeopleChange::RelayOnly { user, .. } => *user,
+            PeopleChange::RelayOnly { user, only } => {
+                let mut state = self.lock();
+                if *only {
+                    state.relay_only.insert(*user);
+                } else {
+                    state.relay_only.remove(user);
+                }
+                *user
+            }
+            // Nobody is verified here.
+            PeopleChange::Verify { user, .. } => *user,
             PeopleChange::Block(user) => {
                 self.lock().requests.retain(|known| known.user != *user);
                 if !self.note_block(*user, now_millis) {
@@ -419,7 +430,7 @@ impl AddressBook for MemoryBook {
             name: name.clone(),
             user: *user,
             verified: false,
-            relay_only: false,
+            relay_only: state.relay_only.contains(user),
             ring: state.rings.get(user).copied().unwrap_or_default(),
             forked: false,
         });

@@ -34,12 +34,14 @@ mod mail;
 mod offers;
 mod own;
 mod people;
+mod presence;
 mod record;
 mod reply;
 mod show;
 
 use offers::Offered;
 use people::Conversations;
+use presence::Presences;
 
 use super::{
     book::{AddressBook, Person},
@@ -56,6 +58,7 @@ use super::{
     nat::NatScout,
     notice::{Notice, SoundTold},
     people::{MAX_RECENT, RecentView},
+    presence::Heard,
     reach::MAX_RELAYED,
     relays::{RelaySource, Relays},
     rendezvous::Rendezvous,
@@ -111,6 +114,8 @@ pub(super) enum Internal {
         user: UserId,
         records: Vec<ahoy_nat::discovery::record::Record>,
     },
+    /// What came of asking a contact whether they are there, unless they answered.
+    PresenceAsked(UserId, Heard),
     /// Our pass to a private network counts for so many milliseconds still, which is not long.
     PassEnds(u64),
     /// A home took an envelope for ourselves after so long, or did not.
@@ -253,6 +258,7 @@ pub(super) struct Engine {
     ticks: u32,
     pub(super) trust: Trust,
     pub(super) witnesses: Witnesses,
+    presences: Presences,
     /// Serves others.
     pub(super) lender: Option<Lender>,
     /// As it was told last.
@@ -361,6 +367,7 @@ impl Engine {
             ticks: 0,
             trust: Trust::default(),
             witnesses: Witnesses::default(),
+            presences: Presences::default(),
             lender: None,
             lending: LendingView::default(),
         }
@@ -408,6 +415,7 @@ impl Engine {
                     self.leave_draining_relays();
                     self.post_due();
                     self.look_at_own();
+                    self.look_at_presence();
                     self.handle_tick();
                 }
             }
@@ -463,6 +471,10 @@ impl Engine {
     // --- what the person wants -------------------------------------------------------------------
 
     fn handle_command(&mut self, command: Command) {
+        // Nobody did anything.
+        if let Command::Look(seen) = command {
+            return self.look_at_people(seen);
+        }
         let now = self.runtime.now();
         // What went wrong before is no news once the person does something else.
         self.view
@@ -534,6 +546,7 @@ impl Engine {
                 self.calls.config_mut().call_waiting = on;
                 return;
             }
+            (Command::Presence(on), _) => return self.set_presence(on),
             (Command::DoNotDisturb(on), _) => {
                 self.view.send_modify(|view| view.do_not_disturb = on);
                 return;
@@ -552,7 +565,7 @@ impl Engine {
                 | Command::Record(_),
                 None,
             )
-            | (Command::Quit, _) => return,
+            | (Command::Look(_) | Command::Quit, _) => return,
         };
         if let Err(error) = result {
             self.fail(error);
@@ -754,6 +767,7 @@ impl Engine {
             Internal::Published(event) => self.publish(Event::Record(event)),
             Internal::Testimony { node, user, said } => self.handle_testimony(node, user, &said),
             Internal::Records { user, records } => self.weigh_records(user, &records),
+            Internal::PresenceAsked(user, heard) => self.presence_asked(user, heard),
             Internal::PassEnds(left) => self.tell_pass_ends(left),
             Internal::Probed { node, mark, taken } => self.handle_probed(node, mark, taken),
             Internal::NetworkChanged(state) => self.handle_network(&state),

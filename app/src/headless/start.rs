@@ -188,6 +188,8 @@ pub(crate) async fn start(
         dht: table.map(|table| Arc::new(table) as Arc<dyn Dht>),
         supernodes: settings.directory && !media.no_directory,
         gossip: true,
+        // Who answers by a machine is there whenever it is.
+        presence: settings.presence && answering == Answering::Person,
         access: private.map(Membership::access),
         ..Finding::default()
     };

@@ -249,7 +249,12 @@ fn contact_row(
                 let text = ui.text_style_height(&egui::TextStyle::Body);
                 ui.add_space((height - text) / 2.0);
             }
-            ui.add(egui::Label::new(name).truncate());
+            ui.horizontal(|ui| {
+                ui.spacing_mut().item_spacing.x = size.gap / 2.0;
+                let presence = model::presence(view, contact.user);
+                parts::presence(ui, tokens, presence, &contact.name);
+                ui.add(egui::Label::new(name).truncate());
+            });
             if let Some(last) = last {
                 let last = RichText::new(last).small().color(colors.text_soft);
                 ui.add(egui::Label::new(last).truncate());
@@ -300,6 +305,67 @@ fn requests(ui: &mut egui::Ui, view: &View, tokens: &Tokens, done: &mut Done) {
 mod tests {
     use super::*;
     use crate::ui::testing::Reader;
+
+    #[test]
+    fn who_can_be_reached_is_told_by_name_and_of_whom_nothing_is_known_nothing_is_told() {
+        use crate::{engine::presence::Presence, ui::words::Language};
+
+        let contact = |n: u8, name: &str| ContactView {
+            name: name.into(),
+            user: UserId([n; 32]),
+            verified: false,
+            relay_only: false,
+            ring: Default::default(),
+            forked: false,
+        };
+        let mut view = View {
+            contacts: vec![contact(1, "Ada"), contact(2, "Bo"), contact(3, "Cleo")],
+            ..View::default()
+        };
+        let (mut reader, mut home) = (Reader::new(), Home::default());
+        let tokens = reader.tokens;
+        let mut told = |view: &View, language| {
+            words::speak(language);
+            reader.frame(vec![], |ui| drop(home.show(ui, view, &[], &tokens)));
+            words::speak(Language::English);
+            let said: Vec<String> = reader.said().map(str::to_owned).collect();
+            said
+        };
+        let all = told(&view, Language::English);
+        assert!(
+            !all.iter().any(|said| said.contains("reached now")),
+            "{all:?}"
+        );
+        let known = [
+            (UserId([1; 32]), Presence::Reachable),
+            (UserId([2; 32]), Presence::Away),
+        ];
+        view.presences = std::sync::Arc::new(known.into());
+        for (language, ada, bo) in [
+            (
+                Language::English,
+                "Ada can be reached now",
+                "Bo cannot be reached now",
+            ),
+            (
+                Language::German,
+                "Ada ist jetzt erreichbar",
+                "Bo ist jetzt nicht erreichbar",
+            ),
+            (
+                Language::Spanish,
+                "Ada está localizable ahora",
+                "Bo no está localizable ahora",
+            ),
+        ] {
+            let all = told(&view, language);
+            for wanted in [ada, bo] {
+                assert!(all.iter().any(|said| said == wanted), "{wanted}: {all:?}");
+            }
+            let cleo = [ada, bo].map(|told| told.replace("Ada", "Cleo").replace("Bo", "Cleo"));
+            assert!(!all.iter().any(|said| cleo.contains(said)), "{all:?}");
+        }
+    }
 
     #[test]
     fn the_field_is_empty_once_somebody_is_called_and_keeps_what_names_nobody() {

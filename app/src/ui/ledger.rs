@@ -174,7 +174,11 @@ pub(super) fn waits_for_start(change: &SettingsChange) -> bool {
         | SettingsChange::Keys(_)
         | SettingsChange::Favourite(..)
         | SettingsChange::Switch(
-            Switch::KeepRunning | Switch::CallWaiting | Switch::Autostart | Switch::Keyring,
+            Switch::KeepRunning
+            | Switch::CallWaiting
+            | Switch::Presence
+            | Switch::Autostart
+            | Switch::Keyring,
             _,
         ) => false,
     }

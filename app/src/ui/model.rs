@@ -20,6 +20,7 @@ use crate::{
         files::TransferView,
         handle::{CallView, Command, ContactView, HomeView, OtherCall, OtherState, Phase, View},
         people::ConversationView,
+        presence::Presence,
         sentence::clock,
         video::{VideoIn, view::Received},
     },
@@ -515,6 +516,12 @@ pub fn link_of(user: UserId) -> String {
 #[must_use]
 pub fn is_contact(view: &View, user: UserId) -> bool {
     view.contacts.iter().any(|contact| contact.user == user)
+}
+
+/// Whether a contact can be reached now, as far as that is known.
+#[must_use]
+pub fn presence(view: &View, user: UserId) -> Presence {
+    view.presences.get(&user).copied().unwrap_or_default()
 }
 
 /// The address book as it is shown: favourites first.

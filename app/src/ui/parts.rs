@@ -7,6 +7,7 @@ use super::{
     theme::{self, Tokens},
     words::{self, Word},
 };
+use crate::engine::presence::Presence;
 
 /// Where the word before a meter ends.
 pub(super) const LABEL_WIDTH: f32 = 84.0;
@@ -163,6 +164,43 @@ pub(super) fn dot(ui: &mut egui::Ui, color: Color32) {
     let (rect, _response) = ui.allocate_exact_size(size, egui::Sense::hover());
     ui.painter()
         .circle_filled(rect.center(), DIAMETER / 2.0, color);
+}
+
+/// Whether a contact can be reached now: a full dot or an empty ring, told by name and by a word under the pointer. Nothing
+/// of whom nothing is known.
+pub(super) fn presence(ui: &mut egui::Ui, tokens: &Tokens, presence: Presence, name: &str) {
+    const DIAMETER: f32 = 8.0;
+    const STROKE: f32 = 1.5;
+    let Some(word) = presence_word(presence) else {
+        return;
+    };
+    let told = match presence {
+        Presence::Reachable => words::is_reachable_now(name),
+        Presence::Unknown | Presence::Away => words::is_away_now(name),
+    };
+    let colors = tokens.colors(ui.ctx());
+    let height = ui.text_style_height(&egui::TextStyle::Body);
+    let area = egui::vec2(DIAMETER, height);
+    let (rect, response) = ui.allocate_exact_size(area, egui::Sense::hover());
+    let role = egui::accesskit::Role::Image;
+    response.widget_info(|| egui::WidgetInfo::labeled(role, true, told.clone()));
+    let (painter, centre) = (ui.painter(), rect.center());
+    if presence == Presence::Reachable {
+        painter.circle_filled(centre, DIAMETER / 2.0, colors.ok);
+    } else {
+        let stroke = egui::Stroke::new(STROKE, colors.text_soft);
+        painter.circle_stroke(centre, (DIAMETER - STROKE) / 2.0, stroke);
+    }
+    response.on_hover_text(word);
+}
+
+/// The same in words, if anything is known.
+pub(super) fn presence_word(presence: Presence) -> Option<&'static str> {
+    match presence {
+        Presence::Unknown => None,
+        Presence::Reachable => Some(words::is_reachable()),
+        Presence::Away => Some(words::is_away()),
+    }
 }
 
 /// What the things below it are about.

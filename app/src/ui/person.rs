@@ -105,6 +105,13 @@ impl Entry {
         let gap = tokens.size.gap;
         let mut done = Done::default();
         parts::card(ui, tokens, |ui| {
+            let presence = model::presence(view, user);
+            if let Some(word) = parts::presence_word(presence) {
+                ui.horizontal(|ui| {
+                    parts::presence(ui, tokens, presence, &lines.name);
+                    parts::caption(ui, tokens, word);
+                });
+            }
             reach(ui, view, lines, tokens, &mut done);
             ui.add_space(gap);
             self.rename(ui, user, lines, tokens, &mut done);

@@ -549,6 +549,12 @@ const DURING_CALLS: [SwitchLine; 1] = [(
     words::call_waiting_why,
 )];
 
+const CONTACTS: [SwitchLine; 1] = [(
+    SettingsSwitch::Presence,
+    words::presence_switch,
+    words::presence_switch_why,
+)];
+
 const OPENING: [SwitchLine; 1] = [(SettingsSwitch::Keyring, words::keyring, words::keyring_why)];
 
 const WINDOW: [SwitchLine; 2] = [
@@ -576,6 +582,9 @@ fn switches(
         if parts::switch(ui, tokens, (label(), sentence()), on, true).clicked() {
             if *which == SettingsSwitch::CallWaiting {
                 done.commands.push(Command::CallWaiting(!on));
+            }
+            if *which == SettingsSwitch::Presence {
+                done.commands.push(Command::Presence(!on));
             }
             done.changes.push(SettingsChange::Switch(*which, !on));
         }
@@ -627,6 +636,11 @@ fn privacy(ui: &mut egui::Ui, view: &View, settings: &Settings, tokens: &Tokens,
     parts::card(ui, tokens, |ui| {
         parts::title(ui, words::while_you_talk());
         switches(ui, settings, &DURING_CALLS, tokens, done);
+    });
+    ui.add_space(gap);
+    parts::card(ui, tokens, |ui| {
+        parts::title(ui, words::your_contacts());
+        switches(ui, settings, &CONTACTS, tokens, done);
     });
     ui.add_space(gap);
     parts::card(ui, tokens, |ui| {

@@ -127,7 +127,7 @@ impl Engine {
     }
 
     /// Somebody by key: where they may be is what we know of them.
-    fn person(&self, user: UserId) -> Person {
+    pub(super) fn person(&self, user: UserId) -> Person {
         let known = self.book.find(&format!("ahoy:{user}")).ok();
         let peers = told(self.chat().peers(user)).unwrap_or_default();
         let mut homes = known.map(|person| person.homes).unwrap_or_default();

@@ -37,7 +37,7 @@ use crate::{
     },
     identity::{Claim, ClaimError, judge},
     report::FoundBy,
-    signal::{FilesOffer, FollowUp, Offer, Signal, SignalMessage},
+    signal::{FilesOffer, FollowUp, Offer, PresenceOffer, Signal, SignalMessage},
 };
 
 /// An offer to one device, which goes by each of its homes.
@@ -668,6 +668,9 @@ impl Engine {
             };
             return self.handle_files_offer(&opened, way);
         }
+        if PresenceOffer::is_it(&opened.offer.offer) {
+            return self.answer_presence(&opened, up.client.clone(), delivery);
+        }
         let Ok(offer) = Offer::decode(&opened.offer.offer) else {
             tracing::info!("an offer's description cannot be read");
             return;
@@ -815,6 +818,9 @@ impl Engine {
         envelope: &[u8],
         answer: Option<(NodeId, NodeClient, u64)>,
     ) {
+        if self.take_presence(tag, envelope) {
+            return;
+        }
         let Some((call, device)) = self.tags.get(&tag).copied() else {
             let now = self.runtime.now();
             if !self.guard.hold(now, tag, envelope) {
@@ -856,7 +862,7 @@ impl Engine {
 }
 
 /// Pushes on a connection that is kept for one call.
-async fn read_pushes(client: NodeClient, inbox: mpsc::Sender<Internal>) {
+pub(super) async fn read_pushes(client: NodeClient, inbox: mpsc::Sender<Internal>) {
     while let Ok(push) = client.next_push().await {
         if inbox.send(Internal::GuestPush(push)).await.is_err() {
             return;

@@ -282,6 +282,7 @@ impl Engine {
                 homes,
                 standings: standings.clone(),
                 contacts: self.people.contacts.clone(),
+                presences: Arc::clone(&self.presences.shown),
                 requests: self.people.requests.clone(),
                 blocked: self.people.blocked.clone(),
                 conversations: Arc::clone(&self.conversations.listed),

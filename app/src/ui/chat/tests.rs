@@ -13,6 +13,7 @@ use crate::{
     engine::{
         handle::{ContactView, RequestView},
         people::{ConversationView, PeopleChange},
+        presence::Presence,
     },
     ui::testing::Reader,
 };
@@ -209,6 +210,11 @@ fn a_contact_is_renamed_verified_and_hidden_from() {
     let done = scene.press("Rename");
     let name = String::from("Grace");
     assert_eq!(people(&done), [&PeopleChange::Rename { user, name }]);
+    let told = "Grace can be reached now";
+    assert!(!scene.has(told));
+    scene.view.presences = Arc::new([(GRACE, Presence::Reachable)].into());
+    scene.frame(vec![]);
+    assert!(scene.has(told));
 }
 
 #[test]
