@@ -202,10 +202,6 @@ pub struct FilesOffer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PresenceOffer;
 
-/// Asks a contact's device whether it is there, and says so: nothing rings. An ahoy that does not know it drops it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PresenceOffer;
-
 /// What follows an offer by the homes, in both directions, until the session is up.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FollowUp {
@@ -468,20 +464,6 @@ impl FilesOffer {
         let tags = (0..count).map(|_nth| reader.array().map(Tag));
         let tags = tags.collect::<Result<Vec<_>, _>>()?;
         reader.finish()?;
-impl PresenceOffer {
-    /// Whether an offer is one of these.
-    #[must_use]
-    pub fn is_it(bytes: &[u8]) -> bool {
-        bytes.first() == Some(&PRESENCE_VERSION)
-    }
-
-    /// Writes it.
-    #[must_use]
-    pub fn encode(self) -> Vec<u8> {
-        vec![PRESENCE_VERSION]
-    }
-}
-
         Ok(Self { tags })
     }
 }

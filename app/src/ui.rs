@@ -46,6 +46,8 @@ mod stage;
 mod testing;
 pub mod theme;
 mod told;
+#[cfg(all(feature = "tray", target_os = "linux"))]
+mod tray;
 mod unlock;
 mod welcome;
 mod words;
@@ -113,6 +115,8 @@ pub struct Opening {
     pub is_first: bool,
     /// Where the window leaves who comes back from elsewhere.
     pub door: Door,
+    /// What language it speaks, for others who speak.
+    spoken: watch::Sender<Language>,
 }
 
 /// Somebody who is to see the camera once they talk with us.
@@ -162,12 +166,12 @@ pub struct Window {
     quits: Arc<AtomicBool>,
     /// The window is closed, and ahoy runs.
     hidden: bool,
+    /// The engine knows that somebody looks at the window.
+    looked_at: bool,
     /// What is in force of the settings about looks.
     look: Option<(egui::ThemePreference, u16)>,
     language: Option<LanguageChoice>,
     /// The language, for those who speak on other threads.
-    /// The engine knows that somebody looks at the window.
-    looked_at: bool,
     spoken: watch::Sender<Language>,
     /// The theme that was asked for by `AHOY_THEME`, whatever the settings say.
     forced_theme: Option<egui::ThemePreference>,
@@ -207,6 +211,7 @@ impl Window {
             opened,
             is_first,
             door,
+            spoken,
         } = opening;
         let view = engine.view();
         let inside = Inside {
@@ -223,6 +228,7 @@ impl Window {
         // Not a frame in another one.
         let language = Language::of(Settings::language_of(&profile));
         words::speak(language);
+        spoken.send_replace(language);
         let desk = Desk::start(runtime);
         let shelf = Shelf::start(runtime);
         let pace = Pace::default();
@@ -244,13 +250,13 @@ impl Window {
             opened,
             quits: Arc::default(),
             hidden: false,
+            looked_at: false,
             look: None,
             language: None,
-            spoken: watch::Sender::new(language),
+            spoken,
             forced_theme: model::forced_theme(std::env::var(THEME_VARIABLE).ok().as_deref()),
             chat: chat::Page::default(),
             chooser: Chooser::new(runtime),
-            looked_at: false,
             sees_camera: None,
             reply: reply::Page::default(),
             bar: bar::Bar::default(),
@@ -597,13 +603,13 @@ impl eframe::App for Window {
         self.dress(ctx);
         self.tell_system(ctx);
         self.look_outside(ctx);
+        self.tell_looked_at(ctx);
     }
 
     #[expect(
         clippy::disallowed_methods,
         reason = "the window is outside the simulated world: the person's clock is the real one"
     )]
-        self.tell_looked_at(ctx);
     fn ui(&mut self, ui: &mut egui::Ui, frame: &mut eframe::Frame) {
         // Of the frame before.
         let whole = frame.info().cpu_usage;

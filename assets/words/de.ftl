@@ -752,6 +752,11 @@ one-of-your-windows = eines deiner Fenster
 your-screen = deinen Bildschirm
 show-what = { $what } zeigen
 
+## The menu in the tray
+
+tray-show = Fenster zeigen
+tray-quit = Beenden
+
 ## Who can be reached
 
 presence-switch = Kontakte sehen, ob du erreichbar bist

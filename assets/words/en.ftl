@@ -752,6 +752,11 @@ one-of-your-windows = one of your windows
 your-screen = your screen
 show-what = Show { $what }
 
+## The menu in the tray
+
+tray-show = Show the window
+tray-quit = Quit
+
 ## Who can be reached
 
 presence-switch = Contacts see whether you can be reached

@@ -749,6 +749,11 @@ one-of-your-windows = una de tus ventanas
 your-screen = tu pantalla
 show-what = Mostrar { $what }
 
+## The menu in the tray
+
+tray-show = Mostrar la ventana
+tray-quit = Salir
+
 ## Who can be reached
 
 presence-switch = Los contactos ven si estás localizable

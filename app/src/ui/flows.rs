@@ -124,6 +124,7 @@ impl Meeting {
             opened,
             is_first,
             door: door.clone(),
+            spoken: watch::Sender::default(),
         };
         let reader = Reader::new();
         let window = Window::new(opening, &reader.ctx, self.runtime.handle());

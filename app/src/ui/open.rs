@@ -12,6 +12,7 @@ use super::{
     Opening,
     comeback::{self, Door},
     model,
+    words::Language,
 };
 use crate::{
     call::CallConfig,
@@ -24,6 +25,7 @@ use crate::{
     },
     headless::{control::serve, start::start},
     profile::Profile,
+    settings::Settings,
 };
 
 /// Opens the window and stays until it is closed; a `hidden` one is opened when there is something to see.
@@ -72,8 +74,18 @@ pub fn open(
     let (opener, opened) = watch::channel(Opened::default());
     let control = {
         let _inside = runtime.enter();
-        serve(&running, Some(opener))?
+        serve(&running, Some(opener.clone()))?
     };
+    let spoken = watch::Sender::new(Language::of(Settings::language_of(profile)));
+    #[cfg(all(feature = "tray", target_os = "linux"))]
+    super::tray::start(
+        runtime.handle(),
+        running.engine.clone(),
+        opener,
+        spoken.subscribe(),
+    );
+    #[cfg(not(all(feature = "tray", target_os = "linux")))]
+    drop(opener);
     #[cfg(feature = "devices")]
     let ringing = (media.audio_out == crate::cli::AudioOut::Speaker)
         .then(|| runtime.spawn(crate::headless::ring::ring(running.engine.view())));
@@ -94,6 +106,7 @@ pub fn open(
         opened,
         is_first,
         door: door.clone(),
+        spoken,
     };
     let shown = super::run(opening, runtime.handle());
     #[cfg(feature = "devices")]
