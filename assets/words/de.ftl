@@ -810,6 +810,7 @@ trouble-own-link = Das ist dein eigener Link: bitte die andere Person um ihren.
 trouble-own-link-add = Das ist dein eigener Link: gib ihn anderen.
 trouble-node-link = Das ist der Link einer Supernode: Der einer Person beginnt mit ahoy:
 trouble-no-contact = Diese Person ist kein Kontakt von dir.
+trouble-declined-silently = Geschrieben wird nur an Kontakte: Der Anruf wurde ohne ein Wort abgelehnt.
 trouble-no-name = Ein Kontakt braucht einen Namen.
 trouble-profile = Das Profil lässt sich nicht schreiben oder lesen: { $error }.
 trouble-not-saved = Das gilt, bis ahoy geschlossen wird, und ließ sich nicht speichern: { $error }.

@@ -810,6 +810,7 @@ trouble-own-link = That is your own link: ask the other person for theirs.
 trouble-own-link-add = That is your own link: give it to others.
 trouble-node-link = That is a supernode's link: a person's begins with ahoy:
 trouble-no-contact = That person is no contact of yours.
+trouble-declined-silently = Only contacts are written to: the call was declined without a word.
 trouble-no-name = A contact needs a name.
 trouble-profile = The profile cannot be written or read: { $error }.
 trouble-not-saved = This holds until ahoy is closed, and could not be saved: { $error }.

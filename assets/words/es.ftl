@@ -807,6 +807,7 @@ trouble-own-link = Es tu propio enlace: pide el suyo a la otra persona.
 trouble-own-link-add = Es tu propio enlace: dáselo a otros.
 trouble-node-link = Es el enlace de un supernodo: el de una persona empieza por ahoy:
 trouble-no-contact = Esa persona no es contacto tuyo.
+trouble-declined-silently = Solo se escribe a los contactos: la llamada se rechazó sin una palabra.
 trouble-no-name = Un contacto necesita un nombre.
 trouble-profile = El perfil no se puede escribir ni leer: { $error }.
 trouble-not-saved = Esto vale hasta que se cierre ahoy, y no se pudo guardar: { $error }.

@@ -65,7 +65,9 @@ impl RequestError {
     pub fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::Refused(refusal) => Some(*refusal),
-            Self::Lost | Self::TimedOut | Self::Protocol | Self::TooMuchWork => None,
+            Self::Lost | Self::TimedOut | Self::Protocol | Self::TooMuchWork | Self::NotNeeded => {
+                None
+            }
         }
     }
 }

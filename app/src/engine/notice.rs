@@ -58,6 +58,9 @@ pub enum Notice {
     /// Only contacts have what was to be changed.
     #[error("that person is no contact of yours")]
     NotAContact,
+    /// Whoever was declined with a message is a stranger.
+    #[error("only contacts are written to: the call was declined without a word")]
+    DeclinedSilently,
     /// A name of nothing.
     #[error("a contact needs a name")]
     NoName,

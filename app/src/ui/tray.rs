@@ -95,7 +95,13 @@ impl Shown {
                 Act::Tell(command @ (Command::Accept | Command::Decline | Command::HangUp)) => {
                     Some(line(action.label, None, Does::Tell(command)))
                 }
-                Act::Tell(_) | Act::Camera | Act::Share | Act::Record | Act::Sound => None,
+                Act::Tell(_)
+                | Act::AnswerSeen
+                | Act::Reply
+                | Act::Camera
+                | Act::Share
+                | Act::Record
+                | Act::Sound => None,
             })
             .collect();
         if !calls.is_empty() {

@@ -6,6 +6,7 @@ use super::Engine;
 use crate::{
     call::{CallId, CommandError},
     chat::MessageId,
+    engine::notice::Notice,
     link::PersonLink,
 };
 
@@ -17,14 +18,14 @@ impl Engine {
     pub(super) fn decline_saying(&mut self, call: CallId, to: UserId, id: MessageId, text: &str) {
         match self.calls.decline(self.runtime.now(), call) {
             Ok(()) | Err(CommandError::NoCall) => {}
-            Err(error) => return self.fail(error.to_string()),
+            Err(error) => return self.fail(error),
         }
         // What is written below tells of what is so then.
         self.drain();
         if self.book.is_contact(to) {
             self.write_message(id, &PersonLink::new(to).to_string(), text);
         } else {
-            self.fail("only contacts are written to: the call was declined without a word".into());
+            self.fail(Notice::DeclinedSilently);
         }
     }
 }

@@ -160,8 +160,11 @@ mod tests {
                 Some(None) => SourceNewsKind::Back,
                 None => return Ok(Taken::Unchanged),
             };
-            let sentence = String::new();
-            self.news.push(SourceNews { kind, sentence });
+            self.news.push(SourceNews {
+                kind,
+                sentence: String::new(),
+                trouble: None,
+            });
             if matches!(kind, SourceNewsKind::Trouble(_)) {
                 return Ok(Taken::Nothing);
             }
