@@ -9,7 +9,7 @@
 //! over after that, whoever lies.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Instant,
 };
@@ -33,6 +33,8 @@ pub struct Workbench {
 #[derive(Debug, Clone)]
 pub struct Desk {
     bench: Workbench,
+    /// Among all that ever were there.
+    number: u64,
     cleared: Arc<watch::Sender<bool>>,
     /// Until when anything is worked for here, once that began; if not each envelope by itself.
     until: Option<Arc<OnceLock<Instant>>>,
@@ -66,6 +68,7 @@ impl Workbench {
     pub fn desk(&self) -> Desk {
         Desk {
             bench: self.clone(),
+            number: self.line.lock().desk(),
             cleared: Arc::new(watch::channel(false).0),
             until: None,
         }
@@ -110,19 +113,19 @@ impl Desk {
         tokio::select! {
             biased;
             _cleared = cleared.wait_for(|cleared| *cleared) => Err(Unproven::Cleared),
-            proof = self.bench.search(puzzle, envelope, spent) => Ok(proof),
+            proof = self.bench.search(self.number, puzzle, envelope, spent) => Ok(proof),
         }
     }
 }
 
 impl Workbench {
     /// Works apart from everything that must go on, for as long as this is polled.
-    async fn search(&self, puzzle: Puzzle, envelope: &[u8], spent: &mut u64) -> Proof {
+    async fn search(&self, desk: u64, puzzle: Puzzle, envelope: &[u8], spent: &mut u64) -> Proof {
         tracing::info!(
             bits = puzzle.bits,
             "strangers flood a supernode: it wants some work done"
         );
-        let place = Place::join(&self.line, spent.saturating_add(1 << puzzle.bits));
+        let place = Place::join(&self.line, desk, spent.saturating_add(1 << puzzle.bits));
         let search = Arc::new(Mutex::new((Search::new(puzzle, envelope), None)));
         loop {
             let turn = place.turn().await;
@@ -164,16 +167,27 @@ struct Line {
 #[derive(Debug, Default)]
 struct Queue {
     waiting: BTreeSet<Rank>,
+    /// How many searches of each desk wait, or go on.
+    desks: BTreeMap<u64, u64>,
+    next_desk: u64,
     next: u64,
     busy: bool,
 }
 
-/// By how many tries a search will have taken for its envelope, then by who came first.
+/// By how many tries a search will have taken for its envelope, then by who came first. Each further one of a desk counts as
+/// often as there are of that desk: what one device's homes ask for comes after the first that the next device's do.
 type Rank = (u64, u64);
 
 impl Queue {
-    fn join(&mut self, tries: u64) -> Rank {
-        let rank = (tries, self.next);
+    fn desk(&mut self) -> u64 {
+        self.next_desk += 1;
+        self.next_desk
+    }
+
+    fn join(&mut self, desk: u64, tries: u64) -> Rank {
+        let count = self.desks.entry(desk).or_default();
+        *count += 1;
+        let rank = (tries.saturating_mul(*count), self.next);
         self.next += 1;
         self.waiting.insert(rank);
         rank
@@ -184,6 +198,16 @@ impl Queue {
         let may = !self.busy && self.waiting.first() == Some(&rank);
         self.busy |= may;
         may
+    }
+
+    fn leave(&mut self, desk: u64, rank: Rank) {
+        self.waiting.remove(&rank);
+        if let Some(count) = self.desks.get_mut(&desk) {
+            *count -= 1;
+            if *count == 0 {
+                self.desks.remove(&desk);
+            }
+        }
     }
 
     fn over(&mut self) {
@@ -200,13 +224,14 @@ impl Line {
 /// One that waits, until it is dropped.
 struct Place<'a> {
     line: &'a Arc<Line>,
+    desk: u64,
     rank: Rank,
 }
 
 impl<'a> Place<'a> {
-    fn join(line: &'a Arc<Line>, tries: u64) -> Self {
-        let rank = line.lock().join(tries);
-        Self { line, rank }
+    fn join(line: &'a Arc<Line>, desk: u64, tries: u64) -> Self {
+        let rank = line.lock().join(desk, tries);
+        Self { line, desk, rank }
     }
 
     async fn turn(&self) -> Arc<Turn> {
@@ -223,7 +248,7 @@ impl<'a> Place<'a> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.line.lock().waiting.remove(&self.rank);
+        self.line.lock().leave(self.desk, self.rank);
         self.line.changed.notify_waiters();
     }
 }
@@ -245,23 +270,35 @@ mod tests {
     #[test]
     fn the_easiest_goes_first_and_nobody_beside_it() {
         let mut queue = Queue::default();
-        let hard = queue.join(1 << 30);
+        let hard = queue.join(1, 1 << 30);
         assert!(queue.begin(hard), "nobody else is there");
-        let (easy, later) = (queue.join(1 << 12), queue.join(1 << 12));
+        let (easy, later) = (queue.join(2, 1 << 12), queue.join(3, 1 << 12));
         assert!(!queue.begin(easy), "one at a time");
         queue.over();
         assert!(!queue.begin(hard) && !queue.begin(later));
         assert!(queue.begin(easy));
         queue.over();
-        queue.waiting.remove(&easy);
+        queue.leave(2, easy);
         // Whoever asks for one easy puzzle after the other has had its share.
-        let again = queue.join((1 << 13) + (1 << 12));
+        let again = queue.join(2, (1 << 13) + (1 << 12));
         assert!(!queue.begin(again));
         assert!(queue.begin(later));
         queue.over();
-        for done in [later, again] {
-            queue.waiting.remove(&done);
+        for (desk, done) in [(3, later), (2, again)] {
+            queue.leave(desk, done);
         }
         assert!(queue.begin(hard));
+    }
+
+    #[test]
+    fn the_first_that_each_device_needs_comes_before_the_second_of_any() {
+        let mut queue = Queue::default();
+        let first = [queue.join(1, 1 << 20), queue.join(1, 1 << 20)];
+        let second = [queue.join(2, 1 << 20), queue.join(2, 1 << 20)];
+        let order: Vec<Rank> = queue.waiting.iter().copied().collect();
+        assert_eq!(order, [first[0], second[0], first[1], second[1]]);
+        queue.leave(1, first[0]);
+        queue.leave(1, first[1]);
+        assert_eq!(queue.desks.len(), 1, "what is over is forgotten");
     }
 }
