@@ -815,6 +815,7 @@ impl Engine {
                 }
                 if was_up != Some(true) {
                     self.hurry_mail();
+                    self.hurry_presence();
                     self.files.tell(ToFiles::Hurry);
                 }
                 self.become_ready();

@@ -73,6 +73,12 @@ impl Engine {
         }
     }
 
+    /// There is a way to homes again: what came to nothing before is asked anew.
+    pub(super) fn hurry_presence(&mut self) {
+        self.presences.watch.hurry(self.runtime.now());
+        self.presences.look_at = None;
+    }
+
     /// The owner lets contacts know whether they are there, and sees it of them; or neither.
     pub(super) fn set_presence(&mut self, on: bool) {
         self.config.finding.presence = on;
@@ -230,6 +236,10 @@ impl Engine {
             }
         };
         self.runtime.spawn_task(answering).detach();
+        // What we asked them is answered by that.
+        self.presences
+            .questions
+            .retain(|_tag, (asked, _)| *asked != user);
         self.heard(user, Heard::Here);
     }
 }
@@ -247,7 +257,7 @@ struct Asking {
 impl Asking {
     /// Asks the devices that were found, and says what came of it unless one of them answers.
     async fn ask(mut self, findings: Findings, questions: Vec<Question>) {
-        let heard = match findings.why_nobody() {
+        let mut heard = match findings.why_nobody() {
             _some if !findings.targets.is_empty() => Heard::Silent,
             Unreachable::Offline => Heard::Nobody,
             Unreachable::Unknown
@@ -265,8 +275,12 @@ impl Asking {
                     self.runtime.spawn_task(reading)
                 })
                 .collect();
+            // Nobody is silent who was not asked.
+            heard = Heard::Nothing;
             for (target, question) in findings.targets.iter().zip(questions) {
-                self.deliver(target, question).await;
+                if self.deliver(target, question).await {
+                    heard = Heard::Silent;
+                }
             }
             self.runtime.sleep(PATIENCE).await;
             drop(readers);
@@ -279,13 +293,14 @@ impl Asking {
         self.inbox.send(asked).await.unwrap_or_default();
     }
 
-    async fn deliver(&mut self, target: &Target, question: Question) {
+    /// Whether the home has taken the question.
+    async fn deliver(&mut self, target: &Target, question: Question) -> bool {
         let Some(home) = target.homes.first() else {
-            return;
+            return false;
         };
         let (me, to) = (&self.me, target.device.device());
         if to == me.keys.id() {
-            return;
+            return false;
         }
         let offer = sealed::Offer {
             call_id: question.call.0,
@@ -303,15 +318,19 @@ impl Asking {
         let sealed = seal_offer(&offer, &me.keys, &home.seal_key, &mut self.rng);
         let envelope = match sealed {
             Ok(envelope) => envelope,
-            Err(error) => return tracing::error!(%error, "a question cannot be sealed"),
+            Err(error) => {
+                tracing::error!(%error, "a question cannot be sealed");
+                return false;
+            }
         };
         let Some(key) = self.book.mail_key((self.user, to), home.node.node) else {
-            return;
+            return false;
         };
         let mark = Some(key.mark((self.user, to), &envelope));
         let delivering = home.client.deliver_marked(to, home.epoch, mark, envelope);
-        if let Err(error) = delivering.await {
-            tracing::debug!(%error, "a question was not delivered");
-        }
+        delivering
+            .await
+            .inspect_err(|error| tracing::debug!(%error, "a question was not delivered"))
+            .is_ok()
     }
 }
