@@ -219,10 +219,13 @@ impl ChatBook<'_> {
             let mut id = Reader::new(key.get(OUTGOING.len()..).unwrap_or_default());
             Outgoing::from_bytes(MessageId(id.array()?), value)
         };
-        found
-            .iter()
-            .map(|item| read(item).map_err(damaged("outgoing")))
-            .collect()
+        // One that is damaged, or of a later version, keeps no other from being sent.
+        let read = found.iter().filter_map(|item| {
+            read(item)
+                .inspect_err(|error| tracing::error!(%error, "something to be sent cannot be read"))
+                .ok()
+        });
+        Ok(read.collect())
     }
 
     /// Something that was to be sent has come to its end, or is at homes: `state` is what its message shows now, if it

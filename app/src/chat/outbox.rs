@@ -32,6 +32,10 @@ pub const MAX_OUTGOING_PER_PERSON: usize = 200;
 pub const MAX_LINGERING_PER_PERSON: usize = 50;
 /// Attempts at once.
 pub const MAX_POSTING: usize = 4;
+/// Of these for what some device has.
+const MAX_POSTING_LINGERING: usize = 2;
+/// At the start what some device has waits so long at most.
+const LINGERING_AT_FIRST: Duration = Duration::from_secs(10 * 60);
 /// Homes that an entry names.
 pub const MAX_PLACES: usize = 8;
 /// Devices of one person.
@@ -231,9 +235,21 @@ impl Pending {
         !self.entry.has.is_empty()
     }
 
-    /// Every device for which it was sealed has it; whether there are others is known after an attempt alone.
-    fn is_everywhere(&self) -> bool {
-        !self.posting && self.lingers() && self.entry.sealed.is_empty()
+    /// Each of the person's `devices` has it; where these are not known, each for which it was sealed, which is known after an
+    /// attempt alone.
+    fn is_everywhere(&self, devices: Option<&BTreeSet<DeviceId>>) -> bool {
+        let has_all = match devices {
+            Some(devices) => devices.is_subset(&self.entry.has),
+            None => self.entry.sealed.is_empty(),
+        };
+        !self.posting && self.lingers() && has_all
+    }
+
+    /// Nobody took it: it is tried again after a while that grows.
+    fn back_off(&mut self, now: Instant, draw: u32) {
+        self.failures = self.failures.saturating_add(1);
+        let doubled = FIRST_BACKOFF * (1 << (self.failures - 1).min(10));
+        self.due = now + drawn(doubled.min(LAST_BACKOFF), draw);
     }
 
     fn delivered(&self, done: bool) -> Change {
@@ -252,6 +268,8 @@ impl Pending {
 #[derive(Debug)]
 pub struct Outbox {
     pending: BTreeMap<MessageId, Pending>,
+    /// What devices people have to whom something goes, as far as that is known.
+    devices: BTreeMap<UserId, BTreeSet<DeviceId>>,
     every_device: bool,
 }
 
@@ -259,6 +277,7 @@ impl Default for Outbox {
     fn default() -> Self {
         Self {
             pending: BTreeMap::new(),
+            devices: BTreeMap::new(),
             every_device: true,
         }
     }
@@ -279,6 +298,16 @@ impl Outbox {
         }
     }
 
+    /// These are the person's devices now. Those that were taken out get nothing more.
+    pub fn learn_devices(&mut self, user: UserId, devices: BTreeSet<DeviceId>) {
+        let writes = |pending: &Pending| pending.entry.user == user;
+        if devices.is_empty() || !self.pending.values().any(writes) {
+            self.devices.remove(&user);
+        } else {
+            self.devices.insert(user, devices);
+        }
+    }
+
     /// Whether one more to `user` has room.
     ///
     /// # Errors
@@ -295,15 +324,20 @@ impl Outbox {
         }
     }
 
-    /// To be sent at once.
+    /// To be sent at once; what some device has after a while, since homes most likely have it for the others.
     pub fn push(&mut self, now: Instant, entry: Outgoing) {
-        let pending = Pending {
+        let mut pending = Pending {
             due: now,
             failures: 0,
             posting: false,
             waits: false,
             entry,
         };
+        if pending.lingers() {
+            // The id was drawn.
+            let [a, b, c, d, ..] = pending.entry.id.0;
+            pending.due = now + drawn(LINGERING_AT_FIRST, u32::from_be_bytes([a, b, c, d]));
+        }
         self.pending.insert(pending.entry.id, pending);
     }
 
@@ -331,20 +365,29 @@ impl Outbox {
         if posting.count() >= MAX_POSTING {
             return None;
         }
-        // One after the other to each person, in the order in which they were written.
-        let busy: Vec<UserId> = self
+        // One after the other to each person, in the order in which they were written. What nobody has goes before what some
+        // device has, and waits for none of that.
+        let posting = |pending: &&Pending| pending.posting;
+        let posting: Vec<(UserId, bool)> = self
             .pending
             .values()
-            .filter(|pending| pending.posting)
-            .map(|pending| pending.entry.user)
+            .filter(posting)
+            .map(|pending| (pending.entry.user, pending.lingers()))
             .collect();
+        let lingering = posting.iter().filter(|(_, lingers)| *lingers).count();
+        let may = |pending: &Pending| {
+            let user = pending.entry.user;
+            if pending.lingers() {
+                lingering < MAX_POSTING_LINGERING && posting.iter().all(|(busy, _)| *busy != user)
+            } else {
+                !posting.contains(&(user, false))
+            }
+        };
         let next = self
             .pending
             .values_mut()
-            .filter(|pending| {
-                !pending.posting && pending.due <= now && !busy.contains(&pending.entry.user)
-            })
-            .min_by_key(|pending| (pending.entry.at_millis, pending.entry.id))?;
+            .filter(|pending| !pending.posting && pending.due <= now && may(pending))
+            .min_by_key(|pending| (pending.lingers(), pending.entry.at_millis, pending.entry.id))?;
         next.posting = true;
         Some(next.entry.clone())
     }
@@ -362,10 +405,26 @@ impl Outbox {
         pending.posting = false;
         pending.entry.sealed = sealed;
         pending.entry.forget_sealed();
+        let devices = self.devices.get(&pending.entry.user);
+        if let Some(devices) = devices {
+            let sealed = &mut pending.entry.sealed;
+            sealed.retain(|device, _sealed| devices.contains(device));
+        }
         if pending.lingers() {
-            pending.waits = true;
-            pending.due = now + drawn(CHECK, draw);
-            let done = pending.is_everywhere();
+            let is_told = match attempt {
+                Attempt::Left(_) => {
+                    pending.failures = 0;
+                    pending.waits = true;
+                    pending.due = now + drawn(CHECK, draw);
+                    true
+                }
+                // Whom it is still for is known only where devices are.
+                Attempt::Nowhere(_) => {
+                    pending.back_off(now, draw);
+                    devices.is_some()
+                }
+            };
+            let done = is_told && pending.is_everywhere(devices);
             let change = pending.delivered(done);
             if done {
                 self.pending.remove(&id);
@@ -380,9 +439,7 @@ impl Outbox {
                 MessageState::Waiting(homes)
             }
             Attempt::Nowhere(obstacle) => {
-                pending.failures = pending.failures.saturating_add(1);
-                let doubled = FIRST_BACKOFF * (1 << (pending.failures - 1).min(10));
-                pending.due = now + drawn(doubled.min(LAST_BACKOFF), draw);
+                pending.back_off(now, draw);
                 // Where it was left before it may still be.
                 if pending.waits {
                     return None;
@@ -426,7 +483,8 @@ impl Outbox {
             entry.delivered_millis = now_millis;
         }
         entry.forget_sealed();
-        let done = !every_device || entry.only.is_some() || pending.is_everywhere();
+        let devices = self.devices.get(&from);
+        let done = !every_device || entry.only.is_some() || pending.is_everywhere(devices);
         let mut changes = vec![Change {
             is_news,
             ..pending.delivered(done)
@@ -483,6 +541,7 @@ impl Outbox {
 
     /// Forgets what was for `user`.
     pub fn forget(&mut self, user: UserId) {
+        self.devices.remove(&user);
         self.pending
             .retain(|_id, pending| pending.entry.user != user);
     }
@@ -639,6 +698,54 @@ mod tests {
         outbox.poll_post(start).unwrap();
         outbox.handle_posted(start, id, Attempt::Left(3), both(), 0);
         assert!(outbox.handle_receipt((BO, FIRST), id, 7)[0].done);
+    }
+
+    #[test]
+    fn a_device_for_which_nothing_could_be_sealed_gets_it_later() {
+        let start = now();
+        let mut outbox = Outbox::default();
+        let id = entry(1).id;
+        outbox.push(start, entry(1));
+        outbox.learn_devices(BO, BTreeSet::from([FIRST, SECOND]));
+        outbox.poll_post(start).unwrap();
+        // The home that has the second one's box was not reached.
+        let first = BTreeMap::from([(FIRST, vec![1])]);
+        outbox.handle_posted(start, id, Attempt::Left(1), first, 0);
+        assert!(!outbox.handle_receipt((BO, FIRST), id, 7)[0].done);
+        let at = start + CHECK;
+        assert!(outbox.poll_post(at).is_some());
+        let nowhere = Attempt::Nowhere(Obstacle::NoRoute);
+        let change = outbox.handle_posted(at, id, nowhere, SEALED, u32::MAX);
+        assert!(!change.unwrap().done);
+        let again = at + FIRST_BACKOFF;
+        assert!(outbox.poll_post(again).is_some(), "soon, and not in hours");
+        outbox.handle_posted(again, id, Attempt::Left(1), both(), 0);
+        // The second one is taken out: nobody is missing any more.
+        outbox.learn_devices(BO, BTreeSet::from([FIRST]));
+        outbox.poll_post(again + CHECK).unwrap();
+        let change = outbox.handle_posted(again + CHECK, id, Attempt::Left(1), both(), 0);
+        assert!(change.unwrap().done);
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn what_nobody_has_waits_for_nothing_that_somebody_has() {
+        let start = now();
+        let mut outbox = Outbox::default();
+        for n in 1..=9 {
+            let mut old = entry(n);
+            old.user = UserId([n; 32]);
+            old.has = BTreeSet::from([FIRST]);
+            outbox.push(start, old);
+        }
+        assert!(outbox.poll_post(start).is_none(), "homes have it");
+        let at = start + LINGERING_AT_FIRST;
+        let under_way = std::iter::from_fn(|| outbox.poll_post(at)).count();
+        assert_eq!(under_way, MAX_POSTING_LINGERING);
+        let mut new = entry(20);
+        new.user = UserId([1; 32]);
+        outbox.push(at, new.clone());
+        assert_eq!(outbox.poll_post(at).map(|entry| entry.id), Some(new.id));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 
 use ahoy_nat::supernode::mailbox::MailCapability;
 use ahoy_transport::{
-    identity::{NodeAddress, NodeId, UserId, VerifiedDevice},
+    identity::{DeviceSet as _, NodeAddress, NodeId, UserId, VerifiedDevice, log::DeviceLog},
     runtime::{RuntimeExt, timeout},
     sealed::{OpenedLetter, open_letter},
 };
@@ -293,9 +293,21 @@ impl Engine {
         }
     }
 
+    /// What devices the person has, as far as we know: a message is to reach each of them.
+    fn learn_devices(&mut self, user: UserId) {
+        let log = self.known_log(user);
+        let devices = log.iter().flat_map(DeviceLog::devices);
+        let devices = devices.map(|device| device.device).collect();
+        self.mail.outbox.learn_devices(user, devices);
+    }
+
     pub(super) fn handle_posted(&mut self, posted: Posted) {
         for log in &posted.logs {
             self.book.keep_log(log);
+        }
+        let users: BTreeSet<UserId> = posted.logs.iter().map(|log| log.user()).collect();
+        for user in users {
+            self.learn_devices(user);
         }
         let now = self.runtime.now();
         let draw = self.rng.next_u32();
@@ -414,6 +426,7 @@ impl Engine {
         }
         if let Says::Receipt(ids) = &note.says {
             // Whom we wrote to may answer, whoever it is to us.
+            self.learn_devices(user);
             for id in ids {
                 let device = (user, sender.device());
                 for change in self.mail.outbox.handle_receipt(device, *id, now_millis) {
