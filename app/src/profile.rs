@@ -350,13 +350,18 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), ProfileErro
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".tmp");
     let temporary = folder.join(name);
-    let write = || -> io::Result<()> {
-        let mut file = private::create(&temporary)?;
+    // Whose it is that is there already is not known.
+    let mut file = private::create(&temporary).map_err(failed("write", &temporary))?;
+    let mut write = || -> io::Result<()> {
         file.write_all(bytes)?;
         file.sync_all()?;
         // Unlike a rename, this takes nobody's place.
         match fs::hard_link(&temporary, path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+            // A rename would take its place.
+            Err(_no_links_here) if fs::symlink_metadata(path).is_ok() => {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
             Err(_no_links_here) => fs::rename(&temporary, path)?,
             Ok(()) => {}
         }

@@ -305,11 +305,14 @@ impl Page {
     /// Where the file is to be.
     fn place(&mut self, ui: &mut egui::Ui, view: &BackupView, tokens: &Tokens) -> Option<Ask> {
         const LEAST_BUTTON: f32 = 88.0;
-        if let Place::At(path) = &view.place
-            && self.brought.as_ref() != Some(path)
-        {
-            self.brought = Some(path.clone());
-            self.file = path.to_string_lossy().into_owned();
+        match &view.place {
+            Place::At(path) if self.brought.as_ref() != Some(path) => {
+                self.brought = Some(path.clone());
+                self.file = path.to_string_lossy().into_owned();
+            }
+            Place::At(_) => {}
+            // The next choice counts, though it be the same one.
+            Place::Asking | Place::Unasked | Place::NoDialog => self.brought = None,
         }
         let size = tokens.size;
         let choose = words::choose();
