@@ -459,10 +459,26 @@ impl Window {
         }
     }
 
+    /// Whether somebody may look at the window.
+    fn is_seen(&self, ctx: &egui::Context) -> bool {
+        let minimised = ctx.input(|input| input.viewport().minimized);
+        !self.hidden && minimised != Some(true)
+    }
+
+    /// What goes on though nothing is drawn: devices are let go, and a camera that was promised is shown, or no longer promised.
+    fn go_on_unseen(&mut self, ctx: &egui::Context) {
+        if !self.is_seen(ctx) {
+            self.mirror.look(None);
+            self.desk.look(false, None);
+            self.shelf.look(false);
+        }
+        let view = self.view.borrow().clone();
+        self.show_camera(&view);
+    }
+
     /// Contacts are asked whether they are there while somebody may look, and only then.
     fn tell_looked_at(&mut self, ctx: &egui::Context) {
-        let minimised = ctx.input(|input| input.viewport().minimized);
-        let looked_at = !self.hidden && minimised != Some(true);
+        let looked_at = self.is_seen(ctx);
         if looked_at != self.looked_at {
             self.looked_at = looked_at;
             self.send(Command::Look(looked_at));
@@ -509,7 +525,11 @@ impl Window {
         }
         self.take_files(ui);
         self.show_camera(&view);
-        self.stage.look();
+        // A window that is closed is drawn now and then on X11, and so is one whose bar is seen.
+        let is_seen = self.is_seen(ui.ctx());
+        if is_seen {
+            self.stage.look();
+        }
         let call = view.call.as_ref().filter(|call| !model::is_over(call));
         // There is nobody to show anything to.
         self.share.open &= model::is_talking(&view);
@@ -525,12 +545,13 @@ impl Window {
         });
         self.hovering(ui, &view);
         self.bar(ui, &view);
-        let at_sound =
-            self.settings.is_at_sound() || self.shows_welcome(&view) && self.welcome.is_at_sound();
+        let at_sound = is_seen
+            && (self.settings.is_at_sound()
+                || self.shows_welcome(&view) && self.welcome.is_at_sound());
         let listen = at_sound && !model::is_talking(&view);
         let microphone = listen.then(|| view.sound.microphone.clone());
         self.desk.look(at_sound, microphone);
-        let at_camera = self.shows_welcome(&view) && self.welcome.is_at_camera();
+        let at_camera = is_seen && self.shows_welcome(&view) && self.welcome.is_at_camera();
         self.shelf.look(self.share.open || at_camera);
         let camera = at_camera.then(|| share::camera(self.share.camera.clone()).input);
         self.mirror.look(camera);
@@ -604,6 +625,7 @@ impl eframe::App for Window {
         self.tell_system(ctx);
         self.look_outside(ctx);
         self.tell_looked_at(ctx);
+        self.go_on_unseen(ctx);
     }
 
     #[expect(
@@ -664,7 +686,7 @@ pub fn run(opening: Opening, runtime: &tokio::runtime::Handle) -> eframe::Result
             let (gone, quits) = (ctx.clone(), Arc::clone(&window.quits));
             runtime.spawn(async move {
                 while view.changed().await.is_ok() {
-                    gone.request_repaint();
+                    gone.request_repaint_of(egui::ViewportId::ROOT);
                 }
                 // The engine is gone: so is the window.
                 quits.store(true, Ordering::Relaxed);
@@ -693,7 +715,8 @@ fn repaint_with<T: Send + Sync + 'static>(
     let ctx = ctx.clone();
     runtime.spawn(async move {
         while news.changed().await.is_ok() {
-            ctx.request_repaint();
+            // Not of the bar, which may be drawn in this moment.
+            ctx.request_repaint_of(egui::ViewportId::ROOT);
         }
     });
 }

@@ -186,7 +186,7 @@ impl Page {
         })?;
         // Whoever goes elsewhere by keyboard chooses nothing.
         self.asked = None;
-        if matches!(pressed, Key::Tab | Key::Escape) {
+        if matches!(pressed, Key::Tab | Key::Escape | Key::Enter | Key::Space) {
             return None;
         }
         let mut letters = pressed.name().chars();

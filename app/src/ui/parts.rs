@@ -109,6 +109,11 @@ pub(super) fn secret(
         .margin(egui::Margin::symmetric(10, 4))
         .align(egui::Align2::LEFT_CENTER);
     let field = ui.add_sized([width, tokens.size.control_height], field);
+    // What could be undone would stay there to be read.
+    if let Some(mut state) = egui::TextEdit::load_state(ui.ctx(), field.id) {
+        state.clear_undoer();
+        state.store(ui.ctx(), field.id);
+    }
     let role = egui::accesskit::Role::PasswordInput;
     field.widget_info(|| egui::WidgetInfo::labeled(role, true, name));
     field

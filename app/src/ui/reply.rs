@@ -12,7 +12,7 @@ use super::{
 use crate::{
     call::CallId,
     chat::MAX_TEXT_BYTES,
-    engine::handle::{Command, View},
+    engine::handle::{CallView, Command, OtherCall, View},
 };
 
 /// What people say who cannot talk.
@@ -40,6 +40,14 @@ pub(super) struct Page {
 impl Page {
     /// Shows them for this call.
     pub(super) fn open(&mut self, call: CallId, user: UserId, name: &str) {
+        let is_open = self
+            .caller
+            .as_ref()
+            .is_some_and(|caller| caller.call == call);
+        if is_open {
+            // What is typed there stays.
+            return;
+        }
         let name = name.to_owned();
         *self = Self {
             caller: Some(Caller { call, user, name }),
@@ -62,7 +70,11 @@ impl Page {
         let caller = self.caller.clone()?;
         let rings = model::ringing(view).is_some_and(|(call, ..)| call == caller.call);
         let is_contact = model::is_contact(view, caller.user);
-        if !is_contact || !rings && self.own.trim().is_empty() {
+        let is_it = |call: &CallView| call.id == caller.call && !model::is_over(call);
+        let is_held = |other: &OtherCall| other.id == caller.call;
+        let is_answered = !rings
+            && (view.call.as_ref().is_some_and(is_it) || view.other.as_ref().is_some_and(is_held));
+        if !is_contact || is_answered || !rings && self.own.trim().is_empty() {
             self.close();
             return None;
         }

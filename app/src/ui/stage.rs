@@ -59,7 +59,7 @@ impl Stage {
         let mirror = Latest::default();
         for latest in [&pictures.theirs, &pictures.own, &mirror] {
             let ctx = ctx.clone();
-            latest.on_change(move || ctx.request_repaint());
+            latest.on_change(move || ctx.request_repaint_of(egui::ViewportId::ROOT));
         }
         Self {
             pictures,

@@ -44,6 +44,19 @@ const ICON_SIDE: i32 = 24;
 /// Its colour: alpha, red, green, blue.
 const ICON_COLOUR: [u8; 4] = [255, 45, 125, 210];
 
+/// Numbers of lines.
+mod id {
+    pub(super) const SHOW: i32 = 1;
+    pub(super) const BEFORE_CALL: i32 = 2;
+    pub(super) const BEHIND_CALL: i32 = 3;
+    pub(super) const ANSWER: i32 = 10;
+    pub(super) const DECLINE: i32 = 11;
+    pub(super) const MUTE: i32 = 12;
+    pub(super) const HANG_UP: i32 = 13;
+    pub(super) const QUIET: i32 = 20;
+    pub(super) const QUIT: i32 = 21;
+}
+
 /// What a line of the menu does.
 #[derive(Debug, Clone, PartialEq)]
 enum Does {
@@ -58,6 +71,9 @@ enum Does {
 /// A line of the menu.
 #[derive(Debug, Clone, PartialEq)]
 struct Line {
+    /// Its number on the bus, which means the same as long as ahoy runs: whoever aims at a line presses no other that has
+    /// taken its place meanwhile.
+    id: i32,
     label: &'static str,
     /// It is on or off.
     checked: Option<bool>,
@@ -76,24 +92,33 @@ struct Shown {
 impl Shown {
     /// Of what the engine shows, in the language of the thread.
     fn of(view: &View) -> Self {
-        let line = |label, checked, does| Line {
+        let line = |id, label, checked, does| Line {
+            id,
             label,
             checked,
             does,
         };
         let call = view.call.as_ref().filter(|call| !model::is_over(call));
-        let mut lines = vec![line(words::tray_show(), None, Does::Show)];
+        let mut lines = vec![line(id::SHOW, words::tray_show(), None, Does::Show)];
         let calls = call.map(model::call_actions).unwrap_or_default();
         let calls: Vec<Line> = calls
             .into_iter()
             .filter_map(|action| match action.act {
                 Act::Tell(Command::Mute(on)) => Some(line(
+                    id::MUTE,
                     words::mute(),
                     Some(!on),
                     Does::Tell(Command::Mute(on)),
                 )),
                 Act::Tell(command @ (Command::Accept | Command::Decline | Command::HangUp)) => {
-                    Some(line(action.label, None, Does::Tell(command)))
+                    let id = if command == Command::Accept {
+                        id::ANSWER
+                    } else if command == Command::Decline {
+                        id::DECLINE
+                    } else {
+                        id::HANG_UP
+                    };
+                    Some(line(id, action.label, None, Does::Tell(command)))
                 }
                 Act::Tell(_)
                 | Act::AnswerSeen
@@ -105,17 +130,19 @@ impl Shown {
             })
             .collect();
         if !calls.is_empty() {
-            lines.push(line("", None, Does::Parts));
+            lines.push(line(id::BEFORE_CALL, "", None, Does::Parts));
             lines.extend(calls);
         }
-        lines.push(line("", None, Does::Parts));
+        lines.push(line(id::BEHIND_CALL, "", None, Does::Parts));
         let quiet = view.do_not_disturb;
         lines.push(line(
+            id::QUIET,
             words::do_not_disturb(),
             Some(quiet),
             Does::Tell(Command::DoNotDisturb(!quiet)),
         ));
-        lines.push(line(words::tray_quit(), None, Does::Tell(Command::Quit)));
+        let quit = Does::Tell(Command::Quit);
+        lines.push(line(id::QUIT, words::tray_quit(), None, quit));
         Self {
             title: model::title(call, model::all_unread(view)),
             attention: model::wants_attention(view).is_some(),
@@ -143,10 +170,10 @@ impl Shared {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does what line `id` does, counted from 1.
+    /// Does what line `id` does, if it is there.
     fn press(&self, id: i32) {
-        let index = usize::try_from(id).ok().and_then(|id| id.checked_sub(1));
-        let line = index.and_then(|index| self.shown().0.lines.get(index).cloned());
+        let lines = self.shown().0.lines.clone();
+        let line = lines.into_iter().find(|line| line.id == id);
         if let Some(line) = line {
             (self.act)(line.does);
         }
@@ -178,7 +205,7 @@ fn properties(line: &Line) -> Properties {
 }
 
 fn numbered(lines: &[Line]) -> impl Iterator<Item = (i32, &Line)> {
-    (1..).zip(lines)
+    lines.iter().map(|line| (line.id, line))
 }
 
 /// Pictures of a size, as the bus has them: width, height, and four bytes for each pixel.
