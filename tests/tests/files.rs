@@ -578,10 +578,11 @@ fn a_file_beside_a_call_costs_the_sound_next_to_nothing() {
         with += beside.0;
         bytes += beside.2;
     }
-    // In 3 times 35 s; the line carries 1.5 Mbit/s. What it costs is the file's first moment, until it knows the line.
+    // In 3 times 35 s; the line carries 1.5 Mbit/s. What it costs is the file's first moment, until it knows the line: 50 to
+    // 90 ms.
     assert!(bytes > 3 * 3 * MB as u64, "{bytes}");
     assert!(
-        with <= without + 3 * 60,
+        with <= without + 3 * 80,
         "{with} ms concealed, {without} without a file"
     );
 }
