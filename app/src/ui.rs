@@ -472,8 +472,10 @@ impl Window {
             self.desk.look(false, None);
             self.shelf.look(false);
         }
-        let view = self.view.borrow().clone();
-        self.show_camera(&view);
+        if self.sees_camera.is_some() {
+            let view = self.view.borrow().clone();
+            self.show_camera(&view);
+        }
     }
 
     /// Contacts are asked whether they are there while somebody may look, and only then.

@@ -172,10 +172,13 @@ impl Shared {
 
     /// Does what line `id` does, if it is there.
     fn press(&self, id: i32) {
-        let lines = self.shown().0.lines.clone();
-        let line = lines.into_iter().find(|line| line.id == id);
-        if let Some(line) = line {
-            (self.act)(line.does);
+        let does = {
+            let shown = self.shown();
+            let line = shown.0.lines.iter().find(|line| line.id == id);
+            line.map(|line| line.does.clone())
+        };
+        if let Some(does) = does {
+            (self.act)(does);
         }
     }
 }
