@@ -120,14 +120,14 @@ fn spoilt(seed: u64, better_homes: bool, line: &Conditions) -> (bool, usize) {
     (!last.contains(&spoilt), changes.sum())
 }
 
-/// What tells 5 % of loss are a few packets each quarter of an hour, so that in two hours it is often, and not always, seen.
+/// A lost packet of the few that are sent anyway begins a trial by many.
 #[test]
 fn a_lossy_home_is_left_for_a_better_one() {
     const SEEDS: std::ops::Range<u64> = 10..18;
     let homes: Vec<(bool, usize)> = SEEDS.map(|seed| spoilt(seed, true, &lossy())).collect();
     let left = homes.iter().filter(|(left, _)| *left).count();
     eprintln!("5 % lost: {left} of {} left in two hours", homes.len());
-    assert!(left >= 3, "{homes:?}");
+    assert_eq!(left, homes.len(), "{homes:?}");
     assert!(homes.iter().all(|(_, changes)| *changes <= 2), "{homes:?}");
     for seed in SEEDS.take(3) {
         let unmeasured = spoilt(seed, false, &lossy());
@@ -143,8 +143,7 @@ fn a_far_home_is_left_for_a_near_one() {
     assert_eq!(spoilt(2, false, &far()), (false, 0), "unmeasured it stays");
 }
 
-/// His own access loses packets, or is slow: no other home would be better. That all of them lose is seen from a few packets
-/// only, and luck looks like a better one in some calls.
+/// His own access loses packets, or is slow: no other home would be better.
 #[test]
 fn homes_stay_where_all_are_alike() {
     let left = |seed: u64, line: Conditions| -> usize {
@@ -164,10 +163,5 @@ fn homes_stay_where_all_are_alike() {
     let far: Vec<usize> = SEEDS.map(|seed| left(seed, far())).collect();
     assert_eq!(far, [0; 7]);
     let lossy: Vec<usize> = SEEDS.map(|seed| left(seed, lossy())).collect();
-    let changed = lossy.iter().filter(|left| **left > 0).count();
-    eprintln!(
-        "5 % lost everywhere: {changed} of {} left a home",
-        lossy.len()
-    );
-    assert!(changed < lossy.len(), "{lossy:?}");
+    assert_eq!(lossy, [0; 7]);
 }

@@ -20,6 +20,7 @@ use ahoy_nat::{
     workbench::Workbench,
 };
 use ahoy_transport::{
+    connection::ConnectionStats,
     endpoint::Endpoint,
     identity::{DeviceId, NodeAddress, NodeId, UserId, VerifiedDevice, log::MAX_HOMES},
     runtime::{Runtime, RuntimeExt, Task, timeout},
@@ -124,6 +125,8 @@ pub(super) enum Internal {
         mark: [u8; 16],
         taken: Option<Exchange>,
     },
+    /// The line to a home was measured by many packets.
+    Tried(NodeId, ConnectionStats),
     /// Interfaces, addresses or the way out changed, or the machine woke up.
     NetworkChanged(NetworkState),
     Found {
@@ -770,6 +773,7 @@ impl Engine {
             Internal::PresenceAsked(user, heard) => self.presence_asked(user, heard),
             Internal::PassEnds(left) => self.tell_pass_ends(left),
             Internal::Probed { node, mark, taken } => self.handle_probed(node, mark, taken),
+            Internal::Tried(node, stats) => self.handle_tried(node, stats),
             Internal::NetworkChanged(state) => self.handle_network(&state),
             Internal::Found { call, findings } => self.handle_found(call, findings),
             Internal::FoundMore { call, findings } => self.handle_found_more(call, findings),

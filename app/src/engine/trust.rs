@@ -8,18 +8,18 @@ use std::{
 };
 
 use ahoy_nat::{
-    client::NodeClient,
+    client::{NodeClient, RequestError},
     dial::dial,
     discovery::{
-        quality::{Line, Lines},
+        quality::{Line, Lines, TRIAL, TRIAL_INTERVAL},
         reputation::{Probes, Reputation, Score, Verdict},
     },
     supernode::protocol::{Consignment, Request, Response},
 };
 use ahoy_transport::{
-    connection::Connection,
+    connection::{Connection, ConnectionStats},
     endpoint::NodeAuth,
-    identity::NodeId,
+    identity::{NodeAddress, NodeId},
     runtime::{RuntimeExt, timeout},
 };
 use rand_core::RngCore;
@@ -32,6 +32,8 @@ use crate::call::CallId;
 
 /// A connection, and one round trip.
 const PROBING: Duration = Duration::from_secs(10);
+/// A trial of a line that answers each packet after more than a quarter of a second ends before it has sent all.
+const TRYING: Duration = Duration::from_secs(90);
 /// An envelope of a probe is as long as most offers, and begins like one.
 const PROBE_BYTES: usize = 4096;
 /// Version 1, an offer.
@@ -50,7 +52,9 @@ const KEEPING: Duration = Duration::from_secs(5 * 60);
 /// What it took to leave an envelope for ourselves at a home.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Exchange {
-    /// Until it was taken.
+    /// Until the home had answered what was asked.
+    took: Duration,
+    /// The shortest round trip: others may have waited for packets that were lost.
     rtt: Duration,
     /// Packets that we sent for it, the handshake's among them.
     sent: u64,
@@ -146,6 +150,13 @@ impl Trust {
     }
 }
 
+/// Closes the connection. What it came to.
+fn ended(client: &NodeClient) -> ConnectionStats {
+    let stats = client.connection().map(Connection::stats);
+    client.close();
+    stats.unwrap_or_default()
+}
+
 impl Engine {
     /// Looks after homes, as far as that is due.
     pub(super) fn look_at_trust(&mut self) {
@@ -199,14 +210,11 @@ impl Engine {
             *byte = *mark;
         }
         let (me, epoch) = (self.config.me.keys.id(), up.epoch);
-        let (runtime, endpoint) = (Arc::clone(&self.runtime), self.endpoint.clone());
-        let (reaching, inbox) = (self.config.reaching(), self.inbox.clone());
+        let (runtime, inbox) = (Arc::clone(&self.runtime), self.inbox.clone());
+        let visit = self.visit(address);
         let probing = async move {
             let asking = async {
-                let place = reaching.locate(&*runtime, &address).await.ok()?;
-                let (auth, ways) = (NodeAuth::Anonymous, reaching.ways);
-                let dialled = dial(&endpoint, node, &place, auth, ways).await.ok()?;
-                let client = NodeClient::dialled(Arc::clone(&runtime), dialled);
+                let client = visit.await?;
                 let at = runtime.now();
                 // No work is done for it: what took long because strangers flood the home says nothing of the home.
                 let request = Request::Consign(Consignment::Deliver {
@@ -216,13 +224,13 @@ impl Engine {
                     envelope,
                 });
                 let taken = client.request(&request).await;
-                let rtt = runtime.now().saturating_duration_since(at);
-                let stats = client.connection().map(Connection::stats);
-                client.close();
-                matches!(taken, Ok(Response::Delivered { .. })).then(|| Exchange {
-                    rtt,
-                    sent: stats.map_or(0, |stats| stats.sent_packets),
-                    lost: stats.map_or(0, |stats| stats.lost_packets),
+                let took = runtime.now().saturating_duration_since(at);
+                let stats = ended(&client);
+                matches!(taken, Ok(Response::Delivered { .. })).then_some(Exchange {
+                    took,
+                    rtt: stats.min_rtt,
+                    sent: stats.sent_packets,
+                    lost: stats.lost_packets,
                 })
             };
             let taken = timeout(&*runtime, PROBING, asking).await.flatten();
@@ -233,21 +241,93 @@ impl Engine {
         self.runtime.spawn_task(probing).detach();
     }
 
+    /// A connection to a home as strangers have it.
+    fn visit(&self, address: NodeAddress) -> impl Future<Output = Option<NodeClient>> + use<> {
+        let (runtime, endpoint) = (Arc::clone(&self.runtime), self.endpoint.clone());
+        let reaching = self.config.reaching();
+        async move {
+            let place = reaching.locate(&*runtime, &address).await.ok()?;
+            let (auth, ways) = (NodeAuth::Anonymous, reaching.ways);
+            let dialled = dial(&endpoint, address.node, &place, auth, ways)
+                .await
+                .ok()?;
+            Some(NodeClient::dialled(runtime, dialled))
+        }
+    }
+
+    /// Something was lost: measures the lines to all homes at once, unless that was done lately. Not beside a call, which it would
+    /// be in the way of.
+    fn try_lines(&mut self, now: Instant) {
+        if self.calls.current().is_some() || !self.trust.lines.begin_trial(now) {
+            return;
+        }
+        for (address, _addr) in &self.config.homes {
+            let node = address.node;
+            if self.home(node).is_none() {
+                continue;
+            }
+            let (runtime, inbox) = (Arc::clone(&self.runtime), self.inbox.clone());
+            let visit = self.visit(address.clone());
+            let trying = async move {
+                let Some(Some(client)) = timeout(&*runtime, PROBING, visit).await else {
+                    return;
+                };
+                let asking = async {
+                    for _packet in 0..TRIAL {
+                        let next = runtime.now() + TRIAL_INTERVAL;
+                        // Packets are counted; those of a refusal, too.
+                        let request = Request::Supernodes {
+                            after: None,
+                            most: 0,
+                            own: None,
+                        };
+                        if let Err(RequestError::Lost) = client.request(&request).await {
+                            break;
+                        }
+                        runtime.sleep_until(next).await;
+                    }
+                };
+                timeout(&*runtime, TRYING, asking).await.unwrap_or_default();
+                let stats = ended(&client);
+                // The engine is gone: so is the question.
+                let tried = Internal::Tried(node, stats);
+                inbox.send(tried).await.unwrap_or_default();
+            };
+            self.runtime.spawn_task(trying).detach();
+        }
+    }
+
+    /// The line to a home was measured.
+    pub(super) fn handle_tried(&mut self, node: NodeId, stats: ConnectionStats) {
+        let (rtt, sent, lost) = (stats.min_rtt, stats.sent_packets, stats.lost_packets);
+        tracing::debug!(?node, ?rtt, sent, lost, "a line was tried");
+        if self.home(node).is_some() {
+            self.trust.lines.note(node, rtt, sent, lost);
+            self.compare_lines(node, self.runtime.now());
+        }
+    }
+
     /// A home took an envelope for ourselves, or did not.
     pub(super) fn handle_probed(&mut self, node: NodeId, mark: [u8; 16], taken: Option<Exchange>) {
         let now = self.runtime.now();
         self.trust.probes.handle_taken(mark, taken.is_some(), now);
-        let Some(Exchange { rtt, sent, lost }) = taken else {
+        let Some(exchange) = taken else {
             return;
         };
+        let Exchange {
+            took,
+            rtt,
+            sent,
+            lost,
+        } = exchange;
         let now_millis = self.runtime.unix_millis();
-        self.trust.reputation.note_rtt(node, rtt, now_millis);
+        self.trust.reputation.note_rtt(node, took, now_millis);
         if self.config.upkeep.better_homes {
             self.trust.lines.note(node, rtt, sent, lost);
-            if lost > 0 {
-                self.trust.probes.handle_loss(node, now);
-            }
             self.compare_lines(node, now);
+            if lost > 0 {
+                self.try_lines(now);
+            }
         }
     }
 

@@ -313,8 +313,6 @@ const FIRST_PROBE: Duration = Duration::from_secs(20);
 const LAST_PROBE: Duration = Duration::from_secs(5 * 60);
 /// Who broke its word is looked at again after this.
 const DOUBTED_PROBE: Duration = Duration::from_secs(8);
-/// Whose line loses packets is looked at again after this at the latest: a few packets tell little.
-const LOSSY_PROBE: Duration = Duration::from_secs(60);
 /// What was handed on has arrived by then: a slow line, and a lost packet.
 const ARRIVAL: Duration = Duration::from_secs(4);
 /// Probes under way at once.
@@ -387,14 +385,6 @@ impl Probes {
             self.pending.remove(&mark);
         } else if let Some((_home, at)) = self.pending.get_mut(&mark) {
             *at = Some(now);
-        }
-    }
-
-    /// Packets of the last envelope were lost.
-    pub fn handle_loss(&mut self, home: NodeId, now: Instant) {
-        if let Some(probed) = self.homes.get_mut(&home) {
-            probed.wait = probed.wait.min(LOSSY_PROBE / 2);
-            probed.at = probed.at.min(now + LOSSY_PROBE);
         }
     }
 
