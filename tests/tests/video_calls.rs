@@ -486,7 +486,8 @@ fn twenty_percent_lost_leave_pictures_their_size_and_rate() {
     assert!(goodput > 600_000.0, "{goodput}");
 }
 
-/// Nor where answers take 200 ms, once the line is known: parity repairs nearly all of it. A run of bad luck still makes
+/// Nor where answers take 200 ms, once the line is known: parity repairs nearly all of it, also of frames of a single packet,
+/// which need three of it. Without these a tenth of the time stood still. A run of bad luck still makes
 /// pictures smaller for a moment, so several calls are looked at.
 #[test]
 fn twenty_percent_lost_on_a_long_way_leave_pictures_their_size_too() {
@@ -518,7 +519,7 @@ fn twenty_percent_lost_on_a_long_way_leave_pictures_their_size_too() {
     }
     let carried = carried / seeds.len() as f64;
     let frozen = frozen / seeds.len() as f64;
-    assert!(frozen < 0.1, "{frozen}");
+    assert!(frozen < 0.05, "{frozen}");
     assert!(carried > 600_000.0, "{carried}");
     assert!(large > seeds.len(), "{large} of {}", 2 * seeds.len());
 }

@@ -76,7 +76,7 @@ impl VideoCodec {
 pub struct Descriptor {
     /// Modulo 2^16.
     pub frame: u16,
-    /// Of the packet in the frame, less than `count`.
+    /// Of the packet in the frame, less than `count`; or of a packet of parity.
     pub index: u16,
     /// Packets of the frame, 1..=[`MAX_PACKETS_PER_FRAME`].
     pub count: u16,
@@ -109,8 +109,7 @@ pub enum PacketError {
 
 impl Descriptor {
     fn is_valid(self) -> bool {
-        self.index < self.count
-            && self.count <= MAX_PACKETS_PER_FRAME
+        (1..=MAX_PACKETS_PER_FRAME).contains(&self.count)
             && self.temporal_layer <= MAX_TEMPORAL_LAYER
             && self.is_key == (self.needs == [0; 2])
     }
@@ -170,9 +169,13 @@ impl<'a> VideoPacket<'a> {
             .split_first_chunk::<DESCRIPTOR_BYTES>()
             .filter(|(_, body)| !body.is_empty())
             .ok_or(PacketError::Truncated)?;
+        let descriptor = Descriptor::parse(*descriptor)?;
+        if descriptor.index >= descriptor.count {
+            return Err(PacketError::Descriptor);
+        }
         Ok(Self {
             header,
-            descriptor: Descriptor::parse(*descriptor)?,
+            descriptor,
             body,
         })
     }

@@ -153,18 +153,19 @@ impl Protector {
 }
 
 /// How many packets of parity a frame of `count` needs, so that no more than this share of frames has more losses than
-/// parity. At most as many as it has packets, and no more than makes sense: half the rate is for pictures.
+/// parity; at most [`parity::most_parity`].
 fn parity_packets(count: u16, loss: Loss, residual: f64) -> u16 {
     let lost = f64::from(loss.fraction).clamp(0.0, MOST_LOSS);
-    // In bursts, packets are lost as if they were fewer and each stood for several.
-    let burst = f64::from(loss.mean_burst).clamp(1.0, 8.0);
-    (0..count)
+    // In bursts, packets are lost as if they were fewer and each stood for several; chance alone makes some, too.
+    let burst = (f64::from(loss.mean_burst) * (1.0 - lost)).clamp(1.0, 8.0);
+    let most = parity::most_parity(count);
+    (0..most)
         .find(|parity| {
             let groups = (f64::from(count + parity) / burst).max(1.0).round();
             let spare = (f64::from(*parity) / burst).floor();
             more_lost_than(spare, groups, lost) <= residual
         })
-        .unwrap_or(count)
+        .unwrap_or(most)
 }
 
 /// The chance that of `count` packets more than `spare` are lost, each by itself with the chance `lost`.
@@ -268,8 +269,8 @@ mod tests {
         };
         let base = |count, fraction| parity_packets(count, loss(fraction, 1.0), BASE_RESIDUAL);
         assert_eq!([1, 4, 10, 20].map(|count| base(count, 0.01)), [1, 1, 2, 2]);
-        assert_eq!([1, 4, 10, 20].map(|count| base(count, 0.05)), [1, 3, 4, 5]);
-        assert_eq!([1, 4, 10, 20].map(|count| base(count, 0.2)), [1, 4, 9, 14]);
+        assert_eq!([1, 4, 10, 20].map(|count| base(count, 0.05)), [2, 3, 4, 5]);
+        assert_eq!([1, 4, 10, 20].map(|count| base(count, 0.2)), [3, 6, 9, 14]);
         let rest = |count| parity_packets(count, loss(0.05, 1.0), REST_RESIDUAL);
         assert_eq!([1, 2, 4].map(rest), [0, 1, 1]);
         assert!(parity_packets(20, loss(0.05, 3.0), BASE_RESIDUAL) > base(20, 0.05));

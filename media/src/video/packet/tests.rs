@@ -128,7 +128,7 @@ proptest! {
             *flags &= 0x0b;
         }
         if let Ok(packet) = VideoPacket::parse(&bytes) {
-            prop_assert!(packet.descriptor.is_valid());
+            prop_assert!(packet.descriptor.is_valid() && packet.descriptor.index < packet.descriptor.count);
         }
         for codec in CODECS {
             let bytes: usize = bodies.iter().map(Vec::len).sum();
