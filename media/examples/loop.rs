@@ -199,6 +199,7 @@ fn play(clean: &[f32], options: Options) -> Result<Vec<f32>, Box<dyn Error>> {
         ..RecvConfig::default()
     })?;
     let mut policy = LossPolicy::new(Modes::ALL);
+    policy.set_room(true);
     let mut meter = Meter::default();
     if let Some(protection) = options.protection {
         sender.protect(protection);

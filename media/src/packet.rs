@@ -4,6 +4,7 @@
 //! sources, extensions or padding are sent, received ones are skipped; the marker also follows a hole in the
 //! recording; a jump of the sequence number is believed at its second packet, and a new SSRC at its third.
 
+pub mod apart;
 pub mod parity;
 pub mod red;
 pub mod rtp;

@@ -102,7 +102,7 @@ fn in_any_weather(encoder: EncoderConfig) -> (NetEqStats, [u64; 2]) {
         }));
         // Each way to repair loss for a while.
         if let Some(mode) = match n {
-            1600 => Some(Mode::Red),
+            1600 | 2600 => Some(Mode::Red),
             3100 => Some(Mode::Parity),
             4600 => Some(Mode::Dred),
             _ordinary => None,
@@ -110,6 +110,7 @@ fn in_any_weather(encoder: EncoderConfig) -> (NetEqStats, [u64; 2]) {
             sender.protect(Protection {
                 mode,
                 loss_percent: 15,
+                apart: n == 2600,
                 ..Protection::default()
             });
         }

@@ -99,9 +99,14 @@ fn random_loss_is_repaired_from_whole_copies() {
 #[test]
 fn heavy_random_loss_is_repaired_from_parity() {
     let loss = Loss::Random(0.3);
+    // As on a line without room for copies between packets.
+    let parity_on = Modes {
+        apart: false,
+        ..Modes::ALL
+    };
     let parity_off = Modes {
         parity: false,
-        ..Modes::ALL
+        ..parity_on
     };
     // One call has good or bad luck: three have less.
     let mean = |modes| {
@@ -110,10 +115,29 @@ fn heavy_random_loss_is_repaired_from_parity() {
         let concealed = calls.iter().map(|(_, concealed)| concealed);
         (whole.sum::<u64>() / 3, concealed.sum::<u64>() / 3)
     };
-    let (whole, concealed) = mean(Modes::ALL);
+    let (whole, concealed) = mean(parity_on);
     assert!(whole >= 200, "{whole} frames");
     let (_, without) = mean(parity_off);
     assert!(without > concealed + 25, "{concealed} and {without}");
+}
+
+/// In the next packet they come half a frame later.
+#[test]
+fn where_much_is_lost_copies_travel_by_themselves_and_nobody_waits_as_long() {
+    let in_the_next = Modes {
+        apart: false,
+        ..Modes::ALL
+    };
+    for loss in [Loss::Random(0.2), Loss::bursts(0.1, 3.0)] {
+        let wait = |modes| -> f64 {
+            let calls = [5, 50, 51].map(|n| call(SEED + n, loss, modes));
+            let heard = calls.iter().flatten();
+            let waits = heard.map(|audio| audio.jitter_buffer_ms.unwrap().p50);
+            waits.sum::<f64>() / 6.0
+        };
+        let (apart, next) = (wait(Modes::ALL), wait(in_the_next));
+        assert!(apart + 3.0 < next, "{loss:?}: {apart} and {next} ms");
+    }
 }
 
 #[test]

@@ -1145,6 +1145,7 @@ fn modes_of(features: AudioFeatures) -> Modes {
         red: features.contains(AudioFeatures::RED),
         parity: features.contains(AudioFeatures::RED),
         dred: features.contains(AudioFeatures::DRED),
+        apart: features.contains(AudioFeatures::APART),
     }
 }
 

@@ -694,7 +694,10 @@ impl Media {
     pub(super) fn adapt(&self, now: Instant, loss: Loss) {
         let mut send = lock(&self.shared.send);
         let base = send.pipeline.encoder_config();
+        let has_room = send.rate.has_room();
+        send.policy.set_room(has_room);
         let protection = send.policy.update(now, loss, base);
+        send.rate.set_apart(protection.apart);
         send.pipeline.protect(protection);
     }
 
@@ -725,6 +728,7 @@ fn protections(settings: &AudioSettings, understood: Modes) -> Modes {
         Codec::Null => Modes {
             red: true,
             parity: true,
+            apart: true,
             ..Modes::NONE
         },
     };

@@ -31,6 +31,10 @@ pub(super) struct VoiceRate {
     /// What the path was last found to carry, where that was less than what was chosen then.
     known: Option<Bitrate>,
     room_since: Option<Instant>,
+    /// There is room for the headers of as many packets again.
+    has_room: bool,
+    /// They are sent.
+    apart: bool,
 }
 
 impl VoiceRate {
@@ -41,6 +45,8 @@ impl VoiceRate {
             now: on_wire(chosen.bitrate, chosen.frame),
             known: None,
             room_since: None,
+            has_room: false,
+            apart: false,
         }
     }
 
@@ -54,7 +60,23 @@ impl VoiceRate {
 
     /// What the voice and the reports take of the wire now.
     pub(super) fn on_wire(&self) -> Bitrate {
-        Bitrate(self.now.bps().saturating_add(REPORTS.bps()))
+        let apart = if self.apart {
+            headers(self.chosen.frame).bps()
+        } else {
+            0
+        };
+        Bitrate(self.now.bps() + REPORTS.bps() + apart)
+    }
+
+    /// Whether the line carries what was chosen and the headers of as many packets again, as far as is known. Three
+    /// times as much begins it: what lies between is nobody's.
+    pub(super) fn has_room(&self) -> bool {
+        self.has_room
+    }
+
+    /// Whether they are sent.
+    pub(super) fn set_apart(&mut self, apart: bool) {
+        self.apart = apart;
     }
 
     /// Other bitrate and frames, when `capacity_bps` on the wire calls for them.
@@ -65,6 +87,9 @@ impl VoiceRate {
     ) -> Option<(Bitrate, FrameDuration)> {
         let most = on_wire(self.chosen.bitrate, self.chosen.frame);
         let capacity = Bitrate(u32::try_from(capacity_bps).unwrap_or(u32::MAX));
+        let spare = capacity.saturating_sub(REPORTS).saturating_sub(most).bps();
+        let times = if self.has_room { 1 } else { 3 };
+        self.has_room = spare >= headers(self.chosen.frame).bps() * times;
         let room = capacity.saturating_sub(REPORTS).min(most);
         let (is, may) = (f64::from(self.now.bps()), f64::from(room.bps()));
         if may < is * (1.0 - LEAST_CHANGE) {
@@ -129,8 +154,12 @@ impl VoiceRate {
 
 /// What a voice costs on the wire.
 fn on_wire(codec: Bitrate, frame: FrameDuration) -> Bitrate {
-    let headers = Bitrate::of_packets(AudioBudget::TYPICAL_OVERHEAD_BYTES, frame.duration());
-    Bitrate(codec.bps().saturating_add(headers.bps()))
+    Bitrate(codec.bps().saturating_add(headers(frame).bps()))
+}
+
+/// What the headers of its packets cost.
+fn headers(frame: FrameDuration) -> Bitrate {
+    Bitrate::of_packets(AudioBudget::TYPICAL_OVERHEAD_BYTES, frame.duration())
 }
 
 #[cfg(test)]

@@ -201,8 +201,11 @@ impl AudioFeatures {
     /// Opus deep redundancy.
     pub const DRED: Self = Self(4);
 
+    /// Of these, copies in packets of their own.
+    pub const APART: Self = Self(8);
+
     /// All that this version knows.
-    pub const ALL: Self = Self(7);
+    pub const ALL: Self = Self(15);
 
     /// Both sets together.
     #[must_use]

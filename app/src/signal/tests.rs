@@ -26,6 +26,7 @@ fn capabilities() -> impl Strategy<Value = MediaCapabilities> {
                 AudioFeatures::IN_BAND_FEC,
                 AudioFeatures::RED,
                 AudioFeatures::DRED,
+                AudioFeatures::APART,
             ];
             let features = known
                 .into_iter()
@@ -252,7 +253,7 @@ fn golden(signal: Signal) -> String {
 fn the_bytes_of_every_signal_stay_as_they_are() {
     assert_eq!(golden(Signal::Ringing), "0101 ");
     let accept = Signal::Accept(MediaCapabilities::default());
-    assert_eq!(golden(accept), "0102 0201080001f4000f0007020300");
+    assert_eq!(golden(accept), "0102 0201080001f4000f000f020300");
     assert_eq!(golden(Signal::Decline(DeclineReason::Person)), "0103 00");
     assert_eq!(
         golden(Signal::Decline(DeclineReason::Incompatible)),
@@ -315,7 +316,7 @@ fn the_bytes_of_offer_and_follow_up_stay_as_they_are() {
     };
     assert_eq!(
         hex(&offer.encode()),
-        "010201080001f4000f00070203000345766101aa"
+        "010201080001f4000f000f0203000345766101aa"
     );
     let follow_up = FollowUp {
         candidates: vec![1],
@@ -339,7 +340,7 @@ fn the_bytes_of_pictures_stay_as_they_are_and_are_skipped_by_who_knows_none() {
     let accept = Signal::Accept(media);
     assert_eq!(
         golden(accept),
-        "0102 0301080001f4000f00070202080307800438\
+        "0102 0301080001f4000f000f0202080307800438\
          3c00010300"
     );
 }
@@ -347,7 +348,7 @@ fn the_bytes_of_pictures_stay_as_they_are_and_are_skipped_by_who_knows_none() {
 #[test]
 fn what_later_versions_add_is_skipped_and_other_versions_are_not_read() {
     // A second kind of media, and one more byte in the first.
-    let bytes = [2, 9, 1, 77, 1, 9, 0, 1, 0xf4, 0, 0xf, 0, 7, 2, 55];
+    let bytes = [2, 9, 1, 77, 1, 9, 0, 1, 0xf4, 0, 0xf, 0, 15, 2, 55];
     let mut reader = Reader::new(&bytes);
     let media = MediaCapabilities::decode(&mut reader).unwrap();
     let older = MediaCapabilities {

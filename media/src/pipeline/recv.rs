@@ -9,6 +9,7 @@ use crate::{
         wide::WideBlock,
     },
     packet::{
+        apart::{ApartError, ApartPacket},
         parity::{ParityDecoder, ParityError, ParityPacket},
         red::{RedError, RedPacket},
         rtp::{RtpError, RtpPacket},
@@ -30,6 +31,9 @@ pub enum RecvError {
     /// It says that it carries copies, and cannot be read.
     #[error(transparent)]
     Red(#[from] RedError),
+    /// What calls itself a copy is none.
+    #[error(transparent)]
+    Apart(#[from] ApartError),
     /// It says that it carries parity, and cannot be read.
     #[error(transparent)]
     Parity(#[from] ParityError),
@@ -74,6 +78,9 @@ impl Default for RecvConfig {
     }
 }
 
+/// So many packets without a copy between them, and none is to be expected: as good as never by loss.
+const NO_COPY_AFTER: u32 = 25;
+
 /// What a packet carries besides itself.
 #[derive(Debug)]
 enum Extra<'a> {
@@ -81,6 +88,8 @@ enum Extra<'a> {
     Copies(RedPacket<'a>),
     /// With the samples in the packet; 0 when it is none of Opus.
     Parity(ParityPacket<'a>, i64),
+    /// It is a copy itself.
+    Apart(ApartPacket<'a>),
 }
 
 impl<'a> Extra<'a> {
@@ -88,6 +97,8 @@ impl<'a> Extra<'a> {
         Ok(if ParityPacket::is_meant(bytes) {
             let parity = ParityPacket::parse(bytes)?;
             Self::Parity(parity, span_of(parity.payload))
+        } else if ApartPacket::is_meant(bytes) {
+            Self::Apart(ApartPacket::parse(bytes)?)
         } else {
             Self::Copies(RedPacket::parse(bytes)?)
         })
@@ -103,6 +114,8 @@ pub struct RecvPipeline {
     strangers: u32,
     sequence: SequenceTracker,
     parity: ParityDecoder,
+    /// How long after their packets copies come that travel by themselves, and since how many packets none came.
+    apart: Option<(i64, u32)>,
     timestamps: TimestampUnwrapper,
     neteq: NetEq,
     duplicates: u64,
@@ -122,6 +135,7 @@ impl RecvPipeline {
             strangers: 0,
             sequence: SequenceTracker::new(),
             parity: ParityDecoder::new(),
+            apart: None,
             timestamps: TimestampUnwrapper::new(),
             neteq: NetEq::new(config.neteq)?,
             duplicates: 0,
@@ -135,6 +149,12 @@ impl RecvPipeline {
     /// [`RecvError`] says why it was not taken. It is counted; nothing else need be done.
     pub fn insert_packet(&mut self, now: Instant, bytes: &[u8]) -> Result<(), RecvError> {
         let (packet, extra) = self.check(bytes).inspect_err(|_| self.refused += 1)?;
+        if let Extra::Apart(copy) = extra {
+            let time = self.timestamps.unwrap(packet.header.timestamp);
+            self.apart = Some((copy.after_samples.into(), 0));
+            self.neteq.insert_copy(now, time, copy.payload);
+            return Ok(());
+        }
         match self.sequence.observe(packet.header.sequence) {
             Sequence::New => {}
             // It counts as lost, which is what it is to the listener; whether it is a duplicate nobody knows.
@@ -151,7 +171,7 @@ impl RecvPipeline {
         }
         let time = self.timestamps.unwrap(packet.header.timestamp);
         let (payload, furthest) = match &extra {
-            Extra::Nothing => (packet.payload, 0),
+            Extra::Nothing | Extra::Apart(_) => (packet.payload, self.copy_after()),
             Extra::Copies(red) => {
                 let furthest = red.copies().map(|copy| i64::from(copy.back_samples)).max();
                 (red.payload(), furthest.unwrap_or(0))
@@ -163,7 +183,7 @@ impl RecvPipeline {
         };
         let inserted = self.neteq.insert(now, time, payload, furthest);
         match &extra {
-            Extra::Nothing => {}
+            Extra::Nothing | Extra::Apart(_) => {}
             Extra::Copies(red) => {
                 for copy in red.copies() {
                     let earlier = time.plus(-i64::from(copy.back_samples));
@@ -208,8 +228,22 @@ impl RecvPipeline {
         Ok(packet)
     }
 
+    /// A packet without anything else came: how long after it its copy will, 0 if none is to be expected.
+    fn copy_after(&mut self) -> i64 {
+        let Some((after, since)) = &mut self.apart else {
+            return 0;
+        };
+        let after = *after;
+        *since += 1;
+        if *since > NO_COPY_AFTER {
+            self.apart = None;
+        }
+        after
+    }
+
     fn restart(&mut self) {
         self.parity.clear();
+        self.apart = None;
         self.timestamps = TimestampUnwrapper::new();
         self.neteq.restart();
     }
@@ -265,6 +299,7 @@ mod tests {
     use super::*;
     use crate::{
         audio::{neteq::AudioKind, test_signal::Speech},
+        loss::{Mode, Protection},
         packet::rtp::{MAX_PACKET_BYTES, OPUS_PAYLOAD_TYPE, RtpHeader},
         pipeline::send::{SendConfig, SendPipeline},
         time::{BLOCK_DURATION, BLOCK_SAMPLES, RtpTimestamp, SILENT_BLOCK},
@@ -331,6 +366,50 @@ mod tests {
         );
         assert_eq!(stats.concealed_samples, 0);
         assert!(heard.len() > 390 * BLOCK_SAMPLES);
+    }
+
+    /// Each third packet is lost, and its copy comes half a frame later, between two others.
+    #[test]
+    fn copies_that_travel_by_themselves_repair_sooner_and_no_counter_takes_them_for_packets() {
+        let start = start();
+        let heard = |copies: bool| {
+            let mut sender = SendPipeline::new(SendConfig::new(1)).unwrap();
+            sender.protect(Protection {
+                mode: Mode::Red,
+                loss_percent: 5,
+                apart: true,
+                ..Protection::default()
+            });
+            let speech = Speech::new(1).samples(1000 * BLOCK_SAMPLES);
+            let mut receiver = RecvPipeline::new(RecvConfig::default()).unwrap();
+            let mut out = SILENT_BLOCK;
+            for (n, chunk) in speech.chunks_exact(BLOCK_SAMPLES).enumerate() {
+                let now = start + BLOCK_DURATION * n as u32;
+                if let Some(packet) = sender.push_block(now, chunk.try_into().unwrap()) {
+                    let header = RtpPacket::parse(packet).unwrap().header;
+                    let is_copy = header.payload_type != OPUS_PAYLOAD_TYPE;
+                    let arrives = if is_copy {
+                        copies
+                    } else {
+                        header.sequence % 3 != 2
+                    };
+                    if arrives {
+                        receiver.insert_packet(now, packet).unwrap();
+                    }
+                }
+                receiver.get_audio(now, &mut out);
+            }
+            receiver.stats()
+        };
+        let with = heard(true);
+        assert_eq!((with.packets_received, with.packets_lost), (334, 166));
+        assert_eq!((with.packets_duplicate, with.packets_late), (0, 0));
+        assert!(with.frames_recovered_red > 155, "{with:?}");
+        // Its own delay and half a frame.
+        assert!(with.target_level.as_millis() <= 25, "{with:?}");
+        let without = heard(false);
+        assert_eq!(without.frames_recovered_red, 0);
+        assert!(without.concealed_samples > 10 * with.concealed_samples.max(1000));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::{
     },
     loss::{Copies, MAX_RED_DISTANCE, Mode, Protection},
     packet::{
+        apart::ApartPacket,
         parity::{ParityError, ParityPacket},
         red::{RedCopy, RedError, RedPacket},
         rtp::{
@@ -166,6 +167,7 @@ pub struct SendPipeline {
     /// What is done in the frame under way.
     mode: Mode,
     copies: Copies,
+    apart: bool,
     header: RtpHeader,
     red_payload_type: u8,
     pending: Samples,
@@ -211,6 +213,7 @@ impl SendPipeline {
             is_changed: false,
             mode: Mode::Plain,
             copies: Copies::default(),
+            apart: false,
             header,
             red_payload_type: config.red_payload_type,
             pending: Samples::new(),
@@ -322,7 +325,7 @@ impl SendPipeline {
         self.pending.push(mid, side, content.is_music());
         let frame = self.encoder.config().frame.samples();
         if self.pending.mid.len() < frame {
-            return None;
+            return self.copy_apart();
         }
         let encoded = if content.is_music() {
             self.encode_music(content.is_stereo())
@@ -353,6 +356,40 @@ impl SendPipeline {
                 None
             }
         }
+    }
+
+    /// The copy that leaves in the middle of a frame, if copies do and there is one.
+    fn copy_apart(&mut self) -> Option<&[u8]> {
+        let frame = self.encoder.config().frame;
+        let half = self.pending.mid.len() * 2 == frame.samples();
+        if !(half && self.apart && self.mode == Mode::Red) {
+            return None;
+        }
+        let back = usize::from(self.copies.distance.max(1));
+        let kept = &self.kept[MAX_RED_DISTANCE.checked_sub(back)?];
+        // What was forgotten is empty.
+        let payload = kept.before(self.header.timestamp, back, frame);
+        let payload = payload.filter(|payload| !payload.is_empty())?;
+        let len = u16::try_from(back).ok().and_then(|packets| {
+            let header = RtpHeader {
+                payload_type: self.red_payload_type,
+                sequence: self.header.sequence.wrapping_sub(packets),
+                timestamp: kept.timestamp,
+                marker: false,
+                ..self.header
+            };
+            let after = back * frame.samples() - frame.samples() / 2;
+            let copy = ApartPacket {
+                after_samples: u32::try_from(after).ok()?,
+                payload,
+            };
+            let (head, body) = self.packet.split_at_mut(HEADER_BYTES);
+            head.copy_from_slice(&header.to_bytes().ok()?);
+            Some(HEADER_BYTES + copy.write(body).ok()?)
+        })?;
+        self.stats.packets_red += 1;
+        self.stats.bytes += len as u64;
+        Some(&self.packet[..len])
     }
 
     /// Encodes the frame that is full, in two channels where they are not the same.
@@ -399,6 +436,7 @@ impl SendPipeline {
         }
         self.mode = self.protection.mode;
         self.copies = self.protection.copies;
+        self.apart = self.protection.apart;
         if !self.mode.repeats() {
             self.forget_packets();
         }
@@ -417,6 +455,8 @@ impl SendPipeline {
         match self.mode {
             Mode::Plain => {}
             Mode::Fec => self.stats.packets_fec += 1,
+            // Counted when it leaves.
+            Mode::Red if self.apart => {}
             Mode::Red | Mode::Parity => self.stats.packets_red += 1,
             Mode::Dred => self.stats.packets_dred += 1,
         }
@@ -426,9 +466,12 @@ impl SendPipeline {
     fn write(&mut self, header: RtpHeader, encoded: usize) -> Result<usize, SendError> {
         let payload = &self.encoded[..encoded];
         let (head, body) = self.packet.split_at_mut(HEADER_BYTES);
-        if !self.mode.repeats() {
+        if !self.mode.repeats() || self.apart {
             head.copy_from_slice(&header.to_bytes()?);
             body[..encoded].copy_from_slice(payload);
+            if self.apart {
+                keep(&mut self.kept, header.timestamp, payload);
+            }
             return Ok(HEADER_BYTES + encoded);
         }
         let header = RtpHeader {
@@ -450,11 +493,7 @@ impl SendPipeline {
             });
             RedPacket::new(copies, payload).write(body)?
         };
-        self.kept.rotate_left(1);
-        let newest = &mut self.kept[MAX_RED_DISTANCE - 1];
-        newest.timestamp = header.timestamp;
-        newest.len = encoded;
-        newest.bytes[..encoded].copy_from_slice(payload);
+        keep(&mut self.kept, header.timestamp, payload);
         Ok(HEADER_BYTES + len)
     }
 
@@ -475,6 +514,15 @@ impl SendPipeline {
         self.header.timestamp = self.header.timestamp.plus(skipped);
         self.header.marker = true;
     }
+}
+
+/// To be sent again.
+fn keep(kept: &mut [Kept; MAX_RED_DISTANCE], timestamp: RtpTimestamp, payload: &[u8]) {
+    kept.rotate_left(1);
+    let newest = &mut kept[MAX_RED_DISTANCE - 1];
+    newest.timestamp = timestamp;
+    newest.len = payload.len();
+    newest.bytes[..payload.len()].copy_from_slice(payload);
 }
 
 /// The copy, from `distance` packets before, to send with a packet of `encoded` bytes; or filling: all packets are to
@@ -628,16 +676,19 @@ mod tests {
             mode: Mode::Plain,
             loss_percent: 0,
             copies: TWO_BEFORE,
+            apart: false,
         },
         Protection {
             mode: Mode::Fec,
             loss_percent: 10,
             copies: TWO_BEFORE,
+            apart: false,
         },
         Protection {
             mode: Mode::Red,
             loss_percent: 0,
             copies: TWO_BEFORE,
+            apart: false,
         },
         Protection {
             mode: Mode::Red,
@@ -646,13 +697,22 @@ mod tests {
                 count: 2,
                 distance: 1,
             },
+            apart: false,
         },
         Protection {
             mode: Mode::Dred,
             loss_percent: 20,
             copies: TWO_BEFORE,
+            apart: false,
         },
     ];
+
+    const APART: Protection = Protection {
+        mode: Mode::Red,
+        loss_percent: 5,
+        copies: TWO_BEFORE,
+        apart: true,
+    };
 
     #[test]
     fn every_way_to_protect_has_one_size_in_speech_silence_and_mute() {
@@ -729,6 +789,52 @@ mod tests {
             (pipeline.stats().packets, pipeline.stats().packets_red),
             (10, 7)
         );
+    }
+
+    #[test]
+    fn copies_that_travel_by_themselves_leave_between_packets_and_all_have_one_size() {
+        let mut pipeline = SendPipeline::new(SendConfig::new(1)).unwrap();
+        pipeline.protect(APART);
+        let blocks = blocks(20);
+        // In the middle of a frame of two blocks one leaves, once there is a packet two before.
+        let mut packets = send(&mut pipeline, start(), &blocks[..12]);
+        pipeline.set_muted(true);
+        packets.extend(send(&mut pipeline, start(), &blocks[12..18]));
+        let parsed: Vec<_> = packets
+            .iter()
+            .map(|bytes| RtpPacket::parse(bytes).unwrap())
+            .collect();
+        let own: Vec<_> = parsed
+            .iter()
+            .filter(|packet| packet.header.payload_type == OPUS_PAYLOAD_TYPE)
+            .collect();
+        let kinds: Vec<_> = parsed
+            .iter()
+            .map(|packet| packet.header.payload_type == RED_PAYLOAD_TYPE)
+            .collect();
+        let (p, c) = (false, true);
+        assert_eq!(
+            kinds,
+            [p, p, c, p, c, p, c, p, c, p, p, p, c, p],
+            "none of what was said before the mute"
+        );
+        for (at, copy) in parsed.iter().enumerate().filter(|(at, _)| kinds[*at]) {
+            let header = copy.header;
+            let earlier = own
+                .iter()
+                .find(|packet| packet.header.sequence == header.sequence);
+            let earlier = earlier.unwrap();
+            let copy = ApartPacket::parse(copy.payload).unwrap();
+            assert_eq!(copy.payload, earlier.payload);
+            assert_eq!(header.timestamp, earlier.header.timestamp);
+            assert_eq!(copy.after_samples, 1440);
+            assert_eq!(packets[at].len(), packets[0].len() + 2);
+        }
+        let both = packets[0].len() + packets[2].len() - 2 * HEADER_BYTES;
+        let whole = pipeline.encoder_config().packet_bytes();
+        assert!((whole - 2..=whole).contains(&both), "{both} {whole}");
+        let stats = pipeline.stats();
+        assert_eq!((stats.packets, stats.packets_red), (9, 5));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ahoy_media::{
     packet::{
+        apart::ApartPacket,
         parity::{ParityDecoder, ParityPacket},
         red::RedPacket,
         rtp::{MAX_PACKET_BYTES, RtpPacket},
@@ -32,8 +33,13 @@ pub fn rtp(bytes: &[u8]) {
     }
 }
 
-/// One packet with copies of earlier ones.
+/// One packet with copies of earlier ones, or a copy that travels by itself.
 pub fn red(bytes: &[u8]) {
+    if let Ok(copy) = ApartPacket::parse(bytes) {
+        let mut out = vec![0; bytes.len()];
+        let len = copy.write(&mut out).expect("it was read from as much");
+        assert_eq!(out.get(..len), Some(bytes));
+    }
     if let Ok(packet) = RedPacket::parse(bytes) {
         let mut out = vec![0; bytes.len()];
         let len = packet.write(&mut out).expect("it was read from as much");

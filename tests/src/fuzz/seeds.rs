@@ -455,6 +455,7 @@ fn packets() -> Vec<Sample> {
             &with_copy(&[0x48, 1, 2], &[0x48, 1, 2]),
             4,
         ),
+        rtp_of(RED_PAYLOAD_TYPE, &[0x30, 4, 0xf8, 0xff, 0xfe], 2),
     ]
     .iter()
     .flat_map(|packet| {
@@ -546,6 +547,7 @@ fn packets() -> Vec<Sample> {
         ("recv_pipeline", "copies", repaired),
         ("red", "one_copy", with_copy(&[3, 4, 5], &[1, 2])),
         ("red", "no_copy", vec![0x10, 9]),
+        ("red", "apart", vec![0x30, 4, 7, 8]),
         ("parity", "one_missing", with_parity()),
         ("moment", "one", moment.encode().to_vec()),
         ("video_feedback", "some_missing", asked),
