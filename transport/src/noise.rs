@@ -279,7 +279,7 @@ pub enum Refusal {
     NotAllowed,
 }
 
-/// What [`quinn_proto::Connection::crypto_session`]'s `peer_identity()` holds, in an [`Arc`](std::sync::Arc) behind `Box<dyn Any>`.
+/// What [`quinn_proto::Connection::crypto_session`]'s `peer_identity()` holds, in an [`Arc`] behind `Box<dyn Any>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerIdentity {
     /// The handshake that was run.
