@@ -17,6 +17,11 @@ use ahoy_tests::{
 };
 
 const SEED: u64 = 0x1055;
+/// As on a line without room for copies between packets.
+const NOT_APART: Modes = Modes {
+    apart: false,
+    ..Modes::ALL
+};
 
 /// A call over a line with `loss`, 12 s of speech long: what each of both heard.
 fn call(seed: u64, loss: Loss, protections: Modes) -> [AudioReport; 2] {
@@ -99,14 +104,9 @@ fn random_loss_is_repaired_from_whole_copies() {
 #[test]
 fn heavy_random_loss_is_repaired_from_parity() {
     let loss = Loss::Random(0.3);
-    // As on a line without room for copies between packets.
-    let parity_on = Modes {
-        apart: false,
-        ..Modes::ALL
-    };
     let parity_off = Modes {
         parity: false,
-        ..parity_on
+        ..NOT_APART
     };
     // One call has good or bad luck: three have less.
     let mean = |modes| {
@@ -115,7 +115,7 @@ fn heavy_random_loss_is_repaired_from_parity() {
         let concealed = calls.iter().map(|(_, concealed)| concealed);
         (whole.sum::<u64>() / 3, concealed.sum::<u64>() / 3)
     };
-    let (whole, concealed) = mean(parity_on);
+    let (whole, concealed) = mean(NOT_APART);
     assert!(whole >= 200, "{whole} frames");
     let (_, without) = mean(parity_off);
     assert!(without > concealed + 25, "{concealed} and {without}");
@@ -124,10 +124,6 @@ fn heavy_random_loss_is_repaired_from_parity() {
 /// In the next packet they come half a frame later.
 #[test]
 fn where_much_is_lost_copies_travel_by_themselves_and_nobody_waits_as_long() {
-    let in_the_next = Modes {
-        apart: false,
-        ..Modes::ALL
-    };
     for loss in [Loss::Random(0.2), Loss::bursts(0.1, 3.0)] {
         let wait = |modes| -> f64 {
             let calls = [5, 50, 51].map(|n| call(SEED + n, loss, modes));
@@ -135,7 +131,7 @@ fn where_much_is_lost_copies_travel_by_themselves_and_nobody_waits_as_long() {
             let waits = heard.map(|audio| audio.jitter_buffer_ms.unwrap().p50);
             waits.sum::<f64>() / 6.0
         };
-        let (apart, next) = (wait(Modes::ALL), wait(in_the_next));
+        let (apart, next) = (wait(Modes::ALL), wait(NOT_APART));
         assert!(apart + 3.0 < next, "{loss:?}: {apart} and {next} ms");
     }
 }

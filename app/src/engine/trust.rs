@@ -54,12 +54,8 @@ const KEEPING: Duration = Duration::from_secs(5 * 60);
 pub(super) struct Exchange {
     /// Until the home had answered what was asked.
     took: Duration,
-    /// The shortest round trip: others may have waited for packets that were lost.
-    rtt: Duration,
-    /// Packets that we sent for it, the handshake's among them.
-    sent: u64,
-    /// Of those, lost.
-    lost: u64,
+    /// What its connection counted, the handshake's packets among them.
+    stats: ConnectionStats,
 }
 
 /// By which homes a call came, and by which the caller says that it was sent.
@@ -226,12 +222,7 @@ impl Engine {
                 let taken = client.request(&request).await;
                 let took = runtime.now().saturating_duration_since(at);
                 let stats = ended(&client);
-                matches!(taken, Ok(Response::Delivered { .. })).then_some(Exchange {
-                    took,
-                    rtt: stats.min_rtt,
-                    sent: stats.sent_packets,
-                    lost: stats.lost_packets,
-                })
+                matches!(taken, Ok(Response::Delivered { .. })).then_some(Exchange { took, stats })
             };
             let taken = timeout(&*runtime, PROBING, asking).await.flatten();
             // The engine is gone: so is the question.
@@ -299,33 +290,31 @@ impl Engine {
 
     /// The line to a home was measured.
     pub(super) fn handle_tried(&mut self, node: NodeId, stats: ConnectionStats) {
-        let (rtt, sent, lost) = (stats.min_rtt, stats.sent_packets, stats.lost_packets);
-        tracing::debug!(?node, ?rtt, sent, lost, "a line was tried");
+        tracing::debug!(?node, ?stats, "a line was tried");
         if self.home(node).is_some() {
-            self.trust.lines.note(node, rtt, sent, lost);
-            self.compare_lines(node, self.runtime.now());
+            self.note_line(node, stats);
         }
+    }
+
+    /// So a connection to a home went. Its shortest round trip counts: others may have waited for packets that were lost.
+    fn note_line(&mut self, node: NodeId, stats: ConnectionStats) {
+        let (rtt, sent, lost) = (stats.min_rtt, stats.sent_packets, stats.lost_packets);
+        self.trust.lines.note(node, rtt, sent, lost);
+        self.compare_lines(node, self.runtime.now());
     }
 
     /// A home took an envelope for ourselves, or did not.
     pub(super) fn handle_probed(&mut self, node: NodeId, mark: [u8; 16], taken: Option<Exchange>) {
         let now = self.runtime.now();
         self.trust.probes.handle_taken(mark, taken.is_some(), now);
-        let Some(exchange) = taken else {
+        let Some(Exchange { took, stats }) = taken else {
             return;
         };
-        let Exchange {
-            took,
-            rtt,
-            sent,
-            lost,
-        } = exchange;
         let now_millis = self.runtime.unix_millis();
         self.trust.reputation.note_rtt(node, took, now_millis);
         if self.config.upkeep.better_homes {
-            self.trust.lines.note(node, rtt, sent, lost);
-            self.compare_lines(node, now);
-            if lost > 0 {
+            self.note_line(node, stats);
+            if stats.lost_packets > 0 {
                 self.try_lines(now);
             }
         }
