@@ -10,6 +10,7 @@ use std::{
 
 use ahoy::{
     call::CallConfig,
+    chat::MessageId,
     engine::{
         self, Ending,
         config::{Answering, EngineConfig, Finding, Me, PathPolicy, Upkeep},
@@ -607,6 +608,27 @@ impl Phone {
         other.rings().await;
         other.tell(Command::Accept);
         self.hears().await;
+    }
+
+    /// Writes to `other`, who is a contact, and waits until their device says that it has it.
+    ///
+    /// # Panics
+    /// When none says so within 30 s.
+    pub async fn write_to(&self, other: &Self) {
+        let id = MessageId(self.runtime.random_array());
+        self.tell(Command::Message {
+            id,
+            to: other.link(),
+            text: "ahoy".into(),
+        });
+        let is_there = |event: &Event| {
+            let Event::MessageState { id: of, state, .. } = event else {
+                return None;
+            };
+            (*of == id && state.word() == "delivered").then_some(())
+        };
+        let limit = Duration::from_secs(30);
+        self.wait("the message", limit, is_there).await;
     }
 
     /// Everything that happened so far.

@@ -15,7 +15,11 @@ use std::{
 };
 
 use ahoy::{
-    engine::handle::Command,
+    engine::{
+        config::EngineConfig,
+        handle::Command,
+        presence::{INTERVAL, Presence},
+    },
     identity::Identity,
     report::Outcome,
     signal::{self, MediaCapabilities},
@@ -34,7 +38,7 @@ use ahoy_tests::{
     device::Device,
     nosy::Record,
     pair::{ALICE, BOB, CAROL, HOME, SOON, ms, secs},
-    people::{Home, SPEECH, Stage},
+    people::{Home, Phone, SPEECH, Stage, Wiretap},
     secrets::{Secrets, packets_of},
     threat,
     udp::Udp,
@@ -84,12 +88,15 @@ impl Seen {
         }
     }
 
-    /// By the connections of a home from the `from`th on.
-    fn at(record: &Record, from: usize) -> Self {
+    /// By a home, in messages after the first so many of each connection.
+    fn at(record: &Record, before: &[usize]) -> Self {
         let mut seen = Self::default();
-        for told in record.told().into_iter().skip(from) {
-            seen.messages.extend(told.bytes);
-            seen.addresses.extend(told.from.map(|addr| addr.ip()));
+        let before = before.iter().copied().chain(std::iter::repeat(0));
+        for (told, before) in record.told().into_iter().zip(before) {
+            if told.bytes.len() > before {
+                seen.messages.extend(told.bytes.into_iter().skip(before));
+                seen.addresses.extend(told.from.map(|addr| addr.ip()));
+            }
         }
         seen
     }
@@ -192,8 +199,46 @@ async fn leave(stage: &Stage, homes: [&Home; 2], leak: &[u8]) {
     }
 }
 
-#[test]
-fn who_sees_what_is_as_the_readme_says() {
+/// Those who look on, and what they keep.
+struct Observers {
+    tap: Wiretap,
+    homes: [Record; 2],
+}
+
+/// How much they had seen at a moment: packets, and messages of each connection to each home.
+#[derive(Default)]
+struct Moment {
+    packets: usize,
+    messages: [Vec<usize>; 2],
+}
+
+impl Observers {
+    fn now(&self) -> Moment {
+        let messages = self.homes.each_ref().map(|home| {
+            let told = home.told();
+            told.iter().map(|told| told.bytes.len()).collect()
+        });
+        let packets = self.tap.packets().len();
+        Moment { packets, messages }
+    }
+
+    /// What each of [`OBSERVERS`] saw after `moment`.
+    fn since(&self, moment: &Moment) -> [Seen; 3] {
+        let [callers, callees] = &self.homes;
+        [
+            Seen::on_wires(&self.tap.packets()[moment.packets..]),
+            Seen::at(callers, &moment.messages[0]),
+            Seen::at(callees, &moment.messages[1]),
+        ]
+    }
+}
+
+/// What each of [`OBSERVERS`] knows by what they saw of `act` since the moment that it gives, after the same search found
+/// every fact where it was told on purpose; and of how many packets.
+fn observed(
+    adjust: fn(&mut EngineConfig),
+    act: impl AsyncFnOnce(&Stage, &Observers, [&Phone; 2]) -> Moment,
+) -> (BTreeMap<&'static str, BTreeSet<&'static str>>, usize) {
     let folder = tempfile::tempdir().unwrap();
     let stage = Stage::new(SEED, folder.path());
     let director = stage.director;
@@ -201,35 +246,24 @@ fn who_sees_what_is_as_the_readme_says() {
         let tap = stage.wiretap();
         let (callers, at_callers) = stage.nosy_home("caller's home", OTHER_HOME);
         let (callees, at_callees) = stage.nosy_home("callee's home", HOME);
+        let homes = [at_callers, at_callees];
+        let observers = Observers { tap, homes };
         let (alice_id, bob_id) = (stage.identity(), stage.identity());
-        let alice = stage.phone(NAMES[0], ALICE, &alice_id, &[&callers], |_| {});
-        let bob = stage.phone(NAMES[1], BOB, &bob_id, &[&callees], |_| {});
+        let alice = stage.phone(NAMES[0], ALICE, &alice_id, &[&callers], adjust);
+        let bob = stage.phone(NAMES[1], BOB, &bob_id, &[&callees], adjust);
         alice.befriend(&bob);
         stage.shortcut(&alice, &bob);
         alice.ready().await;
         bob.ready().await;
-        alice.talk_to(&bob).await;
-        bob.hears().await;
-        stage.pass(secs(5)).await;
-        alice.tell(Command::HangUp);
-        for phone in [&alice, &bob] {
-            assert_eq!(phone.ends(SOON).await.report.outcome, Outcome::Completed);
-        }
-        stage.pass(secs(2)).await;
+        let since = act(&stage, &observers, [&alice, &bob]).await;
 
         let runtime = stage.world.runtime(director);
         let said = read_all(SPEECH).unwrap();
         let packets = packets_of(&said, quinn::Runtime::now(&*runtime));
         let search = Search::new([&alice_id, &bob_id], &said, &packets);
-        let wires = tap.packets();
-        let seen = [
-            Seen::on_wires(&wires),
-            Seen::at(&at_callers, 0),
-            Seen::at(&at_callees, 0),
-        ];
-        let before = [at_callers.told().len(), at_callees.told().len()];
+        let seen = observers.since(&since);
 
-        // The same search finds every fact where it was told on purpose.
+        let before = observers.now();
         let mut leak = format!("{} and {}", NAMES[0], NAMES[1]).into_bytes();
         leak.extend(alice_id.user().0);
         leak.extend(bob_id.user().0);
@@ -243,14 +277,9 @@ fn who_sees_what_is_as_the_readme_says() {
         );
         wire.unwrap().send(bob.addr, &leak).unwrap();
         stage.pass(secs(1)).await;
-        let planted = [
-            Seen::on_wires(&tap.packets()[wires.len()..]),
-            Seen::at(&at_callers, before[0]),
-            Seen::at(&at_callees, before[1]),
-        ];
-        (search, seen, planted, wires.len())
+        (search, seen, observers.since(&before))
     };
-    let (search, seen, planted, packets) = stage.world.block_on(director, play).unwrap();
+    let (search, seen, planted) = stage.world.block_on(director, play).unwrap();
     for (observer, planted) in OBSERVERS.iter().zip(&planted) {
         eprintln!("planted, {observer}:");
         assert_eq!(search.known(planted), FACTS.into(), "{observer}");
@@ -260,6 +289,25 @@ fn who_sees_what_is_as_the_readme_says() {
         eprintln!("{observer}:");
         found.insert(observer, search.known(seen));
     }
+    (found, seen[0].messages.len())
+}
+
+#[test]
+fn who_sees_what_is_as_the_readme_says() {
+    let (found, packets) = observed(
+        |_as_it_is| {},
+        async |stage, _, [alice, bob]| {
+            alice.talk_to(bob).await;
+            bob.hears().await;
+            stage.pass(secs(5)).await;
+            alice.tell(Command::HangUp);
+            for phone in [alice, bob] {
+                assert_eq!(phone.ends(SOON).await.report.outcome, Outcome::Completed);
+            }
+            stage.pass(secs(2)).await;
+            Moment::default()
+        },
+    );
     assert_eq!(found, promised());
     threat(
         17,
@@ -267,6 +315,38 @@ fn who_sees_what_is_as_the_readme_says() {
             "{} of {} cells of the README's table as captured, {packets} packets",
             FACTS.len() * OBSERVERS.len(),
             FACTS.len() * OBSERVERS.len(),
+        ),
+    );
+}
+
+#[test]
+fn a_look_whether_somebody_is_there_shows_no_more_than_a_call() {
+    let (found, packets) = observed(
+        |config| config.finding.presence = true,
+        async |stage, observers, [alice, bob]| {
+            // Only those are asked who wrote, too; what that showed is not what this is about.
+            alice.write_to(bob).await;
+            bob.write_to(alice).await;
+            stage.pass(secs(60)).await;
+            let before = observers.now();
+            alice.tell(Command::Look(true));
+            stage.pass(2 * INTERVAL).await;
+            let view = alice.engine.view();
+            let there = view.borrow().presences.get(&bob.user).copied();
+            assert_eq!(there, Some(Presence::Reachable), "he was asked");
+            before
+        },
+    );
+    for (observer, promised) in promised() {
+        let more: Vec<_> = found[observer].difference(&promised).collect();
+        assert_eq!(more, Vec::<&&str>::new(), "{observer}");
+    }
+    // That is where the question was left.
+    assert!(found[OBSERVERS[2]].contains("the caller's address"));
+    threat(
+        17,
+        format_args!(
+            "a look whether somebody is there: no more than a call shows, {packets} packets"
         ),
     );
 }

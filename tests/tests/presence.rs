@@ -7,11 +7,10 @@
 )]
 
 use ahoy::{
-    chat::MessageId,
     engine::{
         book::AddressBook as _,
         config::EngineConfig,
-        handle::{Command, Event},
+        handle::Command,
         presence::{INTERVAL, LONGEST, Presence},
     },
     identity::Identity,
@@ -67,21 +66,8 @@ async fn friends(
     }
     alice.ready().await;
     bob.ready().await;
-    for (n, from, to) in [(1, &alice, &bob), (2, &bob, &alice)] {
-        let id = MessageId([n; 16]);
-        from.tell(Command::Message {
-            id,
-            to: to.link(),
-            text: "ahoy".into(),
-        });
-        let is_there = |event: &Event| {
-            let Event::MessageState { id: of, state, .. } = event else {
-                return None;
-            };
-            (*of == id && state.word() == "delivered").then_some(())
-        };
-        from.wait("the message", secs(30), is_there).await;
-    }
+    alice.write_to(&bob).await;
+    bob.write_to(&alice).await;
     Friends {
         alice,
         bob,
