@@ -25,12 +25,13 @@ use ahoy_transport::{
     identity::{DeviceId, NodeAddress, NodeId, UserId, VerifiedDevice, log::MAX_HOMES},
     runtime::{Runtime, RuntimeExt, Task, timeout},
     sealed::{CallTag, OfferGuard},
-    session::SessionEvent as LinkEvent,
 };
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use tokio::sync::{broadcast, mpsc, watch};
 
+mod actions;
 mod files;
+mod legs;
 mod mail;
 mod offers;
 mod own;
@@ -46,10 +47,10 @@ use presence::Presences;
 
 use super::{
     book::{AddressBook, Person},
-    config::{Answering, EngineConfig, Me, PathPolicy},
+    config::{EngineConfig, Me, PathPolicy},
     cost::CostMeter,
     directory::{Findings, Target},
-    files::{Files, FilesNews, LineId, ToFiles},
+    files::{Files, FilesNews, ToFiles},
     handle::{BlockedView, Command, ContactView, Event, RequestView, View},
     homes::HomeChooser,
     leg::{Farewell, Leg, LegContext, LegEvent, SprayGate},
@@ -65,17 +66,12 @@ use super::{
     rendezvous::Rendezvous,
     renewal::Renewer,
     trust::{Exchange, Trust},
-    video::{PICTURE_QUEUE, PictureTrouble, Showing, Video, view::PictureWatch},
+    video::{PictureTrouble, Showing, Video, view::PictureWatch},
     witness::Witnesses,
 };
 use crate::{
-    call::{
-        Action, CallConfig, CallId, CallState, Calls, Event as CallEvent, SessionEnd, SessionEvent,
-        Unreachable,
-    },
-    identity::compare::CompareStep,
+    call::{CallConfig, CallId, CallState, Calls},
     report::{PathKind, ReportBuilder},
-    signal::{MediaChoice, Signal, SignalMessage},
     sound::{SoundChange, SoundSwitch},
 };
 
@@ -947,401 +943,6 @@ impl Engine {
             homes.truncate(MAX_HOMES);
         }
         self.book.my_link(homes)
-    }
-
-    fn handle_signal(&mut self, call: CallId, device: DeviceId, message: SignalMessage) {
-        if message.call != call || message.participant != device {
-            tracing::debug!("a signal about somebody else is dropped");
-            return;
-        }
-        match message.signal {
-            Signal::Candidates(candidates) => self.handle_candidates(call, device, &candidates),
-            Signal::Report(report) => {
-                if let Some(slot) = self.slots.get_mut(&call) {
-                    slot.report.set_remote(*report);
-                }
-            }
-            Signal::MailPass { capability, homes } => {
-                let peer = self.leg(call, device).map(|leg| leg.device());
-                if let Some(peer) = peer {
-                    self.keep_pass(&peer, capability, homes);
-                }
-            }
-            Signal::Compare(step) => self.compare(call, device, step),
-            Signal::FileTaken(tag) => {
-                let line = LineId { call, device };
-                self.files.tell(ToFiles::Taken(line, tag));
-            }
-            Signal::Handed(homes) => {
-                let user = self.leg(call, device).map(|leg| leg.device().user());
-                // Strangers could say anything of anybody.
-                if user.is_some_and(|user| self.book.is_contact(user)) {
-                    self.trust.note_sent(call, homes);
-                }
-            }
-            // Nothing else is said where nobody talks.
-            _ if self.file_links.contains_key(&call) => {}
-            signal @ (Signal::Ringing
-            | Signal::Accept(_)
-            | Signal::Decline(_)
-            | Signal::Busy
-            | Signal::Cancel(_)
-            | Signal::HangUp(_)
-            | Signal::MediaState { .. }) => {
-                if matches!(signal, Signal::HangUp(_)) {
-                    self.collect(call);
-                }
-                if let Signal::Accept(media) = &signal {
-                    let ours = self.config.limits.media.compares;
-                    if let Some(leg) = self.leg(call, device) {
-                        leg.set_compares(ours, media.compares);
-                    }
-                }
-                let now = self.runtime.now();
-                self.calls.handle(
-                    now,
-                    CallEvent::Signal {
-                        call,
-                        from: device,
-                        signal,
-                    },
-                );
-            }
-        }
-    }
-
-    /// Both sides talk: safety words are made.
-    fn begin_comparison(&mut self, call: CallId) {
-        let media = self.slots.get(&call).and_then(|slot| slot.media.as_ref());
-        let Some(device) = media.map(|(device, _media)| *device) else {
-            return;
-        };
-        let mut rng = ChaCha20Rng::from_seed(self.runtime.random_array());
-        let step = self
-            .leg(call, device)
-            .and_then(|leg| leg.begin_comparison(&mut rng));
-        if let Some(step) = step {
-            self.send_step(call, device, step);
-        }
-    }
-
-    fn compare(&mut self, call: CallId, device: DeviceId, step: CompareStep) {
-        let mut rng = ChaCha20Rng::from_seed(self.runtime.random_array());
-        let Some(leg) = self.leg(call, device) else {
-            return;
-        };
-        match leg.handle_comparison(step, &mut rng) {
-            Ok(Some(step)) => self.send_step(call, device, step),
-            Ok(None) => {}
-            Err(broken) => {
-                tracing::warn!(%broken, "no safety words in this call");
-                self.fail(Notice::NoSafetyWords);
-            }
-        }
-    }
-
-    fn send_step(&mut self, call: CallId, device: DeviceId, step: CompareStep) {
-        let participant = self.config.me.keys.id();
-        if let Some(leg) = self.leg(call, device) {
-            leg.send_signal(SignalMessage {
-                call,
-                participant,
-                signal: Signal::Compare(step),
-            });
-        }
-    }
-
-    fn handle_leg(&mut self, call: CallId, device: DeviceId, event: LegEvent) {
-        let now = self.runtime.now();
-        match event {
-            LegEvent::FoundAgain(findings) => {
-                let again = findings
-                    .targets
-                    .into_iter()
-                    .find(|target| target.device.device() == device);
-                match (again, self.slots.get_mut(&call)) {
-                    (Some(target), Some(slot)) => {
-                        slot.targets.insert(device, target);
-                        self.send_offer(call, device);
-                    }
-                    (None, Some(_slot)) => self.calls.handle(
-                        now,
-                        CallEvent::Refused {
-                            call,
-                            participant: device,
-                            why: Unreachable::Offline,
-                        },
-                    ),
-                    (_, None) => {}
-                }
-            }
-            LegEvent::Own(event) => {
-                if let Some(leg) = self.leg(call, device) {
-                    leg.handle_own(event);
-                }
-            }
-            LegEvent::Session(event) => self.handle_session(call, device, event),
-            LegEvent::Control(bytes) => match SignalMessage::read(&bytes) {
-                Ok(Some(message)) => self.handle_signal(call, device, message),
-                Ok(None) => tracing::debug!("a signal of a later version is passed over"),
-                Err(error) => {
-                    tracing::info!(%error, "the other side sent a signal that cannot be read");
-                    self.calls.handle(
-                        now,
-                        CallEvent::Session {
-                            call,
-                            participant: device,
-                            event: SessionEvent::Ended(SessionEnd::Protocol),
-                        },
-                    );
-                }
-            },
-        }
-    }
-
-    fn handle_session(&mut self, call: CallId, device: DeviceId, event: LinkEvent) {
-        let now = self.runtime.now();
-        let Some(slot) = self.slots.get_mut(&call) else {
-            return;
-        };
-        let Some(leg) = slot.legs.get_mut(&device) else {
-            return;
-        };
-        let told = leg.observe(now, &event, &mut slot.report, &mut slot.path);
-        if self.file_links.contains_key(&call) {
-            return self.link_session(call, device, told);
-        }
-        if told == Some(SessionEvent::Connected) {
-            self.tell_handed(call, device);
-            self.stop_working(call, device);
-        }
-        if let Some(event) = told {
-            self.calls.handle(
-                now,
-                CallEvent::Session {
-                    call,
-                    participant: device,
-                    event,
-                },
-            );
-        }
-        self.show();
-    }
-
-    // --- what the call wants ---------------------------------------------------------------------
-
-    fn drain(&mut self) {
-        while let Some(action) = self.calls.poll_action() {
-            self.carry_out(action);
-        }
-    }
-
-    fn carry_out(&mut self, action: Action) {
-        match action {
-            Action::LookUp { call, user } => self.start_look_up(call, user),
-            Action::SendOffer { call, to } => self.send_offer(call, to),
-            Action::OpenSession { call, participant } => {
-                if let Some(leg) = self.leg(call, participant) {
-                    leg.open();
-                }
-            }
-            Action::SendSignal { call, to, signal } => {
-                let participant = self.config.me.keys.id();
-                if let Some(leg) = self.leg(call, to) {
-                    leg.send_signal(SignalMessage {
-                        call,
-                        participant,
-                        signal,
-                    });
-                }
-            }
-            Action::StartRinging { call, from, alert } => {
-                tracing::debug!(?call, from = ?from.user, ?alert, "ringing");
-                let from = from.user;
-                let waits = self.calls.aside().is_some_and(|info| info.call == call);
-                self.publish(if waits {
-                    Event::Waiting { call, from }
-                } else {
-                    Event::Incoming { call, from }
-                });
-                let answer = match self.config.answering {
-                    Answering::Person => false,
-                    Answering::Contacts | Answering::Everybody => true,
-                };
-                if answer {
-                    let now = self.runtime.now();
-                    if let Err(error) = self.calls.accept(now, call) {
-                        tracing::debug!(%error, "nothing to accept");
-                    }
-                }
-            }
-            Action::StopRinging { call } => tracing::debug!(?call, "ringing ends"),
-            Action::OpenMedia {
-                call,
-                participant,
-                media,
-                accepted,
-            } => {
-                let now = self.runtime.now();
-                if let Some(slot) = self.slots.get_mut(&call) {
-                    slot.report.accepted(now);
-                }
-                tracing::debug!(?media, "both sides agreed");
-                self.open_media(call, participant, &media, &accepted);
-            }
-            Action::SetLocalMedia { call, muted, held } => {
-                let now = self.runtime.now();
-                let slot = self.slots.get(&call);
-                if let Some((_device, media)) = slot.and_then(|slot| slot.media.as_ref()) {
-                    media.set_silent(muted, held);
-                }
-                if let Some(video) = slot.and_then(|slot| slot.video.as_ref()) {
-                    video.set_paused(now, held);
-                }
-            }
-            Action::RemoteMedia {
-                call,
-                participant,
-                muted,
-                held,
-                blank,
-                recording,
-            } => {
-                tracing::debug!(muted, held, blank, recording, "what the other side does");
-                if let Some(slot) = self.slots.get_mut(&call)
-                    && let Some((device, _media)) = &slot.media
-                    && *device == participant
-                {
-                    slot.held_there = held;
-                    slot.pictures.set_blank(blank);
-                    if let Some(video) = &slot.video {
-                        video.set_blank(blank);
-                    }
-                    self.recorded_there(call, recording);
-                }
-            }
-            Action::CloseSession { call, participant } => {
-                self.stop_video(call, Some(participant));
-                self.collect(call);
-                self.stop_working(call, participant);
-                if let Some(slot) = self.slots.get_mut(&call) {
-                    if slot
-                        .media
-                        .as_ref()
-                        .is_some_and(|(of, _media)| *of == participant)
-                    {
-                        slot.media = None;
-                        slot.video = None;
-                    }
-                    if let Some(leg) = slot.legs.get_mut(&participant) {
-                        leg.close();
-                    }
-                }
-            }
-            Action::Changed { call, state } => {
-                if state == CallState::RingingThere {
-                    self.publish(Event::Ringing { call });
-                }
-                if state == CallState::Talking {
-                    self.record_by_itself(call);
-                    self.tell_pass(call);
-                    self.begin_comparison(call);
-                }
-                self.show();
-            }
-            Action::Ended(ended) => self.handle_ended(ended),
-        }
-    }
-
-    fn open_media(
-        &mut self,
-        call: CallId,
-        participant: DeviceId,
-        agreed: &MediaChoice,
-        accepted: &crate::call::Accepted,
-    ) {
-        let runtime = Arc::clone(&self.runtime);
-        let settings = self.config.audio.clone();
-        let probe = self.config.probe.clone();
-        let (pictures, shown) = mpsc::channel(PICTURE_QUEUE);
-        let measure = self.config.measure_cost;
-        let Some(slot) = self.slots.get_mut(&call) else {
-            return;
-        };
-        let Some(leg) = slot.legs.get_mut(&participant) else {
-            return;
-        };
-        if measure && slot.cost.is_none() {
-            slot.cost = CostMeter::start(&*runtime);
-        }
-        let opened = leg
-            .open_media(accepted, agreed, &settings, pictures, probe.as_ref())
-            .and_then(|media| {
-                let Some(line) = leg.picture_line() else {
-                    return Ok((media, None));
-                };
-                let video = Video::start(
-                    &runtime,
-                    &self.config.video,
-                    agreed.video.as_ref(),
-                    line,
-                    media.clocks(),
-                    shown,
-                    self.config.video_probe.as_ref(),
-                )?;
-                Ok((media, video))
-            });
-        let now = runtime.now();
-        match opened {
-            Ok((media, video)) => {
-                slot.video = video;
-                media.set_volume(slot.volume_percent);
-                // Whoever muted while it rang is not heard now, and who was put on hold sees nothing.
-                if let Some(info) = self.calls.info(call) {
-                    media.set_silent(info.muted, info.held);
-                    if let Some(video) = &slot.video {
-                        video.set_paused(now, info.held);
-                    }
-                }
-                slot.media = Some((participant, media));
-                slot.talking_since = Some(now);
-                let line = slot.legs.get(&participant).and_then(|leg| leg.line(true));
-                if let Some(line) = line.filter(|line| self.shares_files(line.user)) {
-                    self.files.tell(ToFiles::Up(line));
-                }
-                self.tap_opened(call);
-                self.publish(Event::Connected { call });
-            }
-            Err(error) => {
-                self.fail(error);
-                self.calls.handle(now, CallEvent::MediaFailed { call });
-            }
-        }
-        self.show();
-    }
-
-    /// Nothing more is shown, so that what is reported is what was recorded.
-    fn stop_video(&mut self, call: CallId, of: Option<DeviceId>) {
-        let Some(slot) = self.slots.get_mut(&call) else {
-            return;
-        };
-        let is_it = |device: &DeviceId| of.is_none_or(|of| of == *device);
-        if slot.media.as_ref().is_some_and(|(device, _)| is_it(device))
-            && let Some(video) = &mut slot.video
-        {
-            video.stop();
-        }
-    }
-
-    /// Lets what was said last reach the other side before the sessions go.
-    fn linger(&self, legs: BTreeMap<DeviceId, Leg>) {
-        let runtime = Arc::clone(&self.runtime);
-        self.runtime
-            .spawn_task(async move {
-                runtime.sleep(Duration::from_millis(500)).await;
-                drop(legs);
-            })
-            .detach();
     }
 
     // --- small helpers ---------------------------------------------------------------------------
