@@ -155,7 +155,7 @@ pub struct SimArgs {
     #[arg(long, value_name = "MS", default_value = "0", value_parser = values::millis, help_heading = "Media")]
     pub decode_ms: Duration,
     /// Leave parts out that make pictures better, to see what they are good for: retransmission, parity, queue,
-    /// lip-sync, sound-wait, alert, spread.
+    /// lip-sync, sound-wait, alert, spread, near.
     #[arg(
         long,
         value_enum,
@@ -234,6 +234,8 @@ pub enum VideoPart {
     LipSync,
     /// Sound waits for pictures that are regularly late.
     SoundWait,
+    /// Parity also where the way is short.
+    Near,
     /// Parity leaves later than its frame where losses come in bursts.
     Spread,
     /// Pictures have one layer in time while next to nothing is lost.

@@ -180,6 +180,8 @@ pub struct VideoSettings {
     pub retransmission: bool,
     /// Send parity where the way is long, and take it.
     pub parity: bool,
+    /// Send parity on short ways as well. Off only in tests.
+    pub parity_near: bool,
     /// Send parity later where bursts would take it with its frame. Off only in tests.
     pub spread: bool,
     /// One layer in time while next to nothing is lost. Off only in tests.
@@ -210,6 +212,7 @@ impl Default for VideoSettings {
             takes: CodecTimes::default(),
             retransmission: true,
             parity: true,
+            parity_near: true,
             spread: true,
             single_layer: true,
             follow_queue: true,

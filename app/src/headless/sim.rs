@@ -254,6 +254,7 @@ fn script(plan: &SimPlan, scratch: &Scratch) -> Result<Script, CliError> {
             },
             retransmission: !plan.without.contains(&VideoPart::Retransmission),
             parity: !plan.without.contains(&VideoPart::Parity),
+            parity_near: !plan.without.contains(&VideoPart::Near),
             spread: !plan.without.contains(&VideoPart::Spread),
             single_layer: !plan.without.contains(&VideoPart::SingleLayer),
             follow_queue: !plan.without.contains(&VideoPart::Queue),

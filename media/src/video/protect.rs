@@ -25,9 +25,12 @@ const MOST_LOSS: f64 = 0.4;
 const BASE_RESIDUAL: f64 = 0.002;
 const REST_RESIDUAL: f64 = 0.06;
 
-/// With so much loss, the base has parity on short ways too, and so many frames of it may still miss packets.
-const MUCH_LOSS: f32 = 0.08;
+/// With more loss than this, the base has parity on short ways too, and so many frames of it may still miss packets: of the
+/// answers some are lost as well, and the second one comes too late.
+const NEAR_LOSS: f32 = 0.03;
 const NEAR_RESIDUAL: f64 = 0.03;
+/// In any case with more than this.
+const MUCH_LOSS: f32 = 0.08;
 
 /// From so many packets lost in a row on, on average and beside what chance makes, a burst takes a frame with its parity.
 const LONG_BURSTS: f32 = 3.5;
@@ -46,8 +49,10 @@ const MEAN_OF: f32 = 16.0;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Line {
     pub(super) loss: Loss,
-    /// What is asked for comes too late.
+    /// What is asked for comes too late, or there is so much room that nobody need wait for it.
     pub(super) is_far: bool,
+    /// The base has parity on short ways where more than [`NEAR_LOSS`] is lost; else above [`MUCH_LOSS`].
+    pub(super) near: bool,
 }
 
 impl Line {
@@ -118,11 +123,11 @@ impl Protector {
         if line.loss.fraction < LEAST_LOSS {
             return Vec::new();
         }
+        let least = if line.near { NEAR_LOSS } else { MUCH_LOSS };
         let is_spread = spread && line.is_far && line.is_bursty();
         let residual = match class {
             Class::Repair | Class::Base if line.is_far => BASE_RESIDUAL,
-            // Too many answers are lost as well.
-            Class::Repair | Class::Base if line.loss.fraction >= MUCH_LOSS => NEAR_RESIDUAL,
+            Class::Repair | Class::Base if line.loss.fraction > least => NEAR_RESIDUAL,
             Class::Rest if line.is_far && !is_spread => REST_RESIDUAL,
             Class::Repair | Class::Base | Class::Rest => return Vec::new(),
         };
@@ -208,7 +213,11 @@ mod tests {
     fn delays(loss: Loss, is_far: bool, spread: bool) -> Vec<(Class, u64)> {
         let mut packetizer = Packetizer::new(VideoCodec::H264, 1, 0);
         let mut protector = Protector::new(0);
-        let line = Line { loss, is_far };
+        let line = Line {
+            loss,
+            is_far,
+            near: true,
+        };
         let mut delays = Vec::new();
         for n in 0..40_u64 {
             let class = if n % 4 == 0 { Class::Base } else { Class::Rest };

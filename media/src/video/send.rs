@@ -62,6 +62,9 @@ const HELD_SHARE: f64 = 0.35;
 const UNKNOWN_FOR: Duration = Duration::from_secs(4);
 const UNKNOWN_LOSS: f32 = 0.03;
 
+/// From so much more than is wanted on, in percent, frames have parity whatever the round trip.
+const ROOM_PERCENT: u64 = 150;
+
 /// Text has one layer: with several, libaom does not find again what has scrolled, and a page of 720p takes 58 KB a picture
 /// instead of 1.5. And it gets more trouble.
 const TEXT_LAYERS: u8 = 1;
@@ -96,6 +99,8 @@ pub struct VideoSendConfig {
     pub spread: bool,
     /// From this round trip on. On shorter ways what is asked for comes in time.
     pub parity_from: Duration,
+    /// On shorter ones, too, where more may be sent than is wanted; and for the base there, where some hundredths are lost.
+    pub parity_near: bool,
     /// One layer in time while next to nothing is lost.
     pub single_layer: bool,
     /// Encode smaller and fewer pictures where the bitrate is not worth more, or the machine is too slow.
@@ -127,6 +132,7 @@ impl VideoSendConfig {
             parity: true,
             spread: true,
             parity_from: Duration::from_millis(100),
+            parity_near: true,
             single_layer: true,
             ladder: true,
             overhead_bytes: 64,
@@ -621,8 +627,15 @@ impl VideoSend {
                 },
                 ..known
             },
-            is_far: self.round_trip >= self.config.parity_from,
+            is_far: self.round_trip >= self.config.parity_from || !is_first && self.has_room(),
+            near: self.config.parity_near,
         }
+    }
+
+    /// As long as parity is no more than half as much again, it takes nothing from pictures that are as good as they are to be.
+    fn has_room(&self) -> bool {
+        let wanted = u64::from(self.config.max_rate.bps());
+        self.config.parity_near && u64::from(self.rate.bps()) * 100 >= wanted * ROOM_PERCENT
     }
 
     fn out(&mut self, now: Instant, bytes: Vec<u8>, class: Class) -> VideoOut {
@@ -999,9 +1012,13 @@ mod tests {
     #[test]
     fn parity_is_for_long_ways_that_lose_and_for_all_that_lose_much() {
         let now = start();
-        for (round_trip, fraction, expected) in
-            [(50, 0.05, 0), (200, 0.0, 0), (200, 0.05, 3), (50, 0.2, 4)]
-        {
+        for (round_trip, fraction, expected) in [
+            (50, 0.02, 0),
+            (50, 0.05, 1),
+            (200, 0.0, 0),
+            (200, 0.05, 3),
+            (50, 0.2, 4),
+        ] {
             let config = VideoSendConfig::new(VideoCodec::H264, 7, 65_530);
             let mut send = VideoSend::new(config, video());
             send.set_round_trip(Duration::from_millis(round_trip));
@@ -1020,6 +1037,37 @@ mod tests {
             assert_eq!(out.len(), 4 + expected, "{round_trip} {fraction}");
             assert_eq!(send.stats().parity, (at_first + expected) as u64);
             assert!(out.iter().all(|packet| packet.bytes.len() <= 1150));
+        }
+    }
+
+    #[test]
+    fn where_there_is_room_every_frame_has_parity_on_short_ways_too() {
+        let now = start();
+        // Of a frame that others need, and of one that none needs.
+        for (kbps, near, expected) in [
+            (900, true, [2, 1]),
+            (890, true, [0, 0]),
+            (900, false, [0, 0]),
+        ] {
+            let config = VideoSendConfig {
+                max_rate: Bitrate::kbps(600),
+                parity_near: near,
+                ..VideoSendConfig::new(VideoCodec::H264, 7, 1)
+            };
+            let mut send = VideoSend::new(config, video());
+            send.set_round_trip(Duration::from_millis(50));
+            send.set_loss(Loss {
+                fraction: 0.02,
+                mean_burst: 1.0,
+            });
+            send.push(now, Some(&frame(0, 4000, true, 0)));
+            let later = now + UNKNOWN_FOR;
+            send.set_rate(later, Bitrate::kbps(kbps), Bitrate::kbps(kbps));
+            for (n, layer) in [(1, 0), (2, 1)] {
+                let out = send.push(later, Some(&frame(n, 4000, false, layer)));
+                let parity = expected[usize::from(layer)];
+                assert_eq!(out.len(), 4 + parity, "{kbps} {near} {layer}");
+            }
         }
     }
 

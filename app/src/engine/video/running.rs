@@ -742,6 +742,7 @@ fn plan(
         retransmission: settings.retransmission
             && theirs.features.contains(VideoFeatures::RETRANSMISSION),
         parity: settings.parity && theirs.features.contains(VideoFeatures::PARITY),
+        parity_near: settings.parity_near,
         spread: settings.spread,
         single_layer: settings.single_layer,
         ..VideoSendConfig::new(
