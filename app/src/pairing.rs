@@ -56,7 +56,7 @@ pub const MAX_PAIR_HOMES: usize = 4;
 pub const MAX_GRANT: usize = 8 << 20;
 /// Of a grant, so much goes at once.
 pub const PART: usize = 15 * 1024;
-const SCHEME: &str = "ahoy-pair:";
+pub(crate) const SCHEME: &str = "ahoy-pair:";
 const MAX_LINK: usize = 2048;
 const MAX_NAME_BYTES: usize = 4 * MAX_NAME_CHARS;
 const VERSION: u8 = 1;

@@ -36,6 +36,7 @@ mod person;
 mod recents;
 mod record;
 mod reply;
+mod scan;
 mod settings;
 mod share;
 mod shelf;
@@ -84,7 +85,7 @@ use devices::{Devices, DevicesView};
 use history::History;
 use home::Home;
 use ledger::{Ledger, LedgerView};
-use mirror::{Mirror, MirrorView};
+use mirror::{Mirror, MirrorView, Sight, Wanted};
 use model::Act;
 use pace::{Pace, Part};
 use settings::Tab;
@@ -185,6 +186,7 @@ pub struct Window {
     stage: Stage,
     mirror: Mirror,
     mirrored: watch::Receiver<MirrorView>,
+    scan: scan::Scan,
     share: share::Page,
     shelf: Shelf,
     showable: watch::Receiver<ShelfView>,
@@ -263,6 +265,7 @@ impl Window {
             runtime: runtime.clone(),
             stage,
             mirrored: mirror.shown(),
+            scan: scan::Scan::default(),
             mirror,
             share: share::Page::default(),
             showable: shelf.shown(),
@@ -468,6 +471,7 @@ impl Window {
     /// What goes on though nothing is drawn: devices are let go, and a camera that was promised is shown, or no longer promised.
     fn go_on_unseen(&mut self, ctx: &egui::Context) {
         if !self.is_seen(ctx) {
+            self.scan.close();
             self.mirror.look(None);
             self.desk.look(false, None);
             self.shelf.look(false);
@@ -553,10 +557,19 @@ impl Window {
         let listen = at_sound && !model::is_talking(&view);
         let microphone = listen.then(|| view.sound.microphone.clone());
         self.desk.look(at_sound, microphone);
+        if !is_seen || call.is_some() {
+            // It does not go on by itself when they come back, and a call may want the camera.
+            self.scan.close();
+        }
+        let scans = self.scan.is_wanted();
         let at_camera = is_seen && self.shows_welcome(&view) && self.welcome.is_at_camera();
-        self.shelf.look(self.share.open || at_camera);
-        let camera = at_camera.then(|| share::camera(self.share.camera.clone()).input);
-        self.mirror.look(camera);
+        let looks = scans || at_camera;
+        self.shelf.look(self.share.open || looks);
+        let wanted = looks.then(|| Wanted {
+            camera: share::camera(self.share.camera.clone()).input,
+            scans,
+        });
+        self.mirror.look(wanted);
         if let Some(call) = &view.call
             && let Some(wait) = model::next_change(call, now)
         {
@@ -572,23 +585,31 @@ impl Window {
         let devices = self.devices.borrow_and_update().clone();
         let saved = self.saved.borrow().clone();
         let tokens = self.tokens;
+        let shelf = self.showable.borrow_and_update().clone();
+        let sight = Sight {
+            stage: &self.stage,
+            mirror: self.mirrored.borrow_and_update().clone(),
+            shelf: &shelf,
+            camera: self.share.camera.as_ref(),
+        };
         if self.comeback.open {
-            let done = self.comeback.show(ui, &tokens);
+            let mut scanned = scan::Done::default();
+            let scan = &mut self.scan;
+            let done = self.comeback.show(ui, &tokens, |ui| {
+                scanned = scan.show(ui, &sight, crate::pairing::SCHEME, &tokens);
+                scanned.link.take()
+            });
+            if scanned.camera.is_some() {
+                self.share.camera = scanned.camera;
+            }
             if done.ready {
                 self.quits.store(true, Ordering::Relaxed);
                 ui.ctx().send_viewport_cmd(ViewportCommand::Close);
             }
             return;
         }
-        let shelf = self.showable.borrow_and_update().clone();
-        let sight = welcome::Sight {
-            stage: &self.stage,
-            mirror: *self.mirrored.borrow_and_update(),
-            shelf: &shelf,
-            camera: self.share.camera.as_ref(),
-        };
         let welcome = &mut self.welcome;
-        let done = welcome.show(ui, view, &devices, &saved, sight, &tokens);
+        let done = welcome.show(ui, view, &devices, &saved, &sight, &tokens);
         if done.camera.is_some() {
             self.share.camera = done.camera;
         }

@@ -46,9 +46,9 @@ use crate::{
 mod running;
 pub mod view;
 
-#[cfg(all(feature = "video", feature = "window"))]
-pub(crate) use running::Mirror;
 pub(super) use running::Video;
+#[cfg(all(feature = "video", feature = "window"))]
+pub(crate) use running::{Mirror, Told as MirrorTold};
 
 /// The flow that packets of pictures travel in.
 pub(super) const PICTURE_FLOW: u64 = 2;

@@ -151,14 +151,19 @@ impl Page {
         *self = Self::new(self.door.clone(), self.profile.clone(), &self.runtime);
     }
 
-    /// Draws it.
-    pub(super) fn show(&mut self, ui: &mut egui::Ui, tokens: &Tokens) -> Done {
+    /// Draws it. `scan` draws what reads a link from a code.
+    pub(super) fn show(
+        &mut self,
+        ui: &mut egui::Ui,
+        tokens: &Tokens,
+        scan: impl FnOnce(&mut egui::Ui) -> Option<String>,
+    ) -> Done {
         let mut done = Done::default();
         let (colors, size) = (tokens.colors(ui.ctx()), tokens.size);
         let state = self.state.borrow().clone();
         ui.add(egui::Label::new(RichText::new(words::welcome_back()).heading()).wrap());
         ui.add_space(size.gap);
-        parts::card(ui, tokens, |ui| self.device(ui, &state, tokens));
+        parts::card(ui, tokens, |ui| self.device(ui, &state, tokens, scan));
         if matches!(state, State::Joining | State::Comparing(_)) {
             return done;
         }
@@ -224,7 +229,13 @@ impl Page {
     }
 
     /// Another device that still works, which is the easiest way.
-    fn device(&mut self, ui: &mut egui::Ui, state: &State, tokens: &Tokens) {
+    fn device(
+        &mut self,
+        ui: &mut egui::Ui,
+        state: &State,
+        tokens: &Tokens,
+        scan: impl FnOnce(&mut egui::Ui) -> Option<String>,
+    ) {
         let size = tokens.size;
         let area = egui::vec2(0.0, size.control_height);
         parts::title(ui, words::another_device_of_yours());
@@ -253,6 +264,10 @@ impl Page {
                 let pressed = parts::button(ui, tokens, join, primary, area, possible).clicked();
                 if possible && (pressed || entered) {
                     self.join(ui.ctx());
+                }
+                if let Some(link) = scan(ui) {
+                    self.link = Zeroizing::new(link);
+                    self.focus = true;
                 }
                 return;
             }

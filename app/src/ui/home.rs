@@ -42,12 +42,14 @@ pub(super) struct Done {
 }
 
 impl Home {
+    /// Draws it. `scan` draws what reads a link from a code.
     pub(super) fn show(
         &mut self,
         ui: &mut egui::Ui,
         view: &View,
         favourites: &[UserId],
         tokens: &Tokens,
+        scan: impl FnOnce(&mut egui::Ui) -> Option<String>,
     ) -> Done {
         let gap = tokens.size.gap;
         let mut done = Done::default();
@@ -57,7 +59,12 @@ impl Home {
             done.open = added;
         }
         parts::card(ui, tokens, |ui| {
-            done.command = self.call_somebody(ui, view, tokens)
+            done.command = self.call_somebody(ui, view, tokens);
+            // Enter calls whoever's link it is: nobody is called by what a camera sees.
+            if let Some(link) = scan(ui) {
+                self.target = link;
+                self.focus_target = true;
+            }
         });
         if !view.requests.is_empty() {
             ui.add_space(gap);
@@ -326,7 +333,9 @@ mod tests {
         let tokens = reader.tokens;
         let mut told = |view: &View, language| {
             words::speak(language);
-            reader.frame(vec![], |ui| drop(home.show(ui, view, &[], &tokens)));
+            reader.frame(vec![], |ui| {
+                drop(home.show(ui, view, &[], &tokens, |_ui| None))
+            });
             words::speak(Language::English);
             let said: Vec<String> = reader.said().map(str::to_owned).collect();
             said
@@ -380,7 +389,7 @@ mod tests {
             let draw = |reader: &mut Reader, home: &mut Home, events| {
                 let mut command = None;
                 reader.frame(events, |ui| {
-                    let done = home.show(ui, &view, &[], &tokens);
+                    let done = home.show(ui, &view, &[], &tokens, |_ui| None);
                     command = done.command.or(command.take());
                 });
                 command

@@ -178,7 +178,7 @@ fn draw_all(name: &str, width: f32, check: &mut dyn FnMut(&str, &Reader)) {
     let (call, history) = talking(name);
     let mut home = Home::default();
     each("home", &mut |ui| {
-        home.show(ui, &view, &[USER], &tokens);
+        home.show(ui, &view, &[USER], &tokens, |_ui| None);
     });
     let mut recents = Recents::default();
     each("recents", &mut |ui| {

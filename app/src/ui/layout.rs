@@ -5,7 +5,9 @@ use std::time::Instant;
 use eframe::egui::{self, RichText};
 
 use super::{
-    Seer, Window, call, echo, files, model, network, parts,
+    Seer, Window, call, echo, files,
+    mirror::Sight,
+    model, network, parts, scan,
     settings::{Known, Tab},
     shortcuts, sound, words,
 };
@@ -340,7 +342,23 @@ impl Window {
     pub(super) fn home(&mut self, ui: &mut egui::Ui, view: &View) {
         let tokens = self.tokens;
         let favourites = self.favourites();
-        let done = self.home.show(ui, view, &favourites, &tokens);
+        let shelf = self.showable.borrow_and_update().clone();
+        let sight = Sight {
+            stage: &self.stage,
+            mirror: self.mirrored.borrow_and_update().clone(),
+            shelf: &shelf,
+            camera: self.share.camera.as_ref(),
+        };
+        let mut scanned = scan::Done::default();
+        let scan = &mut self.scan;
+        let home = &mut self.home;
+        let done = home.show(ui, view, &favourites, &tokens, |ui| {
+            scanned = scan.show(ui, &sight, "ahoy:", &tokens);
+            scanned.link.take()
+        });
+        if scanned.camera.is_some() {
+            self.share.camera = scanned.camera;
+        }
         self.echo_test(ui, view);
         if let Some(command) = done.command {
             self.send(command);

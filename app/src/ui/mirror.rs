@@ -1,7 +1,9 @@
-//! The camera in the first steps: who looks at it, and for how long.
+//! The camera outside of calls: who looks at it, and for how long.
 //!
 //! A camera takes its time to open and to close, so a task of the runtime does both. The thread that draws says which camera
 //! it wants to see, if any; as soon as it wants none, the camera is let go.
+
+use std::sync::Arc;
 
 use ahoy_media::video::{latest::Latest, source::TroubleKind};
 use eframe::egui::{self, Label, RichText};
@@ -17,16 +19,36 @@ use super::{
 use crate::engine::video::VideoIn;
 
 /// What is known now.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct MirrorView {
     /// Why there is no picture.
     pub(super) trouble: Option<TroubleKind>,
+    /// The text of the code that was held up last.
+    pub(super) code: Option<Arc<str>>,
+}
+
+/// What somebody wants to see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) camera: VideoIn,
+    /// Codes are read, too.
+    pub(super) scans: bool,
+}
+
+/// What is known of cameras.
+#[derive(Debug)]
+pub(super) struct Sight<'a> {
+    pub(super) stage: &'a Stage,
+    pub(super) mirror: MirrorView,
+    pub(super) shelf: &'a ShelfView,
+    /// The camera that was chosen.
+    pub(super) camera: Option<&'a String>,
 }
 
 /// The near end.
 #[derive(Debug)]
 pub(super) struct Mirror {
-    wanted: watch::Sender<Option<VideoIn>>,
+    wanted: watch::Sender<Option<Wanted>>,
     shown: watch::Receiver<MirrorView>,
 }
 
@@ -48,7 +70,7 @@ impl Mirror {
     }
 
     /// Somebody looks at this camera, or at none.
-    pub(super) fn look(&self, wanted: Option<VideoIn>) {
+    pub(super) fn look(&self, wanted: Option<Wanted>) {
         self.wanted.send_if_modified(|before| {
             let changed = *before != wanted;
             *before = wanted;
@@ -58,7 +80,7 @@ impl Mirror {
 
     /// What is looked at.
     #[cfg(test)]
-    pub(super) fn wanted(&self) -> Option<VideoIn> {
+    pub(super) fn wanted(&self) -> Option<Wanted> {
         self.wanted.borrow().clone()
     }
 }
@@ -68,11 +90,11 @@ mod system {
     use ahoy_media::video::{latest::Latest, source::TroubleKind};
     use tokio::{sync::watch, task::spawn_blocking};
 
-    use super::MirrorView;
-    use crate::engine::video::{self, VideoIn};
+    use super::{MirrorView, Wanted};
+    use crate::engine::video::{self, MirrorTold};
 
     pub(super) async fn keep(
-        mut wanted: watch::Receiver<Option<VideoIn>>,
+        mut wanted: watch::Receiver<Option<Wanted>>,
         latest: Latest,
         view: watch::Sender<MirrorView>,
     ) {
@@ -81,21 +103,37 @@ mod system {
                 Ok(wanted) => wanted.clone(),
                 Err(_closed) => return,
             };
-            let Some(camera) = input.clone() else {
+            let Some(Wanted { camera, scans }) = input.clone() else {
                 continue;
             };
             view.send_replace(MirrorView::default());
             let told = view.clone();
-            let tell = move |trouble| {
-                told.send_replace(MirrorView { trouble });
+            let tell = move |news| {
+                told.send_if_modified(|view| match news {
+                    MirrorTold::Trouble(trouble) => {
+                        *view = MirrorView {
+                            trouble,
+                            ..MirrorView::default()
+                        };
+                        true
+                    }
+                    MirrorTold::Code(code) => {
+                        let is_new = view.code.as_deref() != Some(&*code);
+                        view.code = Some(code.into());
+                        is_new
+                    }
+                });
             };
-            let open = video::Mirror::start(camera, latest.clone(), tell);
+            let open = video::Mirror::start(camera, latest.clone(), scans, tell);
             let open = open.inspect_err(|error| {
                 tracing::error!(error, "no camera is looked at");
-                let trouble = Some(TroubleKind::Failed);
-                view.send_replace(MirrorView { trouble });
+                view.send_replace(MirrorView {
+                    trouble: Some(TroubleKind::Failed),
+                    ..MirrorView::default()
+                });
             });
             let over = wanted.wait_for(|wanted| *wanted != input).await.is_err();
+            view.send_replace(MirrorView::default());
             // Closing takes a moment, and so may opening, which is waited for.
             if spawn_blocking(move || drop(open)).await.is_err() {
                 tracing::error!("the camera was closed in disorder");
@@ -123,17 +161,12 @@ fn sentence(trouble: Option<TroubleKind>) -> Word {
 }
 
 /// Draws the picture, or why there is none, and what else could be looked at; which camera was chosen instead.
-pub(super) fn show(
-    ui: &mut egui::Ui,
-    stage: &Stage,
-    view: MirrorView,
-    (shelf, chosen): (&ShelfView, Option<&String>),
-    tokens: &Tokens,
-) -> Option<String> {
+pub(super) fn show(ui: &mut egui::Ui, sight: &Sight<'_>, tokens: &Tokens) -> Option<String> {
+    let (shelf, trouble) = (sight.shelf, sight.mirror.trouble);
     let size = tokens.size;
-    if !stage.mirror(ui, tokens) {
-        let text = RichText::new(sentence(view.trouble)());
-        let text = if view.trouble.is_some() {
+    if !sight.stage.mirror(ui, tokens) {
+        let text = RichText::new(sentence(trouble)());
+        let text = if trouble.is_some() {
             text.color(tokens.colors(ui.ctx()).danger_text)
         } else {
             text
@@ -147,7 +180,7 @@ pub(super) fn show(
     ui.add_space(size.gap);
     let names: Vec<&str> = shelf.cameras.iter().map(|item| &*item.name).collect();
     let place = |id: &String| shelf.cameras.iter().position(|item| item.id == *id);
-    let place = chosen.and_then(place).unwrap_or(0);
+    let place = sight.camera.and_then(place).unwrap_or(0);
     let role = egui::accesskit::Role::RadioButton;
     let picked = parts::choice(ui, tokens, (role, &names), place)?;
     Some(shelf.cameras.get(picked)?.id.clone())
@@ -175,6 +208,15 @@ mod tests {
             cameras: vec![item("usb-1", "Front"), item("usb-2", "Back")],
             ..ShelfView::default()
         };
+        let sight = |trouble| Sight {
+            stage: &stage,
+            mirror: MirrorView {
+                trouble,
+                ..MirrorView::default()
+            },
+            shelf: &shelf,
+            camera: None,
+        };
         let troubles = [
             None,
             Some(TroubleKind::Missing),
@@ -185,9 +227,9 @@ mod tests {
         ];
         let mut said = std::collections::BTreeSet::new();
         for trouble in troubles {
-            let view = MirrorView { trouble };
+            let sight = sight(trouble);
             reader.frame(vec![], |ui| {
-                show(ui, &stage, view, (&shelf, None), &tokens);
+                show(ui, &sight, &tokens);
             });
             let told = reader.text(|text| text == sentence(trouble)());
             assert!(told.is_some(), "{trouble:?}");
@@ -197,8 +239,7 @@ mod tests {
         let press = reader.press("Back");
         let mut chosen = None;
         reader.frame(vec![press], |ui| {
-            let view = MirrorView::default();
-            chosen = show(ui, &stage, view, (&shelf, None), &tokens).or(chosen.take());
+            chosen = show(ui, &sight(None), &tokens).or(chosen.take());
         });
         assert_eq!(chosen.as_deref(), Some("usb-2"));
     }

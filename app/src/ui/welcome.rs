@@ -7,13 +7,11 @@ use eframe::egui::{self, RichText};
 use super::{
     desk::{Ask, DeskView},
     ledger::LedgerView,
-    mirror::{self, MirrorView},
+    mirror::{self, Sight},
     model::ActionKind,
     parts::{self, Qr},
     settings::own_card,
-    shelf::ShelfView,
     sound,
-    stage::Stage,
     theme::Tokens,
     words,
 };
@@ -79,16 +77,6 @@ pub(super) struct Done {
     pub(super) comes_back: bool,
 }
 
-/// What is known of cameras.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Sight<'a> {
-    pub(super) stage: &'a Stage,
-    pub(super) mirror: MirrorView,
-    pub(super) shelf: &'a ShelfView,
-    /// The camera that was chosen.
-    pub(super) camera: Option<&'a String>,
-}
-
 /// What the steps remember.
 #[derive(Debug, Default)]
 pub(super) struct Page {
@@ -144,7 +132,7 @@ impl Page {
         view: &View,
         desk: &DeskView,
         ledger: &LedgerView,
-        sight: Sight<'_>,
+        sight: &Sight<'_>,
         tokens: &Tokens,
     ) -> Done {
         let mut done = Done::default();
@@ -169,8 +157,7 @@ impl Page {
             Step::Camera => {
                 parts::caption(ui, tokens, words::camera_step_is());
                 parts::card(ui, tokens, |ui| {
-                    let cameras = (sight.shelf, sight.camera);
-                    done.camera = mirror::show(ui, sight.stage, sight.mirror, cameras, tokens);
+                    done.camera = mirror::show(ui, sight, tokens);
                 });
             }
             Step::Card => parts::card(ui, tokens, |ui| {

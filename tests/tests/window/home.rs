@@ -240,8 +240,8 @@ fn whoever_has_ahoy_already_comes_back_by_words() {
     }
     window.press("space");
     std::thread::sleep(DRAWN);
-    // The other device's link, file, passphrase, words.
-    for _ in 0..3 {
+    // The other device's link, its code by the camera, file, passphrase, words.
+    for _ in 0..4 {
         window.press("Tab");
         std::thread::sleep(DRAWN);
     }

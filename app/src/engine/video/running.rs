@@ -6,6 +6,8 @@ mod hands;
 mod mirror;
 mod open;
 mod preview;
+#[cfg(feature = "window")]
+mod scan;
 
 use std::{
     collections::VecDeque,
@@ -42,7 +44,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, watch};
 
 #[cfg(feature = "window")]
-pub(crate) use self::mirror::Mirror;
+pub(crate) use self::mirror::{Mirror, Told};
 use self::{
     eye::{Eye, Look},
     hands::Hands,

@@ -110,7 +110,7 @@ async fn what_is_wrong_is_told_where_it_was_typed() {
         events.extend(focus.map(|name| reader.focus(name)));
         let mut done = Done::default();
         reader.frame(events, |ui| {
-            let told = page.show(ui, &tokens);
+            let told = page.show(ui, &tokens, |_ui| None);
             done = Done {
                 back: done.back || told.back,
                 ready: told.ready,

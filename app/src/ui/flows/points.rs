@@ -192,6 +192,46 @@ fn the_camera_is_looked_at_in_its_step_and_let_go_with_it() {
     meeting.close(new);
 }
 
+#[cfg(feature = "video")]
+#[test]
+fn codes_are_read_while_somebody_waits_for_one_and_the_camera_is_let_go_with_the_page() {
+    let meeting = Meeting::new();
+    let mut ada = meeting.open("Ada", false);
+    let scans = |person: &Person| person.window.mirror.wanted().map(|wanted| wanted.scans);
+    ada.wait("home", |reader| reader.has(words::scan_code()));
+    assert_eq!(scans(&ada), None, "nobody asked for it");
+    ada.press(words::scan_code());
+    ada.frame(vec![]);
+    assert_eq!(scans(&ada), Some(true));
+    ada.press(words::scan_stop());
+    ada.frame(vec![]);
+    assert_eq!(scans(&ada), None, "it was put away");
+    ada.press(words::scan_code());
+    ada.frame(vec![]);
+    assert_eq!(scans(&ada), Some(true));
+    ada.window.scan.close();
+    ada.frame(vec![]);
+    assert_eq!(scans(&ada), None, "nobody sees the window, or a call came");
+    ada.press(words::scan_code());
+    ada.frame(vec![]);
+    assert_eq!(scans(&ada), Some(true));
+    ada.press(words::settings());
+    ada.frame(vec![]);
+    assert_eq!(scans(&ada), None, "another page is shown");
+    meeting.close(ada);
+
+    // A device that is to be let in reads the other one's code.
+    let mut new = meeting.open("new", true);
+    new.press(words::i_have_ahoy());
+    new.press(words::scan_code());
+    new.frame(vec![]);
+    assert_eq!(scans(&new), Some(true));
+    new.press(words::i_am_new());
+    new.frame(vec![]);
+    assert_eq!(scans(&new), None);
+    meeting.close(new);
+}
+
 #[test]
 fn a_backup_is_made_in_the_window_and_holds_everything() {
     let meeting = Meeting::new();

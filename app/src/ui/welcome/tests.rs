@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     engine::video::WindowPictures,
     settings::Settings,
-    ui::{pace::Pace, testing::Reader},
+    ui::{mirror::MirrorView, pace::Pace, shelf::ShelfView, stage::Stage, testing::Reader},
 };
 
 struct Bench {
@@ -56,7 +56,7 @@ impl Bench {
                 camera: None,
             };
             let page = &mut self.page;
-            let told = page.show(ui, &self.view, &desk, &ledger, sight, &tokens);
+            let told = page.show(ui, &self.view, &desk, &ledger, &sight, &tokens);
             done.commands.extend(told.commands);
             done.changes.extend(told.changes);
             done.ask = told.ask.or(done.ask.take());
