@@ -324,6 +324,10 @@ fn a_look_whether_somebody_is_there_shows_no_more_than_a_call() {
     let (found, packets) = observed(
         |config| config.finding.presence = true,
         async |stage, observers, [alice, bob]| {
+            for (phone, friend) in [(alice, bob), (bob, alice)] {
+                let (user, blocked) = (friend.user, false);
+                phone.tell(Command::PeopleChanged { user, blocked });
+            }
             // Only those are asked who wrote, too; what that showed is not what this is about.
             alice.write_to(bob).await;
             bob.write_to(alice).await;

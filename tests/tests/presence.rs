@@ -18,6 +18,7 @@ use ahoy::{
 use ahoy_tests::{
     pair::{ALICE, BOB, HOME, SOON, never_rang, secs},
     people::{Home, Phone, Stage},
+    threat,
 };
 
 const SEED: u64 = 0x7072_6573;
@@ -165,16 +166,27 @@ fn it_is_switched_off_and_on_while_it_runs() {
 fn whoever_is_no_contact_hears_nothing() {
     play(4, async |stage, homes| {
         let Friends { alice, bob, .. } = friends(stage, homes, shows, shows).await;
+        alice.tell(Command::Look(true));
+        stage.pass(SOON).await;
+        assert_eq!(seen(&alice, &bob), Presence::Reachable, "a contact does");
         // Bob forgets her; she still has his key and what he gave her.
         bob.tell(Command::People(ahoy::engine::people::PeopleChange::Remove(
             alice.user,
         )));
         stage.pass(secs(1)).await;
         assert!(!bob.book.is_contact(alice.user));
-        alice.tell(Command::Look(true));
+        let before = lookups(homes[1]);
         stage.pass(4 * LONGEST).await;
         assert_eq!(seen(&alice, &bob), Presence::Unknown);
         assert!(never_rang(&bob));
+        let asked = lookups(homes[1]) - before;
+        assert!(asked >= 4, "{asked}");
+        threat(
+            17,
+            format_args!(
+                "a contact's question is answered, {asked} of somebody who is none are not"
+            ),
+        );
     });
 }
 
