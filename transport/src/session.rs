@@ -646,6 +646,11 @@ impl Shared {
 
     fn notice(&self, state: &mut State, notice: Notice) {
         match (notice, self.role) {
+            (Notice::Retired(number), _) => {
+                if let Some(link) = state.links.get(&number) {
+                    link.retire.notify_one();
+                }
+            }
             (Notice::Confirmed(number), Role::Caller) => {
                 if state.root.is_none()
                     && let Some(root) = state.exporters.get(&number)
@@ -809,8 +814,8 @@ impl Shared {
         self.settle(&mut state);
     }
 
-    /// Sends nothing by a connection any more whose path has `heir`, and listens for what is under way. Closed at once,
-    /// it would lose what the other side sent in the last half of a round trip: pictures stand still for it.
+    /// Sends nothing by a connection any more whose path has `heir` on both sides, and listens for what is under way.
+    /// Closed at once, it would lose what the other side sent in the last half of a round trip: pictures stand still for it.
     fn hand_over(&self, state: &mut State, number: u32, heir: u32) {
         let now = self.runtime.now();
         let still_heard = state.core.link_replaced(now, number, heir);
@@ -818,7 +823,6 @@ impl Shared {
             return self.drop_link(state, number, ConnectionLost::ClosedHere);
         };
         let path = link.path;
-        link.retire.notify_one();
         // One before it has had its time.
         let mut before = state.links.range(..number);
         let before = before.find(|(_, link)| link.path == path);
@@ -835,7 +839,11 @@ impl Shared {
         if let Some(path) = state.paths.get_mut(&link.path)
             && path.link == Some(number)
         {
-            path.link = None;
+            // Where it never came to its inheritance, the one before it still has it.
+            let mut others = state.links.iter();
+            let before = others
+                .rfind(|(other, before)| before.path == link.path && state.core.has_link(**other));
+            path.link = before.map(|(before, _)| *before);
         }
         link.connection.close(CloseCode::Replaced, "");
         state.core.link_down(self.runtime.now(), number, reason);

@@ -213,6 +213,8 @@ pub(super) enum Notice {
     Confirmed(u32),
     /// The caller chose this connection's exporter.
     Root(u32),
+    /// Another connection has taken this one's place: it listens for what is under way, and is closed then.
+    Retired(u32),
 }
 
 #[derive(Debug)]
@@ -234,6 +236,10 @@ struct Link {
     hello_sent: bool,
     hello_received: bool,
     root_due: bool,
+    /// The other side said something by it.
+    has_spoken: bool,
+    /// Takes its place as soon as the other side speaks there.
+    heir: Option<u32>,
     /// Another has taken its place: it only listens.
     retired: bool,
 }
@@ -326,6 +332,8 @@ impl Core {
             hello_sent: false,
             hello_received: false,
             root_due: false,
+            has_spoken: false,
+            heir: None,
             retired: false,
         };
         self.links.insert(connection, link);
@@ -341,26 +349,43 @@ impl Core {
         self.select(now);
     }
 
-    /// `heir` has taken the place of `connection` on its path. No media of ours goes by that any more, but what the
+    /// `heir` takes the place of `connection` on its path: at once, or, where `connection` lives, as soon as the other side
+    /// speaks by `heir`. What completes a handshake may be lost, and until it is sent again the other side does not have
+    /// `heir` yet: what went there would be lost too. Then no media of ours goes by `connection` any more, but what the
     /// other side sent before it knew still comes: [`Self::link_down`] is to follow when that is over. What the path
     /// carries is known already, if the other side was heard there just now. False: it is to be closed at once.
     pub fn link_replaced(&mut self, now: Instant, connection: u32, heir: u32) -> bool {
         if !self.config.handover {
             return false;
         }
-        let old = self.links.get(&connection);
-        let alive = old.filter(|link| {
+        let lives = self.was_heard_just_now(connection, now);
+        let has_spoken = self.links.get(&heir).is_none_or(|heir| heir.has_spoken);
+        match self.links.get_mut(&connection) {
+            Some(link) if lives && !has_spoken && !link.retired => link.heir = Some(heir),
+            Some(_) | None => self.succeed(now, connection, heir),
+        }
+        true
+    }
+
+    fn was_heard_just_now(&self, connection: u32, now: Instant) -> bool {
+        self.links.get(&connection).is_some_and(|link| {
             let silence = now.saturating_duration_since(link.arrivals.last_arrival());
             silence <= INHERITED_FROM
-        });
-        let bandwidth = alive.and_then(|link| Some(link.bandwidth.as_ref()?.heir(now)));
+        })
+    }
+
+    /// `heir` has taken the place of `connection`.
+    fn succeed(&mut self, now: Instant, connection: u32, heir: u32) {
+        let lives = self.was_heard_just_now(connection, now);
+        let old = self.links.get(&connection).filter(|_| lives);
+        let bandwidth = old.and_then(|link| Some(link.bandwidth.as_ref()?.heir(now)));
         if let (Some(bandwidth), Some(heir)) = (bandwidth, self.links.get_mut(&heir)) {
             heir.bandwidth = Some(bandwidth);
         }
         self.leave(connection, ConnectionLost::ClosedHere);
+        self.notices.push_back(Notice::Retired(connection));
         self.select(now);
         self.check_liveness(now);
-        true
     }
 
     /// A connection is gone.
@@ -477,7 +502,7 @@ impl Core {
             return Err(Violation);
         }
         link.hello_received = true;
-        self.note_heard(connection, now);
+        self.note_spoken(connection, now);
         match frame {
             Frame::Hello { number, next, root } => {
                 if number != connection {
@@ -516,7 +541,7 @@ impl Core {
         let stats = self.path_stats(path, kind);
         stats.received_datagrams += 1;
         stats.received_bytes += bytes.len() as u64;
-        self.note_heard(connection, now);
+        self.note_spoken(connection, now);
         match datagram.content {
             Content::Media {
                 flow,
@@ -1018,6 +1043,20 @@ impl Core {
             self.stats.switch_log.push(switch);
         }
         self.event(SessionEvent::Switched(switch));
+    }
+
+    /// The other side said something by `connection`.
+    fn note_spoken(&mut self, connection: u32, now: Instant) {
+        self.note_heard(connection, now);
+        let link = self.links.get_mut(&connection);
+        if link.is_none_or(|link| std::mem::replace(&mut link.has_spoken, true)) {
+            return;
+        }
+        let mut links = self.links.iter();
+        let before = links.find(|(_, link)| link.heir == Some(connection) && !link.retired);
+        if let Some(before) = before.map(|(before, _)| *before) {
+            self.succeed(now, before, connection);
+        }
     }
 
     fn note_heard(&mut self, connection: u32, now: Instant) {

@@ -57,6 +57,10 @@ const FIRST_WORD: Duration = Duration::from_millis(250);
 /// its reports, and the time until the one in use is doubted.
 const STANDBY_SILENCE: Duration = Duration::from_millis(350);
 
+/// And other ways are looked for after this long: seven reports that chance took one by one are no outage, and a search
+/// ends in a new connection, whose packets, round trip and capacity nobody knows.
+const STANDBY_LOST: Duration = Duration::from_millis(1400);
+
 /// When media comes back so soon, since the other connection fell silent too, the line pauses, and neither is dead.
 const NOT_DEAD: Duration = Duration::from_secs(2);
 
@@ -71,6 +75,8 @@ struct Candidate {
     heard: Instant,
     /// Until then it need not have said anything.
     grace: Instant,
+    /// It was taken up of free will: the other side's reports about it come at their full rate from then on.
+    settles: Option<Instant>,
     /// The longest usual pause between packets, either way.
     pause: Duration,
     /// From a packet's leaving to the report of its arrival, lately.
@@ -117,8 +123,14 @@ impl Candidate {
         }
         match self.report {
             Some((at, age)) if now.saturating_duration_since(at) <= REPORT_FRESH => age,
-            Some(_) | None => now.saturating_duration_since(self.heard),
+            Some(_) | None => now.saturating_duration_since(self.listened()),
         }
+    }
+
+    /// Since when something could have been heard.
+    fn listened(&self) -> Instant {
+        self.settles
+            .map_or(self.heard, |settles| settles.max(self.heard))
     }
 
     fn is_alive(&self, now: Instant) -> bool {
@@ -127,7 +139,7 @@ impl Candidate {
 
     /// When [`Self::silence`] reaches `limit` if nothing comes.
     fn silent_at(&self, limit: Duration) -> Instant {
-        let mut by_hearing = self.heard + limit;
+        let mut by_hearing = self.listened() + limit;
         if self.report.is_none() {
             by_hearing = by_hearing.max(self.grace);
         }
@@ -205,6 +217,7 @@ impl Selection {
             kind,
             heard: now,
             grace,
+            settles: None,
             pause: Duration::ZERO,
             round: rtt,
             report: None,
@@ -250,7 +263,10 @@ impl Selection {
             let is_silent = if is_active {
                 candidate.silence(now) >= candidate.limits(patience).1 + longer
             } else {
-                !candidate.is_alive(now) && candidate.silence(now) >= STANDBY_FRESH + longer
+                // Of one that media just left, silence is known already.
+                let is_left = candidate.avoid_until.is_some_and(|until| now < until);
+                let limit = if is_left { STANDBY_FRESH } else { STANDBY_LOST };
+                !candidate.is_alive(now) && candidate.silence(now) >= limit + longer
             };
             if is_silent && !candidate.told {
                 silent.push((*connection, is_active));
@@ -423,6 +439,10 @@ impl Selection {
         }
         self.active = Some(other);
         self.active_since = Some(now);
+        if let Some(taken) = self.candidates.get_mut(&other) {
+            let round = taken.round.min(ROUND_MAX);
+            taken.settles = (self.adaptive && reason == SwitchReason::Better).then(|| now + round);
+        }
         Some(Decision {
             from: Some(active),
             to: other,
@@ -437,10 +457,9 @@ impl Selection {
     /// When [`Self::update`] or [`Self::second`] may answer differently although nothing came.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         let active = self.candidates.get(&self.active?)?;
-        let standby = self
-            .candidates
-            .values()
-            .map(|candidate| candidate.heard + STANDBY_FRESH);
+        let standby = self.candidates.values().flat_map(|candidate| {
+            [STANDBY_FRESH, STANDBY_LOST].map(|limit| candidate.heard + limit)
+        });
         let (doubtful, silent) = active.limits(self.patience());
         [doubtful, silent]
             .map(|limit| active.silent_at(limit))
@@ -656,6 +675,26 @@ mod tests {
             assert_eq!(selection.update(start + MS * ms), None);
             assert_eq!(selection.second(start + MS * ms), None);
             assert!(selection.newly_silent(start + MS * ms).is_empty());
+        }
+    }
+
+    #[test]
+    fn what_was_taken_up_freely_has_a_round_to_report_at_full_rate() {
+        for (adaptive, before, after) in [(true, 449, 450), (false, 299, 300)] {
+            let mut two = two(true, true);
+            two.selection.adaptive = adaptive;
+            two.selection.active = Some(1);
+            two.selection.went_round(2, 200 * MS);
+            assert_eq!(
+                two.selection.update(two.at(0)).unwrap().reason,
+                SwitchReason::Better
+            );
+            two.hear(before - 10, &[1]);
+            two.selection
+                .heard(2, two.at(if adaptive { 0 } else { 50 }));
+            assert_eq!(two.selection.update(two.at(before)), None);
+            let decision = two.selection.update(two.at(after)).unwrap();
+            assert_eq!(decision.reason, SwitchReason::Silence);
         }
     }
 

@@ -723,3 +723,35 @@ fn what_can_wait_is_paced_and_sound_is_not() {
         assert!((4..30).contains(&left), "{left}");
     }
 }
+
+#[test]
+fn a_connection_is_left_for_its_heir_when_the_other_side_has_that_too() {
+    let longest_gap = |handover| {
+        let mut pair = Pair::new(SessionConfig {
+            handover,
+            ..SessionConfig::default()
+        });
+        let (old, path) = (pair.up(PathKind::Direct), PathId(0));
+        pair.calm(300 * MS);
+        // What completes the handshake is lost, and sent again later.
+        let heir = old + 3;
+        pair.wires.insert(heir, Wire::default());
+        let mut gap = Duration::ZERO;
+        for (side, time) in [(0, 400), (1, 100)] {
+            let core = &mut pair.sides[side].core;
+            core.link_up(pair.now, heir, path, PathKind::Direct, Duration::ZERO);
+            if !core.link_replaced(pair.now, old, heir) {
+                core.link_down(pair.now, old, ConnectionLost::ClosedHere);
+            }
+            pair.wires.get_mut(&heir).unwrap().stalled = [side == 0; 2];
+            gap = gap.max(talk(&mut pair, time * MS));
+        }
+        for side in &pair.sides {
+            assert_eq!(side.core.active(), Some(heir));
+            assert!(!side.core.has_link(old) && side.core.has_link(heir));
+        }
+        gap
+    };
+    assert!(longest_gap(true) <= 25 * MS);
+    assert!(longest_gap(false) >= 400 * MS);
+}
