@@ -77,6 +77,11 @@ const WASTED_PACKETS_PER_FRAME: f64 = 0.5;
 /// What was sent again lately is counted over so long.
 const REPAIR_WINDOW: Duration = Duration::from_secs(1);
 
+/// Each hundredth of loss makes what waits so many hundredths older before pictures are left out, up to this loss: with its
+/// parity a picture is longer, and what is sent again goes first.
+const WAIT_PER_LOSS: f32 = 10.0;
+const WAIT_MOST_LOSS: f32 = 0.2;
+
 /// At most so much of the rate goes to what is sent again, in percent; the encoder gets the rest.
 const MAX_REPAIR_PERCENT: u64 = 50;
 
@@ -113,6 +118,8 @@ pub struct VideoSendConfig {
     pub max_backlog: Duration,
     /// And when some of it has waited for longer than this.
     pub max_wait: Duration,
+    /// For longer where much is lost.
+    pub patient: bool,
     /// A picture of the base is worth sending for this long.
     pub base_expiry: Duration,
     /// Any other.
@@ -139,6 +146,7 @@ impl VideoSendConfig {
             max_rate: Bitrate(u32::MAX),
             max_backlog: Duration::from_millis(200),
             max_wait: Duration::from_millis(150),
+            patient: true,
             base_expiry: Duration::from_millis(1500),
             // By then the next of the base overtook it.
             rest_expiry: Duration::from_millis(200),
@@ -375,8 +383,18 @@ impl VideoSend {
                 .is_some_and(|since| now < since + LONGEST_DRAIN);
         }
         waits > self.config.max_backlog
-            || waiting.age > self.config.max_wait
+            || waiting.age > self.max_wait()
             || self.draining.is_some() && waiting.bytes > 0
+    }
+
+    /// How long some of it may have waited.
+    fn max_wait(&self) -> Duration {
+        let lost = if self.config.patient {
+            self.lost().clamp(0.0, WAIT_MOST_LOSS)
+        } else {
+            0.0
+        };
+        self.config.max_wait.mul_f32(1.0 + WAIT_PER_LOSS * lost)
     }
 
     /// How long what waits takes.
@@ -903,6 +921,29 @@ mod tests {
             "it does not leave"
         );
         assert_eq!(send.stats().skipped, 2);
+    }
+
+    #[test]
+    fn where_much_is_lost_what_waits_may_be_older() {
+        let skips = |lost, patient, millis| {
+            let mut send = send();
+            send.config.patient = patient;
+            let begin = start();
+            let rate = Bitrate::kbps(400);
+            send.set_rate(begin, rate, rate);
+            send.set_loss(Loss {
+                fraction: lost,
+                mean_burst: 1.0,
+            });
+            send.push(begin, Some(&frame(0, 3000, true, 0)));
+            send.set_waiting(begin, waiting(2000, millis));
+            send.plan(begin) == Plan::Skip
+        };
+        assert!(skips(0.0, true, 160));
+        assert!(!skips(0.2, true, 440));
+        assert!(skips(0.2, true, 460));
+        assert!(skips(0.9, true, 460));
+        assert!(skips(0.2, false, 160));
     }
 
     #[test]
