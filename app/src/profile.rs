@@ -288,10 +288,11 @@ impl Profile {
         let file = private::open(&path).map_err(failed("open", &path))?;
         match file.try_lock() {
             Ok(()) => {
+                let held = Held(file);
                 self.prepare()?;
                 Ok(ProfileLock {
                     profile: self.clone(),
-                    _file: file,
+                    _file: held,
                 })
             }
             Err(TryLockError::WouldBlock) => Err(ProfileError::InUse(self.dir.clone())),
@@ -309,7 +310,7 @@ impl Profile {
         let path = self.dir.join(WRITE_LOCK_FILE);
         let file = private::open(&path).map_err(failed("open", &path))?;
         file.lock().map_err(failed("lock", &path))?;
-        Ok(Writing { _file: file })
+        Ok(Writing { _file: Held(file) })
     }
 
     /// Replaces the settings file; what of them is `private` goes where it is sealed, if anything is.
@@ -375,14 +376,27 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), ProfileErro
 /// Held while identity, settings or vault are replaced.
 #[derive(Debug)]
 pub(crate) struct Writing {
-    _file: File,
+    _file: Held,
+}
+
+/// A file that is locked until this is dropped. To close it is not enough: a program that is being started in this moment has
+/// the file open too, for the blink until it runs.
+#[derive(Debug)]
+struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::debug!(%error, "the lock ends with the file");
+        }
+    }
 }
 
 /// The right to run as the profile's person: one process at a time.
 #[derive(Debug)]
 pub struct ProfileLock {
     profile: Profile,
-    _file: File,
+    _file: Held,
 }
 
 impl ProfileLock {
