@@ -13,7 +13,10 @@ use std::{
 };
 
 use ahoy_transport::wire::{Reader, WireError, Writer};
-use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableHandle};
+use redb::{
+    Builder, Database, ReadableDatabase, ReadableTable, StorageBackend, TableHandle,
+    backends::InMemoryBackend,
+};
 
 use super::{
     CACHE_BYTES, CHAT, META, NETWORK, NODES, RECORDS, SCHEMA, SCHEMA_1, Store, StoreError, TABLES,
@@ -114,13 +117,13 @@ fn checked(lock: &ProfileLock) -> Result<Outcome, StoreError> {
     }
     let open = || -> Result<Store, StoreError> {
         let sealer = Sealer::of(lock.profile())?;
-        let mut store = Store::open_file(
+        if len <= MAX_CHECKED {
+            check(&path)?;
+        }
+        let store = Store::open_file(
             lock.open_database(|_there| Ok::<_, StoreError>(()))?,
             sealer,
         )?;
-        if len <= MAX_CHECKED {
-            store.db.check_integrity()?;
-        }
         for table in TABLES {
             if len <= MAX_CHECKED || table.name() != CHAT.name() {
                 store.list(table, |_key, _value| Ok(()))?;
@@ -136,6 +139,35 @@ fn checked(lock: &ProfileLock) -> Result<Outcome, StoreError> {
     }
 }
 
+/// Looks at all of it, in memory: to look is to mend what can be mended, and a file that was mended in vain opens no more, even
+/// where nearly all of it could be read.
+fn check(path: &Path) -> Result<(), StoreError> {
+    let failed = |error| StoreError::Database(Box::new(error));
+    let io = |error| failed(redb::Error::Io(error));
+    let bytes = fs::read(path).map_err(io)?;
+    let memory = InMemoryBackend::new();
+    memory
+        .set_len(bytes.len() as u64)
+        .and_then(|()| memory.write(0, &bytes))
+        .map_err(io)?;
+    drop(bytes);
+    let looked = || -> Result<bool, redb::Error> {
+        let mut builder = Builder::new();
+        builder.set_cache_size(CACHE_BYTES);
+        Ok(builder.create_with_backend(memory)?.check_integrity()?)
+    };
+    match looked() {
+        Ok(true) => Ok(()),
+        // An older state is whole, and would be the one that counts.
+        Ok(false) => Err(failed(redb::Error::Corrupted(
+            "what was written last cannot be read".into(),
+        ))),
+        // Memory refuses nothing but a place that is not there.
+        Err(redb::Error::Io(error)) => Err(failed(redb::Error::Corrupted(error.to_string()))),
+        Err(error) => Err(failed(error)),
+    }
+}
+
 /// Whether a database is damaged: nothing else is wrong, such as the disk, the permissions, the version.
 pub(crate) fn is_damaged_file(error: &redb::Error) -> bool {
     if let redb::Error::Io(error) = error {
@@ -144,11 +176,8 @@ pub(crate) fn is_damaged_file(error: &redb::Error) -> bool {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData
         );
     }
-    // Of all the others there is none that a whole file gives.
-    !matches!(
-        error,
-        redb::Error::UpgradeRequired(_) | redb::Error::DatabaseAlreadyOpen
-    )
+    // Of all the others there is none that a whole file gives: none was ever written in an older format.
+    !matches!(error, redb::Error::DatabaseAlreadyOpen)
 }
 
 /// Whether it is the file that is wrong, and not the disk, the permissions, the version.
@@ -212,26 +241,31 @@ fn rescue(profile: &Profile, path: &Path, why: String) -> Result<Rescued, StoreE
 /// All records of a damaged database that open.
 fn readable(profile: &Profile, path: &Path) -> Vec<Item> {
     let mut items = Vec::new();
-    let opened = || {
+    let open = || {
         let file = File::options().read(true).write(true).open(path).ok()?;
         let db = Builder::new().set_cache_size(CACHE_BYTES).create_file(file);
-        let db = db.ok()?;
-        let schema = db.begin_read().ok()?.open_table(META).ok()?;
-        let schema = schema.get("schema").ok()??.value();
-        let sealer = if matches!(schema, SCHEMA | SCHEMA_1) {
-            Sealer::PLAIN
-        } else {
-            Sealer::of(profile).ok()?
-        };
-        Some((db, sealer))
+        db.ok()
     };
-    let Ok(Some((db, sealer))) = catch_unwind(AssertUnwindSafe(opened)) else {
+    let Ok(Some(db)) = catch_unwind(AssertUnwindSafe(open)) else {
         return items;
     };
-    for table in TABLES {
-        let of_table = || table_of(&db, &sealer, table);
-        // One that cannot be walked through costs its own records alone.
-        items.extend(catch_unwind(AssertUnwindSafe(of_table)).unwrap_or_default());
+    let schema = || {
+        let meta = db.begin_read().ok()?.open_table(META).ok()?;
+        meta.get("schema").ok()?.map(|version| version.value())
+    };
+    let schema = catch_unwind(AssertUnwindSafe(schema)).unwrap_or_default();
+    // What it says of itself may be wrong too. What opens with the key is sealed, whatever is said of it.
+    let sealed = Sealer::of(profile).ok().filter(Sealer::seals);
+    let plain = matches!(schema, Some(SCHEMA | SCHEMA_1)).then_some(Sealer::PLAIN);
+    for sealer in sealed.iter().chain(&plain) {
+        for table in TABLES {
+            let of_table = || table_of(&db, sealer, table);
+            // One that cannot be walked through costs its own records alone.
+            items.extend(catch_unwind(AssertUnwindSafe(of_table)).unwrap_or_default());
+        }
+        if !items.is_empty() {
+            break;
+        }
     }
     // It may not close well either.
     catch_unwind(AssertUnwindSafe(move || drop(db))).unwrap_or_default();

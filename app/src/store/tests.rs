@@ -866,6 +866,59 @@ fn a_damaged_database_is_set_aside_and_everything_that_can_be_read_is_kept() {
     assert!(rescued >= 10, "seed 7 hits something");
 }
 
+/// What a database says of itself comes first, and may be what is damaged.
+#[test]
+fn a_database_that_says_something_wrong_of_itself_is_rescued() {
+    let (dir, lock, store) = store();
+    let ann = contact(1, "Ann");
+    store.put_contact(&ann, NOW).unwrap();
+    ChatBook(&store)
+        .receive(&message(ann.user, 1, "hello"), false)
+        .unwrap();
+    drop((store, lock));
+    let path = dir.path().join("ahoy.redb");
+    let good = std::fs::read(&path).unwrap();
+    // The keys of conversations that are lost are wiped.
+    let keys = ["chat.keys", "chat.keys.copy"].map(|name| dir.path().join(name));
+    let key_bytes = keys.each_ref().map(|path| std::fs::read(path).unwrap());
+    let mut named = b"schema".to_vec();
+    named.extend(SEALED_SCHEMA.to_le_bytes());
+    let places = |what: &[u8]| {
+        let windows = good.windows(what.len()).enumerate();
+        windows
+            .filter(|(_at, there)| *there == what)
+            .map(|(at, _there)| at)
+            .collect::<Vec<_>>()
+    };
+    // The version of the format in both places for what was committed last, and each byte of what the profile's version is.
+    let mut flips: Vec<(Vec<usize>, u8)> = (0..8).map(|bit| (vec![64, 192], 1 << bit)).collect();
+    let schemas: Vec<usize> = places(&named).iter().map(|at| at + 6).collect();
+    assert!(!schemas.is_empty(), "where it says its version");
+    for bit in 0..8 {
+        flips.push((schemas.clone(), 1 << bit));
+        flips.push((schemas.iter().map(|at| at + 3).collect(), 1 << bit));
+    }
+    for (at, flip) in flips {
+        let mut bytes = good.clone();
+        for at in &at {
+            bytes[*at] ^= flip;
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        for (path, bytes) in keys.iter().zip(&key_bytes) {
+            std::fs::write(path, bytes).unwrap();
+        }
+        let (lock, store) = again(dir.path());
+        let told = store.rescued().map(|told| told.read);
+        assert!(told.is_some(), "{at:?} {flip}");
+        assert_eq!(store.contacts().unwrap(), std::slice::from_ref(&ann));
+        if !at.contains(&64) {
+            let said = ChatBook(&store).messages(None, 100).unwrap();
+            assert_eq!(said.len(), 1, "{at:?} {flip}: all else is whole");
+        }
+        drop((store, lock));
+    }
+}
+
 #[test]
 fn everything_is_sealed_anew_or_stays_as_it_was() {
     const CHEAP: Cost = Cost {
