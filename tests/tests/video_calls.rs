@@ -238,6 +238,12 @@ fn frozen_share(simulated: &Simulated) -> f64 {
     video(simulated).frozen_ms.unwrap() as f64 / simulated.report.duration_ms as f64
 }
 
+fn frozen_share_of_both(simulated: &Simulated) -> f64 {
+    let both = [video(simulated), theirs(simulated).video.as_ref().unwrap()];
+    let stood: u64 = both.iter().map(|seen| seen.frozen_ms.unwrap()).sum();
+    stood as f64 / 2.0 / simulated.report.duration_ms as f64
+}
+
 #[test]
 fn a_clean_simulated_line_shows_nearly_every_picture_and_the_same_seed_shows_the_same() {
     let flags = ["--for", "8", "--seed", "5"];
@@ -477,9 +483,7 @@ fn on_a_short_way_five_percent_lost_freeze_next_to_nothing() {
             ];
             let pictures = ["--video-size", "640x360", "--video-codec", "h264"];
             let (lossy, _) = sim_by_seconds(&[&line[..], &pictures, flags].concat());
-            let both = [video(&lossy), theirs(&lossy).video.as_ref().unwrap()];
-            let stood: u64 = both.iter().map(|seen| seen.frozen_ms.unwrap()).sum();
-            stood as f64 / 2.0 / lossy.report.duration_ms as f64
+            frozen_share_of_both(&lossy)
         });
         eprintln!("{flags:?}: {shares:?}");
         shares.iter().sum::<f64>() / shares.len() as f64
@@ -538,8 +542,7 @@ fn twenty_percent_lost_on_a_long_way_leave_pictures_their_size_too() {
         carried += goodput(&lossy);
         let both = [video(&lossy), theirs(&lossy).video.as_ref().unwrap()];
         large += both.iter().filter(|seen| seen.height == Some(360)).count();
-        let stood: u64 = both.iter().map(|seen| seen.frozen_ms.unwrap()).sum();
-        frozen += stood as f64 / 2.0 / lossy.report.duration_ms as f64;
+        frozen += frozen_share_of_both(&lossy);
     }
     let carried = carried / seeds.len() as f64;
     let frozen = frozen / seeds.len() as f64;
@@ -607,9 +610,7 @@ fn on_a_long_way_parity_of_bursts_leaves_later() {
         ];
         let (bursts, _) = sim_by_seconds(&[&flags, more].concat());
         assert!(video(&bursts).packets.restored > Some(40));
-        let both = [video(&bursts), theirs(&bursts).video.as_ref().unwrap()];
-        let frozen: u64 = both.iter().map(|seen| seen.frozen_ms.unwrap()).sum();
-        frozen as f64 / 2.0 / bursts.report.duration_ms as f64
+        frozen_share_of_both(&bursts)
     };
     // One call has good or bad luck with where its bursts fall.
     let (mut with, mut without) = (0.0, 0.0);

@@ -200,24 +200,21 @@ fn codes_are_read_while_somebody_waits_for_one_and_the_camera_is_let_go_with_the
     let scans = |person: &Person| person.window.mirror.wanted().map(|wanted| wanted.scans);
     ada.wait("home", |reader| reader.has(words::scan_code()));
     assert_eq!(scans(&ada), None, "nobody asked for it");
-    ada.press(words::scan_code());
-    ada.frame(vec![]);
-    assert_eq!(scans(&ada), Some(true));
-    ada.press(words::scan_stop());
-    ada.frame(vec![]);
-    assert_eq!(scans(&ada), None, "it was put away");
-    ada.press(words::scan_code());
-    ada.frame(vec![]);
-    assert_eq!(scans(&ada), Some(true));
+    let pressed = |ada: &mut Person, name: &str| {
+        ada.press(name);
+        ada.frame(vec![]);
+        scans(ada)
+    };
+    assert_eq!(pressed(&mut ada, words::scan_code()), Some(true));
+    let stopped = pressed(&mut ada, words::scan_stop());
+    assert_eq!(stopped, None, "it was put away");
+    assert_eq!(pressed(&mut ada, words::scan_code()), Some(true));
     ada.window.scan.close();
     ada.frame(vec![]);
     assert_eq!(scans(&ada), None, "nobody sees the window, or a call came");
-    ada.press(words::scan_code());
-    ada.frame(vec![]);
-    assert_eq!(scans(&ada), Some(true));
-    ada.press(words::settings());
-    ada.frame(vec![]);
-    assert_eq!(scans(&ada), None, "another page is shown");
+    assert_eq!(pressed(&mut ada, words::scan_code()), Some(true));
+    let elsewhere = pressed(&mut ada, words::settings());
+    assert_eq!(elsewhere, None, "another page is shown");
     meeting.close(ada);
 
     // A device that is to be let in reads the other one's code.

@@ -209,6 +209,16 @@ mod tests {
         }
     }
 
+    fn preview_of(size: Size, latest: &Latest) -> Preview {
+        let mut preview = Preview::new(latest.clone());
+        preview.begin(&VideoIn::Camera {
+            id: None,
+            size,
+            fps: 30,
+        });
+        preview
+    }
+
     #[test]
     fn what_it_sees_is_mirrored_and_it_is_let_go_at_once() {
         let size = Size::new(640, 360).unwrap();
@@ -229,12 +239,7 @@ mod tests {
             news: Vec::new(),
         };
         let latest = Latest::default();
-        let mut preview = Preview::new(latest.clone());
-        preview.begin(&VideoIn::Camera {
-            id: None,
-            size,
-            fps: 30,
-        });
+        let preview = preview_of(size, &latest);
         let (told, heard) = sync_channel(16);
         let tell = move |news| told.send(news).unwrap();
         let mirror = Mirror::of(move || Ok(Box::new(camera)), preview, false, tell).unwrap();
@@ -279,12 +284,7 @@ mod tests {
         let size = shown.size();
         for scans in [false, true] {
             let latest = Latest::default();
-            let mut preview = Preview::new(latest.clone());
-            preview.begin(&VideoIn::Camera {
-                id: None,
-                size,
-                fps: 30,
-            });
+            let preview = preview_of(size, &latest);
             let (told, heard) = sync_channel(1024);
             let tell = move |news| told.send(news).unwrap_or_default();
             let still = Still(shown.clone());
