@@ -249,7 +249,7 @@ impl Running {
     /// # Panics
     /// When none comes.
     pub fn wait_stdout(&self, text: &str) -> String {
-        self.wait_for(&self.stdout, text, 1)
+        self.wait_for(&self.stdout, text, 1, PATIENCE)
     }
 
     /// Waits for a line on standard error that holds `text`, and returns it.
@@ -257,7 +257,7 @@ impl Running {
     /// # Panics
     /// When none comes.
     pub fn wait_stderr(&self, text: &str) -> String {
-        self.wait_for(&self.stderr, text, 1)
+        self.wait_for(&self.stderr, text, 1, PATIENCE)
     }
 
     /// Waits until standard error has `count` lines that hold `text`.
@@ -265,15 +265,23 @@ impl Running {
     /// # Panics
     /// When they do not come.
     pub fn wait_stderr_times(&self, text: &str, count: usize) -> String {
-        self.wait_for(&self.stderr, text, count)
+        self.wait_stderr_times_within(text, count, PATIENCE)
     }
 
-    fn wait_for(&self, lines: &Lines, text: &str, count: usize) -> String {
+    /// Waits as [`wait_stderr_times`](Self::wait_stderr_times) does, for as long as `patience`.
+    ///
+    /// # Panics
+    /// When they do not come.
+    pub fn wait_stderr_times_within(&self, text: &str, count: usize, patience: Duration) -> String {
+        self.wait_for(&self.stderr, text, count, patience)
+    }
+
+    fn wait_for(&self, lines: &Lines, text: &str, count: usize, patience: Duration) -> String {
         let nth = |said: &Said| {
             let mut found = said.lines.iter().filter(|line| line.contains(text));
             found.nth(count - 1).cloned()
         };
-        let came = lines.wait(PATIENCE, |said| nth(said).is_some());
+        let came = lines.wait(patience, |said| nth(said).is_some());
         assert!(
             came,
             "nothing said {text:?} {count} times.\n{}",
