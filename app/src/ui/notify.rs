@@ -7,6 +7,7 @@ use std::{
     ffi::OsStr,
     io::{BufRead as _, BufReader},
     process::{Child, Command as Process, Stdio},
+    time::Duration,
 };
 
 use eframe::egui;
@@ -28,6 +29,9 @@ use crate::{
 const NOTIFIER: &str = "notify-send";
 /// Lines that wait: its number, and what was pressed.
 const LINES: usize = 4;
+/// How long a desktop may take to say which notification it shows. A bus gives up on a desktop that does not answer after
+/// 25 s; who calls next is told no later than this.
+const TO_BE_NUMBERED: Duration = Duration::from_secs(5);
 
 /// What is asked of [`NOTIFIER`] about a call by `name`. The name is a stranger's: it stands behind `--`, where nothing is
 /// an option, and in the summary, which knows no markup.
@@ -118,19 +122,43 @@ impl Shown {
         std::future::pending().await
     }
 
+    /// Listens until its number is known or nothing more comes.
+    async fn numbered(&mut self) {
+        while self.number.is_none() {
+            let Some(line) = self.lines.recv().await else {
+                return;
+            };
+            self.note(&line);
+        }
+    }
+
     /// Takes it away.
-    fn end(mut self, notifier: &OsStr) {
+    async fn end(mut self, notifier: std::ffi::OsString, language: Language) {
+        // The call may be over before the desktop has said the number, and without it the notification would stand for
+        // ever: what is urgent does not go by itself.
+        if tokio::time::timeout(TO_BE_NUMBERED, self.numbered())
+            .await
+            .is_err()
+        {
+            tracing::debug!("the desktop does not say which notification it shows");
+        }
+        let end = move || words::with(language, || self.close(&notifier));
+        let ended = tokio::task::spawn_blocking(end).await;
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a notification stays");
+        }
+    }
+
+    fn close(&mut self, notifier: &OsStr) {
         // It may have ended by itself.
         self.process.kill().unwrap_or_default();
         self.process.wait().map(drop).unwrap_or_default();
-        // The call may have ended before anybody read its number.
-        while let Some(line) = self.lines.blocking_recv() {
-            self.note(&line);
-        }
-        let Some(number) = self.number else { return };
+        let Some(number) = self.number.as_ref() else {
+            return;
+        };
         let gone = Process::new(notifier)
             .args(["--app-name=ahoy", "--expire-time=1", "--replace-id"])
-            .args([&number, "--", words::call_has_ended()])
+            .args([number, "--", words::call_has_ended()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -191,34 +219,43 @@ async fn tell(
             command = shown.pressed() => send(command),
             _over = view.wait_for(is_over) => {}
         }
-        let (program, language) = (notifier.clone(), *spoken.borrow());
-        let end = move || words::with(language, || shown.end(&program));
-        let ended = tokio::task::spawn_blocking(end).await;
-        if let Err(error) = ended {
-            tracing::debug!(%error, "a notification stays");
-        }
+        let language = *spoken.borrow();
+        shown.end(notifier.clone(), language).await;
     }
 }
 
 #[cfg(unix)]
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt as _, sync::mpsc as std_mpsc};
+    use std::{fs, sync::mpsc as std_mpsc};
 
     use super::*;
     use crate::{engine::handle::Phase, ui::model::tests::call};
 
     /// A desktop on which somebody presses that at once; what it was asked is in the file.
     fn desktop(dir: &std::path::Path, presses: &str) -> std::ffi::OsString {
-        let program = dir.join("notify");
+        let (written, program) = (dir.join("script"), dir.join("notify"));
         let asked = dir.join("asked");
         let script = format!(
-            "#!/bin/sh\nprintf '%s\\n' \"$@\" >> {}\necho 7\n{presses}\n",
+            "#!/bin/sh\nprintf '%s\\n' \"$@\" >> {}\n{presses}\n",
             asked.display()
         );
-        fs::write(&program, script).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(&written, script).unwrap();
+        // By a program of its own: what this process has open for writing, a process that another test starts just then
+        // would have open too, and nothing runs while that is so ("text file busy").
+        let copied = Process::new("install")
+            .arg("-m755")
+            .args([&written, &program])
+            .status();
+        assert!(copied.unwrap().success());
         program.into()
+    }
+
+    /// A test that waits for what does not come shall fail, not stand.
+    async fn soon<T>(what: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(60), what)
+            .await
+            .expect("nothing within a minute")
     }
 
     fn english() -> watch::Receiver<Language> {
@@ -229,7 +266,7 @@ mod tests {
     async fn what_is_pressed_on_a_notification_answers_or_declines() {
         for (word, command) in [("answer", Command::Accept), ("decline", Command::Decline)] {
             let dir = tempfile::tempdir().unwrap();
-            let program = desktop(dir.path(), &format!("echo {word}"));
+            let program = desktop(dir.path(), &format!("echo 7\necho {word}"));
             let mut ringing = call(Phase::Incoming);
             ringing.name = "--icon=/etc/passwd".into();
             let (_view, shown) = watch::channel(View {
@@ -239,7 +276,7 @@ mod tests {
             let (told, mut heard) = mpsc::channel(1);
             let send = move |command| told.try_send(command).unwrap();
             let task = tokio::spawn(tell(program, shown, english(), || false, send));
-            assert_eq!(heard.recv().await, Some(command));
+            assert_eq!(soon(heard.recv()).await, Some(command));
             task.abort();
             let asked = fs::read_to_string(dir.path().join("asked")).unwrap();
             let lines: Vec<&str> = asked.lines().collect();
@@ -254,7 +291,9 @@ mod tests {
     #[tokio::test]
     async fn a_call_that_is_over_takes_its_notification_away() {
         let dir = tempfile::tempdir().unwrap();
-        let program = desktop(dir.path(), "case \"$*\" in *calls*) exec sleep 60;; esac");
+        // A slow desktop: the call is over before it says which notification it shows.
+        let slow = "case \"$*\" in *calls*) sleep 0.3; echo 7; exec sleep 60;; esac";
+        let program = desktop(dir.path(), slow);
         let (view, shown) = watch::channel(View {
             call: Some(call(Phase::Incoming)),
             ..View::default()
@@ -266,22 +305,23 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        look.await;
+        soon(look).await;
         view.send_modify(|view| view.call = None);
         let gone = async {
             while !asked().contains("The call has ended") {
                 tokio::task::yield_now().await;
             }
         };
-        gone.await;
+        soon(gone).await;
+        assert!(asked().contains("--replace-id\n7\n"));
         drop(view);
-        task.await.unwrap();
+        soon(task).await.unwrap();
     }
 
     #[tokio::test]
     async fn nobody_who_looks_at_the_window_is_notified() {
         let dir = tempfile::tempdir().unwrap();
-        let program = desktop(dir.path(), "echo answer");
+        let program = desktop(dir.path(), "echo 7\necho answer");
         let (view, shown) = watch::channel(View {
             call: Some(call(Phase::Incoming)),
             ..View::default()
@@ -291,11 +331,14 @@ mod tests {
         let task = tokio::spawn(tell(program, shown, english(), is_seen, |_| {
             panic!("who pressed?")
         }));
-        while seen.try_recv().is_err() {
-            tokio::task::yield_now().await;
-        }
+        let looks = async {
+            while seen.try_recv().is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        soon(looks).await;
         drop(view);
-        task.await.unwrap();
+        soon(task).await.unwrap();
         assert!(!dir.path().join("asked").exists());
     }
 }
