@@ -242,20 +242,20 @@ impl Bandwidth {
         }
     }
 
-    /// The estimator of a connection that takes this one's place on the same path at `now`: it begins where this one
-    /// stands, though no higher than [`HEIR_MAX_BPS`], and knows nothing else of what this one sent.
-    #[must_use]
-    pub fn heir(&self, now: Instant) -> Self {
-        let capacity = self.capacity.min(HEIR_MAX_BPS as f64);
-        Self {
-            capacity,
-            target: capacity,
-            proven: self.proven,
-            starting: self.starting || capacity < self.capacity,
-            full_at: self.full_at,
-            policed: self.policed,
-            ..Self::with(now, self.alert)
+    /// Takes the place of `before`, whose connection went by the same path: stands where that one does, though no higher
+    /// than [`HEIR_MAX_BPS`], if that is more than is known here. What was sent and arrived by this one's own connection
+    /// until now stays known: its delays and its numbers have nothing to do with the other's.
+    pub fn inherit(&mut self, before: &Self) {
+        let capacity = before.capacity.min(HEIR_MAX_BPS as f64);
+        if self.drain.is_some() || capacity <= self.capacity {
+            return;
         }
+        self.capacity = capacity;
+        self.target = capacity;
+        self.proven |= before.proven;
+        self.starting = before.starting || capacity < before.capacity;
+        self.full_at = before.full_at;
+        self.policed = before.policed;
     }
 
     /// Until when it counts that the report about what left first is late; `None` where it is not.

@@ -573,3 +573,34 @@ fn a_longer_way_is_not_a_queue_for_long() {
         check(&bench, used > 0.85, "the line is used");
     }
 }
+
+/// What a connection sent before it took another's place is told of afterwards. An estimator that had begun only then would
+/// take the time between for a queue that came up all at once.
+#[test]
+fn who_takes_anothers_place_keeps_what_it_has_seen_itself() {
+    let mut line = Line::of(1e7, 125_000);
+    (line.delay, line.loss) = (0.1, 0.2);
+    for seed in SEEDS {
+        let mut before = Bench::new(seed, line, 6e5);
+        before.run(10.0);
+        let least = |keeps: bool| {
+            let mut bench = Bench::new(seed, line, 0.0);
+            bench.run(0.3);
+            if !keeps {
+                bench.bandwidth = Bandwidth::new(bench.now());
+            }
+            bench.bandwidth.inherit(&before.bandwidth);
+            bench.video = 6e5;
+            bench.run(5.0);
+            let estimates = bench.estimates.iter();
+            let least = estimates.filter(|(at, _)| *at > 0.31);
+            let least = least.map(|(_, estimate)| estimate.target_bps).min();
+            (bench, least.unwrap())
+        };
+        let ((bench, least), (_, anew)) = (least(true), least(false));
+        eprintln!("at least {least} bit/s, {anew} if it begins anew");
+        // A trial of what loss means costs a third.
+        check(&bench, least > 500_000, "nothing is cut");
+        check(&bench, anew < 200_000, "or that would not matter");
+    }
+}

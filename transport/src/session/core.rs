@@ -376,11 +376,14 @@ impl Core {
 
     /// `heir` has taken the place of `connection`.
     fn succeed(&mut self, now: Instant, connection: u32, heir: u32) {
-        let lives = self.was_heard_just_now(connection, now);
-        let old = self.links.get(&connection).filter(|_| lives);
-        let bandwidth = old.and_then(|link| Some(link.bandwidth.as_ref()?.heir(now)));
-        if let (Some(bandwidth), Some(heir)) = (bandwidth, self.links.get_mut(&heir)) {
-            heir.bandwidth = Some(bandwidth);
+        if self.was_heard_just_now(connection, now)
+            && let Some(old) = self.links.remove(&connection)
+        {
+            let of_heir = self.links.get_mut(&heir).map(|link| &mut link.bandwidth);
+            if let (Some(before), Some(Some(bandwidth))) = (&old.bandwidth, of_heir) {
+                bandwidth.inherit(before);
+            }
+            self.links.insert(connection, old);
         }
         self.leave(connection, ConnectionLost::ClosedHere);
         self.notices.push_back(Notice::Retired(connection));
